@@ -1,0 +1,292 @@
+//! The one error type: what was being done, to what, why it went wrong, and
+//! what mends it.
+//!
+//! The message reads from the outermost doing to the innermost cause, as in
+//! `pod web: container app: mount tmpfs at /dev: move_mount(...): EBUSY`.
+//! A face maps [`Kind`] to an exit code, JSON or (later) a gRPC status; the text
+//! is for people, the kind is for programs. Errors are serializable because a
+//! container's child hands them to its monitor, and the monitor to its clients.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of thing went wrong. The exit code of each is part of the CLI's
+/// contract (`docs/exit-codes.md`): add kinds, never renumber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Anything without a kind of its own: mostly the kernel saying no.
+    Failed,
+    /// The command line is wrong.
+    Usage,
+    /// A manifest, image, archive or other input is wrong.
+    Invalid,
+    /// The named object does not exist.
+    NotFound,
+    /// An object of that name exists already, or is in a state that forbids this.
+    Conflict,
+    /// The time that the caller allowed has passed.
+    Timeout,
+    /// A container could not be created or started.
+    StartFailed,
+    /// An image could not be pulled, loaded or found.
+    Image,
+    /// Valid, but not supported by this build or by this kernel.
+    Unsupported,
+    /// The caller lacks a right: not root, or a capability is missing.
+    Permission,
+}
+
+impl Kind {
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Failed => 1,
+            Kind::Usage => 2,
+            Kind::Invalid => 3,
+            Kind::NotFound => 4,
+            Kind::Conflict => 5,
+            Kind::Timeout => 6,
+            Kind::StartFailed => 7,
+            Kind::Image => 8,
+            Kind::Unsupported => 9,
+            Kind::Permission => 10,
+        }
+    }
+
+    /// The stable name that `-o json` prints as `error.reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Failed => "Failed",
+            Kind::Usage => "Usage",
+            Kind::Invalid => "Invalid",
+            Kind::NotFound => "NotFound",
+            Kind::Conflict => "Conflict",
+            Kind::Timeout => "Timeout",
+            Kind::StartFailed => "StartFailed",
+            Kind::Image => "Image",
+            Kind::Unsupported => "Unsupported",
+            Kind::Permission => "Permission",
+        }
+    }
+}
+
+/// One fault in an input, at its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The file and document, as the user named them; empty if there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
+    /// 1-based line in the source; 0 where it is not known.
+    #[serde(default)]
+    pub line: usize,
+    /// The field's path, as in `spec.containers[0].image`.
+    pub field: String,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.source.is_empty() {
+            write!(f, "{}:", self.source)?;
+        }
+        if self.line > 0 {
+            write!(f, "{}:", self.line)?;
+        }
+        if !self.source.is_empty() || self.line > 0 {
+            f.write_str(" ")?;
+        }
+        if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// See the module's head. Boxed, so that a `Result` stays one word wide.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Error(Box<Inner>);
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Inner {
+    kind: Kind,
+    /// Outermost last: contexts are pushed as the error travels up.
+    chain: Vec<String>,
+    hint: Option<String>,
+    problems: Vec<Problem>,
+    errno: Option<i32>,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            chain: vec![message.into()],
+            hint: None,
+            problems: Vec::new(),
+            errno: None,
+        }))
+    }
+
+    /// A system call's refusal, shown as strace shows it: `call` is the call with
+    /// its arguments, as in `mount("proc", "/proc", ...)`.
+    pub fn sys(call: impl fmt::Display, errno: nix::errno::Errno) -> Self {
+        let mut e = Self::new(Kind::Failed, format!("{call}: {errno}"));
+        e.0.errno = Some(errno as i32);
+        e
+    }
+
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, message)
+    }
+
+    /// Every fault found in an input, in its order.
+    pub fn problems(problems: Vec<Problem>) -> Self {
+        let text: Vec<String> = problems.iter().map(Problem::to_string).collect();
+        let mut e = Self::new(Kind::Invalid, text.join("\n"));
+        e.0.problems = problems;
+        e
+    }
+
+    /// Says what to do about it; shown on a line of its own.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    pub fn with_kind(mut self, kind: Kind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
+    pub fn push_context(mut self, context: impl Into<String>) -> Self {
+        self.0.chain.push(context.into());
+        self
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+    pub fn errno(&self) -> Option<nix::errno::Errno> {
+        self.0.errno.map(nix::errno::Errno::from_raw)
+    }
+    pub fn get_hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+    pub fn get_problems(&self) -> &[Problem] {
+        &self.0.problems
+    }
+
+    /// The machine-readable form: `{"reason", "message", "hint"?, "problems"?}`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut v = serde_json::json!({
+            "reason": self.kind().name(),
+            "exitCode": self.kind().exit_code(),
+            "message": self.to_string(),
+        });
+        if let Some(h) = &self.0.hint {
+            v["hint"] = h.as_str().into();
+        }
+        if !self.0.problems.is_empty() {
+            v["problems"] = serde_json::to_value(&self.0.problems).unwrap_or_default();
+        }
+        v
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, part) in self.0.chain.iter().rev().enumerate() {
+            if i > 0 {
+                f.write_str(": ")?;
+            }
+            f.write_str(part)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}({self})", self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<nix::errno::Errno> for Error {
+    fn from(e: nix::errno::Errno) -> Self {
+        let mut err = Error::failed(e.to_string());
+        err.0.errno = Some(e as i32);
+        err
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(e: std::io::Error) -> Self {
+        match e.raw_os_error() {
+            Some(n) => nix::errno::Errno::from_raw(n).into(),
+            None => Error::failed(e.to_string()),
+        }
+    }
+}
+
+impl From<serde_json::Error> for Error {
+    fn from(e: serde_json::Error) -> Self {
+        Error::invalid(e.to_string())
+    }
+}
+
+/// Adds what was being done to an error on its way up.
+pub trait Context<T> {
+    fn context(self, what: impl Into<String>) -> Result<T>;
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: impl Into<String>) -> Result<T> {
+        self.map_err(|e| e.into().push_context(what))
+    }
+    fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|e| e.into().push_context(what()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_from_the_outside_in() {
+        let e: Result<()> = Err(nix::errno::Errno::EBUSY)
+            .context("move_mount(...)")
+            .context("mount tmpfs at /dev")
+            .context("pod web");
+        let e = e.unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "pod web: mount tmpfs at /dev: move_mount(...): EBUSY: Device or resource busy"
+        );
+        assert_eq!(e.errno(), Some(nix::errno::Errno::EBUSY));
+    }
+
+    #[test]
+    fn survives_the_wire() {
+        let e = Error::new(Kind::Image, "no such tag").hint("check the name");
+        let back: Error = serde_json::from_str(&serde_json::to_string(&e).unwrap()).unwrap();
+        assert_eq!(back.kind(), Kind::Image);
+        assert_eq!(back.to_string(), "no such tag");
+        assert_eq!(back.get_hint(), Some("check the name"));
+    }
+}

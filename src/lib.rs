@@ -1,0 +1,24 @@
+//! carob: a container runtime for Pods on one Linux machine.
+//!
+//! The layers, from the top; calls go down, never up (`docs/ARCHITECTURE.md`):
+//!
+//! - [`cli`]: the face. Parses a command line, calls, prints.
+//! - [`manifest`]: bytes to a checked, defaulted Pod. [`pod`]: one Pod's life.
+//! - [`image`], [`volume`], [`network`]: what a Pod is made of.
+//! - [`container`]: one container's life.
+//! - [`store`]: records, locks, the layout on disk.
+//! - [`linux`]: kernel objects as safe Rust values; [`sys`]: the only `unsafe`.
+
+pub mod cli;
+pub mod container;
+pub mod error;
+pub mod image;
+pub mod linux;
+pub mod manifest;
+pub mod network;
+pub mod pod;
+pub mod store;
+pub mod sys;
+pub mod volume;
+
+pub use error::{Context, Error, Kind, Result};

@@ -1,0 +1,1 @@
+//! Kernel objects as safe Rust values.

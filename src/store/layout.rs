@@ -1,0 +1,200 @@
+//! Which file is where. Nothing else in the program joins these paths.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::{Context, Result};
+
+/// The trees of one root.
+///
+/// ```text
+/// <state>/                 /run/carob, or <root>/run       gone at boot, 0700
+///   names/<ns>/<name>      a symlink whose text is the Pod's UID
+///   pods/<uid>/            see PodPaths
+///   network/               addresses in use, the bridge's record
+/// <data>/                  /var/lib/carob, or <root>/data   0700
+///   images/                blobs, unpacked layers, the name index
+///   pods/<uid>/            disk-backed volumes, writable layers
+/// <logs>/                  /var/log/pods, or <root>/log
+///   <ns>_<name>_<uid>/<container>/<n>.log
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub state: PathBuf,
+    pub data: PathBuf,
+    pub logs: PathBuf,
+    /// What `--root` was, for handing to a child program.
+    root: Option<PathBuf>,
+    tag: String,
+}
+
+impl Layout {
+    /// `root` as given with `--root`, made absolute; `None` for the system's own.
+    pub fn new(root: Option<&Path>) -> Result<Self> {
+        let Some(root) = root else {
+            return Ok(Layout {
+                state: "/run/carob".into(),
+                data: "/var/lib/carob".into(),
+                logs: "/var/log/pods".into(),
+                root: None,
+                tag: String::new(),
+            });
+        };
+        let root = std::path::absolute(root).context(format!("--root {}", root.display()))?;
+        Ok(Layout {
+            state: root.join("run"),
+            data: root.join("data"),
+            logs: root.join("log"),
+            tag: tag_of(&root),
+            root: Some(root),
+        })
+    }
+
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// Eight hex digits that tell this root's kernel objects (cgroups, links,
+    /// nft tables) from those of other roots; empty for the system's own.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// `base`, or `base-<tag>` below a private root: names of kernel objects.
+    pub fn tagged(&self, base: &str) -> String {
+        if self.tag.is_empty() {
+            base.to_owned()
+        } else {
+            format!("{base}-{}", self.tag)
+        }
+    }
+
+    /// Makes the directories that every verb relies on.
+    pub fn create(&self) -> Result<()> {
+        for dir in [
+            &self.names(),
+            &self.pods(),
+            &self.images(),
+            &self.data.join("pods"),
+        ] {
+            make_dir(dir)?;
+        }
+        Ok(())
+    }
+
+    pub fn names(&self) -> PathBuf {
+        self.state.join("names")
+    }
+    pub fn pods(&self) -> PathBuf {
+        self.state.join("pods")
+    }
+    pub fn network(&self) -> PathBuf {
+        self.state.join("network")
+    }
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+    pub fn name_link(&self, namespace: &str, name: &str) -> PathBuf {
+        self.names().join(namespace).join(name)
+    }
+    pub fn pod(&self, uid: &str) -> PodPaths {
+        PodPaths {
+            dir: self.pods().join(uid),
+            data: self.data.join("pods").join(uid),
+        }
+    }
+    pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.logs.join(format!("{namespace}_{name}_{uid}"))
+    }
+}
+
+/// One Pod's files.
+///
+/// ```text
+/// <state>/pods/<uid>/
+///   pod.json        what was asked for; written once, before anything is made
+///   state.json      what the monitor has seen; rewritten at each change
+///   monitor.lock    held by the monitor as long as it lives
+///   monitor.sock    the monitor's control socket
+///   monitor.err     the monitor's last words (panic, unexpected end)
+///   ns/{net,uts,ipc}   pinned namespaces
+///   etc/{hosts,hostname,resolv.conf}
+///   shm/            the Pod's /dev/shm
+///   volumes/<name>/ volumes that live in memory
+///   containers/<name>/<attempt>/{config.json,rootfs/,stdin,stdout,stderr}
+/// <data>/pods/<uid>/
+///   volumes/<name>/ volumes on disk
+///   containers/<name>/<attempt>/{upper,work}/
+/// ```
+#[derive(Clone, Debug)]
+pub struct PodPaths {
+    pub dir: PathBuf,
+    pub data: PathBuf,
+}
+
+impl PodPaths {
+    pub fn record(&self) -> PathBuf {
+        self.dir.join("pod.json")
+    }
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state.json")
+    }
+    pub fn monitor_lock(&self) -> PathBuf {
+        self.dir.join("monitor.lock")
+    }
+    pub fn monitor_socket(&self) -> PathBuf {
+        self.dir.join("monitor.sock")
+    }
+    pub fn monitor_errors(&self) -> PathBuf {
+        self.dir.join("monitor.err")
+    }
+    pub fn namespace(&self, kind: &str) -> PathBuf {
+        self.dir.join("ns").join(kind)
+    }
+    pub fn etc(&self) -> PathBuf {
+        self.dir.join("etc")
+    }
+    pub fn shm(&self) -> PathBuf {
+        self.dir.join("shm")
+    }
+    pub fn memory_volume(&self, name: &str) -> PathBuf {
+        self.dir.join("volumes").join(name)
+    }
+    pub fn disk_volume(&self, name: &str) -> PathBuf {
+        self.data.join("volumes").join(name)
+    }
+    pub fn bundle(&self, container: &str, attempt: u32) -> PathBuf {
+        self.dir
+            .join("containers")
+            .join(container)
+            .join(attempt.to_string())
+    }
+    pub fn writable_layer(&self, container: &str, attempt: u32) -> PathBuf {
+        self.data
+            .join("containers")
+            .join(container)
+            .join(attempt.to_string())
+    }
+}
+
+/// `mkdir -p` with mode 0700.
+pub fn make_dir(dir: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("mkdir({})", dir.display()))
+}
+
+/// FNV-1a of the path: not secret, only to tell roots apart.
+fn tag_of(root: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let hash = root
+        .as_os_str()
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+            (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+        });
+    format!("{:08x}", (hash ^ (hash >> 32)) as u32)
+}

@@ -1,0 +1,106 @@
+//! Locks on files, freed by their holder's death.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use crate::{Context, Error, Result};
+
+/// An exclusive open-file-description lock, held until dropped. Unlike flock(2)
+/// the name is the kernel's own for it; like flock it belongs to the open file,
+/// so that a monitor may inherit it across exec.
+#[derive(Debug)]
+pub struct Lock(File);
+
+impl Lock {
+    /// Waits until the lock is free.
+    pub fn acquire(path: &Path) -> Result<Self> {
+        let file = open(path)?;
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_WRLCK))) {
+                Ok(_) => return Ok(Lock(file)),
+                Err(Errno::EINTR) => {}
+                Err(e) => {
+                    return Err(Error::sys(
+                        format!("fcntl({}, F_OFD_SETLKW)", path.display()),
+                        e,
+                    ));
+                }
+            }
+        }
+    }
+
+    /// `None` if somebody else holds it.
+    pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
+        let file = open(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            Ok(_) => Ok(Some(Lock(file))),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(e) => Err(Error::sys(
+                format!("fcntl({}, F_OFD_SETLK)", path.display()),
+                e,
+            )),
+        }
+    }
+
+    /// Whether anybody holds the lock now, without taking it.
+    pub fn is_held(path: &Path) -> Result<bool> {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            Ok(f) => f,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e).context(format!("open({})", path.display())),
+        };
+        let mut probe = whole_file(libc::F_WRLCK);
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut probe))
+            .map_err(|e| Error::sys(format!("fcntl({}, F_OFD_GETLK)", path.display()), e))?;
+        Ok(i32::from(probe.l_type) != libc::F_UNLCK)
+    }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("open({}, O_RDWR|O_CREAT)", path.display()))
+}
+
+fn whole_file(kind: i32) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time() {
+        let dir = std::env::temp_dir().join(format!("carob-lock-{}", std::process::id()));
+        assert!(!Lock::is_held(&dir).unwrap());
+        let held = Lock::try_acquire(&dir).unwrap().unwrap();
+        assert!(Lock::is_held(&dir).unwrap());
+        assert!(Lock::try_acquire(&dir).unwrap().is_none());
+        drop(held);
+        assert!(Lock::try_acquire(&dir).unwrap().is_some());
+        std::fs::remove_file(&dir).unwrap();
+    }
+}

@@ -1,0 +1,13 @@
+//! The disk: where things are, how records are written, who may change them.
+//!
+//! Owns the two directory trees and every file name in them. A record is JSON,
+//! written whole to a temporary file and renamed; a lock is an open-file-
+//! description lock, freed by its holder's death (fcntl(2), F_OFD_SETLK).
+
+mod layout;
+mod lock;
+mod record;
+
+pub use layout::{Layout, PodPaths, make_dir};
+pub use lock::Lock;
+pub use record::{load, save, save_durable};
