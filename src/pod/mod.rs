@@ -1,1 +1,8 @@
-//! To be written.
+//! One Pod's life: what was asked for ([`spec`]), what has been seen
+//! ([`state`]), what a kubelet would say of it ([`status`]), who sees to it
+//! ([`monitor`]), and how everybody else talks to that one ([`client`],
+//! [`protocol`]).
+
+pub mod protocol;
+pub mod spec;
+pub mod state;

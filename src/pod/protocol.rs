@@ -1,0 +1,63 @@
+//! What clients and a Pod's monitor say to each other.
+//!
+//! A connection is a SOCK_SEQPACKET Unix socket (`monitor.sock`, mode 0600 in a
+//! 0700 directory, never abstract: every process of the Pod's netns could reach
+//! that). One packet is one JSON message, at most [`MAX_MESSAGE`] bytes; fds go
+//! along by SCM_RIGHTS. The client sends one [`Request`]; the monitor answers
+//! with [`Reply`] packets until the request's last one.
+
+use serde::{Deserialize, Serialize};
+
+use super::state::State;
+use crate::Error;
+
+/// Bytes of one packet. Beyond it the sender gets an error.
+pub const MAX_MESSAGE: usize = 192 * 1024;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Answers `State` once.
+    State,
+    /// Answers `State` now and at each change until either side closes.
+    Watch,
+    /// Answers `Settled` once every container has been started, or it is known
+    /// why one is not: then `Failed` with that.
+    AwaitStarted,
+    /// Answers `Done` when the termination is under way. The end of the Pod is
+    /// seen by the connection's end after that.
+    Delete { grace_period: u64, force: bool },
+    /// Runs a process in a container. Without a tty, the three fds that go with
+    /// it become its stdio; with one, `Started` brings the terminal's master.
+    /// Then `Exited`, or `Failed`.
+    Exec(Exec),
+    /// `Attached` brings the fds that are named in it; they are pipes (or the
+    /// terminal's master), so reading ends when the container does. Then `Exited`.
+    Attach { container: String, stdin: bool },
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Exec {
+    pub container: String,
+    pub command: Vec<String>,
+    pub tty: bool,
+    /// Columns and rows at the start.
+    pub size: Option<(u16, u16)>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    State(Box<State>),
+    Settled,
+    Done,
+    /// One fd with a tty (its master), none without.
+    Started,
+    /// 0..255; 128 + n for signal n. `None`: the kernel did not tell.
+    Exited(Option<i32>),
+    /// The fds, in this order: the terminal's master if `tty`; else stdin's write
+    /// end if `stdin`, then stdout's and stderr's read ends.
+    Attached {
+        tty: bool,
+        stdin: bool,
+    },
+    Failed(Error),
+}

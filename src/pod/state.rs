@@ -1,0 +1,138 @@
+//! What the monitor has seen: the record `state.json`.
+//!
+//! The monitor alone writes it, at each change, before the change that it names
+//! is made where that is possible. Everybody may read it. The v1 PodStatus is
+//! computed from it and the spec ([`super::status`]), never stored.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub version: u32,
+    /// /proc/sys/kernel/random/boot_id of the boot that made the Pod.
+    pub boot_id: String,
+    /// The monitor that wrote this.
+    pub monitor_pid: i32,
+    /// When the sandbox stood and containers could be made.
+    pub sandbox_ready: Option<Timestamp>,
+    pub start_time: Option<Timestamp>,
+    /// The Pod's addresses; empty while there is no network. The host's own with
+    /// hostNetwork.
+    pub ips: Vec<std::net::IpAddr>,
+    pub host_ip: Option<std::net::IpAddr>,
+    /// Why the sandbox could not be made, if it could not.
+    pub sandbox_error: Option<Failure>,
+    pub deletion: Option<Deletion>,
+    /// Why the whole Pod failed (`DeadlineExceeded`, ...).
+    pub failed: Option<Failure>,
+    /// By name, init containers and others.
+    pub containers: BTreeMap<String, ContainerState>,
+    /// Last change of each condition that is not computed from the above.
+    pub conditions: BTreeMap<String, ConditionRecord>,
+    /// The newest last; bounded by [`State::MAX_EVENTS`].
+    pub events: Vec<Event>,
+}
+
+impl State {
+    pub const VERSION: u32 = 1;
+    pub const MAX_EVENTS: usize = 100;
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConditionRecord {
+    pub status: bool,
+    pub since: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A CamelCase word, Kubernetes' own where it has one.
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deletion {
+    pub requested: Timestamp,
+    /// Seconds that were granted.
+    pub grace_period: u64,
+}
+
+/// As `kubectl describe` shows them: Normal or Warning, a reason, a text, how
+/// often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub warning: bool,
+    pub reason: String,
+    pub message: String,
+    pub first: Timestamp,
+    pub last: Timestamp,
+    pub count: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerState {
+    pub now: Now,
+    /// How the attempt before ended.
+    pub last: Option<Ended>,
+    /// Attempts made so far less one is not the restart count: an attempt whose
+    /// container never ran does not count.
+    pub restart_count: u32,
+    /// The number of the current attempt's bundle and log file, from 0.
+    pub attempt: u32,
+    /// The image's ID, once known.
+    pub image_id: Option<String>,
+    /// The image's canonical name, once known.
+    pub image_name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Now {
+    Waiting { reason: String, message: String },
+    Running(Running),
+    Ended(Ended),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    pub id: String,
+    /// In the host's pid namespace.
+    pub pid: i32,
+    /// Field 22 of /proc/<pid>/stat: tells a reused pid from the process.
+    pub pid_start: u64,
+    pub since: Timestamp,
+    /// False while a postStart hook runs.
+    pub started: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    pub id: String,
+    /// 0..255; 128 + n for signal n.
+    pub exit_code: i32,
+    pub signal: Option<i32>,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`...
+    pub reason: String,
+    pub message: String,
+    pub started: Option<Timestamp>,
+    pub finished: Timestamp,
+}
+
+impl Default for ContainerState {
+    fn default() -> Self {
+        ContainerState {
+            now: Now::Waiting {
+                reason: "ContainerCreating".into(),
+                message: String::new(),
+            },
+            last: None,
+            restart_count: 0,
+            attempt: 0,
+            image_id: None,
+            image_name: None,
+        }
+    }
+}
