@@ -1,1 +1,6 @@
-//! Kernel objects as safe Rust values.
+//! Kernel objects as safe Rust values, and the kernel's refusals as errors that
+//! name the call.
+
+pub mod mount;
+pub mod root;
+pub mod socket;
