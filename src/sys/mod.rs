@@ -6,6 +6,7 @@
 //! their text.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod mount;
 pub mod process;
 
