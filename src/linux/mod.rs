@@ -3,5 +3,6 @@
 
 pub mod cgroup;
 pub mod mount;
+pub mod namespace;
 pub mod root;
 pub mod socket;

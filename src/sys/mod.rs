@@ -9,6 +9,8 @@
 pub mod bpf;
 pub mod mount;
 pub mod process;
+pub mod pty;
+pub mod tty;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
