@@ -1,1 +1,3 @@
 //! Kernel objects as safe Rust values.
+
+pub mod netlink;
