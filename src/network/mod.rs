@@ -200,11 +200,12 @@ impl Host {
             mtu: ready.record.mtu,
             bridge: ready.index,
         };
-        match self.make_pair(&pair, netns) {
+        let hairpin = !endpoint.ports.is_empty();
+        match self.make_pair(&pair, netns, hairpin) {
             // The address's last holder is not quite gone, or we were here before.
             Err(e) if e.errno() == Some(Errno::EEXIST) => {
                 route::delete_link(&self.route, &host_link)?;
-                self.make_pair(&pair, netns)?;
+                self.make_pair(&pair, netns, hairpin)?;
             }
             other => other?,
         }
@@ -230,13 +231,17 @@ impl Host {
         })
     }
 
-    fn make_pair(&self, pair: &route::Pair, netns: BorrowedFd) -> Result<()> {
+    fn make_pair(&self, pair: &route::Pair, netns: BorrowedFd, hairpin: bool) -> Result<()> {
         let mut batch = Batch::default();
         route::put_pair(&mut batch, pair, netns);
+        if hairpin {
+            route::put_hairpin(&mut batch, pair.host);
+        }
         route::put_no_ipv6_address(&mut batch, pair.host);
-        let mut outcomes = self.route.send(batch)?.into_iter();
-        outcomes.next().transpose()?;
-        outcomes.next().map_or(Ok(()), route::ignoring_no_ipv6)
+        let mut outcomes = self.route.send(batch)?;
+        let quiet = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
+        outcomes.into_iter().try_for_each(|r| r.map(drop))?;
+        route::ignoring_no_ipv6(quiet)
     }
 
     /// Frees the Pod's address and host ports. For a Pod whose network namespace

@@ -22,6 +22,9 @@ const AF_INET: u8 = libc::AF_INET as u8;
 
 const IFLA_BR_FORWARD_DELAY: u16 = 1;
 const IFLA_BR_STP_STATE: u16 = 5;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
@@ -232,6 +235,23 @@ pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
                 });
         },
     );
+}
+
+/// Lets a frame out by the port that it came in by. For a Pod that reaches itself
+/// by its own host port: where br_netfilter is on (other engines turn it on for
+/// the whole machine), the redirected packet is bridged, not routed.
+pub(super) fn put_hairpin(batch: &mut Batch, name: &str) {
+    let what = format!("RTM_NEWLINK({name}, IFLA_BRPORT_MODE)");
+    batch.add(libc::RTM_NEWLINK, 0, what, |m| {
+        ifinfomsg(m, 0, 0);
+        m.text(libc::IFLA_IFNAME, name)
+            .nest(libc::IFLA_LINKINFO, |m| {
+                m.text(IFLA_INFO_SLAVE_KIND, "bridge")
+                    .nest(IFLA_INFO_SLAVE_DATA, |m| {
+                        m.u8(IFLA_BRPORT_MODE, 1);
+                    });
+            });
+    });
 }
 
 /// No link-local IPv6 address, hence no duplicate address detection and no router
