@@ -7,16 +7,18 @@
 //! `docs/decisions/0002-netlink.md`.
 //!
 //! The kernel handles a request inside sendto(2), so that its answer is queued
-//! when sendto returns. Nothing here ever waits: an empty queue is an error, and
-//! a caller cannot hang. For the same reason a batch of many messages costs one
+//! when sendto returns. A request never waits: an empty queue is an error, and a
+//! caller cannot hang. For the same reason a batch of many messages costs one
 //! system call to send, and the queue (net.core.rmem_default, some 200 KB) bounds
 //! it to about 200 messages.
 
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
 };
@@ -47,6 +49,8 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 const NLA_F_NESTED: u16 = 0x8000;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
+const NETLINK_ADD_MEMBERSHIP: libc::c_int = 1;
+const NETLINK_DROP_MEMBERSHIP: libc::c_int = 2;
 const NETLINK_CAP_ACK: libc::c_int = 10;
 const NETLINK_EXT_ACK: libc::c_int = 11;
 
@@ -94,7 +98,7 @@ impl Socket {
         })?;
         // Both only make errors better; kernels before 4.12 do without.
         for option in [NETLINK_CAP_ACK, NETLINK_EXT_ACK] {
-            let _ = sys::netlink::enable_option(&fd, option);
+            let _ = sys::netlink::set_option(&fd, option, 1);
         }
         Ok(Socket {
             fd,
@@ -219,6 +223,58 @@ impl Socket {
         }
         replies.retain(|r| *r != Reply::INTERRUPTED);
         Ok(replies)
+    }
+}
+
+/// A socket for notifications, never for requests: those would be mixed up.
+#[derive(Debug)]
+pub struct Events(Socket);
+
+impl Events {
+    /// As yet nothing is notified.
+    pub fn open(family: Family) -> Result<Self> {
+        Socket::open(family).map(Events)
+    }
+
+    /// Runs `f` with the notifications of a group (`RTNLGRP_LINK`, ...) coming in.
+    pub fn during<T>(&self, group: i32, f: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        let set = |option, name| {
+            sys::netlink::set_option(&self.0, option, group)
+                .map_err(|e| Error::sys(format!("setsockopt(SOL_NETLINK, {name}, {group})"), e))
+        };
+        set(NETLINK_ADD_MEMBERSHIP, "NETLINK_ADD_MEMBERSHIP")?;
+        let result = f(self);
+        set(NETLINK_DROP_MEMBERSHIP, "NETLINK_DROP_MEMBERSHIP")?;
+        self.drain();
+        result
+    }
+
+    /// Waits for any notification and forgets it: what it says, the caller asks
+    /// for again. `false` once the deadline has passed.
+    pub fn wait(&self, deadline: Instant) -> Result<bool> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up, or the last millisecond would spin.
+            let timeout = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, timeout) {
+                Ok(0) => return Ok(false),
+                Ok(_) => break,
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::sys("poll(netlink socket, POLLIN)", e)),
+            }
+        }
+        self.drain();
+        Ok(true)
+    }
+
+    fn drain(&self) {
+        let mut scrap = [0u8; 16];
+        while matches!(
+            recv(self.0.fd.as_raw_fd(), &mut scrap, MsgFlags::MSG_DONTWAIT),
+            // An overrun is told once as ENOBUFS, and is a notification too.
+            Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS)
+        ) {}
     }
 }
 

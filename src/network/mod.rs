@@ -38,7 +38,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use crate::linux::netlink::{Batch, Family, Socket};
+use crate::linux::netlink::{Batch, Events, Family, Socket};
 use crate::store::{Layout, Lock};
 use crate::{Context, Error, Result};
 
@@ -60,6 +60,7 @@ pub struct Host {
     table: String,
     netns: OwnedFd,
     route: Socket,
+    events: Events,
     nft: Option<Socket>,
     diag: Option<Socket>,
 }
@@ -147,6 +148,7 @@ impl Host {
             },
             netns: open_own_netns()?,
             route: Socket::open(Family::Route)?,
+            events: Events::open(Family::Route)?,
             nft: optional(Family::Netfilter)?,
             diag: optional(Family::SockDiag)?,
         })
@@ -210,6 +212,8 @@ impl Host {
             other => other?,
         }
         configure_pod(address, subnet)?;
+        // The bridge after its port: it has a carrier when a port has.
+        route::settle(&self.route, &self.events, &[&host_link, &self.bridge])?;
         if !endpoint.ports.is_empty() {
             let table = self.table.as_str();
             self.nft()
@@ -368,9 +372,18 @@ fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
     route::put_address(&mut batch, link.index, address, subnet);
     route::put_up(&mut batch, POD_LINK);
     route::put_default_route(&mut batch, link.index, subnet.gateway());
-    let mut outcomes = socket.send(batch)?.into_iter();
+    route::put_get_link(&mut batch, POD_LINK);
+    let mut outcomes = socket.send(batch)?;
+    let last = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
+    let mut outcomes = outcomes.into_iter();
     outcomes.next().map_or(Ok(()), route::ignoring_no_ipv6)?;
-    outcomes.try_for_each(|r| r.map(drop))
+    outcomes.try_for_each(|r| r.map(drop))?;
+    match route::found(last)? {
+        Some(link) if !link.operating => {
+            route::settle(&socket, &Events::open(Family::Route)?, &[POD_LINK])
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Named by the address, which no two Pods of a host share: whoever finds the

@@ -5,12 +5,13 @@
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
 use super::Subnet;
 use crate::linux::netlink::{
-    Batch, Body, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket, number, text,
+    Batch, Body, Events, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket, number, text,
 };
 use crate::{Error, Result};
 
@@ -28,6 +29,9 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+const RTNLGRP_LINK: i32 = 1;
+const IF_OPER_UNKNOWN: u8 = 0;
+const IF_OPER_UP: u8 = 6;
 /// Spares the kernel from filling in counters that nobody reads.
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 
@@ -35,7 +39,10 @@ const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 pub(super) struct Link {
     pub name: String,
     pub index: u32,
+    /// Administratively: IFF_UP.
     pub up: bool,
+    /// Frames pass: RFC 2863's operational state.
+    pub operating: bool,
     pub mtu: u32,
     pub master: Option<u32>,
 }
@@ -50,16 +57,54 @@ pub(super) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
 
 pub(super) fn link(socket: &Socket, name: &str) -> Result<Option<Link>> {
     let mut batch = Batch::default();
+    put_get_link(&mut batch, name);
+    found(socket.ask(batch))
+}
+
+pub(super) fn put_get_link(batch: &mut Batch, name: &str) {
     batch.add(libc::RTM_GETLINK, 0, format!("RTM_GETLINK({name})"), |m| {
         ifinfomsg(m, 0, 0);
         m.text(libc::IFLA_IFNAME, name)
             .u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     });
-    match socket.ask(batch) {
+}
+
+/// The outcome of [`put_get_link`].
+pub(super) fn found(outcome: Result<Vec<Reply>>) -> Result<Option<Link>> {
+    match outcome {
         Ok(replies) => Ok(replies.iter().find_map(parse_link)),
         Err(e) if e.errno() == Some(Errno::ENODEV) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Returns when frames pass through these links, for a second at most.
+///
+/// A veth gets its carrier when its other end goes up, but the kernel acts on
+/// that (transmit queue on, bridge port forwarding) in a work item of its own,
+/// later. A packet in between is lost, and a SYN is sent again only after a
+/// second. Since Linux 6.8, RTM_GETLINK does the pending work itself; on older
+/// kernels the link's notification tells when it is done.
+pub(super) fn settle(socket: &Socket, events: &Events, names: &[&str]) -> Result<()> {
+    let settled = || -> Result<bool> {
+        let mut batch = Batch::default();
+        for name in names {
+            put_get_link(&mut batch, name);
+        }
+        let mut all = true;
+        for outcome in socket.send(batch)? {
+            all &= found(outcome)?.is_none_or(|l| l.operating);
+        }
+        Ok(all)
+    };
+    if settled()? {
+        return Ok(());
+    }
+    events.during(RTNLGRP_LINK, |events| {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while !settled()? && events.wait(deadline)? {}
+        Ok(())
+    })
 }
 
 pub(super) fn links(socket: &Socket) -> Result<Vec<Link>> {
@@ -85,6 +130,7 @@ fn parse_link(reply: &Reply) -> Option<Link> {
         name: String::new(),
         index: number(reply.payload.get(4..)?)?,
         up: number(reply.payload.get(8..)?)? & UP != 0,
+        operating: false,
         mtu: 0,
         master: None,
     };
@@ -92,6 +138,9 @@ fn parse_link(reply: &Reply) -> Option<Link> {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_MTU => link.mtu = number(value)?,
+            libc::IFLA_OPERSTATE => {
+                link.operating = matches!(value, [IF_OPER_UNKNOWN | IF_OPER_UP]);
+            }
             libc::IFLA_MASTER => link.master = number(value),
             _ => {}
         }
