@@ -6,7 +6,7 @@
 //! 2. a link of our name that no complete record explains is deleted;
 //! 3. the record, incomplete: name and subnet;
 //! 4. the bridge, down; its IPv6 off; forwarding on; then its address, and up;
-//! 5. the nftables table;
+//! 5. the nftables table, in place of one of before;
 //! 6. the record, complete.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -34,21 +34,27 @@ pub(super) struct Ready {
 /// The caller holds the root's network lock.
 pub(super) fn ensure(host: &Host, leases: &Leases) -> Result<Ready> {
     let record = record::Bridge::load(&host.network)?;
-    let (record, index) = match record {
-        Some(r) if r.complete => match route::link(&host.route, &host.bridge)? {
-            Some(link) if link.up => (r, link.index),
-            _ => make(host, Some(r), leases)?,
-        },
-        other => make(host, other, leases)?,
+    let link = match &record {
+        Some(r) if r.complete => route::link(&host.route, &host.bridge)?.filter(|l| l.up),
+        _ => None,
+    };
+    let is_new = link.is_none();
+    let (mut record, index) = match (record, link) {
+        (Some(record), Some(link)) => (record, link.index),
+        (old, _) => make(host, old, leases)?,
     };
     let mut warnings: Vec<String> = record.warning.iter().cloned().collect();
-    if let Err(e) = ensure_table(host, &record, leases) {
+    if let Err(e) = ensure_table(host, &record, leases, is_new) {
         if !nft::unavailable(&e) {
             return Err(e);
         }
         warnings.push(format!(
             "nftables is not available ({e}): Pods cannot reach beyond this host"
         ));
+    }
+    if is_new {
+        record.complete = true;
+        record.save(&host.network)?;
     }
     Ok(Ready {
         record,
@@ -93,18 +99,13 @@ fn make(
     route::put_address(&mut batch, index, subnet.gateway(), subnet);
     route::put_up(&mut batch, name);
     host.route.send_all(batch)?;
-    // A table of before may speak of another subnet. ensure_table makes it anew.
-    if let Some(nft) = &host.nft {
-        nft::delete(nft, &host.table)?;
-    }
-    record.complete = true;
-    record.save(&host.network)?;
     Ok((record, index))
 }
 
-fn ensure_table(host: &Host, record: &record::Bridge, leases: &Leases) -> Result<()> {
+/// With a new bridge, a table of before would speak of another subnet.
+fn ensure_table(host: &Host, record: &record::Bridge, leases: &Leases, is_new: bool) -> Result<()> {
     let nft = host.nft()?;
-    if nft::exists(nft, &host.table)? {
+    if !is_new && nft::exists(nft, &host.table)? {
         return Ok(());
     }
     let ports: Vec<_> = leases
