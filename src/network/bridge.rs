@@ -12,6 +12,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::record::{self, Leases};
@@ -99,6 +100,13 @@ fn make(
     route::put_address(&mut batch, index, subnet.gateway(), subnet);
     route::put_up(&mut batch, name);
     host.route.send_all(batch)?;
+    // The ports of a bridge that was deleted by hand. One by one, since answers
+    // to a batch of a thousand would not fit the socket; a Pod may be gone.
+    for lease in leases.pods.values() {
+        let mut batch = Batch::default();
+        route::put_master(&mut batch, &super::host_link(lease.address), index);
+        route::ignoring(&[Errno::ENODEV], host.route.send_all(batch))?;
+    }
     Ok((record, index))
 }
 

@@ -82,17 +82,12 @@ pub(super) struct Table<'a> {
     pub subnet: Subnet,
 }
 
-/// Errors by which a kernel says that it lacks nf_tables or a part of it.
+/// Errors by which a kernel says that it lacks nf_tables or a part of it; ENOENT
+/// also that an object is not there.
 pub(super) fn unavailable(e: &Error) -> bool {
     matches!(
         e.errno(),
-        Some(
-            Errno::ENOENT
-                | Errno::EOPNOTSUPP
-                | Errno::EPROTONOSUPPORT
-                | Errno::EAFNOSUPPORT
-                | Errno::EINVAL
-        )
+        Some(Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT)
     )
 }
 

@@ -286,6 +286,16 @@ pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
     );
 }
 
+/// Makes a link that is there a port of the bridge.
+pub(super) fn put_master(batch: &mut Batch, name: &str, bridge: u32) {
+    let what = format!("RTM_SETLINK({name}, IFLA_MASTER)");
+    batch.add(libc::RTM_SETLINK, 0, what, |m| {
+        ifinfomsg(m, 0, 0);
+        m.text(libc::IFLA_IFNAME, name)
+            .u32(libc::IFLA_MASTER, bridge);
+    });
+}
+
 /// Lets a frame out by the port that it came in by. For a Pod that reaches itself
 /// by its own host port: where br_netfilter is on (other engines turn it on for
 /// the whole machine), the redirected packet is bridged, not routed.

@@ -382,6 +382,8 @@ fn half_made_states_are_mended() {
         route::delete_link(&host.route, &name).unwrap();
         let b = m.start("b", &[]);
         assert_eq!(b.net.gateway, a.net.gateway);
+        let at_b = listen(m, &b.netns, 80);
+        connect(m, &again.netns, &at_b, (b.net.address, 80));
         finish();
 
         // A lease without a link, and with ports that the table never saw.
@@ -478,6 +480,32 @@ fn roots_do_not_share_a_subnet() {
         subnets.sort();
         subnets.dedup();
         assert_eq!(subnets.len(), count);
+    });
+}
+
+#[test]
+fn without_nftables_pods_start_and_are_told() {
+    on_a_machine("no-nft", |m| {
+        let mut host = m.host();
+        host.nft = None;
+        let netns = m.new_netns();
+        let plain = Endpoint {
+            uid: "a",
+            pod: "default/a",
+            ports: &[],
+        };
+        let net = host.attach(&plain, netns.as_fd()).unwrap();
+        assert!(net.warning.unwrap().contains("nftables is not available"));
+        let netns = m.new_netns();
+        let with_port = Endpoint {
+            uid: "b",
+            pod: "default/b",
+            ports: &[tcp(8080, 80)],
+        };
+        let e = host.attach(&with_port, netns.as_fd()).unwrap_err();
+        assert_eq!(e.kind(), Kind::Unsupported, "{e}");
+        assert_eq!(host.gc(|_| false).unwrap(), ["a"]);
+        assert!(host.remove_bridge_if_unused().unwrap());
     });
 }
 
