@@ -6,3 +6,6 @@ pub mod mount;
 pub mod namespace;
 pub mod root;
 pub mod socket;
+//! Kernel objects as safe Rust values.
+
+pub mod netlink;

@@ -21,3 +21,4 @@ pub fn own_received_fd(fd: RawFd) -> OwnedFd {
     // places where it arrives, and pass it nowhere else.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
+pub mod netlink;
