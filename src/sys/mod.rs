@@ -22,3 +22,4 @@ pub fn own_received_fd(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 pub mod netlink;
+pub mod xattr;
