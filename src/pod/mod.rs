@@ -6,3 +6,4 @@
 pub mod protocol;
 pub mod spec;
 pub mod state;
+pub mod status;
