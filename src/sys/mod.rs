@@ -5,3 +5,4 @@
 //! anything; [`crate::linux`] gives the calls their meaning and their errors
 //! their text.
 #![allow(unsafe_code)]
+pub mod tty;
