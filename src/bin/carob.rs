@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `carob`. See [`carob::cli`].
+
+fn main() -> std::process::ExitCode {
+    carob::cli::main()
+}

@@ -1,1 +1,282 @@
-//! To be written.
+//! The face that people and programs see: parses a command line, calls, prints.
+//!
+//! No decision about Pods is made here. Grammar, flags and output are kubectl's
+//! wherever kubectl has the verb; `docs/cli.md` is the contract.
+//!
+//! Start-up matters, since an `exec` is worth a few milliseconds: a verb's
+//! arguments are described to clap only when that verb was asked for
+//! ([`clap::Command::defer`]), and the monitor, which starts with every Pod,
+//! never comes here at all.
+
+mod age;
+mod apply;
+mod attach;
+mod completion;
+mod delete;
+mod describe;
+mod exec;
+mod face;
+mod get;
+mod images;
+mod jsonpath;
+mod logfile;
+mod logs;
+mod object;
+mod output;
+mod rows;
+mod run;
+mod stream;
+mod stubs;
+mod table;
+mod terminal;
+mod validate;
+mod version;
+mod wait;
+mod watch;
+mod yaml;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command, FromArgMatches};
+
+use crate::store::Layout;
+use crate::{Error, Kind, Result};
+use face::Face;
+use stubs::{client, image, manifest};
+
+/// One verb: its arguments are a clap struct, its end is an exit code.
+trait Verb: clap::Args + FromArgMatches {
+    const NAME: &'static str;
+    const ABOUT: &'static str;
+    /// kubectl's own shorter or other names.
+    const ALIASES: &'static [&'static str] = &[];
+    const EXAMPLES: &'static str = "";
+
+    /// Whether this command line needs the rights of root.
+    fn needs_root(&self) -> bool {
+        true
+    }
+
+    /// Whether the exit code is a process' own: errors of ours are 125 to 127
+    /// then, which programs seldom use, as with podman.
+    fn passes_through(&self) -> bool {
+        false
+    }
+
+    /// Exit codes other than 0 that are no error of ours: a process' own.
+    fn run(self, face: &Face) -> Result<u8>;
+}
+
+/// A row of the table of verbs.
+struct Entry {
+    command: fn() -> Command,
+    name: &'static str,
+    run: fn(&ArgMatches) -> Result<u8, Failure>,
+}
+
+const fn entry<V: Verb>() -> Entry {
+    Entry {
+        command: command::<V>,
+        name: V::NAME,
+        run: run_verb::<V>,
+    }
+}
+
+const VERBS: &[Entry] = &[
+    entry::<apply::Apply>(),
+    entry::<run::Run>(),
+    entry::<get::Get>(),
+    entry::<describe::Describe>(),
+    entry::<logs::Logs>(),
+    entry::<exec::Exec>(),
+    entry::<attach::Attach>(),
+    entry::<wait::Wait>(),
+    entry::<delete::Delete>(),
+    entry::<images::Pull>(),
+    entry::<images::Load>(),
+    entry::<images::Images>(),
+    entry::<images::Rmi>(),
+    entry::<validate::Validate>(),
+    entry::<version::Version>(),
+    entry::<completion::Completion>(),
+];
+
+fn command<V: Verb>() -> Command {
+    let c = Command::new(V::NAME)
+        .about(V::ABOUT)
+        .visible_aliases(V::ALIASES)
+        .defer(|c| V::augment_args(c));
+    if V::EXAMPLES.is_empty() {
+        c
+    } else {
+        c.after_help(V::EXAMPLES)
+    }
+}
+
+fn run_verb<V: Verb>(matches: &ArgMatches) -> Result<u8, Failure> {
+    let verb = V::from_arg_matches(matches)
+        .map_err(|e| Error::new(Kind::Usage, e.to_string().trim().to_owned()))?;
+    if verb.needs_root() && !nix::unistd::geteuid().is_root() {
+        return Err(Failure::from(
+            Error::new(Kind::Permission, format!("carob {} needs root", V::NAME))
+                .hint(format!("run it as `sudo carob {} ...`", V::NAME)),
+        ));
+    }
+    let root = matches.get_one::<PathBuf>("root").cloned().or_else(|| {
+        std::env::var_os("CAROB_ROOT")
+            .filter(|v| !v.is_empty())
+            .map(Into::into)
+    });
+    let face = Face {
+        layout: Layout::new(root.as_deref())?,
+        namespace: matches
+            .get_one::<String>("namespace")
+            .cloned()
+            .unwrap_or_else(|| "default".into()),
+        namespace_given: matches.contains_id("namespace"),
+    };
+    let passes_through = verb.passes_through();
+    verb.run(&face).map_err(|error| Failure {
+        code: match error.kind() {
+            Kind::Usage => Kind::Usage.exit_code(),
+            _ if passes_through => exec::cannot_run(&error),
+            kind => kind.exit_code(),
+        },
+        error,
+    })
+}
+
+/// An error and what the program ends with.
+#[derive(Debug)]
+struct Failure {
+    error: Error,
+    code: u8,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = error.kind().exit_code();
+        Failure { error, code }
+    }
+}
+
+/// The whole grammar, for completions and tests too.
+fn grammar() -> Command {
+    Command::new("carob")
+        .about("Runs Kubernetes Pods on this machine: no cluster, no daemon")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .args_override_self(true)
+        .max_term_width(100)
+        .arg(
+            Arg::new("root")
+                .long("root")
+                .global(true)
+                .value_name("DIR")
+                .value_parser(clap::value_parser!(PathBuf))
+                .value_hint(clap::ValueHint::DirPath)
+                .help(
+                    "Keep everything below DIR; other roots' Pods are not seen [env: CAROB_ROOT]",
+                ),
+        )
+        .arg(
+            Arg::new("namespace")
+                .short('n')
+                .long("namespace")
+                .global(true)
+                .value_name("NAME")
+                .help("Namespace of the Pods [default: default]"),
+        )
+        .subcommands(VERBS.iter().map(|v| (v.command)()))
+}
+
+/// The program's whole life. Never panics; the exit code is the contract of
+/// `docs/cli.md`.
+pub fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|a| a == "monitor") {
+        return stubs::monitor_main(args);
+    }
+    // Rust starts programs with SIGPIPE ignored; `carob get pods | head` shall
+    // end as every other program does.
+    crate::sys::tty::default_sigpipe();
+    let json = face::wants_json(&args);
+    match dispatch(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(f) => {
+            face::report(&f.error, json);
+            ExitCode::from(f.code)
+        }
+    }
+}
+
+fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
+    let matches = match grammar().try_get_matches_from(args) {
+        Ok(m) => m,
+        Err(e) => return Ok(usage(e)?),
+    };
+    let Some((name, matches)) = matches.subcommand() else {
+        return Err(Error::new(Kind::Usage, "no verb").into());
+    };
+    match VERBS.iter().find(|v| v.name == name) {
+        Some(v) => (v.run)(matches),
+        None => Err(Error::new(Kind::Usage, format!("no verb {name:?}")).into()),
+    }
+}
+
+/// `--help` and `--version` come as errors from clap; the others are usage.
+fn usage(e: clap::Error) -> Result<u8> {
+    use clap::error::ErrorKind;
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::text(&e.render().ansi().to_string(), output::stdout_is_terminal())?;
+            Ok(0)
+        }
+        _ => {
+            let text = e.render().to_string();
+            let text = text.trim_start_matches("error: ").trim_end();
+            let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+            let mut error = Error::new(Kind::Usage, message);
+            if !rest.is_empty() {
+                error = error.hint(rest.trim());
+            }
+            Err(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_holds() {
+        let mut g = grammar();
+        g.build();
+        g.debug_assert();
+    }
+
+    #[test]
+    fn no_verb_and_unknown_verbs_are_usage() {
+        for line in [&["carob", "gte"][..], &["carob", "get", "--nope"]] {
+            let e = dispatch(line.iter().map(Into::into).collect()).unwrap_err();
+            assert_eq!(e.error.kind(), Kind::Usage, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn globals_are_understood_on_both_sides_of_the_verb() {
+        for line in [
+            &["carob", "-n", "a", "get", "pods"][..],
+            &["carob", "get", "pods", "-n", "a"],
+            &["carob", "get", "-na", "pods"],
+        ] {
+            let m = grammar().try_get_matches_from(line).unwrap();
+            let (_, m) = m.subcommand().unwrap();
+            assert_eq!(m.get_one::<String>("namespace").unwrap(), "a", "{line:?}");
+        }
+    }
+}

@@ -8,3 +8,4 @@ pub mod monitor;
 pub mod protocol;
 pub mod spec;
 pub mod state;
+pub mod status;

@@ -23,3 +23,4 @@ pub fn own_received_fd(fd: RawFd) -> OwnedFd {
 }
 pub mod netlink;
 pub mod xattr;
+pub mod tty;

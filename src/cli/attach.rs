@@ -1,0 +1,116 @@
+//! `carob attach`: to a container's own process.
+
+use std::os::fd::OwnedFd;
+
+use clap::Args;
+
+use super::Verb;
+use super::client::{Connection, View};
+use super::exec::{code_of, container_of, need_terminal, talk};
+use super::face::{Face, say};
+use super::stream::{self, End, Pump};
+use crate::pod::protocol::{Reply, Request};
+use crate::{Error, Kind, Result};
+
+#[derive(Args, Debug)]
+pub struct Attach {
+    /// The Pod: NAME or pod/NAME
+    #[arg(value_name = "POD")]
+    pod: String,
+    /// The container; the first one if not given
+    #[arg(short, long, value_name = "NAME")]
+    container: Option<String>,
+    /// Hand stdin to the container
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Our stdin is a terminal, and so is the container's
+    #[arg(short, long)]
+    tty: bool,
+    /// Say nothing but what the container says
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Verb for Attach {
+    const NAME: &'static str = "attach";
+    const ABOUT: &'static str = "Attach to a running container";
+
+    fn passes_through(&self) -> bool {
+        true
+    }
+
+    fn run(self, face: &Face) -> Result<u8> {
+        need_terminal(self.tty, self.stdin)?;
+        let view = face.find(&self.pod)?;
+        let container = container_of(&view, self.container.as_deref(), self.quiet)?;
+        if self.tty && !view.pod.spec.container(&container).is_some_and(|c| c.tty) {
+            say(&format!(
+                "Unable to use a TTY - container {container} did not allocate one"
+            ));
+        }
+        code_of(attach(face, &view, container, self.stdin, self.quiet)?)
+    }
+}
+
+/// Until the container ends, or the caller's own end.
+pub fn attach(
+    face: &Face,
+    view: &View,
+    container: String,
+    stdin: bool,
+    quiet: bool,
+) -> Result<End> {
+    let spec = view.pod.spec.container(&container);
+    if stdin && !spec.is_some_and(|c| c.stdin) {
+        return Err(Error::new(
+            Kind::Conflict,
+            format!("container {container} has no stdin to attach to"),
+        )
+        .hint("its manifest needs `stdin: true`; without -i its output is shown"));
+    }
+    let connection = Connection::open(&face.layout, &view.pod.uid)?;
+    connection.send(&Request::Attach { container, stdin }, &[])?;
+    let (tty, with_stdin, fds) = loop {
+        match connection.recv(None)? {
+            Some((Reply::Attached { tty, stdin }, fds)) => break (tty, stdin, fds),
+            Some((Reply::Failed(e), _)) => return Err(e),
+            Some(_) => {}
+            None => {
+                return Err(Error::failed(
+                    "the Pod's monitor closed the connection without an answer",
+                ));
+            }
+        }
+    };
+    if stdin && !quiet {
+        say("If you don't see a command prompt, try pressing enter.");
+    }
+    let mut fds = fds.into_iter();
+    let mut next = || -> Result<OwnedFd> {
+        fds.next()
+            .ok_or_else(|| Error::failed("the Pod's monitor sent too few fds"))
+    };
+    if tty {
+        let master = next()?;
+        // A terminal here makes the keys go through as they are.
+        let interactive = stdin && std::io::IsTerminal::is_terminal(&std::io::stdin());
+        if interactive || !stdin {
+            return talk(&connection, master, interactive);
+        }
+        stream::set_nonblocking(&master)?;
+        let pumps = vec![
+            Pump::inward(stream::own(std::io::stdin())?, stream::own(&master)?),
+            Pump::outward(master, stream::own(std::io::stdout())?),
+        ];
+        return stream::carry(&connection, pumps, None, None);
+    }
+    let mut pumps = vec![];
+    if with_stdin {
+        let far = next()?;
+        stream::set_nonblocking(&far)?;
+        pumps.push(Pump::inward(stream::own(std::io::stdin())?, far));
+    }
+    pumps.push(Pump::outward(next()?, stream::own(std::io::stdout())?));
+    pumps.push(Pump::outward(next()?, stream::own(std::io::stderr())?));
+    stream::carry(&connection, pumps, None, None)
+}

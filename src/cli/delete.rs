@@ -1,0 +1,330 @@
+//! `carob delete`.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::client::{self, Connection, View};
+use super::face::{Face, usage, warn};
+use super::output::{self, Format};
+use super::{Verb, age, apply, manifest, object};
+use crate::pod::protocol::{Reply, Request};
+use crate::{Error, Kind, Result};
+
+#[derive(Args, Debug)]
+pub struct Delete {
+    /// `pod NAME...`, `pod/NAME...` or `pods` with -l or --all
+    #[arg(value_name = "KIND [NAME]")]
+    what: Vec<String>,
+    /// The Pods of these manifests
+    #[arg(short, long, value_name = "FILE")]
+    filename: Vec<String>,
+    /// Directories of -f with those below them
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Pods with these labels
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Every Pod of the namespace
+    #[arg(long)]
+    all: bool,
+    /// Seconds between TERM and KILL, instead of the Pod's own
+    #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_hyphen_values = true)]
+    grace_period: i64,
+    /// With --grace-period=0: the name is free at once
+    #[arg(long)]
+    force: bool,
+    /// The same as --grace-period=1
+    #[arg(long)]
+    now: bool,
+    /// Return when the Pod is gone, and nothing of it is left. The default is
+    /// true, but false with --force
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    wait: Option<bool>,
+    /// Give up waiting after this long; 0s never
+    #[arg(long, default_value = "0s", allow_hyphen_values = true)]
+    timeout: String,
+    /// A Pod that is not there is no error
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true)]
+    ignore_not_found: bool,
+    /// name
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+/// How a Pod is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    /// Seconds; `None` is the Pod's own.
+    pub seconds: Option<u64>,
+    /// The name is freed at once.
+    pub force: bool,
+}
+
+/// kubectl's rules for the three flags; the second is what to say of them.
+fn grace(period: i64, force: bool, now: bool) -> Result<(Grace, Option<&'static str>)> {
+    if now && period >= 0 {
+        return Err(usage("--now and --grace-period cannot go together"));
+    }
+    if force && (period > 0 || now) {
+        return Err(usage("--force needs a grace period of 0"));
+    }
+    let plain = |seconds| Grace {
+        seconds,
+        force: false,
+    };
+    Ok(match (period, force) {
+        (_, true) => (
+            Grace {
+                seconds: Some(0),
+                force: true,
+            },
+            Some(
+                "Immediate deletion does not wait for confirmation that the running resource has \
+                 been terminated. The resource may continue to run for a short while.",
+            ),
+        ),
+        (0, false) => (
+            plain(Some(1)),
+            Some("--grace-period=0 without --force means 1 second; add --force to delete at once"),
+        ),
+        _ if now => (plain(Some(1)), None),
+        (s, false) => (plain(u64::try_from(s).ok()), None),
+    })
+}
+
+impl Verb for Delete {
+    const NAME: &'static str = "delete";
+    const ABOUT: &'static str = "Delete Pods: TERM, the grace period, then KILL";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let (grace, note) = grace(self.grace_period, self.force, self.now)?;
+        let format = Format::parse(self.output.as_deref())?;
+        if !matches!(format, Format::Table { .. } | Format::Name) {
+            return Err(usage("delete prints -o name and nothing else"));
+        }
+        let timeout = age::parse_timeout(&self.timeout)?;
+        let (views, missing) = self.find(face)?;
+        if let Some(n) = note {
+            warn(n);
+        }
+        let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
+        let mut errors = missing;
+        let mut ending = vec![];
+        // Asked first, waited for together.
+        for view in views {
+            match begin(face, &view, grace) {
+                Ok(connection) => {
+                    announce(&format, &view, grace.force)?;
+                    ending.push((view, connection));
+                }
+                Err(e) if e.kind() == Kind::NotFound && self.ignore_not_found => {}
+                Err(e) => errors.push(e),
+            }
+        }
+        if self.wait.unwrap_or(!grace.force) {
+            for (view, connection) in ending {
+                if let Err(e) = end(face, &view, connection, grace, until) {
+                    errors.push(e);
+                }
+            }
+        }
+        let mut errors = errors.into_iter();
+        let first = errors.next();
+        errors.for_each(|e| super::face::report(&e, false));
+        first.map_or(Ok(0), Err)
+    }
+}
+
+impl Delete {
+    /// The Pods that are meant, and the errors of those that are not there.
+    fn find(&self, face: &Face) -> Result<(Vec<View>, Vec<Error>)> {
+        let mut wanted: Vec<(String, String)> = vec![];
+        if self.filename.is_empty() {
+            let names = object::names_of(&self.what)?;
+            match (names.is_empty(), self.all || self.selector.is_some()) {
+                (true, false) => {
+                    return Err(usage("no Pod is named")
+                        .hint("name Pods, or give -f FILE, --all or -l LABELS"));
+                }
+                (false, true) => {
+                    return Err(usage("names cannot go with --all or --selector"));
+                }
+                (true, true) => {
+                    let selector = self
+                        .selector
+                        .as_deref()
+                        .map(manifest::parse_selector)
+                        .transpose()?;
+                    let mut all = client::list(&face.layout, Some(&face.namespace))?;
+                    all.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
+                    if all.is_empty() {
+                        output::text("No resources found\n", false)?;
+                    }
+                    return Ok((all, vec![]));
+                }
+                (false, false) => {}
+            }
+            wanted.extend(names.into_iter().map(|n| (face.namespace.clone(), n)));
+        } else {
+            if !self.what.is_empty() || self.all || self.selector.is_some() {
+                return Err(usage("-f cannot go with names, --all or --selector"));
+            }
+            let parsed = apply::read(face, &self.filename, self.recursive)?;
+            wanted.extend(parsed.pods.into_iter().map(|p| (p.namespace, p.name)));
+        }
+        let (mut views, mut errors) = (vec![], vec![]);
+        for (namespace, name) in wanted {
+            match client::find(&face.layout, &namespace, &name) {
+                Ok(v) => views.push(v),
+                Err(e) if e.kind() == Kind::NotFound && self.ignore_not_found => {}
+                Err(e) => errors.push(e),
+            }
+        }
+        Ok((views, errors))
+    }
+}
+
+fn announce(format: &Format, view: &View, force: bool) -> Result<()> {
+    let (name, namespace) = (&view.pod.name, &view.pod.namespace);
+    let line = match format {
+        Format::Name => format!("pod/{name}\n"),
+        _ if force => format!("pod {name:?} force deleted from {namespace} namespace\n"),
+        _ => format!("pod {name:?} deleted from {namespace} namespace\n"),
+    };
+    output::text(&line, false)
+}
+
+/// Deletes one Pod and waits until it is gone.
+pub fn delete(face: &Face, view: &View, grace: Grace, until: Option<Instant>) -> Result<()> {
+    let connection = begin(face, view, grace)?;
+    end(face, view, connection, grace, until)
+}
+
+/// Returns when the termination is under way, with the connection whose end is
+/// the Pod's. A monitor that dies meanwhile is revived by the next connection;
+/// one that dies each time is no longer asked.
+pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
+    const ATTEMPTS: usize = 3;
+    let request = Request::Delete {
+        grace_period: grace
+            .seconds
+            .unwrap_or(view.pod.spec.termination_grace_period),
+        force: grace.force,
+    };
+    for _ in 0..ATTEMPTS {
+        let connection = Connection::open(&face.layout, &view.pod.uid)?;
+        connection.send(&request, &[])?;
+        loop {
+            match connection.recv(None)? {
+                Some((Reply::Done, _)) => {
+                    if grace.force {
+                        client::force_release_name(&face.layout, &view.pod)?;
+                    }
+                    return Ok(connection);
+                }
+                Some((Reply::Failed(e), _)) => return Err(e),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        if !exists(face, view)? {
+            return Ok(connection);
+        }
+    }
+    Err(Error::failed(format!(
+        "pod {}: its monitor ends each time it is asked to delete it",
+        view.pod.name
+    ))
+    .hint(format!(
+        "its last words are in {}",
+        face.layout.pod(&view.pod.uid).monitor_errors().display()
+    )))
+}
+
+/// Waits for the end. Whoever else asks for a shorter grace is not in the way:
+/// only the connection's end counts.
+pub fn end(
+    face: &Face,
+    view: &View,
+    mut connection: Connection,
+    grace: Grace,
+    until: Option<Instant>,
+) -> Result<()> {
+    loop {
+        let left = until.map(|t| t.saturating_duration_since(Instant::now()));
+        match connection.recv(left) {
+            Ok(None) => {
+                if !exists(face, view)? {
+                    return Ok(());
+                }
+                // The monitor died, not the Pod: the next one goes on with it.
+                connection = begin(face, view, grace)?;
+            }
+            Ok(Some((Reply::Failed(e), _))) => return Err(e),
+            Ok(Some(_)) => {}
+            Err(e) if e.kind() == Kind::Timeout => {
+                return Err(Error::new(
+                    Kind::Timeout,
+                    format!("timed out waiting for the end of pods/{}", view.pod.name),
+                ));
+            }
+            Err(e) => return Err(e),
+        }
+        if left == Some(Duration::ZERO) {
+            return Err(Error::new(
+                Kind::Timeout,
+                format!("timed out waiting for the end of pods/{}", view.pod.name),
+            ));
+        }
+    }
+}
+
+/// Whether this very Pod still has a record; the name alone may be another's.
+fn exists(face: &Face, view: &View) -> Result<bool> {
+    let record = face.layout.pod(&view.pod.uid).record();
+    match record.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::from(e).push_context(format!("lstat({})", record.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_grace() {
+        // period, force, now -> seconds, force, is something said
+        let cases = [
+            (-1, false, false, None, false, false),
+            (30, false, false, Some(30), false, false),
+            (1, false, false, Some(1), false, false),
+            (0, false, false, Some(1), false, true),
+            (-1, false, true, Some(1), false, false),
+            (0, true, false, Some(0), true, true),
+            (-1, true, false, Some(0), true, true),
+        ];
+        for (period, force, now, seconds, forced, said) in cases {
+            let (g, note) = grace(period, force, now).unwrap();
+            assert_eq!(
+                g,
+                Grace {
+                    seconds,
+                    force: forced
+                },
+                "{period} {force} {now}"
+            );
+            assert_eq!(note.is_some(), said, "{period} {force} {now}");
+        }
+        for (period, force, now) in [
+            (5, true, false),
+            (0, false, true),
+            (5, false, true),
+            (-1, true, true),
+        ] {
+            assert!(grace(period, force, now).is_err(), "{period} {force} {now}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What every verb has: the layout, the namespace, how errors are shown.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use serde_json::json;
+
+use super::client::{self, View};
+use super::object;
+use crate::store::Layout;
+use crate::{Error, Kind, Result};
+
+#[derive(Debug)]
+pub struct Face {
+    pub layout: Layout,
+    pub namespace: String,
+    /// Whether `-n` was on the command line: manifests that name another
+    /// namespace are refused then.
+    pub namespace_given: bool,
+}
+
+impl Face {
+    /// The Pod of `NAME` or `pod/NAME`.
+    pub fn find(&self, word: &str) -> Result<View> {
+        let name = object::name_of(word)?;
+        client::find(&self.layout, &self.namespace, &name)
+    }
+
+    /// Finds all of them; the first that is missing is the error.
+    pub fn find_all(&self, names: &[String]) -> Result<Vec<View>> {
+        names
+            .iter()
+            .map(|n| client::find(&self.layout, &self.namespace, n))
+            .collect()
+    }
+}
+
+/// Whether the command line asks for JSON, known before clap has judged it: its
+/// own errors are JSON too then.
+pub fn wants_json(args: &[OsString]) -> bool {
+    let mut words = args
+        .iter()
+        .skip(1)
+        .map(|a| a.to_string_lossy())
+        .take_while(|a| a != "--")
+        .peekable();
+    while let Some(word) = words.next() {
+        let value = match word.as_ref() {
+            "-o" | "--output" => words.peek().map(|w| w.to_string()),
+            w => w
+                .strip_prefix("--output=")
+                .or_else(|| w.strip_prefix("-o="))
+                .or_else(|| w.strip_prefix("-o").filter(|_| !w.starts_with("--")))
+                .map(str::to_owned),
+        };
+        if value.is_some_and(|v| v == "json") {
+            return true;
+        }
+    }
+    false
+}
+
+/// On stderr: `error: ...`, each further line as it is, `hint: ...`; or one
+/// JSON object `{"error": ...}`.
+pub fn report(e: &Error, json: bool) {
+    let mut err = std::io::stderr().lock();
+    // Nobody is left to be told if stderr is gone.
+    let _ = if json {
+        writeln!(err, "{}", json!({"error": e.to_json()}))
+    } else {
+        let hint = e.get_hint().map(|h| format!("hint: {h}\n"));
+        write!(err, "error: {e}\n{}", hint.unwrap_or_default())
+    };
+}
+
+/// A remark on stderr that changes nothing.
+pub fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+}
+
+/// A line on stderr for whoever watches.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+pub fn usage(message: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_noticed_wherever_it_is_asked_for() {
+        let cases = [
+            ("carob get pods -o json", true),
+            ("carob get pods -ojson", true),
+            ("carob get pods -o=json", true),
+            ("carob get pods --output=json", true),
+            ("carob --output json get", true),
+            ("carob get pods -o yaml", false),
+            ("carob get pods -o", false),
+            ("carob exec web -- tool -o json", false),
+            ("carob get pods", false),
+        ];
+        for (line, want) in cases {
+            let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            assert_eq!(wants_json(&args), want, "{line}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `carob get pods`.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::client::{self, View};
+use super::face::{Face, say, usage};
+use super::output::{self, Format};
+use super::rows::Columns;
+use super::table::Table;
+use super::watch::{Change, Watcher};
+use super::{Verb, manifest, object};
+use crate::Result;
+
+#[derive(Args, Debug)]
+pub struct Get {
+    /// `pods`, `pods NAME...` or `pod/NAME...`
+    #[arg(required = true, value_name = "KIND [NAME]")]
+    what: Vec<String>,
+    /// The Pods of every namespace
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// wide, json, yaml, name or jsonpath=TEMPLATE
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+    /// Go on with a row for each change
+    #[arg(short, long)]
+    watch: bool,
+    /// Only Pods with these labels: a=b, a!=b, a in (b,c), a, !a
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Leave the first line out
+    #[arg(long)]
+    no_headers: bool,
+    /// A column more, of the labels
+    #[arg(long)]
+    show_labels: bool,
+}
+
+impl Verb for Get {
+    const NAME: &'static str = "get";
+    const ABOUT: &'static str = "List Pods, or show one";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let names = object::names_of(&self.what)?;
+        let format = Format::parse(self.output.as_deref())?;
+        let selector = self
+            .selector
+            .as_deref()
+            .map(manifest::parse_selector)
+            .transpose()?;
+        if !names.is_empty() && (self.all_namespaces || selector.is_some()) {
+            return Err(usage("names cannot go with --all-namespaces or --selector"));
+        }
+        let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
+        let wanted = |v: &View| {
+            (names.is_empty() || names.contains(&v.pod.name))
+                && selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels))
+        };
+        let columns = Columns {
+            namespace: self.all_namespaces,
+            wide: matches!(format, Format::Table { wide: true }),
+            labels: self.show_labels,
+            node: node_name(),
+        };
+        let mut printer = Printer {
+            table: Table::default(),
+            columns,
+            head: !self.no_headers,
+            format,
+        };
+        if self.watch {
+            return follow(face, namespace, &names, &wanted, &mut printer);
+        }
+
+        let mut missing = vec![];
+        let views = if names.is_empty() {
+            let mut all = client::list(&face.layout, namespace)?;
+            all.retain(|v| wanted(v));
+            all
+        } else {
+            // Those that exist are shown whatever the others do.
+            let mut found = vec![];
+            for n in &names {
+                match client::find(&face.layout, &face.namespace, n) {
+                    Ok(v) => found.push(v),
+                    Err(e) => missing.push(e),
+                }
+            }
+            found
+        };
+        let as_list = names.len() != 1;
+        match printer.format {
+            Format::Table { .. } if views.is_empty() && missing.is_empty() => {
+                say(&match namespace {
+                    Some(ns) => format!("No resources found in {ns} namespace."),
+                    None => "No resources found".to_owned(),
+                })
+            }
+            Format::Table { .. } => printer.rows(&views)?,
+            _ if views.is_empty() && !missing.is_empty() => {}
+            _ => {
+                let objects = views.iter().map(object::v1).collect();
+                printer.format.print(objects, as_list)?;
+            }
+        }
+        let mut missing = missing.into_iter();
+        let first = missing.next();
+        missing.for_each(|e| super::face::report(&e, false));
+        first.map_or(Ok(0), Err)
+    }
+}
+
+struct Printer {
+    table: Table,
+    columns: Columns,
+    head: bool,
+    format: Format,
+}
+
+impl Printer {
+    fn rows(&mut self, views: &[View]) -> Result<()> {
+        if std::mem::take(&mut self.head) {
+            self.table.row(self.columns.head());
+        }
+        let now = Timestamp::now();
+        for v in views {
+            self.table.row(self.columns.row(v, now));
+        }
+        output::text(&self.table.take(), false)
+    }
+
+    fn show(&mut self, views: &[View]) -> Result<()> {
+        match self.format {
+            Format::Table { .. } if views.is_empty() => Ok(()),
+            Format::Table { .. } => self.rows(views),
+            _ => views
+                .iter()
+                .try_for_each(|v| self.format.print(vec![object::v1(v)], false)),
+        }
+    }
+}
+
+fn follow(
+    face: &Face,
+    namespace: Option<&str>,
+    names: &[String],
+    wanted: &dyn Fn(&View) -> bool,
+    printer: &mut Printer,
+) -> Result<u8> {
+    let mut watcher = Watcher::new(&face.layout, namespace)?;
+    let mut changes = watcher.refresh()?;
+    if changes.is_empty() && !names.is_empty() {
+        // The names' own error, if they are still missing.
+        face.find_all(names)?;
+    }
+    // A row that says the same as the one before it says nothing.
+    let mut shown = std::collections::BTreeMap::new();
+    loop {
+        let mut views = vec![];
+        for change in changes {
+            match change {
+                Change::Seen(v) | Change::Gone(v) if !wanted(&v) => {}
+                Change::Gone(v) => {
+                    shown.remove(&v.pod.uid);
+                }
+                Change::Seen(v) => {
+                    let status = object::status(&v);
+                    let deleting = v.state.as_ref().is_some_and(|s| s.deletion.is_some());
+                    let key = (
+                        super::rows::summarize(&v.pod, &status, deleting),
+                        status.pod_ip,
+                    );
+                    let before = shown.insert(v.pod.uid.clone(), key);
+                    let table = matches!(printer.format, Format::Table { .. });
+                    if !table || before.as_ref() != shown.get(&v.pod.uid) {
+                        views.push(v);
+                    }
+                }
+            }
+        }
+        printer.show(&views)?;
+        changes = watcher.wait(None)?;
+    }
+}
+
+/// What `kubectl get -o wide` shows as NODE: this machine.
+pub fn node_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|n| n.into_string().ok())
+        .unwrap_or_default()
+}

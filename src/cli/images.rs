@@ -1,0 +1,367 @@
+//! `carob pull`, `load`, `images` and `rmi`.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::face::{Face, usage};
+use super::image::{Image, Progress, PullOptions, Reference, Store};
+use super::output::{self, Format};
+use super::table::Table;
+use super::{Verb, age, client};
+use crate::{Error, Result};
+
+#[derive(Args, Debug)]
+pub struct Pull {
+    /// As Kubernetes writes it: busybox, localhost:5000/app:1.2, name@sha256:...
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// As in linux/arm64; this machine's by default
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<String>,
+    /// true: certificates are not checked, plain HTTP is tried; false: HTTPS
+    /// only. By default plain HTTP is tried for loopback alone
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    insecure: Option<bool>,
+    /// Print the ID alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// json
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl Verb for Pull {
+    const NAME: &'static str = "pull";
+    const ABOUT: &'static str = "Pull images from registries";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let format = Format::parse(self.output.as_deref())?;
+        let mut references = vec![];
+        for name in &self.images {
+            references.push(name.parse::<Reference>()?);
+        }
+        face.layout.create()?;
+        let store = Store::open(&face.layout)?;
+        let options = PullOptions {
+            platform: self.platform.clone(),
+            insecure: self.insecure,
+            ..PullOptions::default()
+        };
+        let mut pulled = vec![];
+        for r in references {
+            let mut progress = Shown {
+                quiet: self.quiet || !matches!(format, Format::Table { .. }),
+                open: false,
+            };
+            let image = store.pull(&r, &options, &mut |p| progress.show(&p))?;
+            progress.end();
+            if let Format::Table { .. } = format {
+                output::text(&format!("{}\n", image.id), false)?;
+            }
+            pulled.push(image);
+        }
+        print_objects(&format, &pulled)?;
+        Ok(0)
+    }
+}
+
+/// On stderr: a line of its own for each step, or one that changes on a
+/// terminal.
+struct Shown {
+    quiet: bool,
+    open: bool,
+}
+
+impl Shown {
+    fn show(&mut self, p: &Progress) {
+        if self.quiet {
+            return;
+        }
+        let short =
+            |d: &str| -> String { d.rsplit(':').next().unwrap_or(d).chars().take(12).collect() };
+        let mut err = std::io::stderr().lock();
+        let line = match p {
+            Progress::Resolving { name } => format!("pulling {name}"),
+            Progress::Resolved { layers, size, .. } => {
+                format!("{layers} layers, {} compressed", bytes(*size))
+            }
+            Progress::Exists { layer } => format!("{}: is here already", short(layer)),
+            Progress::Unpacked { layer } => format!("{}: done", short(layer)),
+            Progress::Layer { layer, done, size } => {
+                if err.is_terminal() {
+                    self.open = true;
+                    let _ = write!(
+                        err,
+                        "\r\x1b[K{}: {} of {}",
+                        short(layer),
+                        bytes(*done),
+                        bytes(*size)
+                    );
+                }
+                return;
+            }
+        };
+        let clear = if std::mem::take(&mut self.open) {
+            "\r\x1b[K"
+        } else {
+            ""
+        };
+        // Who watches no more needs no progress.
+        let _ = writeln!(err, "{clear}{line}");
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.open) {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Load {
+    /// An OCI layout's directory or tar, a docker archive, or - for stdin
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    input: String,
+    /// The image's name, where the archive has none
+    #[arg(long, value_name = "IMAGE")]
+    name: Option<String>,
+    /// json
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl Verb for Load {
+    const NAME: &'static str = "load";
+    const ABOUT: &'static str = "Load images from a directory or an archive";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let format = Format::parse(self.output.as_deref())?;
+        if self.input == "-" && std::io::stdin().is_terminal() {
+            return Err(usage("stdin is a terminal").hint("name the archive with -i FILE"));
+        }
+        face.layout.create()?;
+        let loaded =
+            Store::open(&face.layout)?.load(Path::new(&self.input), self.name.as_deref())?;
+        if let Format::Table { .. } = format {
+            for image in &loaded {
+                let names = match image.names.is_empty() {
+                    true => image.id.clone(),
+                    false => image
+                        .names
+                        .iter()
+                        .map(|n| familiar(n))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                };
+                output::text(&format!("Loaded image: {names}\n"), false)?;
+            }
+        }
+        print_objects(&format, &loaded)?;
+        Ok(0)
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Images {
+    /// json, yaml, wide (whole IDs) or jsonpath=TEMPLATE
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+    /// Leave the first line out
+    #[arg(long)]
+    no_headers: bool,
+    /// Print whole IDs alone
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Verb for Images {
+    const NAME: &'static str = "images";
+    const ABOUT: &'static str = "List the images that are here";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let format = Format::parse(self.output.as_deref())?;
+        let images = Store::open(&face.layout)?.list()?;
+        if self.quiet {
+            let ids: String = images.iter().map(|i| format!("{}\n", i.id)).collect();
+            output::text(&ids, false)?;
+            return Ok(0);
+        }
+        let Format::Table { wide } = format else {
+            print_objects(&format, &images)?;
+            return Ok(0);
+        };
+        let mut table = Table::default();
+        if !self.no_headers {
+            table.row(["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+        }
+        let now = Timestamp::now();
+        for image in &images {
+            let created = image
+                .created
+                .as_deref()
+                .and_then(|c| c.parse::<Timestamp>().ok())
+                .map_or_else(
+                    || "<unknown>".to_owned(),
+                    |t| format!("{} ago", age::since(t, now)),
+                );
+            let id = image.id.rsplit(':').next().unwrap_or(&image.id);
+            let id: String = id
+                .chars()
+                .take(if wide { usize::MAX } else { 12 })
+                .collect();
+            let names: Vec<String> = match image.names.is_empty() {
+                true => vec!["<none>".into()],
+                false => image.names.iter().map(|n| familiar(n)).collect(),
+            };
+            for name in names {
+                let (repository, tag) = split_name(&name);
+                table.row([repository, tag, &id, &created, &bytes(image.size)]);
+            }
+        }
+        output::text(&table.take(), false)?;
+        Ok(0)
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct Rmi {
+    /// Names or IDs
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<String>,
+    /// Every name of an image that is given by ID
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Verb for Rmi {
+    const NAME: &'static str = "rmi";
+    const ABOUT: &'static str = "Remove images that no Pod uses";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let store = Store::open(&face.layout)?;
+        let used: BTreeSet<String> = client::list(&face.layout, None)?
+            .into_iter()
+            .filter_map(|v| v.state)
+            .flat_map(|s| s.containers.into_values())
+            .filter_map(|c| c.image_id)
+            .collect();
+        let mut errors: Vec<Error> = vec![];
+        for name in &self.images {
+            match store.remove(name, self.force, &|id| used.contains(id)) {
+                Ok(removed) => {
+                    let mut text: String = removed
+                        .untagged
+                        .iter()
+                        .map(|n| format!("Untagged: {n}\n"))
+                        .collect();
+                    text.extend(removed.deleted.map(|id| format!("Deleted: {id}\n")));
+                    output::text(&text, false)?;
+                }
+                Err(e) => errors.push(e),
+            }
+        }
+        let mut errors = errors.into_iter();
+        let first = errors.next();
+        errors.for_each(|e| super::face::report(&e, false));
+        first.map_or(Ok(0), Err)
+    }
+}
+
+fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
+    match format {
+        Format::Table { .. } => Ok(()),
+        Format::Name => {
+            let text: String = images
+                .iter()
+                .map(|i| format!("{}\n", i.names.first().unwrap_or(&i.id)))
+                .collect();
+            output::text(&text, false)
+        }
+        _ => {
+            let all: Vec<Value> = images.iter().map(object).collect();
+            format.print_value(&all.into())
+        }
+    }
+}
+
+fn object(i: &Image) -> Value {
+    json!({
+        "id": i.id,
+        "digest": i.digest,
+        "names": i.names,
+        "size": i.size,
+        "created": i.created,
+        "architecture": i.architecture,
+        "os": i.os,
+    })
+}
+
+fn familiar(name: &str) -> String {
+    name.parse::<Reference>()
+        .map_or_else(|_| name.to_owned(), |r| r.familiar())
+}
+
+/// Repository and tag; a colon before the last slash is a port's.
+fn split_name(name: &str) -> (&str, &str) {
+    if let Some((repository, _)) = name.split_once('@') {
+        return (repository, "<none>");
+    }
+    match name.rsplit_once(':') {
+        Some((r, tag)) if !tag.contains('/') => (r, tag),
+        _ => (name, "<none>"),
+    }
+}
+
+/// Decimal units, as registries and docker show sizes.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{n}B"),
+        _ if value < 9.995 => format!("{value:.2}{}", UNITS[unit]),
+        _ if value < 99.95 => format!("{value:.1}{}", UNITS[unit]),
+        _ => format!("{value:.0}{}", UNITS[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (n, want) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1.00kB"),
+            (4_260_000, "4.26MB"),
+            (42_600_000, "42.6MB"),
+            (441_000_000, "441MB"),
+            (999_900_000, "1.00GB"),
+        ] {
+            assert_eq!(bytes(n), want);
+        }
+    }
+
+    #[test]
+    fn names_are_split_at_the_tag() {
+        for (name, want) in [
+            ("busybox:latest", ("busybox", "latest")),
+            ("localhost:5000/a", ("localhost:5000/a", "<none>")),
+            ("localhost:5000/a:1", ("localhost:5000/a", "1")),
+            ("a@sha256:00", ("a", "<none>")),
+        ] {
+            assert_eq!(split_name(name), want);
+        }
+    }
+}

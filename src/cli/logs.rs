@@ -1,0 +1,411 @@
+//! `carob logs`: prints what containers have written, and goes on with `-f`.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::client::{Connection, View};
+use super::exec::container_of;
+use super::face::{Face, usage};
+use super::logfile::{self, Reader, Record};
+use super::watch::poll_until;
+use super::{Verb, age};
+use crate::pod::protocol::{Reply, Request};
+use crate::pod::state::{Now, State};
+use crate::{Context, Error, Kind, Result};
+
+#[derive(Args, Debug)]
+pub struct Logs {
+    /// The Pod: NAME or pod/NAME
+    #[arg(value_name = "POD")]
+    pod: String,
+    /// The container, as with -c
+    #[arg(value_name = "CONTAINER", conflicts_with = "container")]
+    second: Option<String>,
+    #[arg(
+        short,
+        long,
+        value_name = "NAME",
+        help = "The container; the first one if not given"
+    )]
+    container: Option<String>,
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// What the container wrote before its last restart
+    #[arg(short, long)]
+    previous: bool,
+    /// So many of the last lines; -1 is all
+    #[arg(long, value_name = "LINES", default_value_t = -1, allow_hyphen_values = true)]
+    tail: i64,
+    /// Lines newer than this, as 5s, 2m or 3h
+    #[arg(long, value_name = "DURATION", conflicts_with = "since_time")]
+    since: Option<String>,
+    /// Lines newer than this time (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    since_time: Option<String>,
+    /// Each line's time before it
+    #[arg(long)]
+    timestamps: bool,
+    /// Of every container
+    #[arg(long)]
+    all_containers: bool,
+    /// Each line's Pod and container before it
+    #[arg(long)]
+    prefix: bool,
+    /// So many bytes and no more
+    #[arg(long, value_name = "BYTES")]
+    limit_bytes: Option<u64>,
+}
+
+impl Verb for Logs {
+    const NAME: &'static str = "logs";
+    const ABOUT: &'static str = "Print what a container has written";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        if self.follow && self.previous {
+            return Err(usage(
+                "--follow cannot go with --previous: that container has ended",
+            ));
+        }
+        if self.all_containers && (self.container.is_some() || self.second.is_some()) {
+            return Err(usage("--all-containers cannot go with a container's name"));
+        }
+        let tail = match self.tail {
+            -1 => None,
+            n => Some(
+                u64::try_from(n)
+                    .map_err(|_| usage("--tail must be a number of lines, or -1 for all"))?,
+            ),
+        };
+        let since = match (&self.since, &self.since_time) {
+            (Some(d), _) => Timestamp::now().checked_sub(age::parse(d)?).ok(),
+            (None, Some(t)) => Some(t.parse().map_err(|_| {
+                usage(format!("{t:?} is not a time")).hint("write it as in 2026-01-02T03:04:05Z")
+            })?),
+            (None, None) => None,
+        };
+        let view = face.find(&self.pod)?;
+        let containers = match self.all_containers {
+            true => view
+                .pod
+                .spec
+                .all_containers()
+                .map(|c| c.name.clone())
+                .collect(),
+            false => {
+                let given = self.container.as_deref().or(self.second.as_deref());
+                vec![container_of(&view, given, false)?]
+            }
+        };
+        let mut streams = vec![];
+        for name in containers {
+            match find_attempt(face, &view, &name, self.previous) {
+                Ok((dir, attempt)) => streams.push(Stream::new(
+                    Reader::open(&dir, attempt, tail)?,
+                    dir,
+                    match self.prefix {
+                        true => format!("[pod/{}/{name}] ", view.pod.name),
+                        false => String::new(),
+                    },
+                    name,
+                )),
+                // Of all, those that have not run yet have nothing to say.
+                Err(e) if self.all_containers && e.kind() == Kind::Conflict => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let mut printer = Printer {
+            timestamps: self.timestamps,
+            since,
+            left: self.limit_bytes,
+            split: false,
+        };
+        if self.follow {
+            follow(face, &view, streams, &mut printer)?;
+        } else {
+            for s in &mut streams {
+                s.print(&mut printer)?;
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// The directory and the attempt whose log is meant: the container that runs or
+/// that ran last; before a restart with `previous`.
+fn find_attempt(
+    face: &Face,
+    view: &View,
+    container: &str,
+    previous: bool,
+) -> Result<(PathBuf, u32)> {
+    let pod = &view.pod;
+    let dir = face
+        .layout
+        .pod_logs(&pod.namespace, &pod.name, &pod.uid)
+        .join(container);
+    let seen = view
+        .state
+        .as_ref()
+        .and_then(|s| s.containers.get(container));
+    let waiting = seen.and_then(|s| match &s.now {
+        Now::Waiting { reason, .. } => Some(reason.as_str()),
+        _ => None,
+    });
+    let current = seen.map_or(0, |s| s.attempt);
+    let restarted = seen.is_some_and(|s| s.last.is_some());
+    let logs = logfile::attempts(&dir)?;
+    if previous {
+        // While it waits for its restart, the one that ran is the last one.
+        let found = match waiting {
+            Some(_) if restarted => logs.last(),
+            _ => logs.iter().rev().find(|n| **n < current),
+        };
+        return found.map(|n| (dir.clone(), *n)).ok_or_else(|| {
+            Error::not_found(format!(
+                "previous terminated container {container:?} in pod {:?} not found",
+                pod.name
+            ))
+        });
+    }
+    if waiting.is_some() && !restarted || seen.is_none() {
+        let reason = waiting.unwrap_or("ContainerCreating");
+        return Err(Error::new(
+            Kind::Conflict,
+            format!(
+                "container {container:?} in pod {:?} is waiting to start: {reason}",
+                pod.name
+            ),
+        ));
+    }
+    logs.iter()
+        .rev()
+        .find(|n| **n <= current)
+        .map(|n| (dir.clone(), *n))
+        .ok_or_else(|| {
+            Error::not_found(format!(
+                "no log of container {container:?} in {}",
+                dir.display()
+            ))
+        })
+}
+
+/// One container's log on its way out.
+struct Stream {
+    reader: Reader,
+    dir: PathBuf,
+    container: String,
+    prefix: String,
+    /// The last record left its line open.
+    open_line: bool,
+    /// Older lines are left out until the first one that is not.
+    reached: bool,
+    /// The container has ended: what is there now is all.
+    over: bool,
+}
+
+impl Stream {
+    fn new(reader: Reader, dir: PathBuf, prefix: String, container: String) -> Self {
+        Stream {
+            reader,
+            dir,
+            container,
+            prefix,
+            open_line: false,
+            reached: false,
+            over: false,
+        }
+    }
+
+    /// All that is there now; false when the limit has been reached.
+    fn print(&mut self, printer: &mut Printer) -> Result<bool> {
+        let stdout = std::io::stdout();
+        let mut out = std::io::BufWriter::with_capacity(32 * 1024, stdout.lock());
+        let mut going = true;
+        while going {
+            let Some(line) = self.reader.next_line()? else {
+                break;
+            };
+            let Some(record) = Record::parse(line) else {
+                continue;
+            };
+            if !self.reached {
+                let old = printer
+                    .since
+                    .is_some_and(|s| record.timestamp().is_some_and(|t| t < s));
+                if old {
+                    continue;
+                }
+                self.reached = true;
+            }
+            let mut head = String::new();
+            if !self.open_line {
+                head.push_str(&self.prefix);
+                if printer.timestamps {
+                    head.push_str(record.time);
+                    head.push(' ');
+                }
+            }
+            let end: &[u8] = if record.partial { b"" } else { b"\n" };
+            let to_stderr = printer.split && record.stderr;
+            for part in [head.as_bytes(), record.text, end] {
+                let part = printer.allowed(part);
+                if to_stderr {
+                    std::io::stderr().write_all(part).context("write(stderr)")?;
+                } else {
+                    out.write_all(part).context("write(stdout)")?;
+                }
+            }
+            self.open_line = record.partial;
+            going = printer.left != Some(0);
+        }
+        out.flush().context("write(stdout)")?;
+        Ok(going)
+    }
+}
+
+struct Printer {
+    timestamps: bool,
+    since: Option<Timestamp>,
+    /// Bytes that may still be printed.
+    left: Option<u64>,
+    /// stderr's lines to stderr.
+    split: bool,
+}
+
+impl Printer {
+    fn allowed<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let Some(left) = &mut self.left else {
+            return bytes;
+        };
+        let n = usize::try_from(*left)
+            .unwrap_or(usize::MAX)
+            .min(bytes.len());
+        *left -= n as u64;
+        &bytes[..n]
+    }
+}
+
+/// Everything that a container writes to its end, stderr to stderr: how `run
+/// --attach` loses nothing of a container that was quicker than we.
+pub fn follow_container(face: &Face, view: &View, container: &str) -> Result<Option<State>> {
+    let (dir, attempt) = find_attempt(face, view, container, false)?;
+    // The first attempt: it may have been restarted since.
+    let attempt = logfile::attempts(&dir)?.first().copied().unwrap_or(attempt);
+    let reader = Reader::open(&dir, attempt, None)?;
+    let stream = Stream::new(reader, dir, String::new(), container.to_owned());
+    let mut printer = Printer {
+        timestamps: false,
+        since: None,
+        left: None,
+        split: true,
+    };
+    follow(face, view, vec![stream], &mut printer)
+}
+
+/// Until each container's attempt is over and its log is read. The monitor
+/// writes a log to its end before it says that the container has ended. Returns
+/// the last state that was seen.
+fn follow(
+    face: &Face,
+    view: &View,
+    mut streams: Vec<Stream>,
+    printer: &mut Printer,
+) -> Result<Option<State>> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+        .map_err(|e| Error::sys("inotify_init1(IN_CLOEXEC)", e))?;
+    let events = AddWatchFlags::IN_MODIFY
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_MOVED_TO
+        | AddWatchFlags::IN_MOVED_FROM;
+    for s in &streams {
+        inotify
+            .add_watch(&s.dir, events)
+            .map_err(|e| Error::sys(format!("inotify_add_watch({})", s.dir.display()), e))?;
+    }
+    let mut last = view.state.clone();
+    // A Pod without a monitor is gone or will not write any more.
+    let mut connection = Connection::open(&face.layout, &view.pod.uid).ok();
+    if let Some(c) = &connection
+        && c.send(&Request::Watch, &[]).is_err()
+    {
+        connection = None;
+    }
+    loop {
+        if connection.is_none() {
+            streams.iter_mut().for_each(|s| s.over = true);
+        }
+        for s in &mut streams {
+            if !s.print(printer)? {
+                return Ok(last);
+            }
+        }
+        streams.retain(|s| !s.over);
+        if streams.is_empty() {
+            return Ok(last);
+        }
+        let Some(c) = &connection else {
+            return Ok(last);
+        };
+        let (written, told) = {
+            let mut fds = [
+                PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
+                PollFd::new(c.as_fd(), PollFlags::POLLIN),
+            ];
+            poll_until(&mut fds, None)?;
+            (fds[0].any().unwrap_or(true), fds[1].any().unwrap_or(true))
+        };
+        if written {
+            while inotify.read_events().is_ok_and(|e| !e.is_empty()) {}
+        }
+        if told {
+            match c.recv(None) {
+                Ok(Some((Reply::State(state), _))) => {
+                    for s in &mut streams {
+                        s.over = is_over(&state, &s.container, s.reader.attempt());
+                    }
+                    last = Some(*state);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => connection = None,
+            }
+        }
+    }
+}
+
+fn is_over(state: &State, container: &str, attempt: u32) -> bool {
+    let Some(c) = state.containers.get(container) else {
+        return false;
+    };
+    c.attempt > attempt
+        || match &c.now {
+            Now::Ended(_) => true,
+            Now::Waiting { .. } => c.last.is_some(),
+            Now::Running(_) => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_to_the_byte() {
+        let mut p = Printer {
+            timestamps: false,
+            since: None,
+            left: Some(5),
+            split: false,
+        };
+        assert_eq!(p.allowed(b"abc"), b"abc");
+        assert_eq!(p.allowed(b"defg"), b"de");
+        assert_eq!(p.allowed(b"x"), b"");
+        assert_eq!(p.left, Some(0));
+    }
+}

@@ -1,0 +1,130 @@
+//! A Pod as a v1 object: what was given, with what is known now.
+
+use serde_json::{Value, json};
+
+use super::client::View;
+use super::face::usage;
+use crate::Result;
+use crate::pod::status::{self, PodStatus};
+
+/// The status of what a client has seen.
+pub fn status(view: &View) -> PodStatus {
+    status::of(&view.pod, view.state.as_ref())
+}
+
+/// The manifest with the record's metadata and the status of now.
+pub fn v1(view: &View) -> Value {
+    let pod = &view.pod;
+    let mut object = pod.manifest.clone();
+    if !object.is_object() {
+        object = json!({});
+    }
+    object["apiVersion"] = "v1".into();
+    object["kind"] = "Pod".into();
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    let meta = &mut object["metadata"];
+    meta["name"] = pod.name.as_str().into();
+    meta["namespace"] = pod.namespace.as_str().into();
+    meta["uid"] = pod.uid.as_str().into();
+    meta["creationTimestamp"] = status::rfc3339(pod.created).into();
+    for (key, map) in [("labels", &pod.labels), ("annotations", &pod.annotations)] {
+        if !map.is_empty() {
+            meta[key] = json!(map);
+        } else if let Some(m) = meta.as_object_mut() {
+            m.shift_remove(key);
+        }
+    }
+    if let Some(d) = view.state.as_ref().and_then(|s| s.deletion.as_ref()) {
+        // The API's time is when the grace will be over.
+        let grace = i64::try_from(d.grace_period).unwrap_or(i64::MAX);
+        let end = d
+            .requested
+            .checked_add(jiff::SignedDuration::from_secs(grace))
+            .unwrap_or(jiff::Timestamp::MAX);
+        meta["deletionTimestamp"] = status::rfc3339(end).into();
+        meta["deletionGracePeriodSeconds"] = d.grace_period.into();
+    }
+    object["status"] = serde_json::to_value(status(view)).unwrap_or_default();
+    object
+}
+
+/// `web`, `pod/web`, `pods/web`, `po/web`: the name.
+pub fn name_of(word: &str) -> Result<String> {
+    match word.split_once('/') {
+        None if word.is_empty() => Err(usage("a Pod's name is empty")),
+        None => Ok(word.to_owned()),
+        Some((kind, name)) if is_pod_word(kind) && !name.is_empty() && !name.contains('/') => {
+            Ok(name.to_owned())
+        }
+        Some(_) => Err(usage(format!("{word:?} does not name a Pod"))
+            .hint("write NAME or pod/NAME; Pods are the only kind that can be listed")),
+    }
+}
+
+pub fn is_pod_word(word: &str) -> bool {
+    ["pod", "pods", "po"]
+        .iter()
+        .any(|w| w.eq_ignore_ascii_case(word))
+}
+
+/// What follows `get`, `delete` and the like: `pods`, `pod a b`, `pod/a pod/b`.
+/// An empty list means all of them.
+pub fn names_of(words: &[String]) -> Result<Vec<String>> {
+    match words.split_first() {
+        None => Err(usage("the kind is missing").hint("write it as in `pods` or `pod/NAME`")),
+        Some((kind, names)) if is_pod_word(kind) => {
+            if let Some(n) = names.iter().find(|n| n.contains('/')) {
+                return Err(usage(format!("{n:?}: the kind is named twice")));
+            }
+            Ok(names.to_vec())
+        }
+        Some((word, _)) if word.contains('/') => words
+            .iter()
+            .map(|w| match w.contains('/') {
+                true => name_of(w),
+                false => Err(usage(format!(
+                    "{w:?}: write it as pod/{w}, like the others"
+                ))),
+            })
+            .collect(),
+        Some((word, _)) => Err(usage(format!("there is no kind {word:?} here"))
+            .hint("the only kind is pods (pod, po)")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let words = |s: &str| -> Vec<String> { s.split_whitespace().map(Into::into).collect() };
+        let good: &[(&str, &[&str])] = &[
+            ("pods", &[]),
+            ("po", &[]),
+            ("pod a", &["a"]),
+            ("Pods a b", &["a", "b"]),
+            ("pod/a", &["a"]),
+            ("pod/a po/b", &["a", "b"]),
+        ];
+        for (line, want) in good {
+            assert_eq!(names_of(&words(line)).unwrap(), *want, "{line}");
+        }
+        for line in [
+            "",
+            "svc",
+            "svc/a",
+            "pod pod/a",
+            "pod/a b",
+            "pod/",
+            "pod/a/b",
+        ] {
+            assert!(names_of(&words(line)).is_err(), "{line}");
+        }
+        assert_eq!(name_of("web").unwrap(), "web");
+        assert_eq!(name_of("pod/web").unwrap(), "web");
+        assert!(name_of("deploy/web").is_err());
+    }
+}

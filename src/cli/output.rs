@@ -1,0 +1,163 @@
+//! Where bytes leave the program on purpose: stdout, with every error noticed.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::{Value, json};
+
+use super::jsonpath::Template;
+use super::{face::usage, yaml};
+use crate::{Context, Result};
+
+/// `-o` of the verbs that show objects.
+#[derive(Debug)]
+pub enum Format {
+    Table { wide: bool },
+    Json,
+    Yaml,
+    Name,
+    JsonPath(Template),
+}
+
+impl Format {
+    /// `None` is the verb's own table or sentence.
+    pub fn parse(word: Option<&str>) -> Result<Self> {
+        Ok(match word {
+            None => Format::Table { wide: false },
+            Some("wide") => Format::Table { wide: true },
+            Some("json") => Format::Json,
+            Some("yaml") => Format::Yaml,
+            Some("name") => Format::Name,
+            Some(w) => match w.strip_prefix("jsonpath=") {
+                Some(t) => Format::JsonPath(Template::parse(t)?),
+                None => {
+                    return Err(usage(format!("unknown output format {w:?}"))
+                        .hint("the formats are: wide, json, yaml, name, jsonpath=TEMPLATE"));
+                }
+            },
+        })
+    }
+
+    /// Prints what is not a table: one object as it is, several as a v1 List.
+    pub fn print(&self, mut objects: Vec<Value>, as_list: bool) -> Result<()> {
+        if let Format::Name = self {
+            let names: String = objects
+                .iter()
+                .map(|o| {
+                    format!(
+                        "pod/{}\n",
+                        o["metadata"]["name"].as_str().unwrap_or_default()
+                    )
+                })
+                .collect();
+            return text(&names, false);
+        }
+        let mut object = match objects.pop() {
+            Some(one) if objects.is_empty() && !as_list => one,
+            last => {
+                objects.extend(last);
+                json!({
+                    "apiVersion": "v1",
+                    "kind": "List",
+                    "metadata": {"resourceVersion": ""},
+                    "items": objects,
+                })
+            }
+        };
+        object.sort_all_objects();
+        self.print_value(&object)
+    }
+
+    /// Prints one value that is no Pod.
+    pub fn print_value(&self, value: &Value) -> Result<()> {
+        match self {
+            Format::Yaml => text(&yaml::emit(value), false),
+            Format::JsonPath(t) => text(&t.render(value)?, false),
+            _ => text(&pretty(value), false),
+        }
+    }
+}
+
+/// Four blanks a level, as kubectl does.
+pub fn pretty(value: &Value) -> String {
+    use serde::Serialize;
+    let mut out = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut s = serde_json::Serializer::with_formatter(&mut out, format);
+    // Writing a Value into memory cannot be refused.
+    if value.serialize(&mut s).is_err() {
+        return String::new();
+    }
+    out.push(b'\n');
+    String::from_utf8(out).unwrap_or_default()
+}
+
+pub fn stdout_is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Writes text to stdout whole; styles are left in it only if asked.
+pub fn text(s: &str, styled: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if styled {
+        out.write_all(s.as_bytes())
+    } else {
+        out.write_all(strip_styles(s).as_bytes())
+    }
+    .and_then(|()| out.flush())
+    .context("write(stdout)")
+}
+
+/// Takes `ESC [ ... m` out: what comes from a container's status must not paint
+/// the reader's terminal either.
+fn strip_styles(s: &str) -> String {
+    if !s.contains('\x1b') {
+        return s.to_owned();
+    }
+    let mut out = String::with_capacity(s.len());
+    let mut chars = s.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '\x1b' {
+            out.push(c);
+        } else if chars.peek() == Some(&'[') {
+            chars.next();
+            while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn styles_are_taken_out() {
+        assert_eq!(strip_styles("a\x1b[1;31mb\x1b[0mc\x1bd\x1b["), "abcd");
+    }
+
+    #[test]
+    fn formats() {
+        assert!(matches!(
+            Format::parse(None),
+            Ok(Format::Table { wide: false })
+        ));
+        assert!(matches!(
+            Format::parse(Some("wide")),
+            Ok(Format::Table { wide: true })
+        ));
+        assert!(matches!(
+            Format::parse(Some("jsonpath={.a}")),
+            Ok(Format::JsonPath(_))
+        ));
+        assert!(Format::parse(Some("xml")).is_err());
+        assert!(Format::parse(Some("jsonpath={.a")).is_err());
+    }
+
+    #[test]
+    fn json_is_indented_as_kubectl_does() {
+        assert_eq!(
+            pretty(&json!({"a": [1]})),
+            "{\n    \"a\": [\n        1\n    ]\n}\n"
+        );
+    }
+}

@@ -1,0 +1,85 @@
+//! The caller's terminal in raw mode, and given back as it was on every way
+//! out: termios(3), signalfd(2).
+
+use std::io::IsTerminal;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::face::usage;
+use crate::{Error, Result};
+
+/// Restores the terminal when dropped.
+pub struct Raw(Termios);
+
+impl Raw {
+    /// stdin must be a terminal.
+    pub fn enter() -> Result<Self> {
+        let stdin = std::io::stdin();
+        if !stdin.is_terminal() {
+            return Err(usage(
+                "Unable to use a TTY - input is not a terminal or the right kind of file",
+            )
+            .hint("leave -t out when stdin is a pipe or a file"));
+        }
+        let before = tcgetattr(&stdin).map_err(|e| Error::sys("tcgetattr(stdin)", e))?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw)
+            .map_err(|e| Error::sys("tcsetattr(stdin, TCSANOW)", e))?;
+        Ok(Raw(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // Nothing is left to do about a terminal that has gone.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+/// Signals as readable events, so that the way out is always the same one.
+pub struct Signals(SignalFd);
+
+pub enum Wake {
+    Resized,
+    End(i32),
+}
+
+impl Signals {
+    /// Blocks what it delivers. To be called after the last child was started:
+    /// the mask would be theirs too.
+    pub fn new() -> Result<Self> {
+        let mut set = SigSet::empty();
+        for s in [
+            Signal::SIGWINCH,
+            Signal::SIGHUP,
+            Signal::SIGINT,
+            Signal::SIGQUIT,
+            Signal::SIGTERM,
+        ] {
+            set.add(s);
+        }
+        set.thread_block()
+            .map_err(|e| Error::sys("sigprocmask(SIG_BLOCK)", e))?;
+        SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map(Signals)
+            .map_err(|e| Error::sys("signalfd4(...)", e))
+    }
+
+    pub fn take(&self) -> Option<Wake> {
+        let n = self.0.read_signal().ok().flatten()?.ssi_signo as i32;
+        Some(match n == Signal::SIGWINCH as i32 {
+            true => Wake::Resized,
+            false => Wake::End(n),
+        })
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}

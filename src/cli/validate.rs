@@ -1,0 +1,68 @@
+//! `carob validate`: what would become of each field, without doing anything.
+
+use clap::Args;
+use serde_json::json;
+
+use super::face::Face;
+use super::output::{self, Format};
+use super::table::Table;
+use super::{Verb, apply};
+use crate::Result;
+
+#[derive(Args, Debug)]
+pub struct Validate {
+    /// A manifest, a directory of them, or - for stdin
+    #[arg(short, long, required = true, value_name = "FILE")]
+    filename: Vec<String>,
+    /// Directories with those below them
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// Problems alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// json or yaml
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl Verb for Validate {
+    const NAME: &'static str = "validate";
+    const ABOUT: &'static str = "Check manifests, and say what becomes of each field";
+
+    fn needs_root(&self) -> bool {
+        false
+    }
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let format = Format::parse(self.output.as_deref())?;
+        let parsed = apply::read(face, &self.filename, self.recursive)?;
+        if !matches!(format, Format::Table { .. }) {
+            let pods: Vec<String> = parsed
+                .pods
+                .iter()
+                .map(|p| format!("{}/{}", p.namespace, p.name))
+                .collect();
+            format.print_value(&json!({
+                "valid": true,
+                "pods": pods,
+                "fields": parsed.verdicts,
+                "notes": parsed.notes,
+            }))?;
+            return Ok(0);
+        }
+        if self.quiet {
+            return Ok(0);
+        }
+        let mut table = Table::default();
+        table.row(["WHERE", "FIELD", "ANSWER", "WHY"]);
+        for v in &parsed.verdicts {
+            let place = match v.line {
+                0 => v.source.clone(),
+                n => format!("{}:{n}", v.source),
+            };
+            table.row([&place, &v.field, &v.answer, &v.message]);
+        }
+        output::text(&table.take(), false)?;
+        Ok(0)
+    }
+}

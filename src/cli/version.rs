@@ -1,0 +1,46 @@
+//! `carob version`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::Verb;
+use super::face::Face;
+use super::output::{self, Format};
+use crate::Result;
+
+#[derive(Args, Debug)]
+pub struct Version {
+    /// json or yaml
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl Verb for Version {
+    const NAME: &'static str = "version";
+    const ABOUT: &'static str = "Print the version of carob, its API and the kernel";
+
+    fn needs_root(&self) -> bool {
+        false
+    }
+
+    fn run(self, _: &Face) -> Result<u8> {
+        let format = Format::parse(self.output.as_deref())?;
+        let uname = nix::sys::utsname::uname()?;
+        let kernel = uname.release().to_string_lossy();
+        let version = env!("CARGO_PKG_VERSION");
+        if let Format::Table { .. } = format {
+            output::text(
+                &format!("carob {version}\nKubernetes API: v1.36\nLinux {kernel}\n"),
+                false,
+            )?;
+        } else {
+            format.print_value(&json!({
+                "carob": version,
+                "kubernetesAPI": "v1.36",
+                "kernel": kernel,
+                "architecture": std::env::consts::ARCH,
+            }))?;
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,238 @@
+//! `carob wait`: sleeps until Pods are as asked for.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::client::{self, View};
+use super::face::{Face, usage};
+use super::jsonpath::{Template, plain};
+use super::output::{self, Format};
+use super::watch::{Change, Watcher};
+use super::{Verb, age, manifest, object};
+use crate::{Error, Kind, Result};
+
+#[derive(Args, Debug)]
+pub struct Wait {
+    /// `pod/NAME...` or `pods NAME...`
+    #[arg(required = true, value_name = "pod/NAME")]
+    what: Vec<String>,
+    /// condition=NAME[=false], delete, create or jsonpath=PATH[=VALUE]
+    #[arg(long = "for", value_name = "STATE")]
+    state: String,
+    /// 0s looks once; negative means a week
+    #[arg(long, default_value = "30s", allow_hyphen_values = true)]
+    timeout: String,
+    /// Pods with these labels
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
+    /// Every Pod of the namespace
+    #[arg(long)]
+    all: bool,
+    /// name, json or yaml
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+/// What is waited for.
+#[derive(Debug, PartialEq)]
+enum Goal {
+    Condition {
+        name: String,
+        status: String,
+    },
+    Delete,
+    Create,
+    Path {
+        path: Template,
+        value: Option<String>,
+    },
+}
+
+impl Goal {
+    fn parse(text: &str) -> Result<Self> {
+        let lower = text.to_ascii_lowercase();
+        if lower == "delete" {
+            return Ok(Goal::Delete);
+        }
+        if lower == "create" {
+            return Ok(Goal::Create);
+        }
+        if let Some(c) = text.strip_prefix("condition=") {
+            let (name, status) = c.split_once('=').unwrap_or((c, "true"));
+            if name.is_empty() {
+                return Err(usage("--for=condition= needs a condition's name"));
+            }
+            return Ok(Goal::Condition {
+                name: name.into(),
+                status: status.into(),
+            });
+        }
+        if let Some(p) = text.strip_prefix("jsonpath=") {
+            // The value follows the brace; a filter inside has = of its own.
+            let (path, value) = match p.rfind('}') {
+                Some(i) if p.starts_with('{') => (&p[..=i], p[i + 1..].strip_prefix('=')),
+                _ => match p.split_once('=') {
+                    Some((path, value)) => (path, Some(value)),
+                    None => (p, None),
+                },
+            };
+            if value == Some("") {
+                return Err(usage("--for=jsonpath=PATH= needs a value after the ="));
+            }
+            return Ok(Goal::Path {
+                path: Template::parse_relaxed(path)?,
+                value: value.map(|v| v.trim_matches(['"', '\'']).to_owned()),
+            });
+        }
+        Err(usage(format!("unknown state {text:?} to wait for"))
+            .hint("wait for condition=NAME[=false], delete, create or jsonpath=PATH[=VALUE]"))
+    }
+
+    fn is_met(&self, view: &View) -> bool {
+        match self {
+            Goal::Create => true,
+            Goal::Delete => false,
+            Goal::Condition { name, status } => object::status(view).conditions.iter().any(|c| {
+                c.kind.eq_ignore_ascii_case(name) && c.status.eq_ignore_ascii_case(status)
+            }),
+            Goal::Path { path, value } => {
+                let object = object::v1(view);
+                let found = path.values(&object);
+                match value {
+                    Some(v) => found.iter().any(|f| plain(f) == *v),
+                    None => !found.is_empty(),
+                }
+            }
+        }
+    }
+}
+
+impl Verb for Wait {
+    const NAME: &'static str = "wait";
+    const ABOUT: &'static str = "Wait until Pods are ready, gone or otherwise as asked for";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let goal = Goal::parse(&self.state)?;
+        let format = Format::parse(self.output.as_deref())?;
+        let until = Instant::now() + age::parse_timeout(&self.timeout)?;
+        let mut names = object::names_of(&self.what)?;
+        if names.is_empty() && self.selector.is_none() && !self.all {
+            return Err(usage("no Pod is named").hint("name Pods, or give --all or -l LABELS"));
+        }
+        let mut watcher = Watcher::new(&face.layout, Some(&face.namespace))?;
+        let mut changes = watcher.refresh()?;
+        if names.is_empty() {
+            let selector = self
+                .selector
+                .as_deref()
+                .map(manifest::parse_selector)
+                .transpose()?;
+            names = client::list(&face.layout, Some(&face.namespace))?
+                .into_iter()
+                .filter(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)))
+                .map(|v| v.pod.name)
+                .collect();
+            if names.is_empty() && goal != Goal::Delete {
+                return Err(Error::not_found("no matching resources found"));
+            }
+        }
+
+        let mut open: BTreeMap<String, ()> = names.into_iter().map(|n| (n, ())).collect();
+        let mut present: BTreeMap<String, View> = BTreeMap::new();
+        let mut first = true;
+        loop {
+            for change in changes {
+                match change {
+                    Change::Seen(v) => drop(present.insert(v.pod.name.clone(), v)),
+                    // A new Pod may have the name by now; its Seen follows.
+                    Change::Gone(v) => drop(present.remove(&v.pod.name)),
+                }
+            }
+            let mut met = vec![];
+            for name in open.keys() {
+                match present.get(name) {
+                    Some(v) if goal.is_met(v) => met.push((name.clone(), Some(v.clone()))),
+                    Some(_) => {}
+                    None if goal == Goal::Delete => met.push((name.clone(), None)),
+                    None if goal == Goal::Create => {}
+                    // Never seen, or gone meanwhile: it will not come to be so.
+                    None if first => return Err(missing(name)),
+                    None => {
+                        return Err(missing(name).push_context("it was deleted while waited for"));
+                    }
+                }
+            }
+            for (name, view) in met {
+                open.remove(&name);
+                match (&format, view) {
+                    (Format::Table { .. }, _) => {
+                        output::text(&format!("pod/{name} condition met\n"), false)?;
+                    }
+                    (Format::Name, _) => output::text(&format!("pod/{name}\n"), false)?,
+                    (_, Some(v)) => format.print(vec![object::v1(&v)], false)?,
+                    (_, None) => {}
+                }
+            }
+            let Some(next) = open.keys().next() else {
+                return Ok(0);
+            };
+            if Instant::now() >= until {
+                return Err(late(next));
+            }
+            first = false;
+            changes = watcher.wait(Some(until))?;
+        }
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::not_found(format!("pods {name:?} not found"))
+}
+
+fn late(name: &str) -> Error {
+    Error::new(
+        Kind::Timeout,
+        format!("timed out waiting for the condition on pods/{name}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goals() {
+        let path = |p: &str, v: Option<&str>| Goal::Path {
+            path: Template::parse(p).unwrap(),
+            value: v.map(Into::into),
+        };
+        let condition = |n: &str, s: &str| Goal::Condition {
+            name: n.into(),
+            status: s.into(),
+        };
+        let cases = [
+            ("delete", Goal::Delete),
+            ("create", Goal::Create),
+            ("condition=Ready", condition("Ready", "true")),
+            ("condition=Ready=false", condition("Ready", "false")),
+            (
+                "jsonpath={.status.phase}=Running",
+                path("{.status.phase}", Some("Running")),
+            ),
+            ("jsonpath={.status.podIP}", path("{.status.podIP}", None)),
+            ("jsonpath=.a=\"b\"", path("{.a}", Some("b"))),
+            (
+                "jsonpath={.a[?(@.b==\"c\")].d}=e=f",
+                path("{.a[?(@.b==\"c\")].d}", Some("e=f")),
+            ),
+        ];
+        for (text, want) in cases {
+            assert_eq!(Goal::parse(text).unwrap(), want, "{text}");
+        }
+        for text in ["", "ready", "condition=", "jsonpath={.a}=", "jsonpath={.a"] {
+            assert!(Goal::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! What a kubelet would say of a Pod: the v1 PodStatus, computed.
+//!
+//! Pure: the spec and what the monitor has seen go in, the status comes out;
+//! nothing here is stored and nothing asks the kernel or the clock. The rules
+//! are those of the Kubernetes API's documentation of phase, conditions and
+//! container states. There are no probes yet: a container is ready as soon as
+//! it is started.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::spec::{Container, Pod, QosClass, RestartPolicy};
+use super::state::{ContainerState, Ended, Now, State};
+
+/// v1 PodStatus.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodStatus {
+    pub phase: Phase,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    pub conditions: Vec<Condition>,
+    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
+    #[serde(rename = "hostIPs", skip_serializing_if = "Vec::is_empty")]
+    pub host_ips: Vec<Address>,
+    #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
+    #[serde(rename = "podIPs", skip_serializing_if = "Vec::is_empty")]
+    pub pod_ips: Vec<Address>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub init_container_statuses: Vec<ContainerStatus>,
+    pub container_statuses: Vec<ContainerStatus>,
+    pub qos_class: QosClass,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Phase {
+    Pending,
+    Running,
+    Succeeded,
+    Failed,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Pending => "Pending",
+            Phase::Running => "Running",
+            Phase::Succeeded => "Succeeded",
+            Phase::Failed => "Failed",
+        }
+    }
+
+    /// Nothing of the Pod will run any more.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Phase::Succeeded | Phase::Failed)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Address {
+    pub ip: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerStatus {
+    pub name: String,
+    pub state: StateOf,
+    pub last_state: StateOf,
+    pub ready: bool,
+    pub started: bool,
+    pub restart_count: u32,
+    pub image: String,
+    #[serde(rename = "imageID")]
+    pub image_id: String,
+    #[serde(rename = "containerID", skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+}
+
+/// v1 ContainerState: at most one of them is set, none at all for the last
+/// state of a container that never ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StateOf {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub running: Option<RunningSince>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminated: Option<Terminated>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Waiting {
+    pub reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningSince {
+    pub started_at: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terminated {
+    pub exit_code: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    pub finished_at: String,
+    #[serde(rename = "containerID")]
+    pub container_id: String,
+    /// For arithmetic; the API has the text alone.
+    #[serde(skip)]
+    pub finished: Timestamp,
+}
+
+/// v1 Time: RFC 3339 in UTC, whole seconds.
+pub fn rfc3339(t: Timestamp) -> String {
+    t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// `None` for the state stands for a monitor that has not written yet.
+pub fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
+    let phase = phase(pod, state);
+    let init_done = initialized(pod, state);
+    let statuses = |list: &[Container], init: bool| -> Vec<ContainerStatus> {
+        list.iter()
+            .map(|c| container_status(pod, state, c, init, init_done))
+            .collect()
+    };
+    let addresses = |list: &[std::net::IpAddr]| -> Vec<Address> {
+        list.iter()
+            .map(|ip| Address { ip: ip.to_string() })
+            .collect()
+    };
+    let failure = state.and_then(|s| s.failed.as_ref().or(s.sandbox_error.as_ref()));
+    let pod_ips = addresses(state.map(|s| s.ips.as_slice()).unwrap_or_default());
+    let host_ips = addresses(
+        &state
+            .and_then(|s| s.host_ip)
+            .into_iter()
+            .collect::<Vec<_>>(),
+    );
+    PodStatus {
+        phase,
+        reason: failure.map(|f| f.reason.clone()),
+        message: failure.map(|f| f.message.clone()),
+        conditions: judge(pod, state)
+            .into_iter()
+            .map(|v| v.published(pod, state))
+            .collect(),
+        host_ip: host_ips.first().map(|a| a.ip.clone()),
+        host_ips,
+        pod_ip: pod_ips.first().map(|a| a.ip.clone()),
+        pod_ips,
+        start_time: state.and_then(|s| s.start_time).map(rfc3339),
+        init_container_statuses: statuses(&pod.spec.init_containers, true),
+        container_statuses: statuses(&pod.spec.containers, false),
+        qos_class: pod.spec.qos_class(),
+    }
+}
+
+/// Name and status of each condition, for the monitor, which keeps the time of
+/// each one's last change in [`State::conditions`].
+pub fn conditions(pod: &Pod, state: &State) -> Vec<(&'static str, bool)> {
+    judge(pod, Some(state))
+        .into_iter()
+        .map(|v| (v.kind, v.holds))
+        .collect()
+}
+
+/// One condition before the time of its last change is known.
+struct Verdict {
+    kind: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn yes(kind: &'static str) -> Self {
+        Verdict {
+            kind,
+            holds: true,
+            reason: None,
+            message: None,
+        }
+    }
+
+    fn no(kind: &'static str, reason: Option<&'static str>, message: Option<String>) -> Self {
+        Verdict {
+            kind,
+            holds: false,
+            reason,
+            message,
+        }
+    }
+
+    fn published(self, pod: &Pod, state: Option<&State>) -> Condition {
+        // A record that says otherwise is of before the change: no time is
+        // better than a wrong one. Before any record there is the creation.
+        let since = match state {
+            Some(s) => s
+                .conditions
+                .get(self.kind)
+                .filter(|r| r.status == self.holds)
+                .map(|r| r.since),
+            None => Some(pod.created),
+        };
+        Condition {
+            kind: self.kind,
+            status: if self.holds { "True" } else { "False" },
+            last_transition_time: since.map(rfc3339),
+            reason: self.reason,
+            message: self.message,
+        }
+    }
+}
+
+fn judge(pod: &Pod, state: Option<&State>) -> Vec<Verdict> {
+    const SANDBOX: &str = "PodReadyToStartContainers";
+    const INITIALIZED: &str = "Initialized";
+    const READY: &str = "Ready";
+    const CONTAINERS: &str = "ContainersReady";
+
+    let phase = phase(pod, state);
+    let stood = state.is_some_and(|s| s.sandbox_ready.is_some());
+    let sandbox = if stood && !phase.is_terminal() {
+        Verdict::yes(SANDBOX)
+    } else {
+        Verdict::no(SANDBOX, None, None)
+    };
+
+    let initialized = if phase == Phase::Succeeded {
+        Verdict {
+            reason: Some("PodCompleted"),
+            ..Verdict::yes(INITIALIZED)
+        }
+    } else if initialized(pod, state) {
+        Verdict::yes(INITIALIZED)
+    } else {
+        let open: Vec<&str> = pod
+            .spec
+            .init_containers
+            .iter()
+            .filter(|c| !init_passed(state, c))
+            .map(|c| c.name.as_str())
+            .collect();
+        Verdict::no(
+            INITIALIZED,
+            Some("ContainersNotInitialized"),
+            Some(format!(
+                "containers with incomplete status: [{}]",
+                open.join(" ")
+            )),
+        )
+    };
+
+    let not_ready: Vec<&str> = pod
+        .spec
+        .all_containers()
+        .filter(|c| c.sidecar || !is_init(pod, c))
+        .filter(|c| !is_ready(state, c))
+        .map(|c| c.name.as_str())
+        .collect();
+    let containers = |kind| match phase {
+        Phase::Succeeded => Verdict::no(kind, Some("PodCompleted"), None),
+        Phase::Failed => Verdict::no(kind, Some("PodFailed"), None),
+        _ if not_ready.is_empty() => Verdict::yes(kind),
+        _ => Verdict::no(
+            kind,
+            Some("ContainersNotReady"),
+            Some(format!(
+                "containers with unready status: [{}]",
+                not_ready.join(" ")
+            )),
+        ),
+    };
+    let mut ready = containers(READY);
+    if ready.holds && state.is_some_and(|s| s.deletion.is_some()) {
+        // It goes on serving, but nobody should be sent to it any more.
+        ready = Verdict::no(READY, Some("PodTerminating"), None);
+    }
+    vec![
+        sandbox,
+        initialized,
+        ready,
+        containers(CONTAINERS),
+        Verdict::yes("PodScheduled"),
+    ]
+}
+
+fn is_init(pod: &Pod, c: &Container) -> bool {
+    pod.spec.init_containers.iter().any(|i| i.name == c.name)
+}
+
+fn seen<'a>(state: Option<&'a State>, c: &Container) -> Option<&'a ContainerState> {
+    state.and_then(|s| s.containers.get(&c.name))
+}
+
+fn is_started(state: Option<&State>, c: &Container) -> bool {
+    matches!(seen(state, c).map(|s| &s.now), Some(Now::Running(r)) if r.started)
+}
+
+/// A running container is ready once started; an ordinary init container is
+/// "ready" when it has succeeded.
+fn is_ready(state: Option<&State>, c: &Container) -> bool {
+    is_started(state, c)
+}
+
+fn has_succeeded(state: Option<&State>, c: &Container) -> bool {
+    matches!(seen(state, c).map(|s| &s.now), Some(Now::Ended(e)) if e.exit_code == 0)
+}
+
+fn init_passed(state: Option<&State>, c: &Container) -> bool {
+    if c.sidecar {
+        is_started(state, c)
+    } else {
+        has_succeeded(state, c)
+    }
+}
+
+/// Whether an ordinary container ever ran: from then on the Pod stays
+/// initialized, whatever becomes of a sidecar.
+fn any_ordinary_ran(pod: &Pod, state: Option<&State>) -> bool {
+    pod.spec.containers.iter().any(|c| match seen(state, c) {
+        Some(s) => s.last.is_some() || !matches!(s.now, Now::Waiting { .. }),
+        None => false,
+    })
+}
+
+fn initialized(pod: &Pod, state: Option<&State>) -> bool {
+    any_ordinary_ran(pod, state)
+        || pod
+            .spec
+            .init_containers
+            .iter()
+            .all(|c| init_passed(state, c))
+}
+
+/// The API's phase. A sidecar keeps a Pod Running while it runs; how it ended
+/// says nothing about the Pod's success.
+pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
+    if state.is_some_and(|s| s.failed.is_some()) {
+        return Phase::Failed;
+    }
+    let spec = &pod.spec;
+    let policy = spec.restart_policy;
+    let deleting = state.is_some_and(|s| s.deletion.is_some());
+    let began = any_ordinary_ran(pod, state);
+
+    if !began {
+        let mut pending = false;
+        for c in spec.init_containers.iter().filter(|c| !c.sidecar) {
+            match seen(state, c).map(|s| &s.now) {
+                Some(Now::Ended(e)) if e.exit_code == 0 => {}
+                Some(Now::Ended(_)) if policy == RestartPolicy::Never || deleting => {
+                    return Phase::Failed;
+                }
+                _ => pending = true,
+            }
+        }
+        if pending {
+            return Phase::Pending;
+        }
+    }
+
+    let (mut waiting, mut running, mut ended, mut succeeded) = (0, 0, 0, 0);
+    for c in &spec.containers {
+        match seen(state, c) {
+            None => waiting += 1,
+            Some(s) => match &s.now {
+                Now::Running(_) => running += 1,
+                Now::Ended(e) => {
+                    ended += 1;
+                    succeeded += usize::from(e.exit_code == 0);
+                }
+                Now::Waiting { .. } if s.last.is_some() => ended += 1,
+                Now::Waiting { .. } => waiting += 1,
+            },
+        }
+    }
+    let sidecar_runs = spec
+        .init_containers
+        .iter()
+        .filter(|c| c.sidecar)
+        .any(|c| matches!(seen(state, c).map(|s| &s.now), Some(Now::Running(_))));
+
+    if waiting > 0 {
+        return Phase::Pending;
+    }
+    if running > 0 || sidecar_runs {
+        return Phase::Running;
+    }
+    match policy {
+        _ if ended == 0 => Phase::Pending,
+        _ if deleting && ended == succeeded => Phase::Succeeded,
+        _ if deleting => Phase::Failed,
+        RestartPolicy::Always => Phase::Running,
+        _ if ended == succeeded => Phase::Succeeded,
+        RestartPolicy::Never => Phase::Failed,
+        RestartPolicy::OnFailure => Phase::Running,
+    }
+}
+
+fn container_status(
+    pod: &Pod,
+    state: Option<&State>,
+    c: &Container,
+    init: bool,
+    init_done: bool,
+) -> ContainerStatus {
+    let fresh = ContainerState::default();
+    let s = seen(state, c).unwrap_or(&fresh);
+    let mut now = state_of(&s.now);
+    if let Some(w) = &mut now.waiting
+        && w.reason == "ContainerCreating"
+        && !pod.spec.init_containers.is_empty()
+        && (init || !init_done)
+    {
+        // Its turn has not come; the API has a reason of its own for that.
+        w.reason = "PodInitializing".into();
+    }
+    let id = match &s.now {
+        Now::Running(r) => Some(&r.id),
+        Now::Ended(e) => Some(&e.id),
+        Now::Waiting { .. } => s.last.as_ref().map(|e| &e.id),
+    };
+    ContainerStatus {
+        name: c.name.clone(),
+        ready: if init && !c.sidecar {
+            has_succeeded(state, c)
+        } else {
+            is_ready(state, c)
+        },
+        started: is_started(state, c),
+        state: now,
+        last_state: StateOf {
+            terminated: s.last.as_ref().map(terminated),
+            ..StateOf::default()
+        },
+        restart_count: s.restart_count,
+        image: s.image_name.clone().unwrap_or_else(|| c.image.clone()),
+        image_id: s.image_id.clone().unwrap_or_default(),
+        container_id: id.filter(|i| !i.is_empty()).map(|i| format!("carob://{i}")),
+    }
+}
+
+fn state_of(now: &Now) -> StateOf {
+    let mut s = StateOf::default();
+    match now {
+        Now::Waiting { reason, message } => {
+            s.waiting = Some(Waiting {
+                reason: reason.clone(),
+                message: message.clone(),
+            });
+        }
+        Now::Running(r) => {
+            s.running = Some(RunningSince {
+                started_at: rfc3339(r.since),
+            });
+        }
+        Now::Ended(e) => s.terminated = Some(terminated(e)),
+    }
+    s
+}
+
+fn terminated(e: &Ended) -> Terminated {
+    Terminated {
+        exit_code: e.exit_code,
+        signal: e.signal,
+        reason: e.reason.clone(),
+        message: e.message.clone(),
+        started_at: e.started.map(rfc3339),
+        finished_at: rfc3339(e.finished),
+        container_id: format!("carob://{}", e.id),
+        finished: e.finished,
+    }
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;
