@@ -7,3 +7,5 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod capability;
+pub mod seccomp;
