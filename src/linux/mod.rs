@@ -3,4 +3,9 @@
 
 pub mod capability;
 pub mod cgroup;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod root;
 pub mod seccomp;
+pub mod socket;

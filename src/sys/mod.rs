@@ -8,4 +8,20 @@
 
 pub mod bpf;
 pub mod capability;
+pub mod mount;
+pub mod netlink;
+pub mod process;
+pub mod pty;
 pub mod seccomp;
+pub mod tty;
+pub mod xattr;
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Owns an fd that a call of a crate has just returned as a number: accept4(2),
+/// SCM_RIGHTS.
+pub fn own_received_fd(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made it for this process; the callers are the
+    // places where it arrives, and pass it nowhere else.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
