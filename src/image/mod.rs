@@ -16,12 +16,16 @@
 //! v1.2 (`docker save`). See `docs/decisions/0003-images.md`.
 
 mod archive;
+mod auth;
 mod compression;
 mod digest;
 mod ingest;
 mod load;
 mod manifest;
+mod pull;
 mod reference;
+mod registry;
+mod resolve;
 mod store;
 mod tar;
 mod unpack;
