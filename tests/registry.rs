@@ -18,7 +18,7 @@ struct Registry {
 
 impl Registry {
     /// `auth` is a line of an htpasswd file.
-    fn start(name: &str, auth: Option<&str>) -> Self {
+    fn start(name: &str, auth: Option<&str>, tls: bool) -> Self {
         let dir =
             std::env::temp_dir().join(format!("carob-registry-{name}-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("blobs")).unwrap();
@@ -30,6 +30,28 @@ impl Registry {
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
             dir.join("blobs").display()
         );
+        if tls {
+            let out = Command::new("openssl")
+                .args([
+                    "req",
+                    "-x509",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:P-256",
+                ])
+                .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+                .args(["-addext", "subjectAltName=DNS:localhost"])
+                .args(["-keyout", "key.pem", "-out", "cert.pem"])
+                .current_dir(&dir)
+                .output()
+                .expect("openssl must be installed");
+            assert!(out.status.success());
+            let d = dir.display();
+            config.push_str(&format!(
+                "  tls:\n    certificate: {d}/cert.pem\n    key: {d}/key.pem\n"
+            ));
+        }
         if let Some(line) = auth {
             std::fs::write(dir.join("htpasswd"), line).unwrap();
             config.push_str(&format!(
@@ -140,7 +162,7 @@ fn archive(dir: &Path) -> String {
 
 #[test]
 fn pulls_what_skopeo_pushed() {
-    let registry = Registry::start("plain", None);
+    let registry = Registry::start("plain", None, false);
     let from = archive(&registry.dir);
     registry.push(&from, "team/app:1", &["--format", "oci"]);
     registry.push(&from, "team/app:docker", &["--format", "v2s2"]);
@@ -239,7 +261,7 @@ fn skopeo_forces() -> bool {
 fn basic_credentials() {
     // bcrypt of "secret" at the lowest cost, as htpasswd -nbBC 4 writes it.
     let line = "user:$2y$04$gRJ.84AtC.POapWXSHH0V.Q3JVyO/llZo/f1kIfx0XRsxmxE4Ya/m\n";
-    let registry = Registry::start("auth", Some(line));
+    let registry = Registry::start("auth", Some(line), false);
     let from = archive(&registry.dir);
     registry.push(&from, "app:1", &["--dest-creds", "user:secret"]);
     let store = registry.store("a");
@@ -262,6 +284,28 @@ fn basic_credentials() {
         assert!(e.to_string().contains("401"), "{e}");
         assert!(e.get_hint().is_some() && !e.to_string().contains("wrong"));
     }
+}
+
+#[test]
+fn certificates_are_verified() {
+    let registry = Registry::start("tls", None, true);
+    registry.push(&archive(&registry.dir), "app:1", &[]);
+    let store = registry.store("a");
+    let name = registry.reference("app:1");
+    let ask = |insecure| {
+        let options = PullOptions {
+            insecure,
+            ..PullOptions::default()
+        };
+        store.pull(&name, &options, &mut |_| {})
+    };
+    // Loopback is asked in plain HTTP first, and then as strictly as any other.
+    for insecure in [None, Some(false)] {
+        let e = ask(insecure).unwrap_err();
+        assert!(e.to_string().contains("certificate"), "{e}");
+        assert!(e.get_hint().unwrap().contains("SSL_CERT_FILE"));
+    }
+    assert_eq!(ask(Some(true)).unwrap().config.cmd, ["/bin/x"]);
 }
 
 #[test]

@@ -17,7 +17,9 @@
 
 mod archive;
 mod auth;
+mod beneath;
 mod compression;
+mod connection;
 mod digest;
 mod ingest;
 mod load;
