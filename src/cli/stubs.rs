@@ -58,16 +58,24 @@ pub mod manifest {
     #[derive(Debug)]
     pub struct Parsed {
         pub pods: Vec<Pod>,
-        pub notes: Vec<Problem>,
-        pub verdicts: Vec<Verdict>,
+        pub notes: Vec<Note>,
+        pub verdicts: Vec<FieldVerdict>,
     }
+    pub use crate::error::Problem as Note;
     #[derive(Debug, serde::Serialize)]
-    pub struct Verdict {
+    pub struct FieldVerdict {
         pub source: String,
+        pub document: usize,
         pub line: usize,
         pub field: String,
-        pub answer: String,
-        pub message: String,
+        pub verdict: Verdict,
+        pub why: String,
+    }
+    #[derive(Clone, Copy, Debug, serde::Serialize)]
+    pub enum Verdict {
+        Honoured,
+        NoEffect,
+        Refused,
     }
     #[derive(Debug)]
     pub struct Selector;
@@ -79,10 +87,10 @@ pub mod manifest {
     pub fn read(path: &str) -> Result<Vec<Source>> {
         Err(Error::failed("stub"))
     }
-    pub fn parse(s: &[Source], ns: &str) -> Result<Parsed> {
+    pub fn parse(s: &[Source], ns: Option<&str>) -> Result<Parsed> {
         Err(Error::failed("stub"))
     }
-    pub fn pod_from_value(v: serde_json::Value) -> Result<Pod> {
+    pub fn pod_from_value(v: &serde_json::Value, source: &str, ns: Option<&str>) -> Result<Parsed> {
         Err(Error::failed("stub"))
     }
     pub fn parse_selector(s: &str) -> Result<Selector> {
@@ -144,7 +152,7 @@ pub mod image {
     #[derive(Debug)]
     pub struct Removed {
         pub untagged: Vec<String>,
-        pub deleted: Option<String>,
+        pub deleted: Vec<String>,
     }
     impl Store {
         pub fn open(l: &Layout) -> Result<Self> {
@@ -153,7 +161,7 @@ pub mod image {
         pub fn lookup_any(&self, s: &str) -> Result<Option<Image>> {
             Ok(None)
         }
-        pub fn load(&self, path: &std::path::Path, name: Option<&str>) -> Result<Vec<Image>> {
+        pub fn load(&self, path: &std::path::Path, name: Option<&Reference>) -> Result<Vec<Image>> {
             Ok(vec![])
         }
         pub fn pull(
