@@ -170,6 +170,11 @@ impl Error {
         self
     }
 
+    pub fn with_errno(mut self, errno: nix::errno::Errno) -> Self {
+        self.0.errno = Some(errno as i32);
+        self
+    }
+
     pub fn push_context(mut self, context: impl Into<String>) -> Self {
         self.0.chain.push(context.into());
         self

@@ -1,1 +1,124 @@
-//! To be written.
+//! Images: from a registry or an archive to directories that overlayfs stacks.
+//!
+//! Owns `<data>/images/` (see [`store`]) and nothing else on the machine:
+//!
+//! 1. a [`Reference`] names an image as Docker and Kubernetes read it;
+//! 2. [`Store::load`] takes it from an archive, [`Store::pull`] from a registry
+//!    (OCI distribution-spec);
+//! 3. `manifest` reads what is untrusted JSON there, with bounds;
+//! 4. `ingest` verifies (digest, size, diffID) while `compression`, `tar` and
+//!    `unpack` stream each layer into a directory of its own;
+//! 5. the image appears in the store in one step, or not at all.
+//!
+//! Never here: mounts. A rootfs is whoever starts the container's business;
+//! this module ends at a list of lowerdirs. Specs: OCI image-spec 1.1,
+//! distribution-spec 1.1, Docker image manifest V2 schema 2, Docker image spec
+//! v1.2 (`docker save`). See `docs/decisions/0003-images.md`.
+
+mod archive;
+mod compression;
+mod digest;
+mod ingest;
+mod load;
+mod manifest;
+mod reference;
+mod store;
+mod tar;
+mod unpack;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub use reference::Reference;
+pub use store::{Removed, Store};
+
+/// An image of the store, ready to be run.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The config's digest, `sha256:<hex>`: what Docker calls the image ID.
+    pub id: String,
+    /// What the registry or archive serves for its name, an index or a
+    /// manifest: `<repository>@<digest>` names it there. `None` if it came
+    /// from a docker-archive, which has none.
+    pub digest: Option<String>,
+    /// Canonical references, sorted; empty for an untagged image.
+    pub names: Vec<String>,
+    pub config: Config,
+    /// Unpacked layers, absolute, lowest first, none twice, at least one:
+    /// overlayfs's lowerdirs in reverse order.
+    pub layers: Vec<PathBuf>,
+    /// Bytes of file content of all layers, unpacked.
+    pub size: u64,
+    /// RFC 3339, as the config has it.
+    pub created: Option<String>,
+    /// GOARCH: `amd64`, `arm64`.
+    pub architecture: String,
+    pub os: String,
+}
+
+/// What an image says of how to run it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Config {
+    /// `KEY=value`, in the image's order.
+    pub env: Vec<String>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// `user`, `uid`, `user:group`, `uid:gid`, or empty.
+    pub user: String,
+    pub working_dir: String,
+    /// Paths.
+    pub volumes: Vec<String>,
+    /// As written: `SIGTERM`, `TERM` or a number.
+    pub stop_signal: Option<String>,
+    /// `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// Who asks a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How to pull; the default is what a kubelet does.
+#[derive(Clone, Debug, Default)]
+pub struct PullOptions {
+    /// `linux/arm64` or `linux/arm/v7`; this machine's if `None`.
+    pub platform: Option<String>,
+    /// `Some(true)`: certificates are not verified, and plain HTTP is tried.
+    /// `Some(false)`: HTTPS only. `None`: HTTPS, but plain HTTP for loopback.
+    pub insecure: Option<bool>,
+    /// Instead of what `~/.docker/config.json` has for the registry.
+    pub credentials: Option<Credentials>,
+}
+
+/// What a pull is doing. A layer is told by its digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The manifest is being asked for.
+    Resolving { name: String },
+    /// The manifest is known; so many layers, of so many bytes compressed.
+    Resolved {
+        digest: String,
+        layers: usize,
+        size: u64,
+    },
+    /// The layer is in the store already.
+    Exists { layer: String },
+    /// So many of the layer's compressed bytes have been unpacked.
+    Layer { layer: String, done: u64, size: u64 },
+    /// The layer is unpacked and verified.
+    Unpacked { layer: String },
+}

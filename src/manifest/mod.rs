@@ -1,1 +1,226 @@
-//! To be written.
+//! Manifests: bytes to Pods that are checked and defaulted.
+//!
+//! The way of the data, a file each:
+//!
+//! 1. [`yaml`]: bytes to trees ([`tree`]) in which each value knows its line.
+//! 2. [`document`]: a tree to the objects in it, by apiVersion and kind.
+//! 3. [`fields`]: for each field that is set, the answer of one table: honoured,
+//!    without effect, or refused.
+//! 4. [`decode`]: a tree to Kubernetes' own type; unknown fields, wrong types.
+//! 5. [`defaults`]: what the API server fills in.
+//! 6. [`pod`], `container`, `security`, `volumes`, `resources`: to our own
+//!    [`crate::pod::spec`], checking as the API server does.
+//!
+//! Every fault of every document is found in one reading, with its field's path
+//! and line. Nothing here touches the system beyond reading the sources and
+//! some randomness for uids, and nothing needs a privilege.
+
+mod container;
+mod decode;
+mod defaults;
+mod document;
+pub mod fields;
+mod names;
+mod pod;
+mod quantity;
+mod report;
+mod resources;
+mod security;
+mod selector;
+mod source;
+mod tree;
+mod volumes;
+mod yaml;
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use quantity::Quantity;
+pub use report::{Note, NoteKind};
+pub use selector::{Selector, parse_selector};
+pub use source::{Source, read};
+
+use crate::error::Problem;
+use crate::pod::spec::Pod;
+use crate::{Context, Error, Kind, Result};
+use document::{Object, Origin, Outcome};
+use tree::Node;
+
+/// What a reading found, where it found no fault.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// In the order of the sources and documents.
+    pub pods: Vec<Pod>,
+    /// What is worth saying: fields without effect, likely mistakes.
+    pub notes: Vec<Note>,
+    /// The answer for each field that is set, for `validate`.
+    pub verdicts: Vec<FieldVerdict>,
+}
+
+/// What became of one field of a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldVerdict {
+    pub source: String,
+    /// 0-based, among the documents of the source that are not empty.
+    pub document: usize,
+    pub line: usize,
+    /// The path, as in `spec.containers[0].image`.
+    pub field: String,
+    pub verdict: Verdict,
+    /// Why it has no effect or is refused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    Honoured,
+    NoEffect,
+    Refused,
+}
+
+/// Reads every document of every source. `namespace` is what `-n` said: a Pod
+/// that names another is a fault, one that names none goes there; without it
+/// such a Pod goes to `default`.
+///
+/// The error holds every fault as [`Error::get_problems`]. Its kind is
+/// [`Kind::Invalid`], or [`Kind::Unsupported`] where a cluster would take all.
+pub fn parse(sources: &[Source], namespace: Option<&str>) -> Result<Parsed> {
+    let mut reading = Reading::new(namespace)?;
+    for source in sources {
+        let (documents, problems) = yaml::parse_documents(&source.bytes);
+        for (i, document) in documents.into_iter().enumerate() {
+            reading.document(&source.name, i, document)?;
+        }
+        reading
+            .problems
+            .extend(problems.into_iter().map(|p| Problem {
+                source: source.name.clone(),
+                ..p
+            }));
+    }
+    let names: Vec<&str> = sources.iter().map(|s| s.name.as_str()).collect();
+    reading.finish(&names.join(", "))
+}
+
+/// The same checks for an object that was put together by a program.
+/// `source` is what messages call it; it may be empty.
+pub fn pod_from_value(
+    value: &serde_json::Value,
+    source: &str,
+    namespace: Option<&str>,
+) -> Result<Parsed> {
+    let mut reading = Reading::new(namespace)?;
+    reading.document(source, 0, Node::from_json(value))?;
+    reading.finish(source)
+}
+
+struct Reading<'a> {
+    namespace: Option<&'a str>,
+    created: Timestamp,
+    parsed: Parsed,
+    problems: Vec<Problem>,
+    unsupported: usize,
+    /// Names that were given, and where.
+    taken: HashMap<(String, String), String>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(namespace: Option<&'a str>) -> Result<Self> {
+        if let Some(name) = namespace {
+            names::dns_label(name).map_err(|why| {
+                let message = format!("namespace {}: {why}", tree::quote(name));
+                Error::new(Kind::Usage, message)
+            })?;
+        }
+        // A record, as the API, counts whole seconds.
+        let now = Timestamp::now().as_second();
+        Ok(Reading {
+            namespace,
+            created: Timestamp::from_second(now).unwrap_or_default(),
+            parsed: Parsed::default(),
+            problems: Vec::new(),
+            unsupported: 0,
+            taken: HashMap::new(),
+        })
+    }
+
+    fn document(&mut self, source: &str, document: usize, node: Node) -> Result<()> {
+        let origin = Origin {
+            source,
+            document,
+            namespace: self.namespace,
+        };
+        for mut object in document::objects(node) {
+            self.object(&mut object, &origin)?;
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, object: &mut Object, origin: &Origin<'_>) -> Result<()> {
+        let uid = new_uid()?;
+        let outcome = document::check_object(object, origin, &uid, self.created);
+        let Outcome {
+            report,
+            verdicts,
+            place,
+            pod,
+        } = outcome;
+        self.unsupported += report.unsupported;
+        self.problems.extend(report.problems);
+        self.parsed.notes.extend(report.notes);
+        self.parsed.verdicts.extend(verdicts);
+        let Some(pod) = pod else { return Ok(()) };
+        let name = (pod.namespace.clone(), pod.name.clone());
+        let here = format!("{}:{}", origin.source, place.line);
+        if let Some(first) = self.taken.insert(name, here) {
+            self.problems.push(Problem {
+                source: origin.source.to_owned(),
+                line: place.line,
+                field: place.field,
+                message: format!(
+                    "Pod {}/{} is given twice: first at {first}",
+                    pod.namespace, pod.name
+                ),
+            });
+        }
+        self.parsed.pods.push(pod);
+        Ok(())
+    }
+
+    fn finish(self, names: &str) -> Result<Parsed> {
+        if self.problems.is_empty() {
+            if self.parsed.pods.is_empty() {
+                return Err(Error::invalid(format!("there is no object in {names}")));
+            }
+            return Ok(self.parsed);
+        }
+        let only_unsupported = self.unsupported == self.problems.len();
+        let error = Error::problems(self.problems);
+        Err(if only_unsupported {
+            error.with_kind(Kind::Unsupported)
+        } else {
+            error
+        })
+    }
+}
+
+/// A random UUID (RFC 9562, version 4) in lower case.
+fn new_uid() -> Result<String> {
+    let mut b = [0u8; 16];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut b))
+        .context("read(/dev/urandom)")?;
+    b[6] = b[6] & 0x0f | 0x40;
+    b[8] = b[8] & 0x3f | 0x80;
+    let hex: String = b.iter().map(|b| format!("{b:02x}")).collect();
+    let [p1, p2, p3, p4, p5] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|r| &hex[r]);
+    Ok(format!("{p1}-{p2}-{p3}-{p4}-{p5}"))
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

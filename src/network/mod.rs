@@ -1,1 +1,399 @@
-//! To be written.
+//! The network of Pods: one bridge per root, one address per Pod.
+//!
+//! Owns the bridge (`carob0`, or `cb<tag>` of a private root), the veth pairs
+//! (`cv<address in hex>` on the host, `eth0` in the Pod), the nftables table
+//! ([`nft`]) and the records below `<state>/network`. Pods reach each other and
+//! the host reaches them without address translation; only what leaves the host
+//! is masqueraded. Kernel interfaces: rtnetlink(7), nfnetlink, sock_diag(7),
+//! network_namespaces(7), veth(4).
+//!
+//! Never done here: route_localnet, rules in anybody else's table (a host firewall
+//! that drops forwarded packets by policy has to let the bridge pass by itself),
+//! names of the network namespace (the Pod pins it), /etc/resolv.conf.
+//!
+//! A Pod gets its network in this order; each step is found and undone by
+//! [`Host::detach`] whatever came after it:
+//!
+//! 1. under the root's network lock: host ports checked, the bridge made if it
+//!    is not there, the lease recorded;
+//! 2. the veth pair, the Pod's end born in the Pod's namespace;
+//! 3. in the Pod's namespace: address, up, default route;
+//! 4. host ports into the table's maps.
+
+mod bridge;
+mod nft;
+mod ports;
+mod record;
+mod route;
+mod subnet;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use crate::linux::netlink::{Batch, Events, Family, Socket};
+use crate::store::{Layout, Lock};
+use crate::{Context, Error, Result};
+
+pub use ports::HostPort;
+use record::{Lease, Leases};
+pub use subnet::Subnet;
+
+/// The name of a Pod's link, inside the Pod.
+pub const POD_LINK: &str = "eth0";
+
+/// The host's side of one root's network: sockets that stay in the network
+/// namespace in which they were opened, wherever the caller goes.
+#[derive(Debug)]
+pub struct Host {
+    /// `<state>/network`.
+    network: PathBuf,
+    tag: String,
+    bridge: String,
+    table: String,
+    netns: OwnedFd,
+    route: Socket,
+    events: Events,
+    nft: Option<Socket>,
+    diag: Option<Socket>,
+}
+
+/// Who is attached.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint<'a> {
+    pub uid: &'a str,
+    /// `namespace/name`: how errors of other Pods name this one.
+    pub pod: &'a str,
+    pub ports: &'a [HostPort],
+}
+
+/// What a Pod got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub gateway: Ipv4Addr,
+    pub mac: Mac,
+    /// The host's end of the pair.
+    pub host_link: String,
+    /// Bytes.
+    pub mtu: u32,
+    /// What the Pod has to do without, for its status and the user.
+    pub warning: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Loopback of the current network namespace, up, with 127.0.0.1 and ::1.
+pub fn setup_loopback() -> Result<()> {
+    let mut batch = Batch::default();
+    route::put_up(&mut batch, "lo");
+    Socket::open(Family::Route)?.send_all(batch)
+}
+
+/// [`Host::release`]; the caller is in the host's network namespace.
+pub fn release(layout: &Layout, uid: &str) -> Result<()> {
+    Host::open(layout)?.release(uid)
+}
+
+/// [`Host::detach`]; the caller is in the host's network namespace.
+pub fn detach(layout: &Layout, uid: &str) -> Result<()> {
+    Host::open(layout)?.detach(uid)
+}
+
+/// [`Host::gc`]; the caller is in the host's network namespace.
+pub fn gc(layout: &Layout, is_live: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    Host::open(layout)?.gc(is_live)
+}
+
+/// [`Host::remove_bridge_if_unused`]; the caller is in the host's network namespace.
+pub fn remove_bridge_if_unused(layout: &Layout) -> Result<bool> {
+    Host::open(layout)?.remove_bridge_if_unused()
+}
+
+impl Host {
+    /// Call in the host's network namespace. Makes nothing.
+    pub fn open(layout: &Layout) -> Result<Self> {
+        let optional = |family| match Socket::open(family) {
+            Ok(socket) => Ok(Some(socket)),
+            Err(e) if nft::unavailable(&e) => Ok(None),
+            Err(e) => Err(e),
+        };
+        let tag = layout.tag();
+        Ok(Host {
+            network: layout.network(),
+            tag: tag.to_owned(),
+            bridge: match tag {
+                "" => "carob0".to_owned(),
+                tag => format!("cb{tag}"),
+            },
+            table: match tag {
+                "" => "carob".to_owned(),
+                tag => format!("carob_{tag}"),
+            },
+            netns: open_own_netns()?,
+            route: Socket::open(Family::Route)?,
+            events: Events::open(Family::Route)?,
+            nft: optional(Family::Netfilter)?,
+            diag: optional(Family::SockDiag)?,
+        })
+    }
+
+    /// Gives a Pod its network. Call in the Pod's network namespace, which
+    /// `netns` also is. On an error everything of this Pod is undone.
+    ///
+    /// A host port that is taken is [`crate::Kind::Conflict`]; one that this
+    /// kernel or build cannot give, [`crate::Kind::Unsupported`].
+    pub fn attach(&self, endpoint: &Endpoint, netns: BorrowedFd) -> Result<Attachment> {
+        ports::check(endpoint.ports)?;
+        let (ready, address) = self.lease(endpoint)?;
+        self.connect(endpoint, netns, ready, address)
+            .inspect_err(|_| {
+                // The first error is the one to tell; what cannot be undone now is
+                // in the record, for gc.
+                let _ = self.detach(endpoint.uid);
+            })
+    }
+
+    fn lease(&self, endpoint: &Endpoint) -> Result<(bridge::Ready, Ipv4Addr)> {
+        let _lock = self.lock()?;
+        let mut leases = Leases::load(&self.network)?;
+        ports::check_free(endpoint.ports, endpoint.uid, &leases, self.diag.as_ref())?;
+        let ready = bridge::ensure(self, &leases).context("the Pods' bridge")?;
+        let address = leases.take(
+            ready.record.subnet,
+            endpoint.uid,
+            endpoint.pod,
+            endpoint.ports,
+        )?;
+        leases.save(&self.network)?;
+        Ok((ready, address))
+    }
+
+    fn connect(
+        &self,
+        endpoint: &Endpoint,
+        netns: BorrowedFd,
+        ready: bridge::Ready,
+        address: Ipv4Addr,
+    ) -> Result<Attachment> {
+        let subnet = ready.record.subnet;
+        let host_link = host_link(address);
+        let mac = route::mac_of(address);
+        let pair = route::Pair {
+            host: &host_link,
+            pod: POD_LINK,
+            pod_mac: mac,
+            mtu: ready.record.mtu,
+            bridge: ready.index,
+        };
+        let hairpin = !endpoint.ports.is_empty();
+        match self.make_pair(&pair, netns, hairpin) {
+            // The address's last holder is not quite gone, or we were here before.
+            Err(e) if e.errno() == Some(Errno::EEXIST) => {
+                route::delete_link(&self.route, &host_link)?;
+                self.make_pair(&pair, netns, hairpin)?;
+            }
+            other => other?,
+        }
+        configure_pod(address, subnet)?;
+        // The bridge after its port: it has a carrier when a port has.
+        route::settle(&self.route, &self.events, &[&host_link, &self.bridge])?;
+        if !endpoint.ports.is_empty() {
+            let table = self.table.as_str();
+            self.nft()
+                .and_then(|nft| nft::add_ports(nft, table, endpoint.ports, address))
+                .map_err(|e| match nft::unavailable(&e) {
+                    true => e.with_kind(crate::Kind::Unsupported),
+                    false => e,
+                })
+                .context("host ports")?;
+        }
+        Ok(Attachment {
+            address,
+            prefix: subnet.prefix(),
+            gateway: subnet.gateway(),
+            mac: Mac(mac),
+            host_link,
+            mtu: ready.record.mtu,
+            warning: ready.warning,
+        })
+    }
+
+    fn make_pair(&self, pair: &route::Pair, netns: BorrowedFd, hairpin: bool) -> Result<()> {
+        let mut batch = Batch::default();
+        route::put_pair(&mut batch, pair, netns);
+        if hairpin {
+            route::put_hairpin(&mut batch, pair.host);
+        }
+        route::put_no_ipv6_address(&mut batch, pair.host);
+        let mut outcomes = self.route.send(batch)?;
+        let quiet = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
+        outcomes.into_iter().try_for_each(|r| r.map(drop))?;
+        route::ignoring_no_ipv6(quiet)
+    }
+
+    /// Frees the Pod's address and host ports. For a Pod whose network namespace
+    /// is going away: its links go with it, and to delete them here would wait
+    /// some 20 ms for an RCU grace period. Without a lease, nothing to do.
+    pub fn release(&self, uid: &str) -> Result<()> {
+        self.free(uid, false)
+    }
+
+    /// As [`release`](Self::release), and the links too. From any half-made state.
+    pub fn detach(&self, uid: &str) -> Result<()> {
+        self.free(uid, true)
+    }
+
+    fn free(&self, uid: &str, links: bool) -> Result<()> {
+        if !self.network.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let mut leases = Leases::load(&self.network)?;
+        let Some(lease) = leases.pods.get(uid) else {
+            return Ok(());
+        };
+        self.undo(lease, links)?;
+        leases.pods.remove(uid);
+        leases.save(&self.network)
+    }
+
+    /// The kernel's part of a lease. Goes on past a failure; the lease stays then.
+    fn undo(&self, lease: &Lease, links: bool) -> Result<()> {
+        let mut result = Ok(());
+        if !lease.ports.is_empty()
+            && let Some(nft) = &self.nft
+        {
+            result = nft::remove_ports(nft, &self.table, &lease.ports, lease.address);
+        }
+        if links {
+            result = result.and(route::delete_link(&self.route, &host_link(lease.address)));
+        }
+        result
+    }
+
+    /// Frees what Pods left that are gone, and gives their UIDs. `is_live` is
+    /// asked under the root's network lock: a Pod whose record was there before
+    /// its lease was taken cannot be missed.
+    pub fn gc(&self, is_live: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        if !self.network.exists() {
+            return Ok(Vec::new());
+        }
+        let _lock = self.lock()?;
+        let mut leases = Leases::load(&self.network)?;
+        let dead: Vec<String> = leases
+            .pods
+            .keys()
+            .filter(|uid| !is_live(uid))
+            .cloned()
+            .collect();
+        let mut result = Ok(());
+        let mut freed = Vec::new();
+        for uid in dead {
+            match self.undo(&leases.pods[&uid], true) {
+                Ok(()) => {
+                    leases.pods.remove(&uid);
+                    freed.push(uid);
+                }
+                Err(e) => result = result.and(Err(e)),
+            }
+        }
+        if !freed.is_empty() {
+            leases.save(&self.network)?;
+        }
+        result.map(|()| freed)
+    }
+
+    /// Removes the bridge, the table and the network's records once no Pod holds
+    /// a lease. Says whether they are gone. Waits some 20 ms for the bridge.
+    pub fn remove_bridge_if_unused(&self) -> Result<bool> {
+        if !self.network.exists() {
+            return Ok(true);
+        }
+        let lock = self.lock()?;
+        if !bridge::remove(self, &Leases::load(&self.network)?)? {
+            return Ok(false);
+        }
+        // The lock's own file last, while it is held. The directory stays if
+        // somebody has already come to make a new one.
+        let path = self.lock_path();
+        std::fs::remove_file(&path).with_context(|| format!("unlink({})", path.display()))?;
+        let _ = std::fs::remove_dir(&self.network);
+        drop(lock);
+        Ok(true)
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.network.join("lock")
+    }
+
+    fn lock(&self) -> Result<Lock> {
+        record::lock(&self.lock_path())
+    }
+
+    fn nft(&self) -> Result<&Socket> {
+        self.nft.as_ref().ok_or_else(|| {
+            Error::sys(
+                "socket(AF_NETLINK, NETLINK_NETFILTER)",
+                Errno::EPROTONOSUPPORT,
+            )
+        })
+    }
+}
+
+/// The Pod's own end, from inside.
+fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
+    let socket = Socket::open(Family::Route)?;
+    let link = route::link(&socket, POD_LINK)?.ok_or_else(|| {
+        Error::failed(format!(
+            "{POD_LINK} is not in the current network namespace"
+        ))
+    })?;
+    // Before the link is up: another Pod's router advertisement must find nobody.
+    bridge::set_sysctl(Path::new("/proc/sys/net/ipv6/conf/eth0/accept_ra"), "0")?;
+    let mut batch = Batch::default();
+    route::put_no_ipv6_address(&mut batch, POD_LINK);
+    route::put_address(&mut batch, link.index, address, subnet);
+    route::put_up(&mut batch, POD_LINK);
+    route::put_default_route(&mut batch, link.index, subnet.gateway());
+    route::put_get_link(&mut batch, POD_LINK);
+    let mut outcomes = socket.send(batch)?;
+    let last = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
+    let mut outcomes = outcomes.into_iter();
+    outcomes.next().map_or(Ok(()), route::ignoring_no_ipv6)?;
+    outcomes.try_for_each(|r| r.map(drop))?;
+    match route::found(last)? {
+        Some(link) if !link.operating => {
+            route::settle(&socket, &Events::open(Family::Route)?, &[POD_LINK])
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Named by the address, which no two Pods of a host share: whoever finds the
+/// record finds the link.
+fn host_link(address: Ipv4Addr) -> String {
+    format!("cv{:08x}", u32::from(address))
+}
+
+fn open_own_netns() -> Result<OwnedFd> {
+    let path = "/proc/thread-self/ns/net";
+    open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| Error::sys(format!("open({path}, O_RDONLY|O_CLOEXEC)"), e))
+}

@@ -3,6 +3,8 @@
 //! ([`monitor`]), and how everybody else talks to that one ([`client`],
 //! [`protocol`]).
 
+pub mod client;
+pub mod monitor;
 pub mod protocol;
 pub mod spec;
 pub mod state;

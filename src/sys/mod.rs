@@ -5,4 +5,22 @@
 //! anything; [`crate::linux`] gives the calls their meaning and their errors
 //! their text.
 #![allow(unsafe_code)]
+
+pub mod bpf;
+pub mod mount;
+pub mod process;
+pub mod pty;
+pub mod tty;
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// Owns an fd that a call of a crate has just returned as a number: accept4(2),
+/// SCM_RIGHTS.
+pub fn own_received_fd(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made it for this process; the callers are the
+    // places where it arrives, and pass it nowhere else.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+pub mod netlink;
+pub mod xattr;
 pub mod tty;

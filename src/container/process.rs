@@ -1,0 +1,218 @@
+//! From a process of ours inside a container to the program it was made for:
+//! what [`super::init`] and [`super::exec`] have in common.
+//!
+//! The order matters:
+//!  1. groups, then gid, then uid: each needs the right that the next gives up;
+//!  2. the working directory as that user, and never outside the root (runc
+//!     CVE-2024-21626);
+//!  3. the filter before the capabilities if `no_new_privileges` is off, since
+//!     installing it then needs CAP_SYS_ADMIN; else last;
+//!  4. every other fd is marked close-on-exec (runc CVE-2016-9962);
+//!  5. exec.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::unistd::{Gid, Uid};
+
+use super::create::Stdio;
+use super::plan::Process;
+use crate::linux::capability;
+use crate::sys::process as sys;
+use crate::{Context, Error, Kind, Result};
+
+/// No process inside may trace this one or read its memory and fds.
+pub(super) fn seclude() -> Result<()> {
+    prctl::set_dumpable(false).map_err(|e| Error::sys("prctl(PR_SET_DUMPABLE, 0)", e))
+}
+
+/// oom_score_adj(5). Without CAP_SYS_RESOURCE a value below the inherited one is
+/// refused; the process then keeps what it inherited, the lowest allowed.
+pub(super) fn set_oom_score(score: i32) -> Result<()> {
+    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        other => other.with_context(|| format!("write(/proc/self/oom_score_adj, {score})")),
+    }
+}
+
+pub(super) fn take_stdio(stdio: &Stdio) -> Result<()> {
+    // None of the three may be overwritten before it has been copied.
+    let copy = |fd: BorrowedFd| {
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))
+            .map(crate::sys::own_received_fd)
+            .map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
+    };
+    let copies = [copy(stdio.stdin)?, copy(stdio.stdout)?, copy(stdio.stderr)?];
+    for (number, fd) in copies.iter().enumerate() {
+        sys::dup_to(fd, number as i32).map_err(|e| Error::sys("dup2()", e))?;
+    }
+    Ok(())
+}
+
+/// The terminal becomes the controlling one and the stdio.
+pub(super) fn take_terminal(slave: BorrowedFd) -> Result<()> {
+    crate::sys::pty::make_controlling(slave).map_err(|e| Error::sys("ioctl(TIOCSCTTY)", e))?;
+    for number in 0..3 {
+        sys::dup_to(slave, number).map_err(|e| Error::sys("dup2()", e))?;
+    }
+    Ok(())
+}
+
+pub(super) fn become_program(p: &Process) -> Result<Infallible> {
+    // The program opens /dev/stdout anew as its own user, which the fd's owner
+    // decides on.
+    for fd in [
+        std::io::stdin().as_fd(),
+        std::io::stdout().as_fd(),
+        std::io::stderr().as_fd(),
+    ] {
+        own_stdio(fd, p);
+    }
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(p.umask));
+    sys::reset_signals();
+    sys::close_on_exec_from(3).map_err(|e| Error::sys("close_range(3, ~0, CLOEXEC)", e))?;
+
+    prctl::set_keepcaps(true).map_err(|e| Error::sys("prctl(PR_SET_KEEPCAPS, 1)", e))?;
+    capability::drop_bounding(&p.capabilities)?;
+    let groups: Vec<Gid> = p.groups.iter().map(|g| Gid::from_raw(*g)).collect();
+    nix::unistd::setgroups(&groups)
+        .map_err(|e| Error::sys(format!("setgroups({:?})", p.groups), e))?;
+    let (uid, gid) = (Uid::from_raw(p.uid), Gid::from_raw(p.gid));
+    nix::unistd::setresgid(gid, gid, gid)
+        .map_err(|e| Error::sys(format!("setresgid({gid})"), e))?;
+    // The directory may be one that only the user, or only root, can enter.
+    let entered_as_root = nix::unistd::chdir(&p.cwd).is_ok();
+    nix::unistd::setresuid(uid, uid, uid)
+        .map_err(|e| Error::sys(format!("setresuid({uid})"), e))?;
+    // The change of user made us dumpable again where the uid did change.
+    seclude()?;
+    if !entered_as_root {
+        nix::unistd::chdir(&p.cwd)
+            .map_err(|e| Error::sys(format!("chdir({:?})", p.cwd), e))
+            .map_err(|e| {
+                e.hint("the working directory cannot be entered")
+                    .with_kind(Kind::StartFailed)
+            })?;
+    }
+    if !nix::unistd::getcwd().is_ok_and(|d| d.is_absolute() && !d.starts_with("(unreachable)")) {
+        return Err(Error::failed(format!(
+            "chdir({:?}): the directory is not below the root",
+            p.cwd
+        )));
+    }
+    if p.no_new_privileges {
+        prctl::set_no_new_privs().map_err(|e| Error::sys("prctl(PR_SET_NO_NEW_PRIVS, 1)", e))?;
+    } else if let Some(program) = &p.seccomp {
+        program.install()?;
+    }
+    capability::apply(&p.capabilities)?;
+    let path = find_program(p)?;
+    let to_c = |s: &String| {
+        CString::new(s.as_str())
+            .map_err(|_| Error::invalid(format!("{s:?}: a NUL byte in an argument or variable")))
+    };
+    let argv = p.argv.iter().map(to_c).collect::<Result<Vec<_>>>()?;
+    let envp = p.env.iter().map(to_c).collect::<Result<Vec<_>>>()?;
+    let program = to_c(&path)?;
+    if p.no_new_privileges
+        && let Some(filter) = &p.seccomp
+    {
+        filter.install()?;
+    }
+    let Err(errno) = nix::unistd::execve(&program, &argv, &envp);
+    Err(explain(&path, errno))
+}
+
+fn own_stdio(fd: BorrowedFd, p: &Process) {
+    use nix::sys::stat::{SFlag, fstat};
+    let is_pipe_or_tty = fstat(fd).is_ok_and(|s| {
+        let kind = SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT;
+        // Not the host's /dev/null, and not a file somebody redirected to.
+        kind == SFlag::S_IFIFO
+            || (kind == SFlag::S_IFCHR && nix::unistd::isatty(fd).unwrap_or(false))
+    });
+    if is_pipe_or_tty && p.uid != 0 {
+        let _ = nix::unistd::fchown(fd, Some(Uid::from_raw(p.uid)), None);
+    }
+}
+
+/// execvp(3)'s search, in the container's PATH, with an answer for people.
+fn find_program(p: &Process) -> Result<String> {
+    let name = &p.argv[0];
+    if name.contains('/') {
+        return Ok(name.clone());
+    }
+    let path = p
+        .env
+        .iter()
+        .rev()
+        .find_map(|e| e.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
+    let mut denied = false;
+    for dir in path.split(':') {
+        let dir = if dir.is_empty() { "." } else { dir };
+        let candidate = Path::new(dir).join(name);
+        match nix::unistd::access(&candidate, nix::unistd::AccessFlags::X_OK) {
+            Ok(()) if candidate.is_file() => return Ok(candidate.to_string_lossy().into_owned()),
+            Err(Errno::EACCES) => denied = true,
+            _ => {}
+        }
+    }
+    Err(Error::new(
+        Kind::StartFailed,
+        if denied {
+            format!("exec {name:?}: permission denied: found in $PATH, but not executable")
+        } else {
+            format!("exec {name:?}: executable file not found in $PATH ({path})")
+        },
+    )
+    .with_errno(if denied { Errno::EACCES } else { Errno::ENOENT })
+    .hint("the command is not in the image; check its spelling, or give its whole path"))
+}
+
+/// What containers get that have no PATH of their own.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why exec refused, from what is known about the file.
+fn explain(path: &str, errno: Errno) -> Error {
+    use std::io::Read;
+    let error = Error::sys(format!("execve({path:?})"), errno).with_kind(Kind::StartFailed);
+    let mut head = [0_u8; 256];
+    // Not anything that could block or act on being opened.
+    let regular = std::fs::metadata(path).is_ok_and(|m| m.is_file());
+    let n = match regular.then(|| std::fs::File::open(path)) {
+        Some(Ok(mut file)) => file.read(&mut head).unwrap_or(0),
+        _ => 0,
+    };
+    let head = &head[..n];
+    let first_line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    let hint = match errno {
+        Errno::ENOENT if head.starts_with(b"#!") => {
+            let interpreter = String::from_utf8_lossy(&first_line[2..])
+                .trim_start()
+                .to_string();
+            if interpreter.ends_with('\r') {
+                "the script's first line ends in CRLF: save it with Unix line ends".to_owned()
+            } else {
+                format!("the script's interpreter {interpreter:?} is not in the image")
+            }
+        }
+        Errno::ENOENT if head.starts_with(b"\x7fELF") => {
+            "the program is there, but its loader (ld.so) is not in the image".to_owned()
+        }
+        Errno::ENOENT => "no such file in the image".to_owned(),
+        Errno::ENOEXEC if head.starts_with(b"\x7fELF") => {
+            "the program is for another architecture".to_owned()
+        }
+        Errno::ENOEXEC => "neither a program nor a script that begins with #!".to_owned(),
+        Errno::EACCES => {
+            "not executable for this user, a directory, or on a noexec mount".to_owned()
+        }
+        _ => return error,
+    };
+    error.hint(hint)
+}

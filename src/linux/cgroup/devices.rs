@@ -1,0 +1,432 @@
+//! Which device nodes the processes of a cgroup may make and open.
+//!
+//! One meaning for both kernels: a request (make, read, write, or several) is
+//! allowed when for *each* of its bits the last rule that matches device and bit
+//! allows; no rule means denied. On v1 the rules become writes to
+//! `devices.deny` and `devices.allow`
+//! (Documentation/admin-guide/cgroup-v1/devices.rst); on v2, where no such files
+//! exist, a `BPF_PROG_TYPE_CGROUP_DEVICE` program
+//! (Documentation/admin-guide/cgroup-v2.rst, "Device controller").
+//!
+//! Never makes a device node.
+
+use std::fmt::Write as _;
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+
+use crate::sys::bpf::{self, Insn};
+use crate::{Error, Result};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceKind {
+    All,
+    Char,
+    Block,
+}
+
+/// Bits of access, numbered as the kernel's program context numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access(u8);
+
+impl Access {
+    pub const MKNOD: Access = Access(1);
+    pub const READ: Access = Access(2);
+    pub const WRITE: Access = Access(4);
+    pub const ALL: Access = Access(7);
+
+    /// From OCI's letters, as in `rwm`.
+    pub fn parse(letters: &str) -> Result<Access> {
+        let mut bits = 0;
+        for c in letters.chars() {
+            bits |= match c {
+                'm' => Self::MKNOD.0,
+                'r' => Self::READ.0,
+                'w' => Self::WRITE.0,
+                _ => {
+                    return Err(Error::invalid(format!(
+                        "device access {letters:?}: only the letters r, w and m are known"
+                    )));
+                }
+            };
+        }
+        match bits {
+            0 => Err(Error::invalid("device access: empty")),
+            bits => Ok(Access(bits)),
+        }
+    }
+
+    fn letters(self) -> &'static str {
+        ["", "m", "r", "rm", "w", "wm", "rw", "rwm"][self.0 as usize & 7]
+    }
+}
+
+/// One rule; a missing number stands for every number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRule {
+    pub allow: bool,
+    pub kind: DeviceKind,
+    pub major: Option<u32>,
+    pub minor: Option<u32>,
+    pub access: Access,
+}
+
+impl DeviceRule {
+    pub const DENY_ALL: DeviceRule = Self::every(false);
+    pub const ALLOW_ALL: DeviceRule = Self::every(true);
+
+    const fn every(allow: bool) -> DeviceRule {
+        DeviceRule {
+            allow,
+            kind: DeviceKind::All,
+            major: None,
+            minor: None,
+            access: Access::ALL,
+        }
+    }
+
+    const fn char(major: u32, minor: Option<u32>) -> DeviceRule {
+        DeviceRule {
+            allow: true,
+            kind: DeviceKind::Char,
+            major: Some(major),
+            minor,
+            access: Access::ALL,
+        }
+    }
+
+    const fn mknod(kind: DeviceKind) -> DeviceRule {
+        DeviceRule {
+            allow: true,
+            kind,
+            major: None,
+            minor: None,
+            access: Access::MKNOD,
+        }
+    }
+
+    /// Decides every request by itself, whatever came before it.
+    fn is_total(&self) -> bool {
+        self.kind == DeviceKind::All
+            && self.major.is_none()
+            && self.minor.is_none()
+            && self.access == Access::ALL
+    }
+}
+
+/// What other runtimes allow every container: making any node, but opening only
+/// the harmless ones that `/dev` of a container holds. Not `/dev/net/tun` (runc
+/// dropped it in 1.2) and not the host's terminals.
+pub fn default_device_rules() -> Vec<DeviceRule> {
+    const MEM: u32 = 1; // null 3, zero 5, full 7, random 8, urandom 9
+    const TTY_AUX: u32 = 5; // tty 0, console 1, ptmx 2
+    const PTS: u32 = 136;
+    let mut rules = vec![
+        DeviceRule::DENY_ALL,
+        DeviceRule::mknod(DeviceKind::Char),
+        DeviceRule::mknod(DeviceKind::Block),
+    ];
+    rules.extend([3, 5, 7, 8, 9].map(|minor| DeviceRule::char(MEM, Some(minor))));
+    rules.extend([0, 1, 2].map(|minor| DeviceRule::char(TTY_AUX, Some(minor))));
+    rules.push(DeviceRule::char(PTS, None));
+    rules
+}
+
+/// The writes that give a v1 cgroup these rules: file and text, in order.
+///
+/// The kernel changes its mode (deny or allow by default) only for the rule on
+/// everything, which it wants as a lone `a`. Between the writes the cgroup holds
+/// an intermediate state; harmless before the first process is in it.
+pub fn plan_v1(rules: &[DeviceRule]) -> Vec<(&'static str, String)> {
+    let start = rules.iter().rposition(DeviceRule::is_total);
+    let mut writes = Vec::with_capacity(rules.len() + 1);
+    if start.is_none() {
+        writes.push(("devices.deny", "a".to_owned()));
+    }
+    for rule in &rules[start.unwrap_or(0)..] {
+        let file = match rule.allow {
+            true => "devices.allow",
+            false => "devices.deny",
+        };
+        if rule.is_total() {
+            writes.push((file, "a".to_owned()));
+            continue;
+        }
+        // The kernel ignores numbers behind an `a`: say both kinds instead.
+        let kinds: &[char] = match rule.kind {
+            DeviceKind::All => &['c', 'b'],
+            DeviceKind::Char => &['c'],
+            DeviceKind::Block => &['b'],
+        };
+        for kind in kinds {
+            let mut text = format!("{kind} ");
+            for (number, end) in [(rule.major, ':'), (rule.minor, ' ')] {
+                match number {
+                    Some(n) => write!(text, "{n}{end}").unwrap_or_default(),
+                    None => {
+                        text.push('*');
+                        text.push(end);
+                    }
+                }
+            }
+            text.push_str(rule.access.letters());
+            writes.push((file, text));
+        }
+    }
+    writes
+}
+
+/// eBPF opcodes that the program is made of (Documentation/bpf/standardization).
+mod op {
+    pub const LDX_W: u8 = 0x61;
+    pub const MOV32_IMM: u8 = 0xb4;
+    pub const MOV32_REG: u8 = 0xbc;
+    pub const AND32_IMM: u8 = 0x54;
+    pub const RSH32_IMM: u8 = 0x74;
+    pub const JA: u8 = 0x05;
+    pub const JNE32_IMM: u8 = 0x56;
+    pub const JSET32_IMM: u8 = 0x46;
+    pub const EXIT: u8 = 0x95;
+}
+
+/// The v2 program for these rules.
+///
+/// From the last rule to the first. `LEFT` holds the requested bits that no later
+/// rule has decided: an allowing rule takes its bits out, and with none left the
+/// answer is yes; a denying rule that meets one is a no; the end is a no.
+pub fn plan_v2(rules: &[DeviceRule]) -> Vec<Insn> {
+    const RESULT: u8 = 0;
+    const CTX: u8 = 1;
+    const KIND: u8 = 2;
+    const LEFT: u8 = 3;
+    const MAJOR: u8 = 4;
+    const MINOR: u8 = 5;
+    fn insn(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
+        let regs = match cfg!(target_endian = "little") {
+            true => dst | src << 4,
+            false => dst << 4 | src,
+        };
+        Insn {
+            code,
+            regs,
+            off,
+            imm,
+        }
+    }
+    let verdict = |allow: bool| {
+        [
+            insn(op::MOV32_IMM, RESULT, 0, 0, allow as i32),
+            insn(op::EXIT, 0, 0, 0, 0),
+        ]
+    };
+
+    // struct bpf_cgroup_dev_ctx { access << 16 | kind, major, minor }
+    let mut program = vec![
+        insn(op::LDX_W, KIND, CTX, 0, 0),
+        insn(op::MOV32_REG, LEFT, KIND, 0, 0),
+        insn(op::AND32_IMM, KIND, 0, 0, 0xffff),
+        insn(op::RSH32_IMM, LEFT, 0, 0, 16),
+        insn(op::LDX_W, MAJOR, CTX, 4, 0),
+        insn(op::LDX_W, MINOR, CTX, 8, 0),
+    ];
+    for rule in rules.iter().rev() {
+        if rule.is_total() {
+            program.extend(verdict(rule.allow));
+            return program;
+        }
+        let mut tests = Vec::with_capacity(3);
+        match rule.kind {
+            DeviceKind::All => {}
+            DeviceKind::Block => tests.push((KIND, 1)),
+            DeviceKind::Char => tests.push((KIND, 2)),
+        }
+        tests.extend(rule.major.map(|n| (MAJOR, n)));
+        tests.extend(rule.minor.map(|n| (MINOR, n)));
+
+        let bits = rule.access.0 as i32;
+        let mut body = Vec::with_capacity(5);
+        if rule.allow {
+            body.push(insn(op::AND32_IMM, LEFT, 0, 0, !bits & 7));
+            body.push(insn(op::JNE32_IMM, LEFT, 0, 2, 0));
+        } else {
+            body.push(insn(op::JSET32_IMM, LEFT, 0, 1, bits));
+            // Not met: over the answer, to the next rule.
+            body.push(insn(op::JA, 0, 0, 2, 0));
+        }
+        body.extend(verdict(rule.allow));
+        // Each failed test jumps behind the body.
+        for (i, (reg, n)) in tests.iter().enumerate() {
+            let over = tests.len() - 1 - i + body.len();
+            program.push(insn(op::JNE32_IMM, *reg, 0, over as i16, *n as i32));
+        }
+        program.extend(body);
+    }
+    program.extend(verdict(false));
+    program
+}
+
+/// Puts the rules in force on the v2 cgroup `dir` (opened for reading: bpf(2)
+/// refuses `O_PATH`). Rules that were there are replaced, the new program first,
+/// so that the cgroup is never without one.
+pub fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
+    let call = |e, call: &str| {
+        let error = Error::sys(format_args!("bpf({call}, CGROUP_DEVICE)"), e);
+        match e {
+            Errno::EPERM => error.hint("device rules on cgroup v2 need CAP_BPF or CAP_SYS_ADMIN"),
+            Errno::EINVAL | Errno::ENOSYS => error
+                .with_kind(crate::Kind::Unsupported)
+                .hint("the kernel needs CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF"),
+            _ => error,
+        }
+    };
+    let at = bpf::ATTACH_CGROUP_DEVICE;
+    let old = bpf::prog_query(dir, at).map_err(|e| call(e, "BPF_PROG_QUERY"))?;
+    let program = bpf::prog_load(
+        bpf::PROG_TYPE_CGROUP_DEVICE,
+        &plan_v2(rules),
+        "carob_devices",
+    )
+    .map_err(|e| call(e, "BPF_PROG_LOAD"))?;
+    bpf::prog_attach(dir, &program, at, bpf::F_ALLOW_MULTI)
+        .map_err(|e| call(e, "BPF_PROG_ATTACH"))?;
+    for id in old {
+        // Whoever else removed it meanwhile has done what is wanted here.
+        match bpf::prog_by_id(id).and_then(|p| bpf::prog_detach(dir, &p, at)) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(e) => return Err(call(e, "BPF_PROG_DETACH")),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluate(rules: &[DeviceRule], kind: DeviceKind, major: u32, minor: u32, bits: u8) -> bool {
+        (0..3).map(|b| 1 << b).filter(|b| bits & b != 0).all(|bit| {
+            let last = rules.iter().rev().find(|r| {
+                (r.kind == DeviceKind::All || r.kind == kind)
+                    && r.major.is_none_or(|n| n == major)
+                    && r.minor.is_none_or(|n| n == minor)
+                    && r.access.0 & bit != 0
+            });
+            last.is_some_and(|r| r.allow)
+        })
+    }
+
+    /// Runs the program as the kernel would, on one request.
+    fn run(program: &[Insn], kind: DeviceKind, major: u32, minor: u32, bits: u8) -> bool {
+        let kind = if kind == DeviceKind::Block { 1 } else { 2 };
+        let ctx = [(bits as u32) << 16 | kind, major, minor];
+        let (mut reg, mut pc) = ([0u32; 11], 0usize);
+        loop {
+            let i = program[pc];
+            let (dst, src) = ((i.regs & 15) as usize, (i.regs >> 4) as usize);
+            let imm = i.imm as u32;
+            pc += 1;
+            let jump = match i.code {
+                op::LDX_W => {
+                    reg[dst] = ctx[i.off as usize / 4];
+                    false
+                }
+                op::MOV32_IMM => {
+                    reg[dst] = imm;
+                    false
+                }
+                op::MOV32_REG => {
+                    reg[dst] = reg[src];
+                    false
+                }
+                op::AND32_IMM => {
+                    reg[dst] &= imm;
+                    false
+                }
+                op::RSH32_IMM => {
+                    reg[dst] >>= imm;
+                    false
+                }
+                op::JA => true,
+                op::JNE32_IMM => reg[dst] != imm,
+                op::JSET32_IMM => reg[dst] & imm != 0,
+                op::EXIT => return reg[0] == 1,
+                c => panic!("opcode {c:#x}"),
+            };
+            if jump {
+                pc += i.off as usize;
+            }
+        }
+    }
+
+    #[test]
+    fn the_program_means_what_the_rules_mean() {
+        let mut state = 7u64;
+        let mut random = |n: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(99);
+            (state >> 33) % n
+        };
+        let kinds = [DeviceKind::All, DeviceKind::Char, DeviceKind::Block];
+        for _ in 0..300 {
+            let rules: Vec<DeviceRule> = (0..random(8))
+                .map(|_| DeviceRule {
+                    allow: random(2) == 0,
+                    kind: kinds[random(3) as usize],
+                    major: (random(3) > 0).then(|| random(3) as u32),
+                    minor: (random(3) > 0).then(|| random(3) as u32),
+                    access: Access(1 + random(7) as u8),
+                })
+                .collect();
+            let program = plan_v2(&rules);
+            for kind in [DeviceKind::Char, DeviceKind::Block] {
+                for (major, minor) in (0..4).flat_map(|a| (0..4).map(move |b| (a, b))) {
+                    for bits in 1..8 {
+                        assert_eq!(
+                            run(&program, kind, major, minor, bits),
+                            evaluate(&rules, kind, major, minor, bits),
+                            "{rules:?} {kind:?} {major}:{minor} {bits}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_default_rules_as_v1_writes() {
+        let writes = plan_v1(&default_device_rules());
+        let text: Vec<String> = writes.iter().map(|(f, t)| format!("{f} {t}")).collect();
+        assert_eq!(text[0], "devices.deny a");
+        assert_eq!(text[1], "devices.allow c *:* m");
+        assert_eq!(text[2], "devices.allow b *:* m");
+        assert_eq!(text[3], "devices.allow c 1:3 rwm");
+        assert_eq!(text.last().unwrap(), "devices.allow c 136:* rwm");
+        assert_eq!(text.len(), 12);
+    }
+
+    #[test]
+    fn v1_starts_from_a_known_state() {
+        let block = DeviceRule {
+            allow: true,
+            kind: DeviceKind::All,
+            major: Some(8),
+            minor: None,
+            access: Access::READ,
+        };
+        let one = |rules: &[DeviceRule]| plan_v1(rules);
+        assert_eq!(one(&[block])[0], ("devices.deny", "a".to_owned()));
+        assert_eq!(one(&[block])[2], ("devices.allow", "b 8:* r".to_owned()));
+        // What stands before a rule on everything is dead.
+        assert_eq!(
+            one(&[block, DeviceRule::ALLOW_ALL]),
+            [("devices.allow", "a".to_owned())]
+        );
+    }
+
+    #[test]
+    fn access_letters() {
+        assert_eq!(Access::parse("rwm").unwrap(), Access::ALL);
+        assert_eq!(Access::parse("mr").unwrap().letters(), "rm");
+        assert!(Access::parse("rx").is_err());
+        assert!(Access::parse("").is_err());
+    }
+}

@@ -1,0 +1,232 @@
+//! Mounts as values: a [`Mount`] is a detached mount, in nobody's namespace until
+//! it is attached, gone with its last fd. See open_tree(2), fsopen(2),
+//! mount_setattr(2), and mount_namespaces(7) for propagation.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, umount2};
+
+use crate::sys::mount::{self as sys, Attributes, FsContext};
+pub use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, ATTR_STRICTATIME};
+use crate::{Context, Error, Result};
+
+/// A mount that is not attached yet.
+#[derive(Debug)]
+pub struct Mount(OwnedFd);
+
+impl AsFd for Mount {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Mount {
+    /// A new filesystem. An option is `name` or (`name`, value).
+    pub fn new(fstype: &str, options: &[(&str, &str)], attributes: u64) -> Result<Self> {
+        let context =
+            FsContext::open(fstype).map_err(|e| Error::sys(format!("fsopen({fstype:?})"), e))?;
+        for (key, value) in options {
+            let set = if value.is_empty() {
+                context.flag(key)
+            } else {
+                context.set(key, value)
+            };
+            set.map_err(|e| Error::sys(format!("fsconfig({fstype:?}, {key:?}, {value:?})"), e))?;
+        }
+        context
+            .mount(attributes)
+            .map(Mount)
+            .map_err(|e| Error::sys(format!("fsmount({fstype:?})"), e))
+    }
+
+    /// A copy of the mount at `path` of the host, of everything below it too if
+    /// `recursive`.
+    pub fn copy(path: &Path, recursive: bool) -> Result<Self> {
+        sys::clone_tree(sys::cwd(), path, recursive)
+            .map(Mount)
+            .map_err(|e| Error::sys(format!("open_tree({path:?}, OPEN_TREE_CLONE)"), e))
+    }
+
+    /// As [`Mount::copy`], of what an fd refers to.
+    pub fn copy_fd(fd: BorrowedFd, recursive: bool) -> Result<Self> {
+        sys::clone_tree(fd, Path::new(""), recursive)
+            .map(Mount)
+            .map_err(|e| Error::sys("open_tree(<fd>, OPEN_TREE_CLONE)", e))
+    }
+
+    /// An overlay of `lowers` (the topmost first), writable through `upper`.
+    ///
+    /// `volatile`: its unmounting does not sync `upper` to disk, since nothing in
+    /// it outlives a crash of the machine anyway.
+    ///
+    /// Kernels before 6.8 take all lower directories as one option of less than a
+    /// page, so they are given relative to `base`, their common parent.
+    pub fn overlay(
+        base: &Path,
+        lowers: &[PathBuf],
+        upper: &Path,
+        work: &Path,
+        scratch: &Path,
+    ) -> Result<Self> {
+        match overlay_by_context(lowers, upper, work) {
+            Ok(mount) => Ok(Mount(mount)),
+            Err((_, Errno::EINVAL | Errno::E2BIG | Errno::ENOSYS)) => {
+                overlay_by_options(base, lowers, upper, work, scratch)
+            }
+            Err((call, e)) => Err(Error::sys(call, e)),
+        }
+    }
+
+    pub fn set(&self, attributes: u64, recursive: bool) -> Result<()> {
+        self.change(
+            Attributes {
+                set: attributes,
+                ..Attributes::default()
+            },
+            recursive,
+        )
+    }
+
+    /// `propagation` is one of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE.
+    pub fn set_propagation(&self, propagation: MsFlags) -> Result<()> {
+        let propagation = propagation.bits();
+        self.change(
+            Attributes {
+                propagation,
+                ..Attributes::default()
+            },
+            true,
+        )
+    }
+
+    fn change(&self, attributes: Attributes, recursive: bool) -> Result<()> {
+        sys::set_attributes(self.as_fd(), attributes, recursive)
+            .map_err(|e| Error::sys(format!("mount_setattr(<mount>, {attributes:x?})"), e))
+    }
+
+    /// On top of `target`, in the calling process's mount namespace. The value
+    /// goes on being an fd of the mount's root.
+    pub fn attach(&self, target: BorrowedFd) -> Result<()> {
+        sys::move_mount(self.as_fd(), target)
+            .map_err(|e| Error::sys("move_mount(<mount>, <target>)", e))
+    }
+}
+
+type CallError = (String, Errno);
+
+fn overlay_by_context(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+) -> std::result::Result<OwnedFd, CallError> {
+    let at = |call: String| move |e| (call, e);
+    let context = FsContext::open("overlay").map_err(at("fsopen(\"overlay\")".into()))?;
+    let set = |key: &str, value: &Path| {
+        let text = value.to_str().filter(|t| t.len() < 256).ok_or(Errno::E2BIG);
+        text.and_then(|t| context.set(key, t))
+            .map_err(at(format!("fsconfig(\"overlay\", {key:?}, {value:?})")))
+    };
+    for lower in lowers {
+        set("lowerdir+", lower)?;
+    }
+    set("upperdir", upper)?;
+    set("workdir", work)?;
+    context
+        .flag("volatile")
+        .map_err(at("fsconfig(\"overlay\", \"volatile\")".into()))?;
+    context.mount(0).map_err(at("fsmount(\"overlay\")".into()))
+}
+
+/// mount(2) has no detached form: mount on `scratch`, copy, unmount.
+fn overlay_by_options(
+    base: &Path,
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    scratch: &Path,
+) -> Result<Mount> {
+    let before = nix::unistd::getcwd()?;
+    nix::unistd::chdir(base).map_err(|e| Error::sys(format!("chdir({base:?})"), e))?;
+    let made = (|| {
+        let relative: Vec<String> = lowers
+            .iter()
+            .map(|l| escape(l.strip_prefix(base).unwrap_or(l)))
+            .collect();
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={},volatile",
+            relative.join(":"),
+            escape(upper),
+            escape(work),
+        );
+        nix::mount::mount(
+            Some("overlay"),
+            scratch,
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(&*options),
+        )
+        .map_err(|e| Error::sys(format!("mount(\"overlay\", {scratch:?}, {options:?})"), e))?;
+        let copy = Mount::copy(scratch, false);
+        unmount(scratch)?;
+        copy
+    })();
+    nix::unistd::chdir(&before).map_err(|e| Error::sys(format!("chdir({before:?})"), e))?;
+    made
+}
+
+/// Overlay's options end at commas and its layers at colons.
+fn escape(path: &Path) -> String {
+    path.to_string_lossy()
+        .chars()
+        .fold(String::new(), |mut s, c| {
+            if matches!(c, ',' | ':' | '\\') {
+                s.push('\\');
+            }
+            s.push(c);
+            s
+        })
+}
+
+/// Sets the propagation of the calling process's whole mount tree.
+pub fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
+    nix::mount::mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | propagation,
+        None::<&str>,
+    )
+    .map_err(|e| Error::sys(format!("mount(NULL, \"/\", MS_REC|{propagation:?})"), e))
+}
+
+/// mount --bind `source` `target`.
+pub fn bind(source: &Path, target: &Path) -> Result<()> {
+    nix::mount::mount(
+        Some(source),
+        target,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .map_err(|e| Error::sys(format!("mount({source:?}, {target:?}, MS_BIND)"), e))
+}
+
+/// Detaches what is mounted at `path`; nothing mounted, or nothing there, is fine.
+pub fn unmount(path: &Path) -> Result<()> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
+        Err(e) => Err(Error::sys(format!("umount2({path:?}, MNT_DETACH)"), e)),
+    }
+}
+
+/// The current directory becomes the root; the old root is gone from this mount
+/// namespace.
+pub fn pivot_here() -> Result<()> {
+    sys::pivot_root_here().map_err(|e| Error::sys("pivot_root(\".\", \".\")", e))?;
+    umount2(".", MntFlags::MNT_DETACH)
+        .map_err(|e| Error::sys("umount2(\".\", MNT_DETACH)", e))
+        .context("leave the old root")?;
+    nix::unistd::chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
+}

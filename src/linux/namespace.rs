@@ -1,0 +1,57 @@
+//! Namespaces: namespaces(7). A pinned one is a bind mount of its nsfs file, so
+//! that it lives on without any process.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::mount;
+use crate::{Context, Error, Result};
+
+/// The kinds that a Pod's containers share, with their names below
+/// /proc/<pid>/ns.
+pub const POD_KINDS: [(CloneFlags, &str); 3] = [
+    (CloneFlags::CLONE_NEWNET, "net"),
+    (CloneFlags::CLONE_NEWUTS, "uts"),
+    (CloneFlags::CLONE_NEWIPC, "ipc"),
+];
+
+/// The calling process's own namespace of a kind.
+pub fn open_own(kind: &str) -> Result<OwnedFd> {
+    open(Path::new(&format!("/proc/self/ns/{kind}")))
+}
+
+pub fn open(path: &Path) -> Result<OwnedFd> {
+    File::open(path)
+        .map(OwnedFd::from)
+        .with_context(|| format!("open({})", path.display()))
+}
+
+pub fn leave(kinds: CloneFlags) -> Result<()> {
+    unshare(kinds).map_err(|e| Error::sys(format!("unshare({kinds:?})"), e))
+}
+
+/// Enters the namespace pinned at `path`.
+pub fn enter(path: &Path, kind: CloneFlags) -> Result<()> {
+    setns(open(path)?, kind)
+        .map_err(|e| Error::sys(format!("setns({}, {kind:?})", path.display()), e))
+}
+
+/// Pins the calling process's namespace of a kind at `path`, a file that is made.
+pub fn pin_own(kind: &str, path: &Path) -> Result<()> {
+    File::create(path).with_context(|| format!("open({}, O_CREAT)", path.display()))?;
+    mount::bind(Path::new(&format!("/proc/self/ns/{kind}")), path)
+}
+
+/// Undoes [`pin_own`]; nothing there is fine.
+pub fn unpin(path: &Path) -> Result<()> {
+    mount::unmount(path)?;
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("unlink({})", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,151 @@
+//! Unix sockets that keep message boundaries and carry fds: SOCK_SEQPACKET with
+//! SCM_RIGHTS (unix(7)).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
+};
+
+use super::root::{fd_path, open_dir};
+use crate::{Error, Result};
+
+/// The most fds that one message brings.
+pub const MAX_FDS: usize = 8;
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Packets(OwnedFd);
+
+impl AsFd for Packets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Packets {
+    fn from(fd: OwnedFd) -> Self {
+        Packets(fd)
+    }
+}
+
+impl Packets {
+    pub fn pair() -> Result<(Self, Self)> {
+        socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )
+        .map(|(a, b)| (Packets(a), Packets(b)))
+        .map_err(|e| Error::sys("socketpair(AF_UNIX, SOCK_SEQPACKET)", e))
+    }
+
+    /// A socket path holds 107 bytes at most, so that it is reached through its
+    /// directory's fd.
+    pub fn connect(path: &Path) -> Result<Self> {
+        let (_dir, address) = address(path)?;
+        let fd = new_socket()?;
+        connect(fd.as_raw_fd(), &address)
+            .map_err(|e| Error::sys(format!("connect({})", path.display()), e))?;
+        Ok(Packets(fd))
+    }
+
+    /// Sends one message whole. The caller is told EAGAIN rather than made to wait
+    /// if the fd is non-blocking, EPIPE rather than killed if the peer is gone.
+    pub fn send(&self, bytes: &[u8], fds: &[BorrowedFd]) -> Result<(), Errno> {
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_EOR,
+            None,
+        )
+        .map(drop)
+    }
+
+    /// One message and its fds; an empty one when the peer has closed. More bytes
+    /// than `buffer` holds are EMSGSIZE.
+    pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<(&'b [u8], Vec<OwnedFd>), Errno> {
+        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+        let mut io = [IoSliceMut::new(buffer)];
+        let message = loop {
+            match recvmsg::<()>(
+                self.0.as_raw_fd(),
+                &mut io,
+                Some(&mut control),
+                MsgFlags::MSG_CMSG_CLOEXEC,
+            ) {
+                Err(Errno::EINTR) => {}
+                other => break other?,
+            }
+        };
+        let (length, flags) = (message.bytes, message.flags);
+        let mut fds = Vec::new();
+        for c in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = c {
+                fds.extend(raw.into_iter().map(crate::sys::own_received_fd));
+            }
+        }
+        if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+            return Err(Errno::EMSGSIZE);
+        }
+        Ok((&buffer[..length], fds))
+    }
+}
+
+/// A socket bound to `path` in one step: whoever connects finds the old one or
+/// the new one, never none.
+pub fn listen_at(path: &Path) -> Result<OwnedFd> {
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let _ = std::fs::remove_file(&temporary);
+    let (_dir, address) = address(&temporary)?;
+    let fd = new_socket()?;
+    bind(fd.as_raw_fd(), &address)
+        .map_err(|e| Error::sys(format!("bind({})", temporary.display()), e))?;
+    listen(&fd, Backlog::new(64)?).map_err(|e| Error::sys("listen(64)", e))?;
+    std::fs::rename(&temporary, path)?;
+    Ok(fd)
+}
+
+/// The next connection, `None` if none waits (on a non-blocking listener).
+pub fn accept(listener: BorrowedFd) -> Result<Option<Packets>> {
+    match accept4(
+        listener.as_raw_fd(),
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+    ) {
+        Ok(fd) => Ok(Some(Packets(crate::sys::own_received_fd(fd)))),
+        Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => Ok(None),
+        Err(e) => Err(Error::sys("accept4()", e)),
+    }
+}
+
+fn new_socket() -> Result<OwnedFd> {
+    socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(|e| Error::sys("socket(AF_UNIX, SOCK_SEQPACKET)", e))
+}
+
+fn address(path: &Path) -> Result<(OwnedFd, UnixAddr)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Error::invalid(format!(
+            "{}: no socket's name",
+            path.display()
+        )));
+    };
+    let dir = open_dir(parent)?;
+    let short = format!("{}/{}", fd_path(dir.as_fd()), name.to_string_lossy());
+    let address = UnixAddr::new(short.as_str())?;
+    Ok((dir, address))
+}

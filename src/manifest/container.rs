@@ -1,0 +1,474 @@
+//! One container of the Pod: names, image, environment, ports, hooks.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1 as core;
+use nix::sys::signal::Signal;
+
+use super::report::Report;
+use super::tree::{Path, quote};
+use super::{names, resources, security, volumes};
+use crate::pod::spec::{
+    Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, Resources, Security,
+};
+
+/// What a container needs to know of its Pod.
+pub(super) struct Around<'a> {
+    pub security: &'a Security,
+    /// Where the Pod's securityContext is.
+    pub security_path: &'a Path,
+    /// Names of all volumes and of all containers.
+    pub volumes: HashSet<&'a str>,
+    pub containers: HashSet<&'a str>,
+    pub host_network: bool,
+    /// Seconds.
+    pub grace: i64,
+}
+
+pub(super) fn lower(
+    r: &mut Report<'_>,
+    path: &Path,
+    c: &core::Container,
+    is_init: bool,
+    pod: &Around<'_>,
+) -> Container {
+    let sidecar = is_init && c.restart_policy.as_deref() == Some("Always");
+    let restart = c.restart_policy.as_deref();
+    r.choice(
+        &path.key("restartPolicy"),
+        restart.filter(|s| !s.is_empty()),
+        &[("Always", ()), ("OnFailure", ()), ("Never", ())],
+    );
+    let image_path = path.key("image");
+    let image = c.image.clone().unwrap_or_default();
+    if image.is_empty() {
+        r.required(&image_path, "");
+    } else if image.trim() != image {
+        r.invalid(
+            &image_path,
+            &image,
+            "must not have leading or trailing whitespace",
+        );
+    }
+    let security_path = path.key("securityContext");
+    let security = security::lower_container(
+        r,
+        &security_path,
+        c.security_context.as_ref(),
+        pod.security,
+        pod.security_path,
+    );
+    let (post_start, pre_stop, stop_signal) = lifecycle(r, path, c, is_init && !sidecar, pod);
+    let message_path = c.termination_message_path.clone().unwrap_or_default();
+    r.check(
+        &path.key("terminationMessagePath"),
+        &message_path,
+        names::absolute_path(&message_path),
+    );
+    let working_dir = c.working_dir.clone().filter(|d| !d.is_empty());
+    if let Some(dir) = &working_dir {
+        r.check(&path.key("workingDir"), dir, names::absolute_path(dir));
+    }
+    let policies = [
+        ("Always", PullPolicy::Always),
+        ("IfNotPresent", PullPolicy::IfNotPresent),
+        ("Never", PullPolicy::Never),
+    ];
+    let pull_policy = c.image_pull_policy.as_deref();
+    let message_policies = [("File", false), ("FallbackToLogsOnError", true)];
+    let message_policy = c.termination_message_policy.as_deref();
+    Container {
+        name: c.name.clone(),
+        image,
+        pull_policy: r
+            .choice(&path.key("imagePullPolicy"), pull_policy, &policies)
+            .unwrap_or_default(),
+        command: c.command.clone().unwrap_or_default(),
+        args: c.args.clone().unwrap_or_default(),
+        working_dir,
+        env: env(r, &path.key("env"), c, pod),
+        ports: ports(r, &path.key("ports"), c, pod.host_network),
+        resources: lower_resources(r, path, c),
+        mounts: volumes::mounts(
+            r,
+            &path.key("volumeMounts"),
+            c.volume_mounts.as_deref().unwrap_or_default(),
+            &pod.volumes,
+            security.privileged,
+        ),
+        security,
+        post_start,
+        pre_stop,
+        stop_signal,
+        termination_message_path: message_path,
+        termination_message_from_logs: r
+            .choice(
+                &path.key("terminationMessagePolicy"),
+                message_policy,
+                &message_policies,
+            )
+            .unwrap_or(false),
+        stdin: c.stdin.unwrap_or(false),
+        stdin_once: c.stdin_once.unwrap_or(false),
+        tty: c.tty.unwrap_or(false),
+        sidecar,
+    }
+}
+
+fn lower_resources(r: &mut Report<'_>, path: &Path, c: &core::Container) -> Resources {
+    resources::lower(r, &path.key("resources"), c.resources.as_ref())
+}
+
+fn env(r: &mut Report<'_>, path: &Path, c: &core::Container, pod: &Around<'_>) -> Vec<EnvVar> {
+    let mut out = Vec::new();
+    for (i, e) in c.env.iter().flatten().enumerate() {
+        let path = path.index(i);
+        if e.name.is_empty() {
+            r.required(&path.key("name"), "");
+        } else {
+            r.check(&path.key("name"), &e.name, names::env_name(&e.name));
+        }
+        let text = e.value.clone().unwrap_or_default();
+        if text.contains('\0') {
+            r.invalid(&path.key("value"), &text, "must not hold a NUL byte");
+        }
+        let value = match &e.value_from {
+            None => Some(EnvValue::Text(text)),
+            Some(from) => {
+                let path = path.key("valueFrom");
+                if !text.is_empty() {
+                    r.invalid(&path, "", "may not be specified when `value` is not empty");
+                }
+                value_from(r, &path, from, &c.name, pod)
+            }
+        };
+        if let Some(value) = value {
+            out.push(EnvVar {
+                name: e.name.clone(),
+                value,
+            });
+        }
+    }
+    out
+}
+
+fn value_from(
+    r: &mut Report<'_>,
+    path: &Path,
+    from: &core::EnvVarSource,
+    own_name: &str,
+    pod: &Around<'_>,
+) -> Option<EnvValue> {
+    let set = [
+        from.field_ref.is_some(),
+        from.resource_field_ref.is_some(),
+        from.config_map_key_ref.is_some(),
+        from.secret_key_ref.is_some(),
+        from.file_key_ref.is_some(),
+    ];
+    match set.iter().filter(|s| **s).count() {
+        0 => r.required(path, "must specify one of: `fieldRef`, `resourceFieldRef`"),
+        1 => {}
+        _ => r.invalid(
+            path,
+            "",
+            "may not have more than one field specified at a time",
+        ),
+    }
+    if let Some(field) = &from.field_ref {
+        return field_ref(r, &path.key("fieldRef"), field);
+    }
+    let resource = from.resource_field_ref.as_ref()?;
+    resource_ref(r, &path.key("resourceFieldRef"), resource, own_name, pod)
+}
+
+fn field_ref(r: &mut Report<'_>, path: &Path, f: &core::ObjectFieldSelector) -> Option<EnvValue> {
+    const FIELDS: &[&str] = &[
+        "metadata.name",
+        "metadata.namespace",
+        "metadata.uid",
+        "spec.nodeName",
+        "spec.serviceAccountName",
+        "status.hostIP",
+        "status.hostIPs",
+        "status.podIP",
+        "status.podIPs",
+    ];
+    if f.api_version.as_deref() != Some("v1") {
+        let version = f.api_version.as_deref().unwrap_or_default();
+        r.unknown_value(&path.key("apiVersion"), version, &["v1"]);
+    }
+    let path = path.key("fieldPath");
+    let text = f.field_path.as_str();
+    if text.is_empty() {
+        r.required(&path, "");
+        return None;
+    }
+    let subscript = ["metadata.labels", "metadata.annotations"]
+        .iter()
+        .find_map(|map| {
+            text.strip_prefix(map)?
+                .strip_prefix("['")?
+                .strip_suffix("']")
+        });
+    if let Some(key) = subscript {
+        r.check(&path, text, names::qualified_name(&key.to_lowercase()));
+    } else if !FIELDS.contains(&text) {
+        let mut all = FIELDS.to_vec();
+        all.extend(["metadata.labels['<KEY>']", "metadata.annotations['<KEY>']"]);
+        r.unknown_value(&path, text, &all);
+    }
+    Some(EnvValue::Field(text.to_owned()))
+}
+
+fn resource_ref(
+    r: &mut Report<'_>,
+    path: &Path,
+    f: &core::ResourceFieldSelector,
+    own_name: &str,
+    pod: &Around<'_>,
+) -> Option<EnvValue> {
+    let container = match f.container_name.as_deref() {
+        None | Some("") => own_name,
+        Some(name) => {
+            if !pod.containers.contains(name) {
+                let message = format!("Not found: {}", quote(name));
+                r.problem(&path.key("containerName"), message);
+            }
+            name
+        }
+    };
+    let resource = path.key("resource");
+    let cpu = ["1", "1m"];
+    let bytes = [
+        "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
+    ];
+    let divisors: &[&str] = match f.resource.as_str() {
+        "" => {
+            r.required(&resource, "");
+            return None;
+        }
+        "limits.cpu" | "requests.cpu" => &cpu,
+        "limits.memory" | "requests.memory" => &bytes,
+        other if other.ends_with(".ephemeral-storage") || other.contains(".hugepages-") => {
+            r.refused(
+                &resource,
+                format!("{other}: only cpu and memory are supported yet"),
+            );
+            return None;
+        }
+        other => {
+            r.unknown_value(
+                &resource,
+                other,
+                &[
+                    "limits.cpu",
+                    "limits.memory",
+                    "requests.cpu",
+                    "requests.memory",
+                ],
+            );
+            return None;
+        }
+    };
+    let divisor_path = path.key("divisor");
+    let text = f.divisor.as_ref().map_or("0", |q| q.0.as_str());
+    let parse = |t: &str| super::quantity::Quantity::parse(t).ok();
+    let divisor = match parse(text) {
+        Some(q) if q.units() == 0 => parse("1"),
+        Some(q) if divisors.iter().any(|d| parse(d) == Some(q)) => Some(q),
+        Some(_) => {
+            r.unknown_value(&divisor_path, text, divisors);
+            None
+        }
+        None => {
+            r.invalid(&divisor_path, text, "must be a quantity");
+            None
+        }
+    }?;
+    Some(EnvValue::Resource {
+        container: container.to_owned(),
+        resource: f.resource.clone(),
+        divisor: if f.resource.ends_with(".cpu") {
+            divisor.millis()
+        } else {
+            divisor.units()
+        },
+    })
+}
+
+fn port_number(r: &mut Report<'_>, path: &Path, value: i32) -> u16 {
+    match u16::try_from(value) {
+        Ok(p) if p > 0 => p,
+        _ => {
+            r.invalid_number(path, value.into(), "must be between 1 and 65535, inclusive");
+            0
+        }
+    }
+}
+
+fn ports(r: &mut Report<'_>, path: &Path, c: &core::Container, host_network: bool) -> Vec<Port> {
+    let mut names_seen = HashSet::new();
+    let mut out = Vec::new();
+    for (i, p) in c.ports.iter().flatten().enumerate() {
+        let path = path.index(i);
+        let name = p.name.clone().filter(|n| !n.is_empty());
+        if let Some(name) = &name {
+            if !names_seen.insert(name.clone()) {
+                r.duplicate(&path.key("name"), name);
+            } else {
+                r.check(&path.key("name"), name, names::port_name(name));
+            }
+        }
+        let container_path = path.key("containerPort");
+        let container_port = if p.container_port == 0 {
+            r.required(&container_path, "");
+            0
+        } else {
+            port_number(r, &container_path, p.container_port)
+        };
+        let host_port = p.host_port.filter(|h| *h != 0);
+        if let Some(host) = host_port
+            && host_network
+            && host != p.container_port
+        {
+            r.invalid_number(
+                &path.key("hostPort"),
+                host.into(),
+                "must match `containerPort` when `hostNetwork` is true",
+            );
+        }
+        let host_port = host_port.map(|h| port_number(r, &path.key("hostPort"), h));
+        let host_ip = p.host_ip.as_deref().filter(|ip| !ip.is_empty());
+        let host_ip = host_ip.and_then(|ip| match ip.parse() {
+            Ok(ip) => Some(ip),
+            Err(_) => {
+                r.invalid(&path.key("hostIP"), ip, "must be a valid IP address");
+                None
+            }
+        });
+        let protocols = [
+            ("TCP", Protocol::Tcp),
+            ("UDP", Protocol::Udp),
+            ("SCTP", Protocol::Sctp),
+        ];
+        out.push(Port {
+            name,
+            container_port,
+            host_port: host_port.filter(|h| *h != 0),
+            host_ip,
+            protocol: r
+                .choice(&path.key("protocol"), p.protocol.as_deref(), &protocols)
+                .unwrap_or_default(),
+        });
+    }
+    out
+}
+
+fn lifecycle(
+    r: &mut Report<'_>,
+    path: &Path,
+    c: &core::Container,
+    is_plain_init: bool,
+    pod: &Around<'_>,
+) -> (Option<Hook>, Option<Hook>, Option<i32>) {
+    let Some(l) = &c.lifecycle else {
+        return (None, None, None);
+    };
+    let path = path.key("lifecycle");
+    if is_plain_init {
+        r.forbidden(
+            &path,
+            "may not be set for init containers without restartPolicy=Always",
+        );
+    }
+    let mut hook = |name: &str, h: &Option<core::LifecycleHandler>| {
+        self::hook(r, &path.key(name), h.as_ref()?, pod.grace)
+    };
+    let post_start = hook("postStart", &l.post_start);
+    let pre_stop = hook("preStop", &l.pre_stop);
+    let stop_signal = l.stop_signal.as_deref().filter(|s| !s.is_empty());
+    let stop_signal = stop_signal.and_then(|name| {
+        let number = signal_number(name);
+        if number.is_none() {
+            let why = "must be the name of a signal, such as SIGTERM or SIGRTMIN+3";
+            r.invalid(&path.key("stopSignal"), name, why);
+        }
+        number
+    });
+    (post_start, pre_stop, stop_signal)
+}
+
+fn hook(r: &mut Report<'_>, path: &Path, h: &core::LifecycleHandler, grace: i64) -> Option<Hook> {
+    let set = [
+        h.exec.is_some(),
+        h.sleep.is_some(),
+        h.http_get.is_some(),
+        h.tcp_socket.is_some(),
+    ];
+    match set.iter().filter(|s| **s).count() {
+        0 => r.required(path, "must specify a handler type: exec or sleep"),
+        1 => {}
+        _ => r.forbidden(path, "may not specify more than 1 handler type"),
+    }
+    if let Some(exec) = &h.exec {
+        let command = exec.command.clone().unwrap_or_default();
+        if command.is_empty() {
+            r.required(&path.keys("exec.command"), "");
+        }
+        return Some(Hook::Exec(command));
+    }
+    let seconds = h.sleep.as_ref()?.seconds;
+    if !(0..=grace).contains(&seconds) {
+        r.invalid_number(
+            &path.keys("sleep.seconds"),
+            seconds,
+            format!(
+                "must be greater than or equal to 0 and less than or equal to \
+                 terminationGracePeriodSeconds ({grace})"
+            ),
+        );
+    }
+    Some(Hook::Sleep(u64::try_from(seconds).unwrap_or(0)))
+}
+
+/// Kubernetes' names: `SIG...`, and the real-time ones by their distance. glibc
+/// keeps the first two of the kernel's for itself: SIGRTMIN is 34, SIGRTMAX 64.
+fn signal_number(name: &str) -> Option<i32> {
+    const MIN: i32 = 34;
+    const MAX: i32 = 64;
+    let number = if name == "SIGRTMIN" {
+        MIN
+    } else if name == "SIGRTMAX" {
+        MAX
+    } else if let Some(n) = name.strip_prefix("SIGRTMIN+") {
+        MIN + n.parse::<u8>().map_or(MAX, i32::from)
+    } else if let Some(n) = name.strip_prefix("SIGRTMAX-") {
+        MAX - n.parse::<u8>().map_or(MAX, i32::from)
+    } else {
+        return name.parse::<Signal>().ok().map(|s| s as i32);
+    };
+    (MIN..=MAX).contains(&number).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal_number;
+
+    #[test]
+    fn signals() {
+        for (name, number) in [
+            ("SIGTERM", Some(15)),
+            ("SIGUSR1", Some(10)),
+            ("SIGRTMIN", Some(34)),
+            ("SIGRTMIN+3", Some(37)),
+            ("SIGRTMAX-1", Some(63)),
+            ("SIGRTMIN+31", None),
+            ("SIGRTMIN+x", None),
+            ("TERM", None),
+            ("15", None),
+        ] {
+            assert_eq!(signal_number(name), number, "{name}");
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One document to the Pods in it: its kind, its items, and the way of each
+//! through answer, decode, default and check.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+
+use super::fields::{self, Answer};
+use super::report::Report;
+use super::tree::{Key, Node, Path, Value, quote};
+use super::{FieldVerdict, Verdict, decode, defaults, pod};
+use crate::pod::spec::Pod;
+
+/// Where an object comes from.
+pub(super) struct Origin<'a> {
+    pub source: &'a str,
+    /// 0-based, among those of the source that are not empty.
+    pub document: usize,
+    /// What `-n` said, if it was given.
+    pub namespace: Option<&'a str>,
+}
+
+/// What came of one object.
+pub(super) struct Outcome<'a> {
+    pub report: Report<'a>,
+    pub verdicts: Vec<FieldVerdict>,
+    /// Where the object is, for remarks about it as a whole.
+    pub place: Place,
+    /// Absent where there are faults.
+    pub pod: Option<Pod>,
+}
+
+pub(super) struct Place {
+    pub line: usize,
+    pub field: String,
+}
+
+/// An object and its place in its document.
+pub(super) struct Object {
+    node: Node,
+    base: Path,
+}
+
+/// The objects of a document: itself, or the items of a List.
+pub(super) fn objects(mut document: Node) -> Vec<Object> {
+    let kind = document.get("kind").and_then(Node::as_str);
+    let is_pods = kind == Some("PodList");
+    let version = document.get("apiVersion").and_then(Node::as_str);
+    if version != Some("v1") || !(is_pods || kind == Some("List")) {
+        return vec![Object {
+            node: document,
+            base: Path::default(),
+        }];
+    }
+    let Some(Value::Seq(items)) = document.take("items").map(|(_, items)| items.value) else {
+        return Vec::new();
+    };
+    let base = Path::default().key("items");
+    let object = |(i, mut node): (usize, Node)| {
+        // The API leaves out of a PodList's items what is the same for all.
+        if is_pods {
+            set_if_missing(&mut node, "apiVersion", "v1");
+            set_if_missing(&mut node, "kind", "Pod");
+        }
+        Object {
+            node,
+            base: base.index(i),
+        }
+    };
+    items.into_iter().enumerate().map(object).collect()
+}
+
+fn set_if_missing(node: &mut Node, name: &str, text: &str) {
+    let line = node.line;
+    if let Value::Map(entries) = &mut node.value
+        && !entries.iter().any(|(k, _)| k.name == name)
+    {
+        let name = name.to_owned();
+        let value = Node::new(line, 0, Value::Str(text.to_owned()));
+        entries.push((Key { name, line }, value));
+    }
+}
+
+/// Takes one object all the way. `uid` and `created` are what its Pod gets.
+pub(super) fn check_object<'a>(
+    object: &'a mut Object,
+    origin: &Origin<'a>,
+    uid: &str,
+    created: Timestamp,
+) -> Outcome<'a> {
+    let service_account = take_service_account_volume(&mut object.node);
+    let answers = fields::answer(&object.node);
+    let object = &*object;
+    let base = object.base.clone();
+    let mut outcome = Outcome {
+        place: Place {
+            line: object.node.line,
+            field: base.to_string(),
+        },
+        report: Report::new(origin.source, &object.node, base),
+        verdicts: Vec::new(),
+        pod: None,
+    };
+    if !check_header(&mut outcome.report, &object.node) {
+        return outcome;
+    }
+    let r = &mut outcome.report;
+    let verdict = |r: &Report<'_>, path: &Path, line, verdict, why: &str| FieldVerdict {
+        source: origin.source.to_owned(),
+        document: origin.document,
+        line,
+        field: r.full(path),
+        verdict,
+        why: why.to_owned(),
+    };
+    for (path, line) in service_account {
+        let why = "the token of a service account; there is no API server here";
+        r.no_effect_at(&path, line, why);
+        let v = verdict(r, &path, line, Verdict::NoEffect, why);
+        outcome.verdicts.push(v);
+    }
+    for found in answers {
+        let (v, why) = match found.answer {
+            Answer::Honoured => (Verdict::Honoured, ""),
+            Answer::NoEffect(why) => {
+                r.no_effect_at(&found.path, found.line, why);
+                (Verdict::NoEffect, why)
+            }
+            Answer::Refused(why) => {
+                r.refused(&found.path, why);
+                (Verdict::Refused, why)
+            }
+        };
+        let v = verdict(r, &found.path, found.line, v, why);
+        outcome.verdicts.push(v);
+    }
+    // What a server wrote may be of a newer version than the types known here,
+    // and nobody reads it.
+    let mut read = object.node.clone();
+    read.take("status");
+    if let Some(meta) = read.get_mut("metadata") {
+        for field in ["managedFields", "creationTimestamp", "deletionTimestamp"] {
+            meta.take(field);
+        }
+    }
+    let (typed, faults) = decode::decode::<core::Pod>(&read);
+    faults.into_iter().for_each(|f| r.fault(f));
+    let Some(mut typed) = typed else {
+        return outcome;
+    };
+    if let (Some(wanted), Some(given)) = (origin.namespace, typed.metadata.namespace.as_deref())
+        && wanted != given
+    {
+        r.problem(
+            &Path::default().keys("metadata.namespace"),
+            format!(
+                "the namespace from the provided object {} does not match the namespace {}; \
+                 you must pass '--namespace={given}' to perform this operation",
+                quote(given),
+                quote(wanted)
+            ),
+        );
+    }
+    let namespace = origin.namespace.unwrap_or("default");
+    defaults::fill(&mut typed, namespace, uid, created);
+    let lowered = pod::lower(r, &typed, uid, created);
+    if r.problems.is_empty() {
+        outcome.pod = Some(lowered);
+    }
+    outcome
+}
+
+/// Kinds that people will hand in, and what to tell them.
+const KINDS: &[(&str, &str)] = &[
+    ("ConfigMap", "not supported yet"),
+    ("CronJob", "not supported: use a systemd timer"),
+    (
+        "DaemonSet",
+        "not supported yet; apply its template as a Pod",
+    ),
+    (
+        "Deployment",
+        "not supported yet; apply its template as a Pod",
+    ),
+    ("Ingress", "not supported: run a proxy as a Pod"),
+    (
+        "Job",
+        "not supported yet; apply its template as a Pod with restartPolicy OnFailure or Never",
+    ),
+    ("Namespace", "not needed: a namespace exists by being named"),
+    ("PersistentVolume", "not supported; use hostPath"),
+    ("PersistentVolumeClaim", "not supported yet; use hostPath"),
+    (
+        "ReplicaSet",
+        "not supported yet; apply its template as a Pod",
+    ),
+    (
+        "ReplicationController",
+        "not supported yet; apply its template as a Pod",
+    ),
+    ("Secret", "not supported yet"),
+    (
+        "Service",
+        "not supported yet; Pods have addresses and hostPorts",
+    ),
+    ("ServiceAccount", "not supported: there is no API server"),
+    (
+        "StatefulSet",
+        "not supported yet; apply its template as a Pod",
+    ),
+];
+
+/// Whether this is a v1 Pod; if it is not, there is nothing more to say.
+fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
+    let root = Path::default();
+    if !matches!(node.value, Value::Map(_)) {
+        let message = format!(
+            "expected an object (apiVersion, kind, ...), found {}",
+            node.describe()
+        );
+        r.problem(&root, message);
+        return false;
+    }
+    let text = |field: &str| node.get(field).and_then(Node::text).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    for (field, value) in [("apiVersion", version), ("kind", kind)] {
+        if value.is_empty() {
+            r.required(&root.key(field), &format!("{field} is not set"));
+        }
+    }
+    if version.is_empty() || kind.is_empty() {
+        return false;
+    }
+    let known = KINDS.iter().find(|(name, _)| *name == kind);
+    match (version, kind) {
+        ("v1", "Pod") => return true,
+        ("v1", "List" | "PodList") => {
+            r.problem(&root.key("kind"), "a List within a List is not possible");
+        }
+        (_, "Pod" | "List" | "PodList") => {
+            let message = format!("{kind} of {}: the version here is v1", quote(version));
+            r.problem(&root.key("apiVersion"), message);
+        }
+        (_, kind) => match (known, decode::nearest(kind, ["Pod", "List"].into_iter())) {
+            (Some((name, why)), _) => r.refused(&root.key("kind"), format!("{name}: {why}")),
+            (None, Some(near)) => {
+                let message = format!("no kind {} here: did you mean {near:?}?", quote(kind));
+                r.problem(&root.key("kind"), message);
+            }
+            (None, None) => {
+                let message = format!("{} of {version} is not supported", quote(kind));
+                r.refused(&root.key("kind"), message);
+            }
+        },
+    }
+    false
+}
+
+/// A cluster adds to each Pod a volume with the token of its service account,
+/// and mounts it in each container. `kubectl get -o yaml` shows both. They are
+/// taken out, with the places where they were.
+fn take_service_account_volume(node: &mut Node) -> Vec<(Path, usize)> {
+    let mut taken = Vec::new();
+    let path = Path::default().key("spec");
+    let Some(spec) = node.get_mut("spec") else {
+        return taken;
+    };
+    let mut names = Vec::new();
+    retain(spec, "volumes", &path, &mut taken, |volume| {
+        let name = volume
+            .get("name")
+            .and_then(Node::as_str)
+            .unwrap_or_default();
+        let sources = volume.get("projected").and_then(|p| p.get("sources"));
+        let has_token = sources.is_some_and(|s| {
+            s.items()
+                .iter()
+                .any(|s| s.get("serviceAccountToken").is_some())
+        });
+        let is_it = has_token && name.starts_with("kube-api-access-");
+        if is_it {
+            names.push(name.to_owned());
+        }
+        !is_it
+    });
+    if names.is_empty() {
+        return taken;
+    }
+    for list in ["initContainers", "containers"] {
+        let Some(Value::Seq(containers)) = spec.get_mut(list).map(|l| &mut l.value) else {
+            continue;
+        };
+        for (i, container) in containers.iter_mut().enumerate() {
+            let path = path.key(list).index(i);
+            retain(container, "volumeMounts", &path, &mut taken, |mount| {
+                let name = mount.get("name").and_then(Node::as_str);
+                !name.is_some_and(|n| names.iter().any(|gone| gone == n))
+            });
+        }
+    }
+    taken
+}
+
+fn retain(
+    node: &mut Node,
+    field: &str,
+    path: &Path,
+    taken: &mut Vec<(Path, usize)>,
+    mut keep: impl FnMut(&Node) -> bool,
+) {
+    let Some(Value::Seq(items)) = node.get_mut(field).map(|n| &mut n.value) else {
+        return;
+    };
+    let path = path.key(field);
+    let mut i = 0;
+    items.retain(|item| {
+        let kept = keep(item);
+        if !kept {
+            taken.push((path.index(i), item.line));
+        }
+        i += 1;
+        kept
+    });
+}

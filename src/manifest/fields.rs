@@ -1,0 +1,615 @@
+//! What becomes of each field of a v1 Pod: honoured, without effect here, or
+//! refused. One table, one line a field; `docs/fields.md` shows it to users.
+//!
+//! The table is complete for Kubernetes 1.36: a test walks every field that the
+//! types have and fails for one that has no line, so that a newer version of the
+//! types cannot bring a field that is dropped in silence. A line for a subtree
+//! stands for all below it only where it refuses, has no effect, or is a plain
+//! list or map; a structure that is honoured has a line for each of its fields.
+//!
+//! `spec.initContainers[*]` shares the lines of `spec.containers[*]`, but for
+//! those of its own.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::tree::{Node, Path, Value};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Done as Kubernetes does it.
+    Honoured,
+    /// A structure: each field below has a line of its own.
+    Fields,
+    /// Taken, and does nothing here.
+    NoEffect(&'static str),
+    /// Not taken, whatever is in it.
+    Refused(&'static str),
+    /// Not taken unless it is empty, which means the same as leaving it out.
+    RefusedIfSet(&'static str),
+    /// Honoured with these values. Others that Kubernetes knows are refused;
+    /// what Kubernetes does not know either is for the checks to say.
+    Only {
+        honoured: &'static [&'static str],
+        refused: &'static [&'static str],
+        why: &'static str,
+    },
+}
+
+use Rule::{Fields, Honoured, NoEffect, Only, Refused, RefusedIfSet};
+
+const SCHEDULER: &str = "there is one machine and no scheduler";
+const SERVER: &str = "the API server's own note";
+const PRIORITY: &str = "Pods do not displace each other on one machine";
+const ACCOUNT: &str = "there is no API server to have an account with";
+const PROBE: &str = "probes are not supported yet";
+const CLOUD: &str = "carob has no such storage; use hostPath for what the machine has mounted";
+const WINDOWS: &str = "carob runs Linux containers only";
+const SELINUX: &str = "SELinux labels are not supported yet";
+const CLAIM: &str = "dynamic resource allocation is not supported";
+const COMPUTE: &str = "only cpu and memory are supported yet";
+const HOOK: &str = "hooks by exec and sleep are supported yet, not by a request";
+const CONFIG: &str = "ConfigMaps are not supported yet";
+const SECRET: &str = "Secrets are not supported yet";
+
+const SECCOMP: Rule = Only {
+    honoured: &["RuntimeDefault", "Unconfined"],
+    refused: &["Localhost"],
+    why: "seccomp profiles from files are not supported yet",
+};
+const SECCOMP_FILE: Rule = RefusedIfSet("seccomp profiles from files are not supported yet");
+const APPARMOR: Rule = NoEffect("AppArmor profiles are not loaded by carob");
+const APPARMOR_FILE: Rule = RefusedIfSet("AppArmor profiles are not supported yet");
+
+/// In the order of the documentation. `[*]` is any item, a last `.*` any key.
+pub static TABLE: &[(&str, Rule)] = &[
+    ("apiVersion", Honoured),
+    ("kind", Honoured),
+    ("status", NoEffect("carob finds the status out itself")),
+    ("metadata", Fields),
+    ("metadata.name", Honoured),
+    ("metadata.namespace", Honoured),
+    ("metadata.labels", Honoured),
+    ("metadata.annotations", Honoured),
+    (
+        "metadata.generateName",
+        NoEffect("the Pod goes by metadata.name"),
+    ),
+    ("metadata.creationTimestamp", NoEffect(SERVER)),
+    ("metadata.deletionGracePeriodSeconds", NoEffect(SERVER)),
+    ("metadata.deletionTimestamp", NoEffect(SERVER)),
+    (
+        "metadata.finalizers",
+        NoEffect("there is no controller to remove a finalizer"),
+    ),
+    ("metadata.generation", NoEffect(SERVER)),
+    ("metadata.managedFields", NoEffect(SERVER)),
+    (
+        "metadata.ownerReferences",
+        NoEffect("there is no controller that owns Pods"),
+    ),
+    ("metadata.resourceVersion", NoEffect(SERVER)),
+    ("metadata.selfLink", NoEffect(SERVER)),
+    (
+        "metadata.uid",
+        NoEffect("each Pod made here gets a uid of its own"),
+    ),
+    ("spec", Fields),
+    ("spec.activeDeadlineSeconds", Honoured),
+    ("spec.affinity", NoEffect(SCHEDULER)),
+    ("spec.automountServiceAccountToken", NoEffect(ACCOUNT)),
+    ("spec.containers", Fields),
+    ("spec.dnsConfig", Fields),
+    ("spec.dnsConfig.nameservers", Honoured),
+    ("spec.dnsConfig.options", Fields),
+    ("spec.dnsConfig.options[*].name", Honoured),
+    ("spec.dnsConfig.options[*].value", Honoured),
+    ("spec.dnsConfig.searches", Honoured),
+    ("spec.dnsPolicy", Honoured),
+    (
+        "spec.enableServiceLinks",
+        NoEffect("there are no Services to link to"),
+    ),
+    (
+        "spec.ephemeralContainers",
+        Refused(
+            "ephemeral containers are not supported yet; a cluster takes them from kubectl debug only",
+        ),
+    ),
+    ("spec.hostAliases", Fields),
+    ("spec.hostAliases[*].hostnames", Honoured),
+    ("spec.hostAliases[*].ip", Honoured),
+    ("spec.hostIPC", Honoured),
+    ("spec.hostNetwork", Honoured),
+    ("spec.hostPID", Honoured),
+    (
+        "spec.hostUsers",
+        Only {
+            honoured: &["true"],
+            refused: &["false"],
+            why: "user namespaces are not supported yet",
+        },
+    ),
+    ("spec.hostname", Honoured),
+    (
+        "spec.hostnameOverride",
+        RefusedIfSet("not supported yet; use hostname"),
+    ),
+    (
+        "spec.imagePullSecrets",
+        NoEffect(
+            "Secrets are not supported yet; images are pulled with the machine's own credentials",
+        ),
+    ),
+    ("spec.initContainers", Fields),
+    (
+        "spec.initContainers[*].restartPolicy",
+        Only {
+            honoured: &["Always"],
+            refused: &["OnFailure", "Never"],
+            why: "the only restart policy of an init container that is supported yet is Always (a sidecar)",
+        },
+    ),
+    ("spec.nodeName", NoEffect(SCHEDULER)),
+    ("spec.nodeSelector", NoEffect(SCHEDULER)),
+    ("spec.os", Fields),
+    (
+        "spec.os.name",
+        Only {
+            honoured: &["linux"],
+            refused: &["windows"],
+            why: WINDOWS,
+        },
+    ),
+    (
+        "spec.overhead",
+        RefusedIfSet("resources for a runtime's overhead are not supported yet"),
+    ),
+    ("spec.preemptionPolicy", NoEffect(PRIORITY)),
+    ("spec.priority", NoEffect(PRIORITY)),
+    ("spec.priorityClassName", NoEffect(PRIORITY)),
+    (
+        "spec.readinessGates",
+        NoEffect("there is no controller that would open a gate"),
+    ),
+    ("spec.resourceClaims", RefusedIfSet(CLAIM)),
+    (
+        "spec.resources",
+        RefusedIfSet("resources of the whole Pod are not supported yet; set them per container"),
+    ),
+    ("spec.restartPolicy", Honoured),
+    (
+        "spec.runtimeClassName",
+        RefusedIfSet("runtime classes are not supported yet"),
+    ),
+    ("spec.schedulerName", NoEffect(SCHEDULER)),
+    ("spec.schedulingGates", NoEffect(SCHEDULER)),
+    ("spec.schedulingGroup", NoEffect(SCHEDULER)),
+    ("spec.securityContext", Fields),
+    ("spec.securityContext.appArmorProfile", Fields),
+    (
+        "spec.securityContext.appArmorProfile.localhostProfile",
+        APPARMOR_FILE,
+    ),
+    ("spec.securityContext.appArmorProfile.type", APPARMOR),
+    ("spec.securityContext.fsGroup", Honoured),
+    (
+        "spec.securityContext.fsGroupChangePolicy",
+        NoEffect("volumes that take an owner are new with each Pod, so both policies do the same"),
+    ),
+    ("spec.securityContext.runAsGroup", Honoured),
+    ("spec.securityContext.runAsNonRoot", Honoured),
+    ("spec.securityContext.runAsUser", Honoured),
+    (
+        "spec.securityContext.seLinuxChangePolicy",
+        RefusedIfSet(SELINUX),
+    ),
+    ("spec.securityContext.seLinuxOptions", RefusedIfSet(SELINUX)),
+    ("spec.securityContext.seccompProfile", Fields),
+    (
+        "spec.securityContext.seccompProfile.localhostProfile",
+        SECCOMP_FILE,
+    ),
+    ("spec.securityContext.seccompProfile.type", SECCOMP),
+    ("spec.securityContext.supplementalGroups", Honoured),
+    ("spec.securityContext.supplementalGroupsPolicy", Honoured),
+    ("spec.securityContext.sysctls", Fields),
+    ("spec.securityContext.sysctls[*].name", Honoured),
+    ("spec.securityContext.sysctls[*].value", Honoured),
+    ("spec.securityContext.windowsOptions", RefusedIfSet(WINDOWS)),
+    ("spec.serviceAccount", NoEffect(ACCOUNT)),
+    ("spec.serviceAccountName", NoEffect(ACCOUNT)),
+    ("spec.setHostnameAsFQDN", Honoured),
+    (
+        "spec.shareProcessNamespace",
+        Only {
+            honoured: &["false"],
+            refused: &["true"],
+            why: "one PID namespace for all containers is not supported yet",
+        },
+    ),
+    ("spec.subdomain", Honoured),
+    ("spec.terminationGracePeriodSeconds", Honoured),
+    ("spec.tolerations", NoEffect(SCHEDULER)),
+    ("spec.topologySpreadConstraints", NoEffect(SCHEDULER)),
+    ("spec.volumes", Fields),
+    ("spec.volumes[*].name", Honoured),
+    ("spec.volumes[*].emptyDir", Fields),
+    (
+        "spec.volumes[*].emptyDir.medium",
+        Only {
+            honoured: &["", "Memory"],
+            refused: &["HugePages"],
+            why: "huge pages are not supported yet",
+        },
+    ),
+    ("spec.volumes[*].emptyDir.sizeLimit", Honoured),
+    ("spec.volumes[*].hostPath", Fields),
+    ("spec.volumes[*].hostPath.path", Honoured),
+    ("spec.volumes[*].hostPath.type", Honoured),
+    ("spec.volumes[*].configMap", Refused(CONFIG)),
+    (
+        "spec.volumes[*].downwardAPI",
+        Refused("downwardAPI volumes are not supported yet; env with fieldRef is"),
+    ),
+    (
+        "spec.volumes[*].ephemeral",
+        Refused("volume claims are not supported; use emptyDir"),
+    ),
+    (
+        "spec.volumes[*].image",
+        Refused("image volumes are not supported yet"),
+    ),
+    (
+        "spec.volumes[*].nfs",
+        Refused("NFS volumes are not supported yet; mount it on the machine and use hostPath"),
+    ),
+    (
+        "spec.volumes[*].persistentVolumeClaim",
+        Refused("volume claims are not supported yet; use hostPath"),
+    ),
+    (
+        "spec.volumes[*].projected",
+        Refused("projected volumes are not supported yet"),
+    ),
+    ("spec.volumes[*].secret", Refused(SECRET)),
+    ("spec.volumes[*].awsElasticBlockStore", Refused(CLOUD)),
+    ("spec.volumes[*].azureDisk", Refused(CLOUD)),
+    ("spec.volumes[*].azureFile", Refused(CLOUD)),
+    ("spec.volumes[*].cephfs", Refused(CLOUD)),
+    ("spec.volumes[*].cinder", Refused(CLOUD)),
+    ("spec.volumes[*].csi", Refused(CLOUD)),
+    ("spec.volumes[*].fc", Refused(CLOUD)),
+    ("spec.volumes[*].flexVolume", Refused(CLOUD)),
+    ("spec.volumes[*].flocker", Refused(CLOUD)),
+    ("spec.volumes[*].gcePersistentDisk", Refused(CLOUD)),
+    (
+        "spec.volumes[*].gitRepo",
+        Refused("gitRepo is disabled on clusters too; clone in an init container"),
+    ),
+    ("spec.volumes[*].glusterfs", Refused(CLOUD)),
+    ("spec.volumes[*].iscsi", Refused(CLOUD)),
+    ("spec.volumes[*].photonPersistentDisk", Refused(CLOUD)),
+    ("spec.volumes[*].portworxVolume", Refused(CLOUD)),
+    ("spec.volumes[*].quobyte", Refused(CLOUD)),
+    ("spec.volumes[*].rbd", Refused(CLOUD)),
+    ("spec.volumes[*].scaleIO", Refused(CLOUD)),
+    ("spec.volumes[*].storageos", Refused(CLOUD)),
+    ("spec.volumes[*].vsphereVolume", Refused(CLOUD)),
+    ("spec.containers[*].args", Honoured),
+    ("spec.containers[*].command", Honoured),
+    ("spec.containers[*].env", Fields),
+    ("spec.containers[*].env[*].name", Honoured),
+    ("spec.containers[*].env[*].value", Honoured),
+    ("spec.containers[*].env[*].valueFrom", Fields),
+    (
+        "spec.containers[*].env[*].valueFrom.configMapKeyRef",
+        Refused(CONFIG),
+    ),
+    ("spec.containers[*].env[*].valueFrom.fieldRef", Fields),
+    (
+        "spec.containers[*].env[*].valueFrom.fieldRef.apiVersion",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.fieldRef.fieldPath",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.fileKeyRef",
+        Refused("variables from files are not supported yet"),
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.resourceFieldRef",
+        Fields,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.resourceFieldRef.containerName",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.resourceFieldRef.divisor",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.resourceFieldRef.resource",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.secretKeyRef",
+        Refused(SECRET),
+    ),
+    (
+        "spec.containers[*].envFrom",
+        RefusedIfSet("ConfigMaps and Secrets are not supported yet"),
+    ),
+    ("spec.containers[*].image", Honoured),
+    ("spec.containers[*].imagePullPolicy", Honoured),
+    ("spec.containers[*].lifecycle", Fields),
+    ("spec.containers[*].lifecycle.postStart", Fields),
+    ("spec.containers[*].lifecycle.postStart.exec", Fields),
+    (
+        "spec.containers[*].lifecycle.postStart.exec.command",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet",
+        Refused(HOOK),
+    ),
+    ("spec.containers[*].lifecycle.postStart.sleep", Fields),
+    (
+        "spec.containers[*].lifecycle.postStart.sleep.seconds",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.tcpSocket",
+        Refused(HOOK),
+    ),
+    ("spec.containers[*].lifecycle.preStop", Fields),
+    ("spec.containers[*].lifecycle.preStop.exec", Fields),
+    (
+        "spec.containers[*].lifecycle.preStop.exec.command",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.preStop.httpGet",
+        Refused(HOOK),
+    ),
+    ("spec.containers[*].lifecycle.preStop.sleep", Fields),
+    (
+        "spec.containers[*].lifecycle.preStop.sleep.seconds",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.preStop.tcpSocket",
+        Refused(HOOK),
+    ),
+    ("spec.containers[*].lifecycle.stopSignal", Honoured),
+    ("spec.containers[*].livenessProbe", Refused(PROBE)),
+    ("spec.containers[*].name", Honoured),
+    ("spec.containers[*].ports", Fields),
+    ("spec.containers[*].ports[*].containerPort", Honoured),
+    ("spec.containers[*].ports[*].hostIP", Honoured),
+    ("spec.containers[*].ports[*].hostPort", Honoured),
+    ("spec.containers[*].ports[*].name", Honoured),
+    ("spec.containers[*].ports[*].protocol", Honoured),
+    ("spec.containers[*].readinessProbe", Refused(PROBE)),
+    (
+        "spec.containers[*].resizePolicy",
+        NoEffect("a running Pod is not resized yet"),
+    ),
+    ("spec.containers[*].resources", Fields),
+    ("spec.containers[*].resources.claims", RefusedIfSet(CLAIM)),
+    ("spec.containers[*].resources.limits", Fields),
+    ("spec.containers[*].resources.limits.cpu", Honoured),
+    ("spec.containers[*].resources.limits.memory", Honoured),
+    ("spec.containers[*].resources.limits.*", Refused(COMPUTE)),
+    ("spec.containers[*].resources.requests", Fields),
+    ("spec.containers[*].resources.requests.cpu", Honoured),
+    ("spec.containers[*].resources.requests.memory", Honoured),
+    ("spec.containers[*].resources.requests.*", Refused(COMPUTE)),
+    (
+        "spec.containers[*].restartPolicy",
+        RefusedIfSet("a restart policy per container is not supported yet; set the Pod's"),
+    ),
+    (
+        "spec.containers[*].restartPolicyRules",
+        RefusedIfSet("restart rules are not supported yet"),
+    ),
+    ("spec.containers[*].securityContext", Fields),
+    (
+        "spec.containers[*].securityContext.allowPrivilegeEscalation",
+        Honoured,
+    ),
+    ("spec.containers[*].securityContext.appArmorProfile", Fields),
+    (
+        "spec.containers[*].securityContext.appArmorProfile.localhostProfile",
+        APPARMOR_FILE,
+    ),
+    (
+        "spec.containers[*].securityContext.appArmorProfile.type",
+        APPARMOR,
+    ),
+    ("spec.containers[*].securityContext.capabilities", Fields),
+    (
+        "spec.containers[*].securityContext.capabilities.add",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].securityContext.capabilities.drop",
+        Honoured,
+    ),
+    ("spec.containers[*].securityContext.privileged", Honoured),
+    ("spec.containers[*].securityContext.procMount", Honoured),
+    (
+        "spec.containers[*].securityContext.readOnlyRootFilesystem",
+        Honoured,
+    ),
+    ("spec.containers[*].securityContext.runAsGroup", Honoured),
+    ("spec.containers[*].securityContext.runAsNonRoot", Honoured),
+    ("spec.containers[*].securityContext.runAsUser", Honoured),
+    (
+        "spec.containers[*].securityContext.seLinuxOptions",
+        RefusedIfSet(SELINUX),
+    ),
+    ("spec.containers[*].securityContext.seccompProfile", Fields),
+    (
+        "spec.containers[*].securityContext.seccompProfile.localhostProfile",
+        SECCOMP_FILE,
+    ),
+    (
+        "spec.containers[*].securityContext.seccompProfile.type",
+        SECCOMP,
+    ),
+    (
+        "spec.containers[*].securityContext.windowsOptions",
+        RefusedIfSet(WINDOWS),
+    ),
+    ("spec.containers[*].startupProbe", Refused(PROBE)),
+    ("spec.containers[*].stdin", Honoured),
+    ("spec.containers[*].stdinOnce", Honoured),
+    ("spec.containers[*].terminationMessagePath", Honoured),
+    ("spec.containers[*].terminationMessagePolicy", Honoured),
+    ("spec.containers[*].tty", Honoured),
+    (
+        "spec.containers[*].volumeDevices",
+        RefusedIfSet("block devices as volumes are not supported yet"),
+    ),
+    ("spec.containers[*].volumeMounts", Fields),
+    ("spec.containers[*].volumeMounts[*].mountPath", Honoured),
+    (
+        "spec.containers[*].volumeMounts[*].mountPropagation",
+        Honoured,
+    ),
+    ("spec.containers[*].volumeMounts[*].name", Honoured),
+    ("spec.containers[*].volumeMounts[*].readOnly", Honoured),
+    (
+        "spec.containers[*].volumeMounts[*].recursiveReadOnly",
+        Honoured,
+    ),
+    ("spec.containers[*].volumeMounts[*].subPath", Honoured),
+    ("spec.containers[*].volumeMounts[*].subPathExpr", Honoured),
+    ("spec.containers[*].workingDir", Honoured),
+];
+
+static BY_PATTERN: LazyLock<HashMap<&str, Rule>> =
+    LazyLock::new(|| TABLE.iter().copied().collect());
+
+/// The line for a pattern such as `spec.containers[*].image`.
+pub fn rule(pattern: &str) -> Option<Rule> {
+    let exact = |p: &str| BY_PATTERN.get(p).copied();
+    let any_key = |p: &str| {
+        let (parent, _) = p.rsplit_once('.')?;
+        exact(&format!("{parent}.*"))
+    };
+    exact(pattern).or_else(|| any_key(pattern)).or_else(|| {
+        let rest = pattern.strip_prefix("spec.initContainers[*].")?;
+        let shared = format!("spec.containers[*].{rest}");
+        exact(&shared).or_else(|| any_key(&shared))
+    })
+}
+
+/// What became of one field that a manifest sets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub path: Path,
+    pub line: usize,
+    pub answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answer {
+    Honoured,
+    NoEffect(&'static str),
+    Refused(&'static str),
+}
+
+/// Every field that is set, with its answer, in the manifest's order. Unknown
+/// fields are left out: reading the types reports them.
+pub fn answer(document: &Node) -> Vec<Found> {
+    let mut found = Vec::new();
+    walk(document, document.line, &Path::default(), "", &mut found);
+    found
+}
+
+fn walk(node: &Node, line: usize, path: &Path, pattern: &str, found: &mut Vec<Found>) {
+    let mut add = |answer| {
+        found.push(Found {
+            path: path.clone(),
+            line,
+            answer,
+        });
+    };
+    let below = match (pattern, rule(pattern)) {
+        ("", _) => true,
+        (_, None) => pattern.ends_with("[*]"),
+        (_, Some(Fields)) => true,
+        (_, Some(Honoured)) => {
+            add(Answer::Honoured);
+            false
+        }
+        (_, Some(NoEffect(why))) => {
+            add(Answer::NoEffect(why));
+            false
+        }
+        (_, Some(Refused(why))) => {
+            add(Answer::Refused(why));
+            false
+        }
+        (_, Some(RefusedIfSet(why))) => {
+            if !node.is_empty() {
+                add(Answer::Refused(why));
+            }
+            false
+        }
+        (_, Some(Only { refused, why, .. })) => {
+            let is_refused = match &node.value {
+                Value::Bool(b, _) => refused.contains(&if *b { "true" } else { "false" }),
+                Value::Str(s) => refused.contains(&s.as_str()),
+                _ => false,
+            };
+            add(if is_refused {
+                Answer::Refused(why)
+            } else {
+                Answer::Honoured
+            });
+            false
+        }
+    };
+    if !below {
+        return;
+    }
+    match &node.value {
+        Value::Map(entries) => {
+            for (key, child) in entries.iter().filter(|(_, child)| !child.is_null()) {
+                // No field has a dot in its name; a resource or a label may.
+                let step = if key.name.contains(['.', '[']) {
+                    "*"
+                } else {
+                    &key.name
+                };
+                let pattern = match pattern {
+                    "" => step.to_owned(),
+                    _ => format!("{pattern}.{step}"),
+                };
+                walk(child, key.line, &path.key(&key.name), &pattern, found);
+            }
+        }
+        Value::Seq(items) => {
+            for (i, child) in items.iter().enumerate() {
+                walk(
+                    child,
+                    child.line,
+                    &path.index(i),
+                    &format!("{pattern}[*]"),
+                    found,
+                );
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+#[path = "fields_tests.rs"]
+mod tests;

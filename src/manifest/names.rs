@@ -1,0 +1,227 @@
+//! The syntaxes of Kubernetes' names. Each check returns what is wrong in
+//! Kubernetes' own words, to follow `Invalid value: "...": `.
+
+pub const LABEL_MAX: usize = 63;
+pub const SUBDOMAIN_MAX: usize = 253;
+
+type Check = Result<(), String>;
+
+fn at_most(s: &str, max: usize) -> Check {
+    if s.len() > max {
+        return Err(format!("must be no more than {max} characters"));
+    }
+    Ok(())
+}
+
+fn is_lower_alphanumeric(b: u8) -> bool {
+    b.is_ascii_lowercase() || b.is_ascii_digit()
+}
+
+fn is_label(s: &str) -> bool {
+    let b = s.as_bytes();
+    let ends = |b: Option<&u8>| b.is_some_and(|b| is_lower_alphanumeric(*b));
+    ends(b.first()) && ends(b.last()) && b.iter().all(|b| is_lower_alphanumeric(*b) || *b == b'-')
+}
+
+/// RFC 1123 label: container names, volume names, namespaces.
+pub fn dns_label(s: &str) -> Check {
+    at_most(s, LABEL_MAX)?;
+    if is_label(s) {
+        return Ok(());
+    }
+    Err(
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', \
+         and must start and end with an alphanumeric character (e.g. 'my-name')"
+            .into(),
+    )
+}
+
+/// RFC 1123 subdomain: Pod names, DNS names.
+pub fn dns_subdomain(s: &str) -> Check {
+    at_most(s, SUBDOMAIN_MAX)?;
+    if s.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, \
+         '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com')"
+            .into(),
+    )
+}
+
+fn is_qualified_part(s: &str) -> bool {
+    let b = s.as_bytes();
+    let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    ends(b.first())
+        && ends(b.last())
+        && b.iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// `[prefix/]name`: keys of labels and annotations.
+pub fn qualified_name(s: &str) -> Check {
+    let name = match s.split_once('/') {
+        Some((prefix, name)) => {
+            dns_subdomain(prefix).map_err(|e| format!("prefix part {e}"))?;
+            name
+        }
+        None => s,
+    };
+    at_most(name, LABEL_MAX).map_err(|e| format!("name part {e}"))?;
+    if is_qualified_part(name) {
+        return Ok(());
+    }
+    Err(
+        "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and \
+         end with an alphanumeric character (e.g. 'MyName' or 'example.com/my-name')"
+            .into(),
+    )
+}
+
+/// A label's value; may be empty.
+pub fn label_value(s: &str) -> Check {
+    at_most(s, LABEL_MAX)?;
+    if s.is_empty() || is_qualified_part(s) {
+        return Ok(());
+    }
+    Err(
+        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' \
+         or '.', and must start and end with an alphanumeric character"
+            .into(),
+    )
+}
+
+/// IANA service name: names of ports.
+pub fn port_name(s: &str) -> Check {
+    at_most(s, 15)?;
+    let ok = is_label(s) && !s.contains("--") && s.bytes().any(|b| b.is_ascii_lowercase());
+    if ok {
+        return Ok(());
+    }
+    Err(
+        "must contain only lower case alphanumeric characters and '-', at least one letter, no \
+         '-' at either end and no two in a row (e.g. 'http')"
+            .into(),
+    )
+}
+
+/// Since 1.30 the name of a variable is any printable ASCII without `=`.
+pub fn env_name(s: &str) -> Check {
+    if !s.is_empty() && s.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+        return Ok(());
+    }
+    Err("must consist only of printable ASCII characters other than '='".into())
+}
+
+/// `a.b.c` or `a/b/c`, as sysctl(8) takes it.
+pub fn sysctl_name(s: &str) -> Check {
+    let ok = at_most(s, SUBDOMAIN_MAX).is_ok()
+        && s.split(['.', '/']).all(|part| {
+            let b = part.as_bytes();
+            let ends = |b: Option<&u8>| b.is_some_and(|b| is_lower_alphanumeric(*b));
+            ends(b.first())
+                && ends(b.last())
+                && b.iter()
+                    .all(|b| is_lower_alphanumeric(*b) || matches!(b, b'-' | b'_'))
+        });
+    if ok {
+        return Ok(());
+    }
+    Err("must be the name of a sysctl (e.g. 'net.ipv4.ip_local_port_range')".into())
+}
+
+/// A path inside a volume: relative and without `..`.
+pub fn relative_path(s: &str) -> Check {
+    if s.starts_with('/') {
+        return Err("must be a relative path".into());
+    }
+    no_backsteps(s)
+}
+
+pub fn absolute_path(s: &str) -> Check {
+    if !s.starts_with('/') {
+        return Err("must be an absolute path".into());
+    }
+    if s.len() > 4095 {
+        return Err("must be no more than 4095 characters".into());
+    }
+    Ok(())
+}
+
+pub fn no_backsteps(s: &str) -> Check {
+    if s.split('/').any(|part| part == "..") {
+        return Err("must not contain '..'".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(f: fn(&str) -> Check, good: &[&str], bad: &[&str]) {
+        for s in good {
+            assert_eq!(f(s), Ok(()), "{s:?}");
+        }
+        for s in bad {
+            assert!(f(s).is_err(), "{s:?}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        let long63 = "a".repeat(63);
+        let long64 = "a".repeat(64);
+        check(
+            dns_label,
+            &["a", "a-b", "0", "a--b", &long63],
+            &["", "-a", "a-", "A", "a.b", "a_b", "ä", &long64, "a\n"],
+        );
+        check(
+            dns_subdomain,
+            &["a", "a.b", "a-b.c0"],
+            &[
+                "",
+                ".",
+                "a.",
+                ".a",
+                "a..b",
+                "A",
+                "a/b",
+                "a-.b",
+                &"a".repeat(254),
+            ],
+        );
+        check(
+            qualified_name,
+            &["a", "A_b.c", "example.com/name"],
+            &["", "/a", "a/", "a/b/c", "Ex.com/a", "-a", "a b", &long64],
+        );
+        check(
+            label_value,
+            &["", "v", "A.b_c-1"],
+            &["-", "a b", "a/b", &long64],
+        );
+        check(
+            port_name,
+            &["http", "a-1", "1a"],
+            &["", "80", "HTTP", "-a", "a-", "a--b", "abcdefghijklmnop"],
+        );
+        check(
+            env_name,
+            &["A", "a b", "1", "my.var-x"],
+            &["", "A=B", "ä", "a\t"],
+        );
+        check(
+            sysctl_name,
+            &["net.ipv4.tcp_fin_timeout", "net/ipv4/a", "kernel.a-b"],
+            &["", ".", "a..b", "A.b", "a._b", "a b"],
+        );
+        check(
+            relative_path,
+            &["a", "a/b", "..a", "a..", ""],
+            &["/a", "..", "a/../b", "../a"],
+        );
+        check(absolute_path, &["/", "/a"], &["", "a", "./a"]);
+    }
+}

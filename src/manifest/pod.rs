@@ -1,0 +1,401 @@
+//! A v1 Pod, read and defaulted, to our own [`spec::Pod`], checked as the API
+//! server checks it.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+
+use super::container::{self, Around};
+use super::report::Report;
+use super::tree::Path;
+use super::{names, security, volumes};
+use crate::pod::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
+
+/// The domain that a cluster has if nobody says otherwise; a subdomain's full
+/// name ends in it.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// What a Pod is where it has faults is of no use: look at the report first.
+pub(super) fn lower(
+    r: &mut Report<'_>,
+    pod: &core::Pod,
+    uid: &str,
+    created: Timestamp,
+) -> spec::Pod {
+    let meta = &pod.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    metadata(r, meta, &name, &namespace);
+    let spec = match &pod.spec {
+        Some(spec) => lower_spec(r, spec, &name, &namespace),
+        None => {
+            r.required(&Path::default().key("spec"), "");
+            Spec::default()
+        }
+    };
+    spec::Pod {
+        version: spec::Pod::VERSION,
+        uid: uid.to_owned(),
+        namespace,
+        name,
+        labels: meta.labels.clone().unwrap_or_default(),
+        annotations: meta.annotations.clone().unwrap_or_default(),
+        created,
+        spec,
+        manifest: serde_json::to_value(pod).unwrap_or_default(),
+    }
+}
+
+/// Annotations of one object together, keys and values, in bytes.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+/// The longest name of a file (NAME_MAX): the directory of a Pod's logs is
+/// `<namespace>_<name>_<uid>`.
+const FILE_NAME_MAX: usize = 255;
+
+fn metadata(
+    r: &mut Report<'_>,
+    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    name: &str,
+    namespace: &str,
+) {
+    let path = Path::default().key("metadata");
+    if name.is_empty() {
+        let hint = if r.is_set(&path.key("generateName")) {
+            "apply needs a name that stays the same; generateName alone is not enough"
+        } else {
+            "a Pod needs a name"
+        };
+        r.required(&path.key("name"), hint);
+    } else {
+        r.check(&path.key("name"), name, names::dns_subdomain(name));
+    }
+    let namespace_path = path.key("namespace");
+    r.check(&namespace_path, namespace, names::dns_label(namespace));
+    let directory = name.len() + namespace.len() + 2 + 36;
+    if directory > FILE_NAME_MAX {
+        r.invalid(
+            &path.key("name"),
+            name,
+            format!(
+                "the directory of the logs, <namespace>_<name>_<uid>, would have {directory} \
+                 characters; at most {FILE_NAME_MAX} are possible"
+            ),
+        );
+    }
+    let labels = path.key("labels");
+    for (key, value) in meta.labels.iter().flatten() {
+        let path = labels.key(key);
+        r.check(&path, key, names::qualified_name(key));
+        r.check(&path, value, names::label_value(value));
+    }
+    let annotations = path.key("annotations");
+    let mut size = 0;
+    for (key, value) in meta.annotations.iter().flatten() {
+        let path = annotations.key(key);
+        r.check(&path, key, names::qualified_name(&key.to_lowercase()));
+        size += key.len() + value.len();
+    }
+    if size > ANNOTATIONS_MAX {
+        r.problem(
+            &annotations,
+            format!("Too long: {size} bytes; at most {ANNOTATIONS_MAX} are possible"),
+        );
+    }
+}
+
+fn lower_spec(r: &mut Report<'_>, s: &core::PodSpec, name: &str, namespace: &str) -> Spec {
+    let path = Path::default().key("spec");
+    let host_network = s.host_network.unwrap_or(false);
+    let host_ipc = s.host_ipc.unwrap_or(false);
+    let policies = [
+        ("Always", RestartPolicy::Always),
+        ("OnFailure", RestartPolicy::OnFailure),
+        ("Never", RestartPolicy::Never),
+    ];
+    let restart_policy = r.choice(
+        &path.key("restartPolicy"),
+        s.restart_policy.as_deref(),
+        &policies,
+    );
+    let grace = s.termination_grace_period_seconds.unwrap_or(30);
+    if grace < 0 {
+        let path = path.key("terminationGracePeriodSeconds");
+        r.invalid_number(&path, grace, "must be greater than or equal to 0");
+    }
+    let deadline = s.active_deadline_seconds;
+    if let Some(d) = deadline.filter(|d| !(1..=i64::from(i32::MAX)).contains(d)) {
+        let path = path.key("activeDeadlineSeconds");
+        r.invalid_number(&path, d, "must be between 1 and 2147483647, inclusive");
+    }
+    if let Some(os) =
+        s.os.as_ref()
+            .filter(|os| !["linux", "windows"].contains(&&*os.name))
+    {
+        r.unknown_value(&path.keys("os.name"), &os.name, &["linux", "windows"]);
+    }
+    let (hostname, fqdn, set_hostname_as_fqdn) = hostname(r, &path, s, name, namespace);
+    let security_path = path.key("securityContext");
+    let security = security::lower_pod(r, &security_path, s.security_context.as_ref());
+    let listed = s.volumes.as_deref().unwrap_or_default();
+    let volumes = volumes::lower(r, &path.key("volumes"), listed);
+    let init = s.init_containers.as_deref().unwrap_or_default();
+    let around = Around {
+        security: &security,
+        security_path: &security_path,
+        volumes: listed.iter().map(|v| v.name.as_str()).collect(),
+        containers: init
+            .iter()
+            .chain(&s.containers)
+            .map(|c| c.name.as_str())
+            .collect(),
+        host_network,
+        grace: grace.max(0),
+    };
+    check_container_names(r, &path, init, &s.containers);
+    let mut lower = |field: &str, list: &[core::Container], is_init: bool| -> Vec<_> {
+        let path = path.key(field);
+        let lower = |(i, c)| container::lower(r, &path.index(i), c, is_init, &around);
+        list.iter().enumerate().map(lower).collect()
+    };
+    let init_containers = lower("initContainers", init, true);
+    let containers = lower("containers", &s.containers, false);
+    if s.containers.is_empty() {
+        r.required(
+            &path.key("containers"),
+            "a Pod needs at least one container",
+        );
+    }
+    let mut clashes = HashMap::new();
+    for (field, list) in [
+        ("initContainers", &init_containers),
+        ("containers", &containers),
+    ] {
+        for (i, c) in list.iter().enumerate() {
+            // Init containers do not run beside each other or the ordinary ones.
+            if field == "containers" || c.sidecar {
+                let path = path.key(field).index(i).key("ports");
+                check_host_ports(r, &path, &c.ports, &mut clashes);
+            }
+        }
+    }
+    let sysctls = s
+        .security_context
+        .as_ref()
+        .and_then(|c| c.sysctls.as_deref());
+    let sysctls_path = security_path.key("sysctls");
+    Spec {
+        hostname,
+        fqdn,
+        set_hostname_as_fqdn,
+        restart_policy: restart_policy.unwrap_or_default(),
+        termination_grace_period: u64::try_from(grace).unwrap_or(0),
+        active_deadline: deadline.and_then(|d| u64::try_from(d).ok()),
+        host_network,
+        host_pid: s.host_pid.unwrap_or(false),
+        host_ipc,
+        host_aliases: host_aliases(r, &path.key("hostAliases"), s),
+        dns: dns(r, &path, s),
+        sysctls: security::sysctls(r, &sysctls_path, sysctls, host_network, host_ipc),
+        volumes,
+        init_containers,
+        containers,
+    }
+}
+
+fn check_container_names(
+    r: &mut Report<'_>,
+    path: &Path,
+    init: &[core::Container],
+    ordinary: &[core::Container],
+) {
+    let mut seen = HashSet::new();
+    for (field, list) in [("initContainers", init), ("containers", ordinary)] {
+        for (i, c) in list.iter().enumerate() {
+            let path = path.key(field).index(i).key("name");
+            if c.name.is_empty() {
+                r.required(&path, "");
+            } else if !seen.insert(c.name.as_str()) {
+                r.duplicate(&path, &c.name);
+            } else {
+                r.check(&path, &c.name, names::dns_label(&c.name));
+            }
+        }
+    }
+}
+
+/// One host port can be had once. An unset address is every address, and so
+/// clashes with any.
+fn check_host_ports(
+    r: &mut Report<'_>,
+    path: &Path,
+    ports: &[Port],
+    taken: &mut HashMap<(Protocol, u16), Vec<Option<IpAddr>>>,
+) {
+    for (i, port) in ports.iter().enumerate() {
+        let Some(host_port) = port.host_port else {
+            continue;
+        };
+        let address = port.host_ip.filter(|ip| !ip.is_unspecified());
+        let others = taken.entry((port.protocol, host_port)).or_default();
+        let clash = |o: &Option<IpAddr>| o.is_none() || address.is_none() || *o == address;
+        if others.iter().any(clash) {
+            let protocol = format!("{:?}", port.protocol).to_uppercase();
+            let ip = port.host_ip.map_or(String::new(), |ip| ip.to_string());
+            let value = format!("{protocol}/{ip}/{host_port}");
+            r.duplicate(&path.index(i).key("hostPort"), &value);
+        }
+        others.push(address);
+    }
+}
+
+/// The hostname, the fully qualified name if the Pod has one, and whether the
+/// latter is what the kernel is told.
+fn hostname(
+    r: &mut Report<'_>,
+    path: &Path,
+    s: &core::PodSpec,
+    name: &str,
+    namespace: &str,
+) -> (String, Option<String>, bool) {
+    let given = s.hostname.as_deref().filter(|h| !h.is_empty());
+    if let Some(h) = given {
+        r.check(&path.key("hostname"), h, names::dns_label(h));
+    }
+    // A Pod's name may be longer than a hostname, and have dots in it.
+    let cut: String = name.chars().take(names::LABEL_MAX).collect();
+    let hostname = match given {
+        Some(h) => h.to_owned(),
+        None => cut.trim_end_matches(['-', '.']).to_owned(),
+    };
+    let subdomain = s.subdomain.as_deref().filter(|d| !d.is_empty());
+    if let Some(d) = subdomain {
+        r.check(&path.key("subdomain"), d, names::dns_label(d));
+    }
+    let fqdn = subdomain.map(|d| format!("{hostname}.{d}.{namespace}.svc.{CLUSTER_DOMAIN}"));
+    let as_fqdn = s.set_hostname_as_fqdn.unwrap_or(false);
+    // The kernel's limit for a hostname (sethostname(2)) is 64 bytes.
+    if as_fqdn && let Some(full) = fqdn.as_deref().filter(|f| f.len() > 64) {
+        r.invalid(
+            &path.key("setHostnameAsFQDN"),
+            "true",
+            format!(
+                "{full} has {} characters; at most 64 are possible",
+                full.len()
+            ),
+        );
+    }
+    (hostname, fqdn, as_fqdn)
+}
+
+fn host_aliases(r: &mut Report<'_>, path: &Path, s: &core::PodSpec) -> Vec<HostAlias> {
+    let mut out = Vec::new();
+    for (i, alias) in s.host_aliases.iter().flatten().enumerate() {
+        let path = path.index(i);
+        let ip = ip_address(r, &path.key("ip"), &alias.ip);
+        let hostnames = alias.hostnames.clone().unwrap_or_default();
+        for (j, h) in hostnames.iter().enumerate() {
+            r.check(&path.key("hostnames").index(j), h, names::dns_subdomain(h));
+        }
+        out.extend(ip.map(|ip| HostAlias { ip, hostnames }));
+    }
+    out
+}
+
+fn ip_address(r: &mut Report<'_>, path: &Path, text: &str) -> Option<IpAddr> {
+    if text.is_empty() {
+        r.required(path, "");
+        return None;
+    }
+    match text.parse() {
+        Ok(ip) => Some(ip),
+        Err(_) => {
+            r.invalid(
+                path,
+                text,
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            );
+            None
+        }
+    }
+}
+
+fn dns(r: &mut Report<'_>, path: &Path, s: &core::PodSpec) -> Dns {
+    const NAMESERVERS_MAX: usize = 3;
+    const SEARCHES_MAX: usize = 32;
+    const SEARCH_CHARACTERS_MAX: usize = 2048;
+    let policy_path = path.key("dnsPolicy");
+    let policies = [
+        ("ClusterFirstWithHostNet", true),
+        ("ClusterFirst", true),
+        ("Default", true),
+        ("None", false),
+    ];
+    let policy = s.dns_policy.as_deref();
+    let from_host = r.choice(&policy_path, policy, &policies).unwrap_or(true);
+    if policy.is_some_and(|p| p.starts_with("ClusterFirst")) && r.is_set(&policy_path) {
+        let message =
+            "there is no cluster DNS here, so the Pod uses the machine's, as with Default";
+        r.no_effect(&policy_path, message);
+    }
+    let path = path.key("dnsConfig");
+    let mut dns = Dns {
+        from_host,
+        ..Dns::default()
+    };
+    let config = s.dns_config.clone().unwrap_or_default();
+    let nameservers = config.nameservers.unwrap_or_default();
+    let nameservers_path = path.key("nameservers");
+    if nameservers.len() > NAMESERVERS_MAX {
+        let message = format!("must not have more than {NAMESERVERS_MAX} nameservers");
+        r.problem(&nameservers_path, message);
+    }
+    if !from_host && nameservers.is_empty() {
+        r.required(
+            &nameservers_path,
+            "must provide at least one DNS nameserver when `dnsPolicy` is None",
+        );
+    }
+    for (i, server) in nameservers.iter().enumerate() {
+        let ip = ip_address(r, &nameservers_path.index(i), server);
+        dns.nameservers.extend(ip);
+    }
+    dns.searches = config.searches.unwrap_or_default();
+    let searches_path = path.key("searches");
+    let characters: usize = dns.searches.iter().map(|s| s.len() + 1).sum();
+    if dns.searches.len() > SEARCHES_MAX || characters > SEARCH_CHARACTERS_MAX + 1 {
+        let message = format!(
+            "must not have more than {SEARCHES_MAX} search paths or \
+             {SEARCH_CHARACTERS_MAX} characters"
+        );
+        r.problem(&searches_path, message);
+    }
+    for (i, search) in dns.searches.iter().enumerate() {
+        // "." alone is the root; a trailing dot makes a name absolute.
+        let name = search.strip_suffix('.').unwrap_or(search);
+        if search != "." {
+            r.check(&searches_path.index(i), search, names::dns_subdomain(name));
+        }
+    }
+    for (i, option) in config.options.iter().flatten().enumerate() {
+        let path = path.key("options").index(i);
+        let name = option.name.as_deref().unwrap_or_default();
+        let value = option.value.as_deref();
+        let breaks = |s: &str| s.contains(char::is_whitespace);
+        if name.is_empty() {
+            r.required(&path.key("name"), "must not be empty");
+        } else if breaks(name) {
+            r.invalid(&path.key("name"), name, "must be one word");
+        }
+        if value.is_some_and(breaks) {
+            let value = value.unwrap_or_default();
+            r.invalid(&path.key("value"), value, "must be one word");
+        }
+        dns.options.push(match value {
+            Some(v) => format!("{name}:{v}"),
+            None => name.to_owned(),
+        });
+    }
+    dns
+}

@@ -1,0 +1,85 @@
+//! Requests and limits, and the quantities elsewhere.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+
+use super::quantity::Quantity;
+use super::report::Report;
+use super::tree::Path;
+use crate::pod::spec::Resources;
+
+/// A memory limit below this keeps any program from starting; it is nearly
+/// always a forgotten suffix.
+const TINY_MEMORY: u64 = 64 * 1024;
+
+/// A quantity that is not negative, or a fault and `None`.
+pub(super) fn quantity(r: &mut Report<'_>, path: &Path, text: &Text) -> Option<Quantity> {
+    match Quantity::parse(&text.0) {
+        Err(why) => r.invalid(path, &text.0, why),
+        Ok(q) if q.is_negative() => r.invalid(path, &text.0, "must be greater than or equal to 0"),
+        Ok(q) => return Some(q),
+    }
+    None
+}
+
+pub(super) fn lower(
+    r: &mut Report<'_>,
+    path: &Path,
+    resources: Option<&core::ResourceRequirements>,
+) -> Resources {
+    let Some(resources) = resources else {
+        return Resources::default();
+    };
+    let mut read = |side: &str, map: &Option<BTreeMap<String, Text>>, name: &str| {
+        let text = map.as_ref()?.get(name)?;
+        let path = path.key(side).key(name);
+        let q = quantity(r, &path, text)?;
+        if name == "memory" && !q.is_whole() {
+            let why = "a fraction of a byte is rounded up; the suffix m means thousandths";
+            r.warn(&path, format!("{}: {why}, M means megabytes", text.0));
+        }
+        Some(q)
+    };
+    let cpu_limit = read("limits", &resources.limits, "cpu");
+    let memory_limit = read("limits", &resources.limits, "memory");
+    let cpu_request = read("requests", &resources.requests, "cpu");
+    let memory_request = read("requests", &resources.requests, "memory");
+    for (name, request, limit) in [
+        ("cpu", cpu_request, cpu_limit),
+        ("memory", memory_request, memory_limit),
+    ] {
+        if let (Some(request), Some(limit)) = (request, limit)
+            && request > limit
+        {
+            let written = |m: &Option<BTreeMap<String, Text>>| {
+                m.as_ref().and_then(|m| m.get(name)).map(|q| q.0.clone())
+            };
+            let request = written(&resources.requests).unwrap_or_default();
+            let limit = written(&resources.limits).unwrap_or_default();
+            r.invalid(
+                &path.key("requests").key(name),
+                &request,
+                format!("must be less than or equal to {name} limit of {limit}"),
+            );
+        }
+    }
+    // A limit of nothing is no limit, as the kubelet reads it.
+    let above_zero = |v: u64| (v > 0).then_some(v);
+    let memory_limit = memory_limit.map(Quantity::units).and_then(above_zero);
+    if let Some(limit) = memory_limit
+        && limit < TINY_MEMORY
+    {
+        r.warn(
+            &path.keys("limits.memory"),
+            format!("no program starts in {limit} bytes; is a suffix such as Mi missing?"),
+        );
+    }
+    Resources {
+        cpu_request: cpu_request.map(Quantity::millis),
+        cpu_limit: cpu_limit.map(Quantity::millis).and_then(above_zero),
+        memory_request: memory_request.map(Quantity::units),
+        memory_limit,
+    }
+}

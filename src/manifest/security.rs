@@ -1,0 +1,321 @@
+//! securityContext: the Pod's merged into each container's.
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::names;
+use super::report::Report;
+use super::tree::Path;
+use crate::pod::spec::{Seccomp, Security};
+
+/// capabilities(7), in the kernel's order.
+const CAPABILITIES: &[&str] = &[
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// The sysctls that are namespaced and that cannot harm a neighbour.
+const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// A user or group: what Kubernetes takes, which is less than the kernel does.
+fn id(r: &mut Report<'_>, path: &Path, value: Option<i64>) -> Option<u32> {
+    let value = value?;
+    if !(0..=i64::from(i32::MAX)).contains(&value) {
+        r.invalid_number(path, value, "must be between 0 and 2147483647, inclusive");
+        return None;
+    }
+    u32::try_from(value).ok()
+}
+
+fn seccomp(
+    r: &mut Report<'_>,
+    path: &Path,
+    profile: Option<&core::SeccompProfile>,
+) -> Option<Seccomp> {
+    let profile = profile?;
+    let path = path.keys("seccompProfile.type");
+    match profile.type_.as_str() {
+        "RuntimeDefault" => Some(Seccomp::RuntimeDefault),
+        "Unconfined" => Some(Seccomp::Unconfined),
+        // Refused by the table of fields.
+        "Localhost" => None,
+        "" => {
+            r.required(&path, "type is required when seccompProfile is set");
+            None
+        }
+        other => {
+            r.unknown_value(&path, other, &["Localhost", "RuntimeDefault", "Unconfined"]);
+            None
+        }
+    }
+}
+
+fn app_armor(r: &mut Report<'_>, path: &Path, profile: Option<&core::AppArmorProfile>) {
+    let Some(profile) = profile else { return };
+    let path = path.keys("appArmorProfile.type");
+    match profile.type_.as_str() {
+        "RuntimeDefault" | "Unconfined" => {}
+        "Localhost" => r.refused(&path, "AppArmor profiles are not supported yet"),
+        "" => r.required(&path, "type is required when appArmorProfile is set"),
+        other => r.unknown_value(&path, other, &["Localhost", "RuntimeDefault", "Unconfined"]),
+    }
+}
+
+/// The Pod's own part, as each of its containers starts from.
+pub(super) fn lower_pod(
+    r: &mut Report<'_>,
+    path: &Path,
+    sc: Option<&core::PodSecurityContext>,
+) -> Security {
+    let Some(sc) = sc else {
+        return Security::default();
+    };
+    app_armor(r, path, sc.app_armor_profile.as_ref());
+    let groups = path.key("supplementalGroups");
+    let policies = [("Merge", false), ("Strict", true)];
+    let change = [("Always", ()), ("OnRootMismatch", ())];
+    r.choice(
+        &path.key("fsGroupChangePolicy"),
+        sc.fs_group_change_policy.as_deref(),
+        &change,
+    );
+    let listed = sc.supplemental_groups.iter().flatten().enumerate();
+    let listed: Vec<(usize, i64)> = listed.map(|(i, g)| (i, *g)).collect();
+    Security {
+        run_as_user: id(r, &path.key("runAsUser"), sc.run_as_user),
+        run_as_group: id(r, &path.key("runAsGroup"), sc.run_as_group),
+        run_as_non_root: sc.run_as_non_root.unwrap_or(false),
+        supplemental_groups: listed
+            .into_iter()
+            .filter_map(|(i, g)| id(r, &groups.index(i), Some(g)))
+            .collect(),
+        strict_groups: r
+            .choice(
+                &path.key("supplementalGroupsPolicy"),
+                sc.supplemental_groups_policy.as_deref(),
+                &policies,
+            )
+            .unwrap_or(false),
+        fs_group: id(r, &path.key("fsGroup"), sc.fs_group),
+        seccomp: seccomp(r, path, sc.seccomp_profile.as_ref()).unwrap_or_default(),
+        ..Security::default()
+    }
+}
+
+/// The container's own over the Pod's. `pod_path` is where the Pod's is, for
+/// faults that come from there.
+pub(super) fn lower_container(
+    r: &mut Report<'_>,
+    path: &Path,
+    sc: Option<&core::SecurityContext>,
+    pod: &Security,
+    pod_path: &Path,
+) -> Security {
+    let empty = core::SecurityContext::default();
+    let sc = sc.unwrap_or(&empty);
+    app_armor(r, path, sc.app_armor_profile.as_ref());
+    let mut s = pod.clone();
+    let own_group = id(r, &path.key("runAsGroup"), sc.run_as_group);
+    s.run_as_user = id(r, &path.key("runAsUser"), sc.run_as_user).or(s.run_as_user);
+    s.run_as_group = own_group.or(s.run_as_group);
+    s.run_as_non_root = sc.run_as_non_root.unwrap_or(s.run_as_non_root);
+    s.privileged = sc.privileged.unwrap_or(false);
+    s.read_only_root = sc.read_only_root_filesystem.unwrap_or(false);
+    s.allow_privilege_escalation = sc.allow_privilege_escalation;
+    if let Some(own) = seccomp(r, path, sc.seccomp_profile.as_ref()) {
+        s.seccomp = own;
+    }
+    // The CRI runs a privileged container without a filter, whatever is asked.
+    if s.privileged {
+        s.seccomp = Seccomp::Unconfined;
+    }
+    if s.run_as_group.is_some() && s.run_as_user.is_none() {
+        let from = if own_group.is_some() { path } else { pod_path };
+        r.problem(
+            &from.key("runAsGroup"),
+            "runAsGroup without runAsUser: say which user too",
+        );
+    }
+    if s.run_as_non_root && s.run_as_user == Some(0) {
+        let from = if sc.run_as_user.is_some() {
+            path
+        } else {
+            pod_path
+        };
+        r.invalid_number(
+            &from.key("runAsUser"),
+            0,
+            "runAsNonRoot is set, so the user must not be 0",
+        );
+    }
+    if s.privileged && s.allow_privilege_escalation == Some(false) {
+        r.invalid(
+            path,
+            "allowPrivilegeEscalation: false",
+            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        );
+    }
+    let kinds = [("Default", false), ("Unmasked", true)];
+    let proc_mount = path.key("procMount");
+    s.unmasked_proc = r
+        .choice(&proc_mount, sc.proc_mount.as_deref(), &kinds)
+        .unwrap_or(false);
+    if s.unmasked_proc {
+        r.warn(
+            &proc_mount,
+            "a cluster takes Unmasked only together with hostUsers: false",
+        );
+    }
+    if let Some(caps) = &sc.capabilities {
+        let path = path.key("capabilities");
+        s.capabilities_add = capabilities(r, &path.key("add"), caps.add.as_deref());
+        s.capabilities_drop = capabilities(r, &path.key("drop"), caps.drop.as_deref());
+    }
+    s
+}
+
+fn capabilities(r: &mut Report<'_>, path: &Path, names: Option<&[String]>) -> Vec<String> {
+    let mut list = Vec::new();
+    for (i, name) in names.unwrap_or_default().iter().enumerate() {
+        let path = path.index(i);
+        let upper = name.to_uppercase();
+        if upper == "ALL" || CAPABILITIES.contains(&upper.as_str()) {
+            list.push(upper);
+            continue;
+        }
+        // On a cluster CAP_X becomes CAP_CAP_X, which does not exist.
+        let known = CAPABILITIES.iter().copied().chain(["ALL"]);
+        let meant = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        match super::decode::nearest(meant, known) {
+            Some(near) => r.invalid(
+                &path,
+                name,
+                format!("no such capability: did you mean {near:?}? (names go without CAP_)"),
+            ),
+            None => r.invalid(&path, name, "no such capability; see capabilities(7)"),
+        }
+    }
+    list
+}
+
+/// Sysctls of the Pod's namespaces, with dotted names.
+pub(super) fn sysctls(
+    r: &mut Report<'_>,
+    path: &Path,
+    list: Option<&[core::Sysctl]>,
+    host_network: bool,
+    host_ipc: bool,
+) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> = Vec::new();
+    for (i, sysctl) in list.unwrap_or_default().iter().enumerate() {
+        let name_path = path.index(i).key("name");
+        if sysctl.name.is_empty() {
+            r.required(&name_path, "");
+            continue;
+        }
+        if let Err(why) = names::sysctl_name(&sysctl.name) {
+            r.invalid(&name_path, &sysctl.name, why);
+            continue;
+        }
+        let name = dotted(&sysctl.name);
+        if out.iter().any(|(have, _)| *have == name) {
+            r.duplicate(&name_path, &sysctl.name);
+        } else if !SAFE_SYSCTLS.contains(&name.as_str()) {
+            r.refused(
+                &name_path,
+                format!(
+                    "{name} is not one of Kubernetes' safe sysctls, and unsafe ones are not \
+                     supported yet; safe are: {}",
+                    SAFE_SYSCTLS.join(", ")
+                ),
+            );
+        } else if host_network && name.starts_with("net.") {
+            r.invalid(
+                &name_path,
+                &name,
+                "may not be specified when 'hostNetwork' is true",
+            );
+        } else if host_ipc && name.starts_with("kernel.shm") {
+            r.invalid(
+                &name_path,
+                &name,
+                "may not be specified when 'hostIPC' is true",
+            );
+        } else if sysctl.value.is_empty() || sysctl.value.contains('\n') {
+            r.invalid(
+                &path.index(i).key("value"),
+                &sysctl.value,
+                "must be one line of text",
+            );
+        }
+        out.push((name, sysctl.value.clone()));
+    }
+    out
+}
+
+/// sysctl(8): with slashes as separators a dot is part of a name, and the other
+/// way round.
+fn dotted(name: &str) -> String {
+    match name.find(['.', '/']) {
+        Some(i) if name.as_bytes()[i] == b'/' => name
+            .chars()
+            .map(|c| match c {
+                '/' => '.',
+                '.' => '/',
+                c => c,
+            })
+            .collect(),
+        _ => name.to_owned(),
+    }
+}

@@ -1,0 +1,188 @@
+//! Volumes and the places where containers mount them.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::names;
+use super::quantity::Quantity;
+use super::report::Report;
+use super::resources::quantity;
+use super::tree::Path;
+use crate::pod::spec::{HostPathKind, Mount, Propagation, Volume, VolumeSource};
+
+/// Volumes of kinds that carob does not have are left out: the table of fields
+/// has refused them.
+pub(super) fn lower(r: &mut Report<'_>, path: &Path, volumes: &[core::Volume]) -> Vec<Volume> {
+    let mut seen = HashSet::new();
+    let mut out = Vec::new();
+    for (i, v) in volumes.iter().enumerate() {
+        let path = path.index(i);
+        let name = path.key("name");
+        if v.name.is_empty() {
+            r.required(&name, "");
+        } else if !seen.insert(v.name.as_str()) {
+            r.duplicate(&name, &v.name);
+        } else {
+            r.check(&name, &v.name, names::dns_label(&v.name));
+        }
+        let set = serde_json::to_value(v).unwrap_or_default();
+        let kinds = set
+            .as_object()
+            .map_or(0, |fields| fields.keys().filter(|k| *k != "name").count());
+        if kinds == 0 {
+            r.required(&path, "must specify a volume type, such as emptyDir: {}");
+        } else if kinds > 1 {
+            r.forbidden(&path, "may not specify more than 1 volume type");
+        }
+        if let Some(source) = source(r, &path, v) {
+            out.push(Volume {
+                name: v.name.clone(),
+                source,
+            });
+        }
+    }
+    out
+}
+
+fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSource> {
+    if let Some(dir) = &v.empty_dir {
+        let path = path.key("emptyDir");
+        let media = [("", false), ("Memory", true), ("HugePages", false)];
+        let medium = dir.medium.as_deref();
+        let memory = r.choice(&path.key("medium"), medium, &media);
+        let size = dir.size_limit.as_ref();
+        let size = size.and_then(|q| quantity(r, &path.key("sizeLimit"), q));
+        return Some(VolumeSource::EmptyDir {
+            memory: memory.unwrap_or(false),
+            size_limit: size.map(Quantity::units).filter(|bytes| *bytes > 0),
+        });
+    }
+    let host = v.host_path.as_ref()?;
+    let path = path.key("hostPath");
+    let place = path.key("path");
+    if host.path.is_empty() {
+        r.required(&place, "");
+    } else {
+        r.check(&place, &host.path, names::absolute_path(&host.path));
+        r.check(&place, &host.path, names::no_backsteps(&host.path));
+    }
+    let kinds = [
+        ("", HostPathKind::Unset),
+        ("DirectoryOrCreate", HostPathKind::DirectoryOrCreate),
+        ("Directory", HostPathKind::Directory),
+        ("FileOrCreate", HostPathKind::FileOrCreate),
+        ("File", HostPathKind::File),
+        ("Socket", HostPathKind::Socket),
+        ("CharDevice", HostPathKind::CharDevice),
+        ("BlockDevice", HostPathKind::BlockDevice),
+    ];
+    Some(VolumeSource::HostPath {
+        path: PathBuf::from(&host.path),
+        kind: r
+            .choice(&path.key("type"), host.type_.as_deref(), &kinds)
+            .unwrap_or_default(),
+    })
+}
+
+/// A container's mounts, in their order. `known` are the names of the Pod's
+/// volumes, whatever their kind.
+pub(super) fn mounts(
+    r: &mut Report<'_>,
+    path: &Path,
+    mounts: &[core::VolumeMount],
+    known: &HashSet<&str>,
+    privileged: bool,
+) -> Vec<Mount> {
+    let mut places = HashSet::new();
+    let mut out = Vec::new();
+    for (i, m) in mounts.iter().enumerate() {
+        let path = path.index(i);
+        let name = path.key("name");
+        if m.name.is_empty() {
+            r.required(&name, "");
+        } else if !known.contains(m.name.as_str()) {
+            let near = super::decode::nearest(&m.name, known.iter().copied());
+            let near = near.map_or(String::new(), |n| format!(": did you mean {n:?}?"));
+            let message = format!("Not found: {}{near}", super::tree::quote(&m.name));
+            r.problem(&name, message);
+        }
+        let place = path.key("mountPath");
+        if m.mount_path.is_empty() {
+            r.required(&place, "");
+        } else if !places.insert(m.mount_path.trim_end_matches('/')) {
+            r.invalid(&place, &m.mount_path, "must be unique");
+        } else if m.mount_path.contains(':') {
+            r.invalid(&place, &m.mount_path, "must not contain ':'");
+        } else {
+            r.check(&place, &m.mount_path, names::absolute_path(&m.mount_path));
+        }
+        let sub_path = sub_path(r, &path.key("subPath"), m.sub_path.as_deref());
+        let sub_path_expr = self::sub_path(r, &path.key("subPathExpr"), m.sub_path_expr.as_deref());
+        if sub_path.is_some() && sub_path_expr.is_some() {
+            let text = sub_path_expr.as_deref().unwrap_or_default();
+            r.invalid(
+                &path.key("subPathExpr"),
+                text,
+                "subPathExpr and subPath are mutually exclusive",
+            );
+        }
+        let propagations = [
+            ("None", Propagation::None),
+            ("HostToContainer", Propagation::HostToContainer),
+            ("Bidirectional", Propagation::Bidirectional),
+        ];
+        let propagation_path = path.key("mountPropagation");
+        let propagation = r
+            .choice(
+                &propagation_path,
+                m.mount_propagation.as_deref(),
+                &propagations,
+            )
+            .unwrap_or_default();
+        if propagation == Propagation::Bidirectional && !privileged {
+            r.forbidden(
+                &propagation_path,
+                "Bidirectional mount propagation is available only to privileged containers",
+            );
+        }
+        out.push(Mount {
+            volume: m.name.clone(),
+            path: m.mount_path.clone(),
+            read_only: m.read_only.unwrap_or(false),
+            recursive_read_only: recursive(r, &path, m),
+            sub_path,
+            sub_path_expr,
+            propagation,
+        });
+    }
+    out
+}
+
+fn sub_path(r: &mut Report<'_>, path: &Path, text: Option<&str>) -> Option<String> {
+    let text = text.filter(|t| !t.is_empty())?;
+    r.check(path, text, names::relative_path(text));
+    Some(text.to_owned())
+}
+
+fn recursive(r: &mut Report<'_>, path: &Path, m: &core::VolumeMount) -> bool {
+    // mount_setattr(2) with AT_RECURSIVE is there on every kernel that carob
+    // runs on, so what is possible is done.
+    let choices = [("Disabled", false), ("IfPossible", true), ("Enabled", true)];
+    let field = path.key("recursiveReadOnly");
+    let wanted = r
+        .choice(&field, m.recursive_read_only.as_deref(), &choices)
+        .unwrap_or(false);
+    if wanted && m.read_only != Some(true) {
+        r.forbidden(&field, "may only be specified when readOnly is true");
+    }
+    let propagation = m.mount_propagation.as_deref().unwrap_or("None");
+    if wanted && propagation != "None" {
+        r.forbidden(
+            &field,
+            "may only be specified when mountPropagation is None or not specified",
+        );
+    }
+    wanted
+}

@@ -1,0 +1,232 @@
+//! The root's bridge: made with the first Pod, removed after the last.
+//!
+//! Order of the making, so that a crash anywhere leaves a record to go by:
+//!
+//! 1. the host-wide lock: roots choose subnets one after the other;
+//! 2. a link of our name that no complete record explains is deleted;
+//! 3. the record, incomplete: name and subnet;
+//! 4. the bridge, down; its IPv6 off; forwarding on; then its address, and up;
+//! 5. the nftables table, in place of one of before;
+//! 6. the record, complete.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+
+use super::record::{self, Leases};
+use super::{Host, nft, route, subnet};
+use crate::linux::netlink::Batch;
+use crate::{Context, Error, Result};
+
+/// Held while a root chooses its subnet, and removed again: two roots know
+/// nothing of each other's records, and must not choose the same one at once.
+const HOST_LOCK: &str = "/run/carob-network.lock";
+
+/// A bridge that is ready for ports.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub record: record::Bridge,
+    pub index: u32,
+    pub warning: Option<String>,
+}
+
+/// The caller holds the root's network lock.
+pub(super) fn ensure(host: &Host, leases: &Leases) -> Result<Ready> {
+    let record = record::Bridge::load(&host.network)?;
+    let link = match &record {
+        Some(r) if r.complete => route::link(&host.route, &host.bridge)?.filter(|l| l.up),
+        _ => None,
+    };
+    let is_new = link.is_none();
+    let (mut record, index) = match (record, link) {
+        (Some(record), Some(link)) => (record, link.index),
+        (old, _) => make(host, old, leases)?,
+    };
+    let mut warnings: Vec<String> = record.warning.iter().cloned().collect();
+    if let Err(e) = ensure_table(host, &record, leases, is_new) {
+        if !nft::unavailable(&e) {
+            return Err(e);
+        }
+        warnings.push(format!(
+            "nftables is not available ({e}): Pods cannot reach beyond this host"
+        ));
+    }
+    if is_new {
+        record.complete = true;
+        record.save(&host.network)?;
+    }
+    Ok(Ready {
+        record,
+        index,
+        warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+    })
+}
+
+fn make(
+    host: &Host,
+    old: Option<record::Bridge>,
+    leases: &Leases,
+) -> Result<(record::Bridge, u32)> {
+    let _one_at_a_time = HostLock::acquire()?;
+    let name = host.bridge.as_str();
+    route::delete_link(&host.route, name)?;
+    let around = route::surroundings(&host.route)?;
+    // Pods that run keep their addresses, and with them their subnet.
+    let subnet = match old {
+        Some(r) if !leases.pods.is_empty() => r.subnet,
+        _ => subnet::choose(&host.tag, &around.taken).ok_or_else(|| {
+            Error::failed("no free subnet for Pods: routes of this host cover all candidates")
+                .hint("ip route show table all; narrow a route that covers 10.0.0.0/8, 172.16.0.0/12 and 192.168.0.0/16")
+        })?,
+    };
+    let mut record = record::Bridge::new(name, subnet, around.mtu);
+    record.save(&host.network)?;
+
+    let mut batch = Batch::default();
+    route::put_bridge(
+        &mut batch,
+        name,
+        route::mac_of(subnet.gateway()),
+        around.mtu,
+    );
+    host.route.send_all(batch)?;
+    let index = route::link(&host.route, name)?
+        .ok_or_else(|| Error::failed(format!("the bridge {name} vanished while it was made")))?
+        .index;
+    record.warning = in_netns(host.netns.as_fd(), || set_sysctls(name))?;
+    let mut batch = Batch::default();
+    route::put_address(&mut batch, index, subnet.gateway(), subnet);
+    route::put_up(&mut batch, name);
+    host.route.send_all(batch)?;
+    // The ports of a bridge that was deleted by hand. One by one, since answers
+    // to a batch of a thousand would not fit the socket; a Pod may be gone.
+    for lease in leases.pods.values() {
+        let mut batch = Batch::default();
+        route::put_master(&mut batch, &super::host_link(lease.address), index);
+        route::ignoring(&[Errno::ENODEV], host.route.send_all(batch))?;
+    }
+    Ok((record, index))
+}
+
+/// With a new bridge, a table of before would speak of another subnet.
+fn ensure_table(host: &Host, record: &record::Bridge, leases: &Leases, is_new: bool) -> Result<()> {
+    let nft = host.nft()?;
+    if !is_new && nft::exists(nft, &host.table)? {
+        return Ok(());
+    }
+    let ports: Vec<_> = leases
+        .pods
+        .values()
+        .flat_map(|l| l.ports.iter().map(|p| (*p, l.address)))
+        .collect();
+    let table = nft::Table {
+        name: &host.table,
+        bridge: &host.bridge,
+        subnet: record.subnet,
+    };
+    nft::replace(nft, table, &ports)
+}
+
+/// What rtnetlink cannot set. Gives what the host refused.
+///
+/// - The bridge's IPv6 off: a Pod could otherwise make itself the host's IPv6
+///   router with an advertisement (CVE-2020-10749), and Pods have IPv4 only.
+/// - ip_forward on, or no Pod reaches beyond the host. It is never turned off
+///   again: who else has come to rely on it cannot be known.
+fn set_sysctls(bridge: &str) -> Result<Option<String>> {
+    let mut refused = Vec::new();
+    let quiet = format!("/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6");
+    for (path, value, consequence) in [
+        (
+            quiet.as_str(),
+            "1",
+            "Pods may advertise IPv6 routes to this host",
+        ),
+        (
+            "/proc/sys/net/ipv4/ip_forward",
+            "1",
+            "Pods cannot reach beyond this host",
+        ),
+    ] {
+        if let Err(e) = set_sysctl(Path::new(path), value) {
+            refused.push(format!("{e}: {consequence}"));
+        }
+    }
+    Ok((!refused.is_empty()).then(|| refused.join("; ")))
+}
+
+/// Absence is success: the kernel lacks what the switch is for.
+pub(super) fn set_sysctl(path: &Path, value: &str) -> Result<()> {
+    match std::fs::read(path) {
+        Ok(now) if now.trim_ascii() == value.as_bytes() => return Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        _ => {}
+    }
+    std::fs::write(path, value).with_context(|| format!("write({}, \"{value}\")", path.display()))
+}
+
+/// Runs `f` with the calling thread in another network namespace: /proc/sys/net
+/// shows the namespace of who opens it. Only the first Pod's start pays for this.
+///
+/// If the way back is refused, the error says so, and the caller must not go on.
+fn in_netns<T>(netns: BorrowedFd, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let home = super::open_own_netns()?;
+    setns(netns, CloneFlags::CLONE_NEWNET)
+        .map_err(|e| Error::sys("setns(host, CLONE_NEWNET)", e))?;
+    let result = f();
+    setns(&home, CloneFlags::CLONE_NEWNET)
+        .map_err(|e| Error::sys("setns(own, CLONE_NEWNET) on the way back", e))?;
+    result
+}
+
+/// Removes bridge, table and records if no Pod has a lease. The caller holds the
+/// root's network lock. Goes on past failures; the first is the one returned.
+pub(super) fn remove(host: &Host, leases: &Leases) -> Result<bool> {
+    if !leases.pods.is_empty() {
+        return Ok(false);
+    }
+    let mut first = Ok(());
+    let mut note = |r: Result<()>| {
+        if first.is_ok() {
+            first = r;
+        }
+    };
+    if let Some(nft) = &host.nft {
+        note(nft::delete(nft, &host.table));
+    }
+    match route::link(&host.route, &host.bridge) {
+        Ok(None) => {}
+        Ok(Some(_)) => note(route::delete_link(&host.route, &host.bridge)),
+        Err(e) => note(Err(e)),
+    }
+    first?;
+    for path in [
+        record::Bridge::path(&host.network),
+        Leases::path(&host.network),
+    ] {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).context(format!("unlink({})", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(true)
+}
+
+struct HostLock(#[expect(dead_code, reason = "held, not used")] crate::store::Lock);
+
+impl HostLock {
+    fn acquire() -> Result<Self> {
+        record::lock(Path::new(HOST_LOCK)).map(HostLock)
+    }
+}
+
+impl Drop for HostLock {
+    /// While the lock is still held: see [`record::lock`].
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(HOST_LOCK);
+    }
+}

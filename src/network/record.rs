@@ -1,0 +1,232 @@
+//! What is written down before the kernel is told: `bridge.json` and
+//! `leases.json` in the root's network directory. Changed only under its lock.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::{HostPort, Subnet};
+use crate::{Context, Error, Kind, Result, store};
+
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Bridge {
+    version: u32,
+    pub name: String,
+    pub subnet: Subnet,
+    pub mtu: u32,
+    /// Set when everything has been made; until then whatever of it exists is
+    /// thrown away and made anew.
+    pub complete: bool,
+    /// What the host would not let us set; every Pod is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}
+
+impl Bridge {
+    pub fn new(name: &str, subnet: Subnet, mtu: u32) -> Self {
+        Bridge {
+            version: VERSION,
+            name: name.to_owned(),
+            subnet,
+            mtu,
+            complete: false,
+            warning: None,
+        }
+    }
+
+    pub fn path(network: &Path) -> PathBuf {
+        network.join("bridge.json")
+    }
+
+    pub fn load(network: &Path) -> Result<Option<Self>> {
+        let path = Self::path(network);
+        let bridge: Option<Self> = load(&path)?;
+        check_version(&path, bridge.as_ref().map(|b| b.version))?;
+        Ok(bridge)
+    }
+
+    pub fn save(&self, network: &Path) -> Result<()> {
+        store::save(&Self::path(network), self)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Leases {
+    version: u32,
+    /// The address given out last: the next search starts behind it, so that a
+    /// freed address rests before a stranger gets it.
+    last: Option<Ipv4Addr>,
+    /// By Pod UID.
+    pub pods: BTreeMap<String, Lease>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Lease {
+    pub address: Ipv4Addr,
+    /// namespace/name, for people.
+    pub pod: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<HostPort>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Leases {
+            version: VERSION,
+            last: None,
+            pods: BTreeMap::new(),
+        }
+    }
+}
+
+impl Leases {
+    pub fn path(network: &Path) -> PathBuf {
+        network.join("leases.json")
+    }
+
+    pub fn load(network: &Path) -> Result<Self> {
+        let path = Self::path(network);
+        let leases: Option<Self> = load(&path)?;
+        check_version(&path, leases.as_ref().map(|l| l.version))?;
+        Ok(leases.unwrap_or_default())
+    }
+
+    pub fn save(&self, network: &Path) -> Result<()> {
+        store::save(&Self::path(network), self)
+    }
+
+    /// Gives the Pod an address: the one it has already, if it comes again after
+    /// a crash, else the next that is free.
+    pub fn take(
+        &mut self,
+        subnet: Subnet,
+        uid: &str,
+        pod: &str,
+        ports: &[HostPort],
+    ) -> Result<Ipv4Addr> {
+        let held = self
+            .pods
+            .get(uid)
+            .map(|l| l.address)
+            .filter(|a| subnet.contains(*a));
+        let address = match held {
+            Some(address) => address,
+            None => {
+                let used: std::collections::BTreeSet<Ipv4Addr> =
+                    self.pods.values().map(|l| l.address).collect();
+                subnet
+                    .pod_addresses(self.last)
+                    .find(|a| !used.contains(a))
+                    .ok_or_else(|| {
+                        Error::failed(format!(
+                            "subnet {subnet}: all {} addresses are in use",
+                            used.len()
+                        ))
+                        .hint("delete Pods that are not needed")
+                    })?
+            }
+        };
+        self.last = Some(address);
+        let lease = Lease {
+            address,
+            pod: pod.to_owned(),
+            ports: ports.to_vec(),
+        };
+        self.pods.insert(uid.to_owned(), lease);
+        Ok(address)
+    }
+}
+
+fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match store::load(path) {
+        Ok(v) => Ok(Some(v)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn check_version(path: &Path, version: Option<u32>) -> Result<()> {
+    match version {
+        Some(v) if v != VERSION => Err(Error::unsupported(format!(
+            "the record {} is of version {v}, this program reads version {VERSION}",
+            path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Takes a lock whose file its last user removes. The file locked may have been
+/// unlinked while we waited, and another made under its name: then it is not
+/// the lock that others take, and we try again.
+pub(super) fn lock(path: &Path) -> Result<store::Lock> {
+    use std::os::unix::fs::MetadataExt;
+    if let Some(dir) = path.parent()
+        && !dir.exists()
+    {
+        store::make_dir(dir)?;
+    }
+    loop {
+        let lock = match store::Lock::acquire(path) {
+            Ok(lock) => lock,
+            Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => {
+                if let Some(dir) = path.parent() {
+                    store::make_dir(dir)?;
+                }
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        let held = nix::sys::stat::fstat(&lock)
+            .map_err(|e| Error::sys(format!("fstat({})", path.display()), e))?;
+        match std::fs::symlink_metadata(path) {
+            Ok(named) if named.ino() == held.st_ino && named.dev() == held.st_dev => {
+                return Ok(lock);
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e).context(format!("lstat({})", path.display())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_rest_before_they_are_used_again() {
+        let subnet: Subnet = "10.1.2.0/29".parse().unwrap();
+        let mut leases = Leases::default();
+        let take = |l: &mut Leases, uid: &str| {
+            l.take(subnet, uid, "default/web", &[])
+                .map(|a| a.octets()[3])
+        };
+        assert_eq!(take(&mut leases, "a").unwrap(), 2);
+        assert_eq!(take(&mut leases, "b").unwrap(), 3);
+        leases.pods.remove("a");
+        assert_eq!(take(&mut leases, "c").unwrap(), 4);
+        assert_eq!(
+            take(&mut leases, "c").unwrap(),
+            4,
+            "the same Pod, the same address"
+        );
+        assert_eq!(take(&mut leases, "d").unwrap(), 5);
+        assert_eq!(take(&mut leases, "e").unwrap(), 6);
+        assert_eq!(take(&mut leases, "f").unwrap(), 2);
+        assert!(
+            take(&mut leases, "g")
+                .unwrap_err()
+                .to_string()
+                .contains("all 5 addresses")
+        );
+        let text = serde_json::to_string(&leases).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Leases>(&text).unwrap().pods,
+            leases.pods
+        );
+    }
+}

@@ -1,0 +1,273 @@
+//! The Pods of a root as every verb sees them: making, finding, and talking to
+//! the monitor.
+//!
+//! Crash safety: a Pod's directory is made whole under another name, its name is
+//! taken, and the rename into `pods/` makes it exist. A name whose Pod does not
+//! exist is free. A Pod whose monitor is dead gets a new one from whoever looks.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::monitor;
+use super::protocol::{MAX_MESSAGE, Reply, Request};
+use super::spec::Pod;
+use super::state::State;
+use crate::linux::socket::Packets;
+use crate::store::{self, Layout, Lock};
+use crate::{Context, Error, Kind, Result};
+
+/// A Pod and what its monitor has written of it last.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub pod: Pod,
+    /// `None`: the monitor has not got that far.
+    pub state: Option<State>,
+}
+
+/// Records the Pod, takes its name and starts its monitor.
+///
+/// # Errors
+/// [`Kind::Conflict`] if the name is taken.
+pub fn create(layout: &Layout, pod: &Pod) -> Result<()> {
+    layout.create()?;
+    let paths = layout.pod(&pod.uid);
+    let new = layout.pods().join(format!(".new-{}", pod.uid));
+    store::make_dir(&new)?;
+    let made = (|| {
+        store::save(&new.join("pod.json"), pod)?;
+        let _names = lock_names(layout)?;
+        take_name(layout, pod)?;
+        std::fs::rename(&new, &paths.dir)
+            .with_context(|| format!("rename({}, {})", new.display(), paths.dir.display()))
+    })();
+    if made.is_err() {
+        let _ = std::fs::remove_dir_all(&new);
+    }
+    made?;
+    monitor::start(layout, &pod.uid)
+}
+
+/// Every Pod of a namespace, or of all, by namespace and name.
+pub fn list(layout: &Layout, namespace: Option<&str>) -> Result<Vec<View>> {
+    let mut found = Vec::new();
+    let entries = match std::fs::read_dir(layout.pods()) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(e) => return Err(e).with_context(|| format!("list {}", layout.pods().display())),
+    };
+    for entry in entries {
+        let uid = entry?.file_name().to_string_lossy().into_owned();
+        if uid.starts_with('.') {
+            collect_garbage(layout, &uid);
+            continue;
+        }
+        match view(layout, &uid) {
+            Ok(v) if namespace.is_none_or(|n| n == v.pod.namespace) => found.push(v),
+            Ok(_) => {}
+            // Deleted while we looked.
+            Err(e) if e.kind() == Kind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    // A Pod whose name was given away by force is not one that people mean.
+    found.retain(|v| owns_name(layout, &v.pod));
+    found.sort_by(|a, b| (&a.pod.namespace, &a.pod.name).cmp(&(&b.pod.namespace, &b.pod.name)));
+    Ok(found)
+}
+
+/// # Errors
+/// [`Kind::NotFound`].
+pub fn find(layout: &Layout, namespace: &str, name: &str) -> Result<View> {
+    let not_found = || {
+        Error::not_found(format!("pods {name:?} not found"))
+            .hint(format!("`carob get pods -n {namespace}` lists those there are"))
+    };
+    let uid = name_owner(layout, namespace, name).ok_or_else(not_found)?;
+    view(layout, &uid).map_err(|e| if e.kind() == Kind::NotFound { not_found() } else { e })
+}
+
+fn view(layout: &Layout, uid: &str) -> Result<View> {
+    let paths = layout.pod(uid);
+    let pod: Pod = store::load(&paths.record())?;
+    if pod.version != Pod::VERSION {
+        return Err(Error::unsupported(format!(
+            "pod {}/{}: its record has version {}, this carob reads {}",
+            pod.namespace,
+            pod.name,
+            pod.version,
+            Pod::VERSION
+        ))
+        .hint("delete it with the carob that made it"));
+    }
+    if !Lock::is_held(&paths.monitor_lock())? && paths.record().exists() {
+        monitor::start(layout, uid)?;
+        // Its first act is to look at what there is; what was written before may
+        // be long wrong.
+        if let Ok(connection) = Connection::open(layout, uid) {
+            let _ = connection.send(&Request::State, &[]);
+            if let Ok(Some((Reply::State(state), _))) =
+                connection.recv(Some(Duration::from_secs(10)))
+            {
+                return Ok(View { pod, state: Some(*state) });
+            }
+        }
+    }
+    let state = match store::load(&paths.state()) {
+        Ok(state) => Some(state),
+        Err(e) if e.kind() == Kind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    Ok(View { pod, state })
+}
+
+/// Replaces labels, annotations and the manifest to be shown; the spec stays.
+pub fn update_metadata(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
+    let path = layout.pod(uid).record();
+    let _names = lock_names(layout)?;
+    let mut pod: Pod = store::load(&path)?;
+    pod.labels.clone_from(&new.labels);
+    pod.annotations.clone_from(&new.annotations);
+    pod.manifest = new.manifest.clone();
+    pod.manifest["metadata"]["uid"] = pod.uid.clone().into();
+    pod.manifest["metadata"]["creationTimestamp"] = pod.created.to_string().into();
+    store::save(&path, &pod)
+}
+
+/// Frees the name of a Pod that is being deleted by force.
+pub fn force_release_name(layout: &Layout, pod: &Pod) -> Result<()> {
+    let _names = lock_names(layout)?;
+    release_name(layout, pod)
+}
+
+/// Removes the name if it is this Pod's. The caller holds the names' lock.
+pub(super) fn release_name(layout: &Layout, pod: &Pod) -> Result<()> {
+    if owns_name(layout, pod) {
+        let link = layout.name_link(&pod.namespace, &pod.name);
+        std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
+        if let Some(namespace) = link.parent() {
+            let _ = std::fs::remove_dir(namespace);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn lock_names(layout: &Layout) -> Result<Lock> {
+    Lock::acquire(&layout.state.join("names.lock"))
+}
+
+fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
+    let link = layout.name_link(&pod.namespace, &pod.name);
+    if let Some(owner) = name_owner(layout, &pod.namespace, &pod.name) {
+        let record = layout.pod(&owner).record();
+        if record.exists() {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("pods {:?} already exists", pod.name),
+            ));
+        }
+        std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
+    }
+    if let Some(namespace) = link.parent() {
+        store::make_dir(namespace)?;
+    }
+    std::os::unix::fs::symlink(&pod.uid, &link)
+        .with_context(|| format!("symlink({}, {})", pod.uid, link.display()))
+}
+
+fn name_owner(layout: &Layout, namespace: &str, name: &str) -> Option<String> {
+    let target = std::fs::read_link(layout.name_link(namespace, name)).ok()?;
+    target.to_str().map(str::to_owned)
+}
+
+fn owns_name(layout: &Layout, pod: &Pod) -> bool {
+    name_owner(layout, &pod.namespace, &pod.name).as_deref() == Some(&pod.uid)
+}
+
+/// `.new-` and `.dead-` directories whose makers died. The lock says that no
+/// maker is between the two steps; one that has not come to the first yet is
+/// younger than a minute.
+fn collect_garbage(layout: &Layout, name: &str) {
+    let dir = layout.pods().join(name);
+    let old = std::fs::metadata(&dir)
+        .and_then(|m| m.modified())
+        .is_ok_and(|t| t.elapsed().is_ok_and(|age| age > Duration::from_secs(60)));
+    if old {
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}
+
+/// One request to a monitor and its replies.
+#[derive(Debug)]
+pub struct Connection(Packets);
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Connection {
+    /// Connects to the Pod's monitor, starting a new one if it is dead.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if the Pod is gone.
+    pub fn open(layout: &Layout, uid: &str) -> Result<Self> {
+        let paths = layout.pod(uid);
+        let mut tries = 0;
+        loop {
+            match Packets::connect(&paths.monitor_socket()) {
+                Ok(packets) => return Ok(Connection(packets)),
+                Err(e) if !paths.record().exists() => {
+                    return Err(e.with_kind(Kind::NotFound).push_context("the Pod is gone"));
+                }
+                Err(e) if tries >= 100 => return Err(e.push_context("reach the Pod's monitor")),
+                Err(_) => {}
+            }
+            // Whoever wins the lock binds the socket before the monitor lives; the
+            // losers have no event to wait for.
+            monitor::start(layout, uid)?;
+            if tries > 0 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            tries += 1;
+        }
+    }
+
+    pub fn send(&self, request: &Request, fds: &[BorrowedFd]) -> Result<()> {
+        let bytes = serde_json::to_vec(request)?;
+        if bytes.len() > MAX_MESSAGE {
+            return Err(Error::invalid(format!(
+                "the request has {} bytes, {MAX_MESSAGE} at most",
+                bytes.len()
+            )));
+        }
+        self.0.send(&bytes, fds).map_err(|e| Error::sys("sendmsg(<monitor>)", e))
+    }
+
+    /// The next reply and its fds; `None` when the monitor has closed.
+    ///
+    /// # Errors
+    /// [`Kind::Timeout`] if nothing comes in time.
+    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
+        let limit = match timeout {
+            Some(t) => PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX),
+            None => PollTimeout::NONE,
+        };
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, limit) {
+            Ok(0) => return Err(Error::new(Kind::Timeout, "timed out waiting for the monitor")),
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Err(Error::from(Errno::EINTR)),
+            Err(e) => return Err(Error::sys("poll()", e)),
+        }
+        let mut buffer = vec![0; MAX_MESSAGE];
+        match self.0.receive(&mut buffer) {
+            Ok(([], _)) | Err(Errno::ECONNRESET) => Ok(None),
+            Ok((bytes, fds)) => Ok(Some((serde_json::from_slice(bytes)?, fds))),
+            Err(e) => Err(Error::sys("recvmsg(<monitor>)", e)),
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! A container's output: from its FIFOs to log files in the CRI format
+//! (`<RFC 3339 time> stdout|stderr F|P <text>`), to attached clients, and over
+//! the limit into rotated files.
+//!
+//! Nothing is lost when the monitor is killed. The container writes to FIFOs that
+//! it has open for reading too, so that they never break; bytes are taken out of
+//! a FIFO only after they are in the log (tee(2) looks at them first); a line's
+//! beginning stays in the FIFO until its end comes or it grows too long.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, SpliceFFlags, tee};
+use nix::sys::stat::Mode;
+
+use crate::{Context, Error, Result};
+
+/// Bytes of one record's text, as in containerd: longer lines come in parts.
+const LINE_LIMIT: usize = 16 * 1024;
+/// Bytes of a log file before it is rotated, and how many files are kept: the
+/// kubelet's defaults (containerLogMaxSize, containerLogMaxFiles).
+const FILE_LIMIT: u64 = 10 << 20;
+const FILES_KEPT: usize = 5;
+/// A pipe's capacity, and so the most that one look sees.
+const PIPE: usize = 64 * 1024;
+/// What a client that does not read may fall behind, bytes, before it is let go.
+const BACKLOG: usize = 1 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+impl Stream {
+    pub const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+    pub fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+}
+
+/// One attempt's log file.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl LogFile {
+    pub fn open(dir: &Path, attempt: u32) -> Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
+        let path = dir.join(format!("{attempt}.log"));
+        let (file, size) = open_append(&path)?;
+        Ok(LogFile { path, file, size })
+    }
+
+    /// Writes records whole or not at all.
+    fn append(&mut self, records: &[u8]) -> Result<()> {
+        if self.size > 0 && self.size + records.len() as u64 > FILE_LIMIT {
+            self.rotate()?;
+        }
+        if let Err(e) = self.file.write_all(records) {
+            // A full disk: no half record stays for the next try to follow.
+            let _ = self.file.set_len(self.size);
+            return Err(e).with_context(|| format!("write({})", self.path.display()));
+        }
+        self.size += records.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<()> {
+        let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{stamp}"));
+        let rotated = PathBuf::from(name);
+        if rotated.exists() {
+            // Twice in one second: the name is taken, the limit is not that sharp.
+            return Ok(());
+        }
+        std::fs::rename(&self.path, &rotated)
+            .with_context(|| format!("rename({}, {})", self.path.display(), rotated.display()))?;
+        (self.file, self.size) = open_append(&self.path)?;
+        let mut old = rotated_files(&self.path);
+        while old.len() >= FILES_KEPT {
+            let _ = std::fs::remove_file(old.remove(0));
+        }
+        Ok(())
+    }
+
+    /// The end of what was logged: at most `lines` lines and `bytes` bytes of
+    /// text, for a termination message.
+    pub fn tail(&self, lines: usize, bytes: usize) -> String {
+        let Ok(mut file) = File::open(&self.path) else { return String::new() };
+        let from = self.size.saturating_sub(4 * bytes as u64);
+        let mut text = Vec::new();
+        let read = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
+            .and_then(|_| file.read_to_end(&mut text));
+        if read.is_err() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&text);
+        let mut records: Vec<&str> = text.lines().collect();
+        if from > 0 && !records.is_empty() {
+            records.remove(0);
+        }
+        let mut message = String::new();
+        for record in &records[records.len().saturating_sub(lines)..] {
+            let mut parts = record.splitn(4, ' ').skip(2);
+            let (tag, line) = (parts.next(), parts.next().unwrap_or(""));
+            message.push_str(line);
+            if tag == Some("F") {
+                message.push('\n');
+            }
+        }
+        let cut = message.len().saturating_sub(bytes);
+        let cut = (cut..=message.len()).find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+        message.split_off(cut)
+    }
+}
+
+fn open_append(path: &Path) -> Result<(File, u64)> {
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+        .with_context(|| format!("open({}, O_APPEND)", path.display()))?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+/// The rotated files of a log, the oldest first: their names sort by time.
+fn rotated_files(path: &Path) -> Vec<PathBuf> {
+    let prefix = format!("{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path.parent().unwrap_or(path))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|e| e.path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Removes the logs of attempts before `keep_from`.
+pub fn remove_old(dir: &Path, keep_from: u32) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let attempt = name.split('.').next().and_then(|a| a.parse::<u32>().ok());
+        if attempt.is_some_and(|a| a < keep_from) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// A client that is shown the output: the write end of a pipe that it reads.
+#[derive(Debug)]
+pub struct Sink {
+    pub client: u64,
+    pipe: OwnedFd,
+    waiting: Vec<u8>,
+}
+
+impl Sink {
+    /// `pipe` must be non-blocking.
+    pub fn new(client: u64, pipe: OwnedFd) -> Self {
+        Sink { client, pipe, waiting: Vec::new() }
+    }
+
+    /// False when the client is gone or too far behind.
+    fn push(&mut self, bytes: &[u8]) -> bool {
+        self.waiting.extend_from_slice(bytes);
+        while !self.waiting.is_empty() {
+            match nix::unistd::write(&self.pipe, &self.waiting) {
+                Ok(n) => drop(self.waiting.drain(..n)),
+                Err(Errno::EAGAIN) => return self.waiting.len() <= BACKLOG,
+                Err(Errno::EINTR) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Where one stream comes from.
+#[derive(Debug)]
+enum Source {
+    Fifo { fd: OwnedFd, shown: usize },
+    Terminal { fd: OwnedFd, line: Vec<u8> },
+}
+
+/// One of a container's output streams.
+#[derive(Debug)]
+pub struct Output {
+    stream: Stream,
+    source: Source,
+    sinks: Vec<Sink>,
+}
+
+/// What a look at a stream came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// All that there was is in the log.
+    Drained,
+    /// Nobody can write to it any more.
+    Ended,
+}
+
+/// A pipe to look into FIFOs with. One serves all streams.
+#[derive(Debug)]
+pub struct Glass {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Glass {
+    pub fn new() -> Result<Self> {
+        nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .map(|(read, write)| Glass { read, write })
+            .map_err(|e| Error::sys("pipe2()", e))
+    }
+}
+
+/// Makes the FIFO `path` and returns the fd that the container gets: open both
+/// ways, so that writing to it never fails for want of a reader.
+pub fn make_fifo(path: &Path) -> Result<OwnedFd> {
+    match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o600)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(e) => return Err(Error::sys(format!("mkfifo({})", path.display()), e)),
+    }
+    nix::fcntl::open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| Error::sys(format!("open({}, O_RDWR)", path.display()), e))
+}
+
+impl Output {
+    pub fn from_fifo(stream: Stream, path: &Path) -> Result<Self> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(path, flags, Mode::empty())
+            .map_err(|e| Error::sys(format!("open({}, O_RDONLY)", path.display()), e))?;
+        Ok(Output { stream, source: Source::Fifo { fd, shown: 0 }, sinks: Vec::new() })
+    }
+
+    /// `master` must be non-blocking.
+    pub fn from_terminal(master: OwnedFd) -> Self {
+        let source = Source::Terminal { fd: master, line: Vec::new() };
+        Output { stream: Stream::Stdout, source, sinks: Vec::new() }
+    }
+
+    pub fn add_sink(&mut self, sink: Sink) {
+        self.sinks.push(sink);
+    }
+
+    pub fn remove_sink(&mut self, client: u64) {
+        self.sinks.retain(|s| s.client != client);
+    }
+
+    /// Moves what there is into the log. `last`: the container has ended, so a
+    /// line without an end is logged as it is.
+    ///
+    /// # Errors
+    /// The log could not be written; what was not logged stays in the FIFO.
+    pub fn pump(&mut self, glass: &Glass, log: &mut LogFile, last: bool) -> Result<Flow> {
+        let (stream, sinks) = (self.stream, &mut self.sinks);
+        match &mut self.source {
+            Source::Fifo { fd, shown } => loop {
+                let mut bytes = match look(fd.as_fd(), glass)? {
+                    None => return Ok(if last { Flow::Ended } else { Flow::Drained }),
+                    Some(bytes) if bytes.is_empty() => return Ok(Flow::Ended),
+                    Some(bytes) => bytes,
+                };
+                show(sinks, &bytes[(*shown).min(bytes.len())..]);
+                let (records, taken) = format_records(stream, &bytes, last);
+                log.append(&records)?;
+                *shown = bytes.len() - taken;
+                bytes.truncate(taken);
+                take(fd.as_fd(), &mut bytes)?;
+                if taken == 0 {
+                    return Ok(Flow::Drained);
+                }
+            },
+            Source::Terminal { fd, line } => loop {
+                let mut buffer = [0; 4096];
+                let flow = match nix::unistd::read(&*fd, &mut buffer) {
+                    Ok(0) | Err(Errno::EIO) => Some(Flow::Ended),
+                    Err(Errno::EAGAIN) => Some(Flow::Drained),
+                    Err(Errno::EINTR) => continue,
+                    Err(e) => return Err(Error::sys("read(<terminal>)", e)),
+                    Ok(n) => {
+                        show(sinks, &buffer[..n]);
+                        line.extend_from_slice(&buffer[..n]);
+                        None
+                    }
+                };
+                let end = last || flow == Some(Flow::Ended);
+                let (records, taken) = format_records(stream, line, end);
+                log.append(&records)?;
+                line.drain(..taken);
+                if let Some(flow) = flow {
+                    return Ok(flow);
+                }
+            },
+        }
+    }
+}
+
+impl AsFd for Output {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.source {
+            Source::Fifo { fd, .. } | Source::Terminal { fd, .. } => fd.as_fd(),
+        }
+    }
+}
+
+fn show(sinks: &mut Vec<Sink>, bytes: &[u8]) {
+    sinks.retain_mut(|s| s.push(bytes));
+}
+
+/// What is in the FIFO, left there; `None` if there is nothing yet, empty if
+/// there never will be.
+fn look(fifo: BorrowedFd, glass: &Glass) -> Result<Option<Vec<u8>>> {
+    let n = loop {
+        match tee(fifo, &glass.write, PIPE, SpliceFFlags::SPLICE_F_NONBLOCK) {
+            Ok(n) => break n,
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::sys("tee(<fifo>)", e)),
+        }
+    };
+    let mut bytes = vec![0; n];
+    take(glass.read.as_fd(), &mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Reads exactly that many bytes, which are known to be there.
+fn take(pipe: BorrowedFd, bytes: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while done < bytes.len() {
+        match nix::unistd::read(pipe, &mut bytes[done..]) {
+            Ok(0) => return Err(Error::failed("read(<pipe>): fewer bytes than there were")),
+            Ok(n) => done += n,
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(Error::sys("read(<pipe>)", e)),
+        }
+    }
+    Ok(())
+}
+
+/// The records of as many bytes as can be logged now, and how many those are:
+/// whole lines, parts of lines that are too long, and the rest if it is the last.
+fn format_records(stream: Stream, bytes: &[u8], last: bool) -> (Vec<u8>, usize) {
+    let mut records = Vec::with_capacity(bytes.len() + bytes.len() / 4 + 64);
+    let mut taken = 0;
+    let mut time = String::new();
+    while taken < bytes.len() {
+        let rest = &bytes[taken..];
+        let window = &rest[..rest.len().min(LINE_LIMIT + 1)];
+        let (text, tag, used) = match window.iter().position(|b| *b == b'\n') {
+            Some(end) => (&rest[..end], 'F', end + 1),
+            None if rest.len() > LINE_LIMIT => (&rest[..LINE_LIMIT], 'P', LINE_LIMIT),
+            None if last => (rest, 'P', rest.len()),
+            None => break,
+        };
+        if time.is_empty() {
+            time = format!("{:.9}", Timestamp::now());
+        }
+        let _ = write!(records, "{time} {} {tag} ", stream.name());
+        records.extend_from_slice(text);
+        records.push(b'\n');
+        taken += used;
+    }
+    (records, taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(records: &[u8]) -> Vec<String> {
+        String::from_utf8_lossy(records)
+            .lines()
+            .map(|l| l.split_once(' ').unwrap().1.to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn whole_lines_leave_the_fifo_and_the_rest_waits() {
+        let (records, taken) = format_records(Stream::Stdout, b"one\ntwo\nthr", false);
+        assert_eq!(texts(&records), ["stdout F one", "stdout F two"]);
+        assert_eq!(taken, 8);
+        let (records, taken) = format_records(Stream::Stderr, b"thr", true);
+        assert_eq!(texts(&records), ["stderr P thr"]);
+        assert_eq!(taken, 3);
+    }
+
+    #[test]
+    fn long_lines_come_in_parts() {
+        let mut line = vec![b'x'; LINE_LIMIT + 10];
+        let (_, taken) = format_records(Stream::Stdout, &line, false);
+        assert_eq!(taken, LINE_LIMIT);
+        line.push(b'\n');
+        let (records, taken) = format_records(Stream::Stdout, &line, false);
+        assert_eq!(taken, line.len());
+        let tags: Vec<_> = texts(&records).iter().map(|t| t[7..8].to_owned()).collect();
+        assert_eq!(tags, ["P", "F"]);
+    }
+
+    #[test]
+    fn a_new_reader_finds_what_the_old_one_left() {
+        let dir = std::env::temp_dir().join(format!("carob-logs-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let fifo = dir.join("stdout");
+        let container = make_fifo(&fifo).unwrap();
+        let glass = Glass::new().unwrap();
+        let mut log = LogFile::open(&dir, 0).unwrap();
+        let mut first = Output::from_fifo(Stream::Stdout, &fifo).unwrap();
+        nix::unistd::write(&container, b"a\nb").unwrap();
+        assert_eq!(first.pump(&glass, &mut log, false).unwrap(), Flow::Drained);
+        drop(first);
+        nix::unistd::write(&container, b"c\n").unwrap();
+        let mut second = Output::from_fifo(Stream::Stdout, &fifo).unwrap();
+        second.pump(&glass, &mut log, false).unwrap();
+        drop(container);
+        assert_eq!(second.pump(&glass, &mut log, true).unwrap(), Flow::Ended);
+        let text = std::fs::read(dir.join("0.log")).unwrap();
+        assert_eq!(texts(&text), ["stdout F a", "stdout F bc"]);
+        assert_eq!(log.tail(1, 100), "bc\n");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,220 @@
+//! Making, watching, signalling and leaving processes: clone3(2), pidfd_open(2),
+//! pidfd_send_signal(2), ioctl(PIDFD_GET_INFO), close_range(2), execveat(2).
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// Which side of a clone this is.
+#[derive(Debug)]
+pub enum Fork {
+    Parent { pid: Pid, pidfd: OwnedFd },
+    Child,
+}
+
+/// clone3(2) as fork(2) does it (no shared memory), with a pidfd, the new
+/// namespaces in `namespaces`, and born into the v2 cgroup `cgroup` if given.
+///
+/// # Errors
+/// The kernel's; EBUSY and ENODEV concern the cgroup.
+///
+/// # Panics
+/// If the process has more than one thread: the child would own a copy of memory
+/// with other threads' locks held for ever.
+pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
+    assert_eq!(threads(), 1, "clone from a threaded process");
+    // libc's constant overflows its type.
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let mut pidfd: RawFd = -1;
+    // SAFETY: clone_args is plain integers, for which zero is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = (namespaces.bits() as u64) | libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd.as_raw_fd() as u64;
+    }
+    // SAFETY: args outlives the call; without CLONE_VM and with no stack given the
+    // child runs on its own copy of this stack, as after fork. The process has one
+    // thread, so that every lock in the copy is the child's own.
+    let n = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    match Errno::result(n)? {
+        0 => Ok(Fork::Child),
+        pid => Ok(Fork::Parent {
+            pid: Pid::from_raw(pid as i32),
+            // SAFETY: the kernel has stored a new fd that nobody else owns.
+            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+        }),
+    }
+}
+
+/// The number of this process's threads, from the link count of /proc/self/task.
+/// Without /proc the answer is 1: it is a check against mistakes, not a control.
+fn threads() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self/task").map_or(1, |m| m.nlink().saturating_sub(2))
+}
+
+/// pidfd_open(2) for a process, not a thread.
+pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    // SAFETY: a new fd, owned by nobody else.
+    Errno::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// pidfd_send_signal(2). Signal 0 only asks whether the process exists.
+pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
+    // SAFETY: a null siginfo is allowed: the kernel fills one in.
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    Errno::result(n).map(drop)
+}
+
+/// The wait status of a process that is not our child and has been reaped by
+/// whoever is its parent: ioctl(PIDFD_GET_INFO) with PIDFD_INFO_EXIT, Linux 6.15.
+/// `None` while it is not reaped. ENOTTY or EINVAL on kernels that cannot tell.
+pub fn pidfd_exit_status(pidfd: BorrowedFd) -> Result<Option<i32>> {
+    // struct pidfd_info of include/uapi/linux/pidfd.h, its first 64 bytes: the
+    // size is part of the ioctl's number, and newer kernels accept older sizes.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        mask: u64,
+        cgroup_id: u64,
+        ids: [u32; 11],
+        exit_code: i32,
+    }
+    const PIDFD_INFO_EXIT: u64 = 1 << 3;
+    const PIDFD_GET_INFO: libc::Ioctl =
+        (3 << 30) | ((size_of::<Info>() as libc::Ioctl) << 16) | (0xff << 8) | 11;
+    let mut info = Info {
+        mask: PIDFD_INFO_EXIT,
+        ..Info::default()
+    };
+    // SAFETY: info is of the size that the request's number names.
+    let n = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    Errno::result(n)?;
+    Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code))
+}
+
+/// Marks every fd from `first` on close-on-exec: close_range(2).
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: flags fds, closes none.
+    let n = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
+    Errno::result(n).map(drop)
+}
+
+/// Runs the program that `fd` refers to: execveat(2) with AT_EMPTY_PATH.
+pub fn exec_fd(fd: BorrowedFd, argv: &[CString], envp: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| {
+        list.iter()
+            .map(|s| s.as_ptr())
+            .chain([std::ptr::null()])
+            .collect::<Vec<_>>()
+    };
+    let (argv, envp) = (pointers(argv), pointers(envp));
+    let empty: &CStr = c"";
+    // SAFETY: both lists end with null and outlive the call, as do their strings.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            empty.as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    Errno::last()
+}
+
+/// dup2(2): makes `to` a copy of `from` that survives exec, whatever `to` was.
+/// For the child of a clone only, which owns its whole fd table: whatever Rust
+/// value of the parent's memory owned `to` is never dropped in the child.
+pub fn dup_to(from: impl AsFd, to: RawFd) -> Result<()> {
+    let from = from.as_fd().as_raw_fd();
+    if from == to {
+        // dup2 would leave close-on-exec set.
+        // SAFETY: F_SETFD takes an integer.
+        return Errno::result(unsafe { libc::fcntl(to, libc::F_SETFD, 0) }).map(drop);
+    }
+    // SAFETY: see above.
+    Errno::result(unsafe { libc::dup2(from, to) }).map(drop)
+}
+
+/// Takes an fd that the program was started with.
+///
+/// # Errors
+/// EBADF if it is not open.
+pub fn inherited_fd(fd: RawFd) -> Result<OwnedFd> {
+    // SAFETY: F_SETFD takes an integer; this also proves that the fd is open.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: open, and by the caller's contract handed over by our parent for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// _exit(2): ends the child of a clone without running the parent's atexit work.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// Gives SIGPIPE its default effect back, which Rust's runtime takes away.
+pub fn default_sigpipe() {
+    // SAFETY: SIG_DFL is no handler of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Every signal's default effect and an empty mask, as an exec'd program expects.
+pub fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL is no handler of ours; a signal that cannot be set is
+        // refused with EINVAL, which is what we want for it.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Returns freed heap pages to the kernel: malloc_trim(3).
+pub fn trim_heap() {
+    // SAFETY: glibc's, takes its own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Waits for a child by its pidfd without blocking: waitid(2), P_PIDFD.
+/// `None` while it runs. The status is as wait(2) encodes it.
+pub fn wait_pidfd(pidfd: BorrowedFd) -> Result<Option<i32>> {
+    // SAFETY: siginfo_t is plain data, for which zero is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: info outlives the call.
+    let n = unsafe {
+        libc::waitid(
+            libc::P_PIDFD,
+            pidfd.as_raw_fd() as libc::id_t,
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG,
+        )
+    };
+    Errno::result(n)?;
+    // SAFETY: waitid fills the SIGCHLD fields, or leaves zeroes if nothing ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok((pid != 0).then_some(match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        _ => status & 0x7f,
+    }))
+}
