@@ -8,10 +8,10 @@ use clap::Args;
 use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
 
-use super::client::{self, Connection, View};
+use crate::pod::client::{self, Connection, View};
 use super::delete::{self, Grace};
 use super::face::{Face, warn};
-use super::manifest::{self, Parsed};
+use crate::manifest::{self, Parsed};
 use super::output::{self, Format};
 use super::watch::poll_until;
 use super::{Verb, age, object};

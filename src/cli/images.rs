@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::face::{Face, usage};
-use super::image::{Image, Progress, PullOptions, Reference, Store};
+use crate::image::{Image, Progress, PullOptions, Reference, Store};
 use super::output::{self, Format};
 use super::table::Table;
-use super::{Verb, age, client};
+use super::{Verb, age};
+use crate::pod::client;
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]

@@ -3,14 +3,15 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client;
+use crate::pod::client;
 use super::delete::{self, Grace};
 use super::exec::{code_of, need_terminal};
 use super::face::{Face, say, usage, warn};
 use super::output::{self, Format};
 use super::stream::End;
 use super::terminal::{Signals, Wake};
-use super::{Verb, apply, attach, logs, manifest, object};
+use super::{Verb, apply, attach, logs, object};
+use crate::manifest;
 use crate::pod::spec::Pod;
 use crate::pod::state::Now;
 use crate::{Error, Kind, Result};

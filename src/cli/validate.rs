@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::face::Face;
-use super::manifest::Verdict;
+use crate::manifest::Verdict;
 use super::output::{self, Format};
 use super::table::Table;
 use super::{Verb, apply};
