@@ -5,6 +5,7 @@
 //! needs is read so far; the rest is refused by name, never passed over.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
@@ -69,8 +70,8 @@ pub struct Process {
     pub umask: u32,
     pub capabilities: capability::Sets,
     pub no_new_privileges: bool,
-    /// Compiled, in the kernel's form.
-    pub seccomp: Option<seccomp::Program>,
+    /// Shared by the containers that have the same.
+    pub seccomp: Option<Rc<seccomp::Filter>>,
     pub oom_score_adj: Option<i32>,
     pub terminal: bool,
     /// Columns and rows.
@@ -116,9 +117,10 @@ pub fn plan_process(
     }
     let user = process.user();
     let program = seccomp
-        .map(|s| seccomp::Profile::from_oci(s).and_then(|p| p.compile()))
+        .map(|s| seccomp::Profile::from_oci(s).and_then(|p| seccomp::Filter::new(&p)))
         .transpose()
-        .context("linux.seccomp")?;
+        .context("linux.seccomp")?
+        .map(Rc::new);
     Ok(Process {
         argv,
         env: process.env().clone().unwrap_or_default(),
@@ -128,7 +130,7 @@ pub fn plan_process(
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(0o022),
         capabilities: match process.capabilities() {
-            Some(c) => capability::Sets::from_oci(c),
+            Some(c) => plan_capabilities(c)?,
             None => capability::Sets::default(),
         },
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
@@ -206,5 +208,19 @@ fn plan_mount(m: &oci::Mount) -> Result<Mount> {
         attributes,
         recursive_attributes,
         propagation,
+    })
+}
+
+fn plan_capabilities(c: &oci::LinuxCapabilities) -> Result<capability::Sets> {
+    let set = |names: &Option<oci::Capabilities>| {
+        let names: Vec<String> = names.iter().flatten().map(|c| format!("CAP_{c}")).collect();
+        capability::Set::from_names(&names)
+    };
+    Ok(capability::Sets {
+        bounding: set(c.bounding())?,
+        effective: set(c.effective())?,
+        permitted: set(c.permitted())?,
+        inheritable: set(c.inheritable())?,
+        ambient: set(c.ambient())?,
     })
 }

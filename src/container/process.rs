@@ -77,7 +77,7 @@ pub(super) fn become_program(p: &Process) -> Result<Infallible> {
     sys::close_on_exec_from(3).map_err(|e| Error::sys("close_range(3, ~0, CLOEXEC)", e))?;
 
     prctl::set_keepcaps(true).map_err(|e| Error::sys("prctl(PR_SET_KEEPCAPS, 1)", e))?;
-    capability::drop_bounding(&p.capabilities)?;
+    capability::drop_bounding(p.capabilities.bounding)?;
     let groups: Vec<Gid> = p.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     nix::unistd::setgroups(&groups)
         .map_err(|e| Error::sys(format!("setgroups({:?})", p.groups), e))?;

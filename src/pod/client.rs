@@ -82,11 +82,18 @@ pub fn list(layout: &Layout, namespace: Option<&str>) -> Result<Vec<View>> {
 /// [`Kind::NotFound`].
 pub fn find(layout: &Layout, namespace: &str, name: &str) -> Result<View> {
     let not_found = || {
-        Error::not_found(format!("pods {name:?} not found"))
-            .hint(format!("`carob get pods -n {namespace}` lists those there are"))
+        Error::not_found(format!("pods {name:?} not found")).hint(format!(
+            "`carob get pods -n {namespace}` lists those there are"
+        ))
     };
     let uid = name_owner(layout, namespace, name).ok_or_else(not_found)?;
-    view(layout, &uid).map_err(|e| if e.kind() == Kind::NotFound { not_found() } else { e })
+    view(layout, &uid).map_err(|e| {
+        if e.kind() == Kind::NotFound {
+            not_found()
+        } else {
+            e
+        }
+    })
 }
 
 fn view(layout: &Layout, uid: &str) -> Result<View> {
@@ -111,7 +118,10 @@ fn view(layout: &Layout, uid: &str) -> Result<View> {
             if let Ok(Some((Reply::State(state), _))) =
                 connection.recv(Some(Duration::from_secs(10)))
             {
-                return Ok(View { pod, state: Some(*state) });
+                return Ok(View {
+                    pod,
+                    state: Some(*state),
+                });
             }
         }
     }
@@ -244,7 +254,9 @@ impl Connection {
                 bytes.len()
             )));
         }
-        self.0.send(&bytes, fds).map_err(|e| Error::sys("sendmsg(<monitor>)", e))
+        self.0
+            .send(&bytes, fds)
+            .map_err(|e| Error::sys("sendmsg(<monitor>)", e))
     }
 
     /// The next reply and its fds; `None` when the monitor has closed.
@@ -258,7 +270,12 @@ impl Connection {
         };
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, limit) {
-            Ok(0) => return Err(Error::new(Kind::Timeout, "timed out waiting for the monitor")),
+            Ok(0) => {
+                return Err(Error::new(
+                    Kind::Timeout,
+                    "timed out waiting for the monitor",
+                ));
+            }
             Ok(_) => {}
             Err(Errno::EINTR) => return Err(Error::from(Errno::EINTR)),
             Err(e) => return Err(Error::sys("poll()", e)),

@@ -7,10 +7,14 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod capability;
 pub mod mount;
+pub mod netlink;
 pub mod process;
 pub mod pty;
+pub mod seccomp;
 pub mod tty;
+pub mod xattr;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
@@ -21,6 +25,3 @@ pub fn own_received_fd(fd: RawFd) -> OwnedFd {
     // places where it arrives, and pass it nowhere else.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
-pub mod netlink;
-pub mod xattr;
-pub mod tty;

@@ -99,7 +99,9 @@ impl LogFile {
     /// The end of what was logged: at most `lines` lines and `bytes` bytes of
     /// text, for a termination message.
     pub fn tail(&self, lines: usize, bytes: usize) -> String {
-        let Ok(mut file) = File::open(&self.path) else { return String::new() };
+        let Ok(mut file) = File::open(&self.path) else {
+            return String::new();
+        };
         let from = self.size.saturating_sub(4 * bytes as u64);
         let mut text = Vec::new();
         let read = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
@@ -122,7 +124,9 @@ impl LogFile {
             }
         }
         let cut = message.len().saturating_sub(bytes);
-        let cut = (cut..=message.len()).find(|i| message.is_char_boundary(*i)).unwrap_or(0);
+        let cut = (cut..=message.len())
+            .find(|i| message.is_char_boundary(*i))
+            .unwrap_or(0);
         message.split_off(cut)
     }
 }
@@ -140,7 +144,10 @@ fn open_append(path: &Path) -> Result<(File, u64)> {
 
 /// The rotated files of a log, the oldest first: their names sort by time.
 fn rotated_files(path: &Path) -> Vec<PathBuf> {
-    let prefix = format!("{}.", path.file_name().unwrap_or_default().to_string_lossy());
+    let prefix = format!(
+        "{}.",
+        path.file_name().unwrap_or_default().to_string_lossy()
+    );
     let mut files: Vec<PathBuf> = std::fs::read_dir(path.parent().unwrap_or(path))
         .into_iter()
         .flatten()
@@ -174,7 +181,11 @@ pub struct Sink {
 impl Sink {
     /// `pipe` must be non-blocking.
     pub fn new(client: u64, pipe: OwnedFd) -> Self {
-        Sink { client, pipe, waiting: Vec::new() }
+        Sink {
+            client,
+            pipe,
+            waiting: Vec::new(),
+        }
     }
 
     /// False when the client is gone or too far behind.
@@ -247,13 +258,24 @@ impl Output {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(path, flags, Mode::empty())
             .map_err(|e| Error::sys(format!("open({}, O_RDONLY)", path.display()), e))?;
-        Ok(Output { stream, source: Source::Fifo { fd, shown: 0 }, sinks: Vec::new() })
+        Ok(Output {
+            stream,
+            source: Source::Fifo { fd, shown: 0 },
+            sinks: Vec::new(),
+        })
     }
 
     /// `master` must be non-blocking.
     pub fn from_terminal(master: OwnedFd) -> Self {
-        let source = Source::Terminal { fd: master, line: Vec::new() };
-        Output { stream: Stream::Stdout, source, sinks: Vec::new() }
+        let source = Source::Terminal {
+            fd: master,
+            line: Vec::new(),
+        };
+        Output {
+            stream: Stream::Stdout,
+            source,
+            sinks: Vec::new(),
+        }
     }
 
     pub fn add_sink(&mut self, sink: Sink) {

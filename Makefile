@@ -1,0 +1,48 @@
+# The menu: `make` prints it. The doing is in hack/ and rootfs/, each of which
+# runs by itself too.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# .cargo/config.toml names the target, so its directory is part of the path.
+CAROB  := $(TARGET)/x86_64-unknown-linux-gnu/release/carob
+IMAGES := $(TARGET)/images
+PREFIX ?= /usr/local
+
+# rustup's cargo, where the login shell has not put it into PATH.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+export CAROB IMAGES
+
+.PHONY: help setup build images demo test lint bench install uninstall clean
+
+help: ## this menu
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: ## install what building and the demo need (apt-get; sudo if need be)
+	hack/setup
+
+build: ## the release build
+	cargo build --release --locked
+
+images: ## the demo and test images, from Debian's busybox-static
+	rootfs/build $(IMAGES)
+
+demo: setup build images ## a Pod from manifest to deletion, on this machine
+	hack/demo
+
+test: ## every check and test, as root (sudo if need be)
+	hack/setup test
+	hack/test
+
+lint: ## formatting, clippy, shellcheck, the documents' tables
+	hack/lint
+
+bench: build images ## Pods timed beside Debian's podman (needs root)
+	hack/bench pod
+
+install: build ## put carob into PREFIX/bin, /usr/local by default (needs root)
+	install -D -m 0755 $(CAROB) $(DESTDIR)$(PREFIX)/bin/carob
+
+uninstall: ## take it away again
+	rm -f $(DESTDIR)$(PREFIX)/bin/carob
+
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,164 @@
+//! OCI's `linux.seccomp` as a [`Profile`] (runtime-spec, config-linux.md).
+
+use oci_spec::runtime::{
+    Arch as OciArch, LinuxSeccomp, LinuxSeccompAction as OciAction, LinuxSeccompArg,
+    LinuxSeccompFilterFlag as OciFlag, LinuxSeccompOperator as OciOp, LinuxSyscall,
+};
+
+use super::{Action, Arch, Arg, Flags, Op, Profile, Rule};
+use crate::{Error, Result};
+
+/// The kernel cuts a larger errno down to this.
+const MAX_ERRNO: u32 = 4095;
+
+fn invalid(field: &str, what: impl std::fmt::Display) -> Error {
+    Error::invalid(format!("linux.seccomp.{field}: {what}"))
+}
+
+fn action(field: &str, action: OciAction, number: Option<u32>) -> Result<Action> {
+    let limited = |max: u32| match number.unwrap_or(libc::EPERM as u32) {
+        n if n <= max => Ok(n as u16),
+        n => Err(invalid(field, format!("{n} is more than {max}"))),
+    };
+    if number.is_some() && !matches!(action, OciAction::ScmpActErrno | OciAction::ScmpActTrace) {
+        return Err(invalid(
+            field,
+            format!("the action {action} takes no number"),
+        ));
+    }
+    Ok(match action {
+        OciAction::ScmpActKill | OciAction::ScmpActKillThread => Action::KillThread,
+        OciAction::ScmpActKillProcess => Action::KillProcess,
+        OciAction::ScmpActTrap => Action::Trap,
+        OciAction::ScmpActErrno => Action::Errno(limited(MAX_ERRNO)?),
+        OciAction::ScmpActNotify => Action::Notify,
+        OciAction::ScmpActTrace => Action::Trace(limited(u16::MAX as u32)?),
+        OciAction::ScmpActLog => Action::Log,
+        OciAction::ScmpActAllow => Action::Allow,
+    })
+}
+
+/// `None` for what this machine cannot run: no call can come from there.
+fn arch(arch: OciArch) -> Option<Arch> {
+    let known = match arch {
+        OciArch::ScmpArchNative => Arch::NATIVE,
+        OciArch::ScmpArchX86 => Arch::X86,
+        OciArch::ScmpArchX86_64 => Arch::X86_64,
+        OciArch::ScmpArchX32 => Arch::X32,
+        OciArch::ScmpArchArm => Arch::Arm,
+        OciArch::ScmpArchAarch64 => Arch::Aarch64,
+        _ => return None,
+    };
+    known.runs_here().then_some(known)
+}
+
+fn arg(field: &str, arg: &LinuxSeccompArg) -> Result<Arg> {
+    let index = match u8::try_from(arg.index()) {
+        Ok(index @ 0..=5) => index,
+        _ => {
+            let what = format!("{}: a call has the arguments 0 to 5", arg.index());
+            return Err(invalid(&format!("{field}.index"), what));
+        }
+    };
+    Ok(Arg {
+        index,
+        value: arg.value(),
+        value_two: arg.value_two().unwrap_or(0),
+        op: match arg.op() {
+            OciOp::ScmpCmpNe => Op::Ne,
+            OciOp::ScmpCmpLt => Op::Lt,
+            OciOp::ScmpCmpLe => Op::Le,
+            OciOp::ScmpCmpEq => Op::Eq,
+            OciOp::ScmpCmpGe => Op::Ge,
+            OciOp::ScmpCmpGt => Op::Gt,
+            OciOp::ScmpCmpMaskedEq => Op::MaskedEq,
+        },
+    })
+}
+
+/// One entry of `syscalls`, as one rule or several: where an index occurs twice,
+/// every runtime takes the arguments as alternatives, not as conditions together.
+fn rules(at: usize, call: &LinuxSyscall) -> Result<Vec<Rule>> {
+    let field = format!("syscalls[{at}]");
+    if call.names().is_empty() {
+        return Err(invalid(
+            &format!("{field}.names"),
+            "has to name a system call",
+        ));
+    }
+    let action = action(
+        &format!("{field}.errnoRet"),
+        call.action(),
+        call.errno_ret(),
+    )?;
+    // The runtime itself has to write to the agent's socket with the filter on.
+    if action == Action::Notify && call.names().iter().any(|n| n == "write") {
+        let what = "SCMP_ACT_NOTIFY cannot be used for write";
+        return Err(invalid(&format!("{field}.action"), what));
+    }
+    let mut args = Vec::new();
+    for (i, a) in call.args().iter().flatten().enumerate() {
+        args.push(arg(&format!("{field}.args[{i}]"), a)?);
+    }
+    let mut indexes: Vec<u8> = args.iter().map(|a| a.index).collect();
+    indexes.sort_unstable();
+    let rule = |args| Rule {
+        names: call.names().iter().map(|n| n.clone().into()).collect(),
+        action,
+        args,
+    };
+    Ok(match indexes.windows(2).any(|w| w[0] == w[1]) {
+        true => args.into_iter().map(|a| rule(vec![a])).collect(),
+        false => vec![rule(args)],
+    })
+}
+
+impl Profile {
+    /// The listener's path and metadata are not part of the filter: whoever
+    /// installs it reads them from `spec`.
+    pub fn from_oci(spec: &LinuxSeccomp) -> Result<Profile> {
+        let default = spec.default_action();
+        let default_action = action("defaultErrnoRet", default, spec.default_errno_ret())?;
+        if default_action == Action::Notify {
+            return Err(invalid(
+                "defaultAction",
+                "SCMP_ACT_NOTIFY cannot be the default action",
+            ));
+        }
+        let mut architectures = vec![Arch::NATIVE];
+        for known in spec
+            .architectures()
+            .iter()
+            .flatten()
+            .filter_map(|a| arch(*a))
+        {
+            if !architectures.contains(&known) {
+                architectures.push(known);
+            }
+        }
+        let mut all = Vec::new();
+        for (i, call) in spec.syscalls().iter().flatten().enumerate() {
+            all.extend(rules(i, call)?);
+        }
+        // Unsaid means: without the mitigation that costs every process with a
+        // filter its speculation, which is the kernel's own default since 5.16.
+        let mut flags = Flags {
+            spec_allow: spec.flags().is_none(),
+            ..Flags::default()
+        };
+        for flag in spec.flags().iter().flatten() {
+            match flag {
+                OciFlag::SeccompFilterFlagLog => flags.log = true,
+                OciFlag::SeccompFilterFlagTsync => flags.tsync = true,
+                OciFlag::SeccompFilterFlagSpecAllow => flags.spec_allow = true,
+                OciFlag::SeccompFilterFlagWaitKillableRecv => flags.wait_killable = true,
+            }
+        }
+        Ok(Profile {
+            default_action,
+            architectures,
+            rules: all,
+            flags,
+        })
+    }
+}

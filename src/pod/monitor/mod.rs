@@ -1,0 +1,4 @@
+pub mod logs;
+pub fn start(_: &crate::store::Layout, _: &str) -> crate::Result<()> {
+    Ok(())
+}

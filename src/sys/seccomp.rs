@@ -1,0 +1,39 @@
+//! seccomp(2): putting a filter in force on the calling thread.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+pub use libc::sock_filter;
+
+/// Installs the filter. With `SECCOMP_FILTER_FLAG_NEW_LISTENER` among the flags
+/// the kernel returns the notification fd, close-on-exec.
+pub fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> Result<Option<OwnedFd>, Errno> {
+    let Ok(len) = u16::try_from(program.len()) else {
+        return Err(Errno::EINVAL);
+    };
+    let prog = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
+    // SAFETY: `prog` and the instructions live across the call; the kernel copies
+    // them and writes nothing, whatever the pointer's type says.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &prog,
+        )
+    };
+    let r = Errno::result(r)?;
+    match flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER {
+        // With TSYNC_ESRCH set, a positive value is never a thread's id.
+        0 => match r {
+            0 => Ok(None),
+            _ => Err(Errno::ESRCH),
+        },
+        // SAFETY: with this flag success is a new fd that nobody else owns.
+        _ => Ok(Some(unsafe { OwnedFd::from_raw_fd(r as i32) })),
+    }
+}
