@@ -42,9 +42,9 @@ impl Archive {
     pub fn open(from: &Path, transaction: &Transaction<'_>) -> Result<Archive> {
         if from == Path::new("-") {
             let stdin = io::stdin();
-            return Self::tar(Self::copy(stdin.lock(), transaction)?).context("standard input");
+            return Self::tar(Self::copy(stdin.lock(), transaction)?);
         }
-        let about = || from.display().to_string();
+        let about = || format!("read {}", from.display());
         let mut file = File::open(from).map_err(|e| {
             let absent = e.kind() == io::ErrorKind::NotFound;
             let e = Error::from(e).push_context(format!("open({})", from.display()));
@@ -59,14 +59,14 @@ impl Archive {
             return Ok(Archive::Directory(from.to_path_buf()));
         }
         if !kind.is_file() {
-            return Self::tar(Self::copy(file, transaction)?).with_context(about);
+            return Self::tar(Self::copy(file, transaction)?);
         }
         let mut head = [0u8; 4];
         let n = file.read_at(&mut head, 0).with_context(about)?;
         if compression::detect(&head[..n]) != Compression::None {
-            file = Self::copy(file, transaction).with_context(about)?;
+            file = Self::copy(file, transaction)?;
         }
-        Self::tar(file).with_context(about)
+        Self::tar(file)
     }
 
     fn copy<R: Read>(from: R, transaction: &Transaction<'_>) -> Result<File> {

@@ -381,7 +381,7 @@ fn lies_are_found_and_leave_nothing() {
     refuse(
         "garbage behind",
         &[gzip(&sample.docker("a:1")), b"xx".to_vec()].concat(),
-        "gzip",
+        "copy the archive",
     );
     refuse("no archive", &[b'x'; 2000], "not a tar archive");
     refuse(

@@ -16,12 +16,18 @@
 //! v1.2 (`docker save`). See `docs/decisions/0003-images.md`.
 
 mod archive;
+mod auth;
+mod beneath;
 mod compression;
+mod connection;
 mod digest;
 mod ingest;
 mod load;
 mod manifest;
+mod pull;
 mod reference;
+mod registry;
+mod resolve;
 mod store;
 mod tar;
 mod unpack;

@@ -1,11 +1,8 @@
 //! A layer's tar stream to a directory that overlayfs takes as a lowerdir.
 //!
 //! The archive is hostile until proven otherwise. Everything below the target
-//! is reached from the target's own dirfd, one component at a time or by
-//! openat2(2) with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`; a symlink in the
-//! place of a parent directory is followed by hand, inside the target, as the
-//! container will see it. Nobody else writes there (the directory is ours,
-//! 0700, below the store's ingest), so that no race is possible either.
+//! is reached from the target's own dirfd, as `beneath` resolves it. Nobody else
+//! writes there (it is below the store's 0700 ingest): no race is possible.
 //! Nothing is ever opened for writing but a file that this call has created
 //! (`O_CREAT|O_EXCL`): an entry cannot write through a symlink or a hard link.
 //!
@@ -23,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{
     FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat,
     futimens, makedev, mkdirat, mknodat, utimensat,
@@ -31,20 +28,13 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
+use super::beneath::{MAX_PATH, c_name, clean, open_child, open_parent, split, times_of, walk};
 use super::tar::{Entry, EntryKind, Reader, show};
 use crate::sys::xattr;
 use crate::{Context, Error, Result};
 
 /// Entries of one layer. The largest images have some hundred thousand.
 const MAX_ENTRIES: u64 = 16_000_000;
-/// Directories above a file. Deeper trees exceed the file descriptors of
-/// whatever walks them afterwards.
-const MAX_DEPTH: usize = 256;
-/// As the kernel's PATH_MAX and NAME_MAX.
-const MAX_PATH: usize = 4095;
-const MAX_NAME: usize = 255;
-/// As the kernel's MAXSYMLINKS, for the walk by hand.
-const MAX_SYMLINKS: u32 = 40;
 
 const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
@@ -396,143 +386,6 @@ impl Place<'_> {
     }
 }
 
-/// The path as components joined by single slashes, without `.`, relative.
-/// `..` is refused: no image tool writes it, and it has no honest use.
-fn clean(path: &[u8]) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut depth = 0;
-    for component in path.split(|b| *b == b'/') {
-        match component {
-            b"" | b"." => continue,
-            b".." => return Err(Error::invalid("a path with .. is refused")),
-            _ => {}
-        }
-        if component.len() > MAX_NAME {
-            return Err(Error::invalid(format!(
-                "a name is longer than {MAX_NAME} bytes"
-            )));
-        }
-        depth += 1;
-        if !out.is_empty() {
-            out.push(b'/');
-        }
-        out.extend_from_slice(component);
-    }
-    if out.len() > MAX_PATH || depth > MAX_DEPTH {
-        return Err(Error::invalid(format!(
-            "a path is longer than {MAX_PATH} bytes or {MAX_DEPTH} components"
-        )));
-    }
-    Ok(out)
-}
-
-/// Directory (empty for the root) and last component; `None` for the root.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    if path.is_empty() {
-        return None;
-    }
-    Some(match path.iter().rposition(|b| *b == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (&[], path),
-    })
-}
-
-fn c_name(name: &[u8]) -> Result<CString> {
-    CString::new(name).map_err(|_| Error::invalid("a name holds a NUL byte"))
-}
-
-/// Opens a directory of the layer, making what is missing of it.
-fn open_parent(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    let direct: &[u8] = if path.is_empty() { b"." } else { path };
-    match openat2(root, direct, how) {
-        Ok(fd) => Ok(fd),
-        Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => walk(root, path, true),
-        Err(e) => Err(Error::sys(
-            format!("openat2({}, RESOLVE_BENEATH)", show(path)),
-            e,
-        )),
-    }
-}
-
-/// Resolves a directory below `root` one component at a time, as if `root` were
-/// the root directory: symlinks, absolute ones and `..` in them too, stay inside.
-/// `make` creates what is missing, also where a symlink leads: the directory
-/// may be in a lower layer only. Without it, what is missing is `ENOENT`.
-fn walk(root: &OwnedFd, path: &[u8], make: bool) -> Result<OwnedFd> {
-    let refused = |what: &str, e: Errno| Error::sys(format!("{what}({})", show(path)), e);
-    let mut todo: Vec<Vec<u8>> = reversed(path);
-    let mut stack = vec![open_child(root.as_fd(), c".").map_err(|e| refused("openat", e))?];
-    let mut links = 0;
-    while let (Some(component), Some(here)) = (todo.pop(), stack.last()) {
-        if component == b".." {
-            if stack.len() > 1 {
-                stack.pop();
-            }
-            continue;
-        }
-        let name = c_name(&component)?;
-        match open_child(here.as_fd(), &name) {
-            Ok(fd) => stack.push(fd),
-            Err(Errno::ENOENT) if make => {
-                let times = times_of(&fstat(here)?);
-                mkdirat(here, name.as_c_str(), Mode::S_IRWXU).map_err(|e| refused("mkdirat", e))?;
-                let fd = open_child(here.as_fd(), &name).map_err(|e| refused("openat", e))?;
-                fchmod(&fd, Mode::from_bits_truncate(0o755)).map_err(|e| refused("fchmod", e))?;
-                futimens(here, &times.0, &times.1).map_err(|e| refused("futimens", e))?;
-                stack.push(fd);
-            }
-            Err(Errno::ENOTDIR | Errno::ELOOP) => {
-                let link = match readlinkat(here, name.as_c_str()) {
-                    Ok(link) => link,
-                    Err(Errno::EINVAL) => {
-                        return Err(Error::invalid(format!(
-                            "{} is not a directory",
-                            show(&component)
-                        )));
-                    }
-                    Err(e) => return Err(refused("readlinkat", e)),
-                };
-                links += 1;
-                if links > MAX_SYMLINKS {
-                    return Err(refused("openat", Errno::ELOOP));
-                }
-                if link.as_bytes().starts_with(b"/") {
-                    stack.truncate(1);
-                }
-                todo.extend(reversed(link.as_bytes()));
-            }
-            Err(e) => return Err(refused("openat", e)),
-        }
-        if stack.len() > MAX_DEPTH {
-            return Err(Error::invalid(format!(
-                "a directory is deeper than {MAX_DEPTH} components"
-            )));
-        }
-    }
-    stack.pop().ok_or_else(|| refused("openat", Errno::ENOENT))
-}
-
-fn reversed(path: &[u8]) -> Vec<Vec<u8>> {
-    path.split(|b| *b == b'/')
-        .filter(|c| !c.is_empty() && *c != b".")
-        .rev()
-        .map(<[u8]>::to_vec)
-        .collect()
-}
-
-/// Never a symlink: `ENOTDIR` for one.
-fn open_child(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
-    openat(
-        dir,
-        name,
-        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )
-}
-
 fn set_opaque<Fd: AsFd>(dir: Fd) -> Result<()> {
     xattr::fsetxattr(dir, OVERLAY_OPAQUE, b"y")
         .map_err(|e| Error::sys("fsetxattr(trusted.overlay.opaque)", e))
@@ -576,13 +429,6 @@ fn apply_xattrs(entry: &Entry, set: impl Fn(&CStr, &[u8]) -> nix::Result<()>) ->
 
 fn time_of(entry: &Entry) -> TimeSpec {
     TimeSpec::new(entry.mtime.0, i64::from(entry.mtime.1))
-}
-
-fn times_of(stat: &FileStat) -> (TimeSpec, TimeSpec) {
-    (
-        TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
-        TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
-    )
 }
 
 fn is(stat: &FileStat, kind: SFlag) -> bool {

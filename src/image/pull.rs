@@ -1,0 +1,131 @@
+//! `pull`: a reference at a registry to an image of the store.
+//!
+//! The manifest is asked for by the reference's digest, or its tag; everything
+//! behind it by digest, and verified. What the store has is not asked for.
+
+use std::io::Read;
+
+use super::digest::Digest;
+use super::ingest::{LayerSource, Transaction, Wanted, ingest};
+use super::manifest::{
+    ACCEPT, Descriptor, Document, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, choose, parse,
+    parse_config,
+};
+use super::registry::Registry;
+use super::{Image, Progress, PullOptions, Reference, Store};
+use crate::{Context, Error, Kind, Result};
+
+struct Remote<'a> {
+    registry: &'a Registry,
+    layers: &'a [Descriptor],
+}
+
+impl LayerSource for Remote<'_> {
+    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>> {
+        let layer = &self.layers[index];
+        Ok(Box::new(self.registry.blob(&layer.digest, layer.size)?))
+    }
+}
+
+impl Store {
+    /// Pulls an image and gives it the name `r`. Of an index, the image for
+    /// `opts.platform`. Blocks, with up to two threads of its own that end
+    /// before it returns; `progress` is called on the caller's thread.
+    ///
+    /// Errors are [`Kind::Image`], but for a wrong platform's spelling
+    /// ([`Kind::Usage`]) and a lack of rights.
+    pub fn pull(
+        &self,
+        r: &Reference,
+        opts: &PullOptions,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Image> {
+        let platform = match &opts.platform {
+            Some(p) => Platform::parse(p)?,
+            None => Platform::host(),
+        };
+        self.pull_for(r, opts, &platform, progress)
+            .map_err(|e| match e.kind() {
+                Kind::Permission => e,
+                _ => e.with_kind(Kind::Image),
+            })
+            .with_context(|| format!("pull {r}"))
+    }
+
+    fn pull_for(
+        &self,
+        r: &Reference,
+        opts: &PullOptions,
+        platform: &Platform,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Image> {
+        progress(Progress::Resolving {
+            name: r.to_string(),
+        });
+        let registry = Registry::new(r, opts)?;
+        let (bytes, media_type) = registry.manifest(r.selector(), ACCEPT, MAX_MANIFEST)?;
+        let digest = Digest::of(&bytes);
+        if let Some(wanted) = r.digest()
+            && wanted != digest.as_str()
+        {
+            return Err(wrong_digest("manifest", wanted, &digest));
+        }
+        let mut documents = Vec::new();
+        let mut document = parse(&bytes, &media_type)?;
+        documents.push(bytes);
+        if let Document::Index(list) = &document {
+            let chosen = choose(list, platform)?;
+            let bytes = registry
+                .manifest(chosen.digest.as_str(), ACCEPT, MAX_MANIFEST)?
+                .0;
+            verify("manifest", &bytes, chosen)?;
+            document = parse(&bytes, &chosen.media_type)?;
+            documents.push(bytes);
+        }
+        let Document::Manifest(Manifest { config, layers }) = document else {
+            return Err(Error::invalid("an index within an index is not supported"));
+        };
+        progress(Progress::Resolved {
+            digest: digest.to_string(),
+            layers: layers.len(),
+            size: layers.iter().fold(0, |n, l| n.saturating_add(l.size)),
+        });
+        let config_bytes = registry.small_blob(&config.digest, MAX_CONFIG)?;
+        verify("config", &config_bytes, &config)?;
+        let wanted = Wanted {
+            config: parse_config(&config_bytes)?,
+            config_bytes,
+            layers: Some(layers.clone()),
+            digest: Some(digest),
+            documents,
+            names: vec![r.clone()],
+        };
+        let transaction = Transaction::begin(self)?;
+        let remote = Remote {
+            registry: &registry,
+            layers: &layers,
+        };
+        ingest(&transaction, &wanted, &remote, progress)
+    }
+}
+
+fn verify(what: &str, bytes: &[u8], descriptor: &Descriptor) -> Result<()> {
+    let found = Digest::of(bytes);
+    if found != descriptor.digest {
+        return Err(wrong_digest(what, descriptor.digest.as_str(), &found));
+    }
+    if bytes.len() as u64 != descriptor.size {
+        return Err(Error::invalid(format!(
+            "the {what} has {} bytes, not {} as was declared",
+            bytes.len(),
+            descriptor.size
+        )));
+    }
+    Ok(())
+}
+
+fn wrong_digest(what: &str, wanted: &str, found: &Digest) -> Error {
+    Error::invalid(format!(
+        "asked for the {what} {wanted}, the registry sent {found}"
+    ))
+}

@@ -1,0 +1,276 @@
+//! A registry of scripted answers on loopback: what a real one does too rarely.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use super::*;
+
+struct Asked {
+    path: String,
+    headers: Vec<String>,
+}
+
+impl Asked {
+    fn has(&self, header: &str) -> bool {
+        let header = header.to_ascii_lowercase();
+        self.headers
+            .iter()
+            .any(|h| h.to_ascii_lowercase().starts_with(&header))
+    }
+}
+
+/// Its address, and what it has been asked.
+struct Script(String, Arc<Mutex<Vec<Asked>>>);
+
+fn serve(answer: impl Fn(usize, &Asked) -> Vec<u8> + Send + 'static) -> Script {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let log: Arc<Mutex<Vec<Asked>>> = Arc::default();
+    let seen = log.clone();
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().enumerate() {
+            let mut stream: TcpStream = stream.unwrap();
+            let mut lines = BufReader::new(&stream).lines().map_while(io::Result::ok);
+            let Some(first) = lines.next() else {
+                continue;
+            };
+            let asked = Asked {
+                path: first.split(' ').nth(1).unwrap_or_default().to_owned(),
+                headers: lines.take_while(|l| !l.is_empty()).collect(),
+            };
+            let bytes = answer(n, &asked);
+            lock(&seen).push(asked);
+            let _ = stream.write_all(&bytes);
+        }
+    });
+    Script(address, log)
+}
+
+fn reply(status: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn registry(script: &Script, options: &PullOptions) -> Registry {
+    let r = format!("{}/a/b:t", script.0).parse().unwrap();
+    Registry::new(&r, options).unwrap()
+}
+
+fn credentials() -> PullOptions {
+    PullOptions {
+        credentials: Some(Credentials {
+            username: "u".into(),
+            password: "p".into(),
+        }),
+        ..PullOptions::default()
+    }
+}
+
+#[test]
+fn a_token_is_fetched_once_and_reused() {
+    let script = serve(|_, asked| {
+        if asked
+            .path
+            .starts_with("/token?service=s&scope=repository%3Aa%2Fb%3Apull")
+        {
+            assert!(asked.has("authorization: Basic dTpw"));
+            return reply("200 OK", "", r#"{"token":"T"}"#);
+        }
+        if asked.has("authorization: Bearer T") {
+            return reply("200 OK", "Content-Type: x/y\r\n", "manifest");
+        }
+        let host = asked.headers.iter().find_map(|h| {
+            h.to_ascii_lowercase()
+                .strip_prefix("host: ")
+                .map(str::to_owned)
+        });
+        let challenge = format!(
+            "WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"s\"\r\n",
+            host.unwrap()
+        );
+        reply("401 Unauthorized", &challenge, "")
+    });
+    let r = registry(&script, &credentials());
+    let (bytes, media_type) = r.manifest("t", "x/y", 100).unwrap();
+    assert_eq!(
+        (bytes.as_slice(), media_type.as_str()),
+        (&b"manifest"[..], "x/y")
+    );
+    r.manifest("t", "x/y", 100).unwrap();
+    let paths: Vec<String> = lock(&script.1).iter().map(|a| a.path.clone()).collect();
+    assert_eq!(paths.len(), 4, "{paths:?}");
+    assert!(
+        r.manifest("t", "x/y", 7)
+            .unwrap_err()
+            .to_string()
+            .contains("larger than 7")
+    );
+}
+
+#[test]
+fn credentials_do_not_follow_redirects() {
+    let other = serve(|_, asked| {
+        assert!(!asked.has("authorization"));
+        reply("200 OK", "", "blob")
+    });
+    let to = other.0.clone();
+    let script = serve(move |_, asked| {
+        if !asked.has("authorization: Basic dTpw") {
+            return reply(
+                "401 Unauthorized",
+                "WWW-Authenticate: Basic realm=\"r\"\r\n",
+                "",
+            );
+        }
+        if asked.path.ends_with("/here") {
+            return reply("200 OK", "", "here");
+        }
+        if asked.path.contains("manifests") {
+            return reply("307 Temporary Redirect", "Location: /here\r\n", "");
+        }
+        reply(
+            "307 Temporary Redirect",
+            &format!("Location: http://{to}/x?y#z\r\n"),
+            "",
+        )
+    });
+    let r = registry(&script, &credentials());
+    assert_eq!(r.small_blob(&Digest::of(b""), 10).unwrap(), b"blob");
+    assert_eq!(lock(&other.1)[0].path, "/x?y");
+    assert_eq!(r.manifest("t", "", 10).unwrap().0, b"here");
+}
+
+#[test]
+fn redirects_end() {
+    for location in ["/again", "file:///etc/passwd", "http://a@b/", ""] {
+        let script =
+            serve(move |_, _| reply("302 Found", &format!("Location: {location}\r\n"), ""));
+        registry(&script, &PullOptions::default())
+            .manifest("t", "", 9)
+            .unwrap_err();
+        assert!(lock(&script.1).len() <= MAX_REDIRECTS + 1);
+    }
+}
+
+#[test]
+fn what_may_pass_is_tried_again() {
+    let script = serve(|n, _| match n {
+        0 => reply("503 Service Unavailable", "Retry-After: 0\r\n", ""),
+        1 => b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\ncut".to_vec(),
+        _ => reply("200 OK", "", "good"),
+    });
+    assert_eq!(
+        registry(&script, &PullOptions::default())
+            .manifest("t", "", 9)
+            .unwrap()
+            .0,
+        b"good"
+    );
+    let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest\u0007 unknown"}]}"#;
+    let script = serve(move |_, _| reply("404 Not Found", "", body));
+    let e = registry(&script, &PullOptions::default())
+        .manifest("t", "", 9)
+        .unwrap_err();
+    let text = e.to_string();
+    assert!(
+        text.ends_with("404 Not Found: manifest unknown (MANIFEST_UNKNOWN)"),
+        "{text}"
+    );
+    assert_eq!((e.kind(), lock(&script.1).len()), (Kind::Image, 1));
+    assert!(e.get_hint().is_some());
+}
+
+#[test]
+fn a_cut_blob_goes_on() {
+    let content = "0123456789".repeat(100);
+    for ranges in [true, false] {
+        let data = content.clone();
+        let script = serve(move |n, asked| {
+            let range = asked.headers.iter().find_map(|h| {
+                let h = h.to_ascii_lowercase();
+                h.strip_prefix("range: bytes=")?
+                    .trim_end_matches('-')
+                    .parse::<usize>()
+                    .ok()
+            });
+            let from = range.filter(|_| ranges).unwrap_or(0);
+            let status = if from > 0 {
+                "206 Partial Content"
+            } else {
+                "200 OK"
+            };
+            let mut all = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {}\r\nContent-Range: bytes {from}-999/1000\r\n\r\n",
+                data.len() - from
+            );
+            let part = if n < 2 {
+                from + 300 * (n + 1)
+            } else {
+                data.len()
+            };
+            all.push_str(&data[from..part.min(data.len())]);
+            all.into_bytes()
+        });
+        let r = registry(&script, &PullOptions::default());
+        let mut got = String::new();
+        r.blob(&Digest::of(b""), 1000)
+            .unwrap()
+            .read_to_string(&mut got)
+            .unwrap();
+        assert_eq!(got, content, "ranges: {ranges}");
+    }
+}
+
+#[test]
+fn lies_about_sizes_and_ranges() {
+    let script = serve(|_, _| reply("200 OK", "", "123"));
+    let r = registry(&script, &PullOptions::default());
+    let e = r.blob(&Digest::of(b""), 4).err().unwrap().to_string();
+    assert!(e.contains("3 bytes, not 4"), "{e}");
+    let script = serve(|n, _| match n {
+        0 => b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12".to_vec(),
+        _ => reply(
+            "206 Partial Content",
+            "Content-Range: bytes 0-3/4\r\n",
+            "1234",
+        ),
+    });
+    let r = registry(&script, &PullOptions::default());
+    let e = r
+        .blob(&Digest::of(b""), 4)
+        .unwrap()
+        .read_to_end(&mut Vec::new())
+        .unwrap_err();
+    assert!(e.to_string().contains("bytes 0-3/4"), "{e}");
+}
+
+#[test]
+fn plain_http_only_where_it_may_be() {
+    let script = serve(|_, _| reply("200 OK", "", ""));
+    let strict = PullOptions {
+        insecure: Some(false),
+        ..PullOptions::default()
+    };
+    registry(&script, &strict).manifest("t", "", 9).unwrap_err();
+    let lax = PullOptions {
+        insecure: Some(true),
+        ..PullOptions::default()
+    };
+    registry(&script, &lax).manifest("t", "", 9).unwrap();
+    for (host, loopback) in [
+        ("localhost", true),
+        ("localhost:5000", true),
+        ("127.3.2.1:80", true),
+        ("[::1]:5000", true),
+        ("localhost.example", false),
+        ("128.0.0.1", false),
+        ("[::2]", false),
+        ("127.example", false),
+    ] {
+        assert_eq!(is_loopback(host), loopback, "{host}");
+    }
+}
