@@ -8,10 +8,10 @@ use clap::Args;
 use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
 
-use super::client::{self, Connection, View};
+use crate::pod::client::{self, Connection, View};
 use super::delete::{self, Grace};
-use super::face::{Face, usage, warn};
-use super::manifest::{self, Parsed};
+use super::face::{Face, warn};
+use crate::manifest::{self, Parsed};
 use super::output::{self, Format};
 use super::watch::poll_until;
 use super::{Verb, age, object};
@@ -55,17 +55,10 @@ pub fn read(face: &Face, files: &[String], recursive: bool) -> Result<Parsed> {
             sources.extend(manifest::read(&path)?);
         }
     }
-    let parsed = manifest::parse(&sources, &face.namespace)?;
-    if face.namespace_given
-        && let Some(p) = parsed.pods.iter().find(|p| p.namespace != face.namespace)
-    {
-        return Err(usage(format!(
-            "the namespace {:?} of pod {:?} is not the {:?} of --namespace",
-            p.namespace, p.name, face.namespace
-        ))
-        .hint("leave --namespace out, or the manifest's namespace"));
-    }
-    Ok(parsed)
+    manifest::parse(
+        &sources,
+        face.namespace_given.then_some(face.namespace.as_str()),
+    )
 }
 
 /// [`manifest::read`] takes a directory by itself, but not those below it.

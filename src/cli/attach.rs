@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use clap::Args;
 
 use super::Verb;
-use super::client::{Connection, View};
+use crate::pod::client::{Connection, View};
 use super::exec::{code_of, container_of, need_terminal, talk};
 use super::face::{Face, say};
 use super::stream::{self, End, Pump};

@@ -1,18 +1,446 @@
-//! `carob describe`.
-use super::Verb;
-use super::face::Face;
-use crate::Result;
+//! `carob describe`: everything about a Pod, laid out as kubectl does.
+
+use std::fmt::Write;
+
 use clap::Args;
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::pod::client::{self, View};
+use super::face::{Face, usage};
+use super::{Verb, age, get, object, output};
+use crate::manifest;
+use crate::Result;
+use crate::pod::spec::{
+    Container, EnvValue, Hook, HostPathKind, Propagation, Protocol, Volume, VolumeSource,
+};
+use crate::pod::state::Event;
+use crate::pod::status::{ContainerStatus, StateOf, Terminated};
+
 #[derive(Args, Debug)]
 pub struct Describe {
-    #[arg(required = true, value_name = "pod NAME")]
+    /// `pod NAME...`, `pod/NAME...`, or `pods` for all
+    #[arg(required = true, value_name = "KIND [NAME]")]
     what: Vec<String>,
+    /// Pods with these labels
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
 }
+
 impl Verb for Describe {
     const NAME: &'static str = "describe";
     const ABOUT: &'static str = "Show everything that is known of a Pod";
+
     fn run(self, face: &Face) -> Result<u8> {
-        let _ = face;
+        let names = object::names_of(&self.what)?;
+        let views = match (names.is_empty(), &self.selector) {
+            (false, Some(_)) => return Err(usage("names cannot go with --selector")),
+            (false, None) => face.find_all(&names)?,
+            (true, selector) => {
+                let selector = selector
+                    .as_deref()
+                    .map(manifest::parse_selector)
+                    .transpose()?;
+                let mut all = client::list(&face.layout, Some(&face.namespace))?;
+                all.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
+                all
+            }
+        };
+        let now = Timestamp::now();
+        let texts: Vec<String> = views
+            .iter()
+            .map(|v| describe(v, &get::node_name(), now))
+            .collect();
+        output::text(&texts.join("\n\n"), false)?;
         Ok(0)
     }
 }
+
+/// A page of `key: value` lines, of which those that stand together are aligned.
+#[derive(Default)]
+struct Page {
+    text: String,
+    /// Lines whose values are still to be aligned: depth, key, value.
+    block: Vec<(usize, String, String)>,
+}
+
+impl Page {
+    fn pair(&mut self, depth: usize, key: &str, value: impl Into<String>) {
+        self.block.push((depth, format!("{key}:"), value.into()));
+    }
+
+    /// More lines below the last value.
+    fn more(&mut self, value: impl Into<String>) {
+        self.block.push((0, String::new(), value.into()));
+    }
+
+    /// Several values of one key, one a line.
+    fn list(&mut self, depth: usize, key: &str, values: Vec<String>) {
+        let mut values = values.into_iter();
+        self.pair(depth, key, values.next().unwrap_or_else(|| "<none>".into()));
+        values.for_each(|v| self.more(v));
+    }
+
+    /// A line by itself; ends the alignment of those before.
+    fn line(&mut self, depth: usize, text: &str) {
+        self.flush();
+        let _ = writeln!(self.text, "{}{text}", "  ".repeat(depth));
+    }
+
+    fn flush(&mut self) {
+        let width = self
+            .block
+            .iter()
+            .map(|(depth, key, _)| depth * 2 + key.chars().count())
+            .max()
+            .unwrap_or(0)
+            + 2;
+        for (depth, key, value) in self.block.drain(..) {
+            let head = format!("{}{key}", "  ".repeat(depth));
+            let line = format!("{head:<width$}{value}");
+            let _ = writeln!(self.text, "{}", line.trim_end());
+        }
+    }
+
+    /// Rows below a head and a rule, as kubectl shows conditions and events.
+    fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {
+        self.flush();
+        let mut table = super::table::Table::default();
+        let cells = |list: &[&str]| -> Vec<String> {
+            let mut row: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
+            row[0].insert_str(0, "  ");
+            row
+        };
+        table.row(cells(head));
+        if head.len() > 2 {
+            let rule: Vec<String> = head.iter().map(|h| "-".repeat(h.len())).collect();
+            table.row(cells(&rule.iter().map(String::as_str).collect::<Vec<_>>()));
+        }
+        for mut row in rows {
+            if let Some(first) = row.first_mut() {
+                first.insert_str(0, "  ");
+            }
+            table.row(row);
+        }
+        self.text.push_str(&table.take());
+    }
+}
+
+fn describe(view: &View, node: &str, now: Timestamp) -> String {
+    let pod = &view.pod;
+    let status = object::status(view);
+    let mut p = Page::default();
+    let pairs = |map: &std::collections::BTreeMap<String, String>, by: &str| -> Vec<String> {
+        map.iter().map(|(k, v)| format!("{k}{by}{v}")).collect()
+    };
+    p.pair(0, "Name", &pod.name);
+    p.pair(0, "Namespace", &pod.namespace);
+    let host = status.host_ip.clone();
+    p.pair(
+        0,
+        "Node",
+        host.map_or(node.to_owned(), |ip| format!("{node}/{ip}")),
+    );
+    if let Some(t) = view.state.as_ref().and_then(|s| s.start_time) {
+        p.pair(0, "Start Time", rfc1123(t));
+    }
+    p.list(0, "Labels", pairs(&pod.labels, "="));
+    p.list(0, "Annotations", pairs(&pod.annotations, ": "));
+    match view.state.as_ref().and_then(|s| s.deletion.as_ref()) {
+        Some(d) if !status.phase.is_terminal() => {
+            let lasts = age::since(d.requested, now);
+            p.pair(0, "Status", format!("Terminating (lasts {lasts})"));
+            p.pair(
+                0,
+                "Termination Grace Period",
+                format!("{}s", d.grace_period),
+            );
+        }
+        _ => p.pair(0, "Status", status.phase.name()),
+    }
+    if let Some(r) = &status.reason {
+        p.pair(0, "Reason", r);
+    }
+    if let Some(m) = &status.message {
+        p.pair(0, "Message", m);
+    }
+    p.pair(0, "IP", status.pod_ip.clone().unwrap_or_default());
+    p.flush();
+    if status.pod_ips.is_empty() {
+        p.line(0, "IPs:  <none>");
+    } else {
+        p.line(0, "IPs:");
+        for a in &status.pod_ips {
+            p.pair(1, "IP", &a.ip);
+        }
+        p.flush();
+    }
+    for (title, list, seen) in [
+        (
+            "Init Containers:",
+            &pod.spec.init_containers,
+            &status.init_container_statuses,
+        ),
+        (
+            "Containers:",
+            &pod.spec.containers,
+            &status.container_statuses,
+        ),
+    ] {
+        if list.is_empty() {
+            continue;
+        }
+        p.line(0, title);
+        for (c, s) in list.iter().zip(seen) {
+            container(&mut p, c, s, &manifest_of(view, &c.name));
+        }
+    }
+    p.line(0, "Conditions:");
+    let conditions = status
+        .conditions
+        .iter()
+        .map(|c| vec![c.kind.to_owned(), c.status.to_owned()])
+        .collect();
+    p.table(&["Type", "Status"], conditions);
+    volumes(&mut p, &pod.spec.volumes);
+    let qos = format!("{:?}", status.qos_class);
+    p.pair(0, "QoS Class", qos);
+    p.flush();
+    events(&mut p, view.state.as_ref().map_or(&[], |s| &s.events), now);
+    p.text
+}
+
+/// The container as it was given: quantities in the user's own words.
+fn manifest_of(view: &View, name: &str) -> Value {
+    let spec = &view.pod.manifest["spec"];
+    ["initContainers", "containers"]
+        .iter()
+        .filter_map(|k| spec[k].as_array())
+        .flatten()
+        .find(|c| c["name"] == name)
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value) {
+    let or_none = |s: &str| {
+        if s.is_empty() {
+            "<none>".to_owned()
+        } else {
+            s.to_owned()
+        }
+    };
+    p.line(1, &format!("{}:", c.name));
+    p.pair(
+        2,
+        "Container ID",
+        s.container_id.clone().unwrap_or_default(),
+    );
+    p.pair(2, "Image", &c.image);
+    p.pair(2, "Image ID", &s.image_id);
+    let ports = |host: bool| -> String {
+        let all: Vec<String> = c
+            .ports
+            .iter()
+            .map(|port| {
+                let protocol = match port.protocol {
+                    Protocol::Tcp => "TCP",
+                    Protocol::Udp => "UDP",
+                    Protocol::Sctp => "SCTP",
+                };
+                let number = match host {
+                    true => port.host_port.unwrap_or(0),
+                    false => port.container_port,
+                };
+                match &port.name {
+                    Some(n) if !host => format!("{number}/{protocol} ({n})"),
+                    _ => format!("{number}/{protocol}"),
+                }
+            })
+            .collect();
+        or_none(&all.join(", "))
+    };
+    let plural = if c.ports.len() > 1 { "s" } else { "" };
+    p.pair(2, &format!("Port{plural}"), ports(false));
+    p.pair(2, &format!("Host Port{plural}"), ports(true));
+    for (title, words) in [("Command", &c.command), ("Args", &c.args)] {
+        if !words.is_empty() {
+            p.line(2, &format!("{title}:"));
+            for w in words {
+                w.lines().for_each(|l| p.line(3, l));
+            }
+        }
+    }
+    state(p, "State", &s.state);
+    if s.last_state.terminated.is_some() {
+        state(p, "Last State", &s.last_state);
+    }
+    let truth = |b: bool| if b { "True" } else { "False" };
+    p.pair(2, "Ready", truth(s.ready));
+    p.pair(2, "Restart Count", s.restart_count.to_string());
+    for (title, key) in [("Limits", "limits"), ("Requests", "requests")] {
+        if let Some(map) = given["resources"][key]
+            .as_object()
+            .filter(|m| !m.is_empty())
+        {
+            p.line(2, &format!("{title}:"));
+            for (k, v) in map {
+                p.pair(3, k, super::jsonpath::plain(v));
+            }
+            p.flush();
+        }
+    }
+    for (title, hook) in [("PostStart", &c.post_start), ("PreStop", &c.pre_stop)] {
+        match hook {
+            Some(Hook::Exec(words)) => p.pair(2, title, format!("exec [{}]", words.join(" "))),
+            Some(Hook::Sleep(n)) => p.pair(2, title, format!("sleep {n}s")),
+            None => {}
+        }
+    }
+    if c.env.is_empty() {
+        p.pair(2, "Environment", "<none>");
+        p.flush();
+    } else {
+        p.line(2, "Environment:");
+        for e in &c.env {
+            let value = match &e.value {
+                EnvValue::Text(t) => t.clone(),
+                EnvValue::Field(f) => format!(" (v1:{f})"),
+                EnvValue::Resource {
+                    container,
+                    resource,
+                    ..
+                } => format!(" ({container}: {resource})"),
+            };
+            p.pair(3, &e.name, value.replace('\n', "\\n"));
+        }
+        p.flush();
+    }
+    if c.mounts.is_empty() {
+        p.line(2, "Mounts:  <none>");
+        return;
+    }
+    p.line(2, "Mounts:");
+    for m in &c.mounts {
+        let mut how = vec![if m.read_only { "ro" } else { "rw" }.to_owned()];
+        if let Some(path) = m.sub_path.as_ref().or(m.sub_path_expr.as_ref()) {
+            how.push(format!("path={path:?}"));
+        }
+        match m.propagation {
+            Propagation::None => {}
+            other => how.push(format!("propagation={other:?}")),
+        }
+        p.line(
+            3,
+            &format!("{} from {} ({})", m.path, m.volume, how.join(",")),
+        );
+    }
+}
+
+fn state(p: &mut Page, title: &str, s: &StateOf) {
+    if let Some(w) = &s.waiting {
+        p.pair(2, title, "Waiting");
+        p.pair(3, "Reason", &w.reason);
+        if !w.message.is_empty() {
+            p.pair(3, "Message", w.message.replace('\n', "\\n"));
+        }
+    } else if let Some(r) = &s.running {
+        p.pair(2, title, "Running");
+        p.pair(3, "Started", time(&r.started_at));
+    } else if let Some(t) = &s.terminated {
+        p.pair(2, title, "Terminated");
+        ended(p, t);
+    }
+}
+
+fn ended(p: &mut Page, t: &Terminated) {
+    if !t.reason.is_empty() {
+        p.pair(3, "Reason", &t.reason);
+    }
+    if !t.message.is_empty() {
+        p.pair(3, "Message", t.message.trim_end().replace('\n', "\\n"));
+    }
+    p.pair(3, "Exit Code", t.exit_code.to_string());
+    if let Some(n) = t.signal {
+        p.pair(3, "Signal", n.to_string());
+    }
+    if let Some(s) = &t.started_at {
+        p.pair(3, "Started", time(s));
+    }
+    p.pair(3, "Finished", time(&t.finished_at));
+}
+
+fn volumes(p: &mut Page, list: &[Volume]) {
+    if list.is_empty() {
+        p.line(0, "Volumes:  <none>");
+        return;
+    }
+    p.line(0, "Volumes:");
+    for v in list {
+        p.line(1, &format!("{}:", v.name));
+        match &v.source {
+            VolumeSource::EmptyDir { memory, size_limit } => {
+                p.pair(
+                    2,
+                    "Type",
+                    "EmptyDir (a temporary directory that shares a pod's lifetime)",
+                );
+                p.pair(2, "Medium", if *memory { "Memory" } else { "" });
+                let limit = size_limit.map_or("<unset>".to_owned(), |n| n.to_string());
+                p.pair(2, "SizeLimit", limit);
+            }
+            VolumeSource::HostPath { path, kind } => {
+                p.pair(2, "Type", "HostPath (bare host directory volume)");
+                p.pair(2, "Path", path.display().to_string());
+                p.pair(
+                    2,
+                    "HostPathType",
+                    match kind {
+                        HostPathKind::Unset => String::new(),
+                        HostPathKind::CharDevice => "CharDevice".into(),
+                        other => format!("{other:?}"),
+                    },
+                );
+            }
+        }
+        p.flush();
+    }
+}
+
+fn events(p: &mut Page, list: &[Event], now: Timestamp) {
+    if list.is_empty() {
+        p.line(0, "Events:  <none>");
+        return;
+    }
+    p.line(0, "Events:");
+    let rows = list
+        .iter()
+        .map(|e| {
+            let last = age::since(e.last, now);
+            vec![
+                if e.warning { "Warning" } else { "Normal" }.to_owned(),
+                e.reason.clone(),
+                match e.count {
+                    0 | 1 => last,
+                    n => format!("{last} (x{n} over {})", age::since(e.first, now)),
+                },
+                "carob".to_owned(),
+                e.message.trim().replace('\n', "\\n"),
+            ]
+        })
+        .collect();
+    p.table(&["Type", "Reason", "Age", "From", "Message"], rows);
+}
+
+fn rfc1123(t: Timestamp) -> String {
+    t.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
+}
+
+/// The status' own text of a time, for people.
+fn time(text: &str) -> String {
+    text.parse().map_or_else(|_| text.to_owned(), rfc1123)
+}
+
+#[cfg(test)]
+#[path = "describe_tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::Verb;
-use super::client::{Connection, View};
+use crate::pod::client::{Connection, View};
 use super::face::{Face, say, usage};
 use super::stream::{self, End, Pump};
 use super::terminal::{Raw, Signals};

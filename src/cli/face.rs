@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::client::{self, View};
+use crate::pod::client::{self, View};
 use super::object;
 use crate::store::Layout;
 use crate::{Error, Kind, Result};

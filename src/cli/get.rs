@@ -3,13 +3,14 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use super::client::{self, View};
+use crate::pod::client::{self, View};
 use super::face::{Face, say, usage};
 use super::output::{self, Format};
 use super::rows::Columns;
 use super::table::Table;
 use super::watch::{Change, Watcher};
-use super::{Verb, manifest, object};
+use super::{Verb, object};
+use crate::manifest;
 use crate::Result;
 
 #[derive(Args, Debug)]

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::face::{Face, usage};
-use super::image::{Image, Progress, PullOptions, Reference, Store};
+use crate::image::{Image, Progress, PullOptions, Reference, Store};
 use super::output::{self, Format};
 use super::table::Table;
-use super::{Verb, age, client};
+use super::{Verb, age};
+use crate::pod::client;
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
@@ -144,9 +145,13 @@ impl Verb for Load {
         if self.input == "-" && std::io::stdin().is_terminal() {
             return Err(usage("stdin is a terminal").hint("name the archive with -i FILE"));
         }
+        let name = self
+            .name
+            .as_deref()
+            .map(str::parse::<Reference>)
+            .transpose()?;
         face.layout.create()?;
-        let loaded =
-            Store::open(&face.layout)?.load(Path::new(&self.input), self.name.as_deref())?;
+        let loaded = Store::open(&face.layout)?.load(Path::new(&self.input), name.as_ref())?;
         if let Format::Table { .. } = format {
             for image in &loaded {
                 let names = match image.names.is_empty() {
@@ -259,7 +264,7 @@ impl Verb for Rmi {
                         .iter()
                         .map(|n| format!("Untagged: {n}\n"))
                         .collect();
-                    text.extend(removed.deleted.map(|id| format!("Deleted: {id}\n")));
+                    text.extend(removed.deleted.iter().map(|id| format!("Deleted: {id}\n")));
                     output::text(&text, false)?;
                 }
                 Err(e) => errors.push(e),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::client::{Connection, View};
+use crate::pod::client::{Connection, View};
 use super::exec::container_of;
 use super::face::{Face, usage};
 use super::logfile::{self, Reader, Record};

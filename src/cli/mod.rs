@@ -26,7 +26,6 @@ mod output;
 mod rows;
 mod run;
 mod stream;
-mod stubs;
 mod table;
 mod terminal;
 mod validate;
@@ -44,7 +43,6 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use crate::store::Layout;
 use crate::{Error, Kind, Result};
 use face::Face;
-use stubs::{client, image, manifest};
 
 /// One verb: its arguments are a clap struct, its end is an exit code.
 trait Verb: clap::Args + FromArgMatches {
@@ -198,7 +196,7 @@ fn grammar() -> Command {
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|a| a == "monitor") {
-        return stubs::monitor_main(args);
+        return crate::pod::monitor::main(args);
     }
     // Rust starts programs with SIGPIPE ignored; `carob get pods | head` shall
     // end as every other program does.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::View;
+use crate::pod::client::View;
 use super::face::usage;
 use crate::Result;
 use crate::pod::status::{self, PodStatus};

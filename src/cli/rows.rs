@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::age;
-use super::client::View;
+use crate::pod::client::View;
 use super::object;
 use crate::pod::spec::Pod;
 use crate::pod::status::{Condition, ContainerStatus, PodStatus, Terminated};

@@ -3,14 +3,15 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client;
+use crate::pod::client;
 use super::delete::{self, Grace};
 use super::exec::{code_of, need_terminal};
-use super::face::{Face, say, usage};
+use super::face::{Face, say, usage, warn};
 use super::output::{self, Format};
 use super::stream::End;
 use super::terminal::{Signals, Wake};
-use super::{Verb, apply, attach, logs, manifest, object};
+use super::{Verb, apply, attach, logs, object};
+use crate::manifest;
 use crate::pod::spec::Pod;
 use crate::pod::state::Now;
 use crate::{Error, Kind, Result};
@@ -91,7 +92,14 @@ impl Verb for Run {
             return Err(usage("--rm should only be used for attached containers")
                 .hint("add --attach or -i"));
         }
-        let pod = manifest::pod_from_value(self.manifest(&face.namespace)?)?;
+        let value = self.manifest(&face.namespace)?;
+        let parsed = manifest::pod_from_value(&value, "", Some(&face.namespace))?;
+        for note in &parsed.notes {
+            warn(&note.to_string());
+        }
+        let Some(pod) = parsed.pods.into_iter().next() else {
+            return Err(Error::failed("the command line made no Pod"));
+        };
         if self.dry_run == "client" {
             return apply::dry_run(&format, vec![pod]);
         }

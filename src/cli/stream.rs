@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{read, write};
 
-use super::client::Connection;
+use crate::pod::client::Connection;
 use super::terminal::{Signals, Wake};
 use super::watch::poll_until;
 use crate::pod::protocol::Reply;

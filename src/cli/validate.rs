@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::face::Face;
+use crate::manifest::Verdict;
 use super::output::{self, Format};
 use super::table::Table;
 use super::{Verb, apply};
@@ -60,9 +61,17 @@ impl Verb for Validate {
                 0 => v.source.clone(),
                 n => format!("{}:{n}", v.source),
             };
-            table.row([&place, &v.field, &v.answer, &v.message]);
+            table.row([place.as_str(), &v.field, answer(v.verdict), &v.why]);
         }
         output::text(&table.take(), false)?;
         Ok(0)
+    }
+}
+
+fn answer(v: Verdict) -> &'static str {
+    match v {
+        Verdict::Honoured => "honoured",
+        Verdict::NoEffect => "no effect",
+        Verdict::Refused => "refused",
     }
 }

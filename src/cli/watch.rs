@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::client::{self, Connection, View};
+use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::store::{Layout, make_dir};
 use crate::{Context, Error, Kind, Result};

@@ -71,7 +71,12 @@ fn scalar(out: &mut String, value: &Value, depth: usize) {
     match value {
         Value::String(s) => match text_form(s) {
             Form::Plain => out.push_str(s),
-            Form::Quoted => double_quoted(out, s),
+            Form::Single => {
+                out.push('\'');
+                out.push_str(&s.replace('\'', "''"));
+                out.push('\'');
+            }
+            Form::Double => double_quoted(out, s),
             Form::Block => return block(out, s, depth),
         },
         Value::Object(_) => out.push_str("{}"),
@@ -100,9 +105,12 @@ fn block(out: &mut String, s: &str, depth: usize) {
     }
 }
 
+/// As go-yaml chooses: double quotes for what would be something else than text
+/// or needs an escape, single ones for what would be punctuation.
 enum Form {
     Plain,
-    Quoted,
+    Single,
+    Double,
     Block,
 }
 
@@ -113,18 +121,20 @@ fn text_form(s: &str) -> Form {
             && !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{ad}')
     };
     if !s.chars().all(printable) {
-        return Form::Quoted;
+        return Form::Double;
     }
     if s.contains('\n') {
         // A first line that is blank or begins with a blank would need an
         // indentation indicator; lines that end in blanks read badly.
         let odd = s.starts_with([' ', '\t', '\n']) || s.lines().any(|l| l.ends_with([' ', '\t']));
-        return if odd { Form::Quoted } else { Form::Block };
+        return if odd { Form::Double } else { Form::Block };
     }
     if is_plain(s) {
         Form::Plain
+    } else if s.is_empty() || s.contains('\t') || reads_as_something_else(s) {
+        Form::Double
     } else {
-        Form::Quoted
+        Form::Single
     }
 }
 
