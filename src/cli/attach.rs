@@ -5,10 +5,10 @@ use std::os::fd::OwnedFd;
 use clap::Args;
 
 use super::Verb;
-use crate::pod::client::{Connection, View};
 use super::exec::{code_of, container_of, need_terminal, talk};
 use super::face::{Face, say};
 use super::stream::{self, End, Pump};
+use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::{Error, Kind, Result};
 

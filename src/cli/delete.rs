@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::pod::client::{self, Connection, View};
 use super::face::{Face, usage, warn};
 use super::output::{self, Format};
 use super::{Verb, age, apply, object};
 use crate::manifest;
+use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::{Error, Kind, Result};
 

@@ -13,10 +13,10 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::Verb;
-use crate::pod::client::{Connection, View};
 use super::face::{Face, say, usage};
 use super::stream::{self, End, Pump};
 use super::terminal::{Raw, Signals};
+use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};
 use crate::sys::tty;
 use crate::{Context, Error, Result};

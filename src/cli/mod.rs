@@ -196,7 +196,7 @@ fn grammar() -> Command {
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
     if args.get(1).is_some_and(|a| a == "monitor") {
-        return crate::pod::monitor::main(args);
+        return crate::pod::monitor::main(&args[2..]);
     }
     // Rust starts programs with SIGPIPE ignored; `carob get pods | head` shall
     // end as every other program does.

@@ -10,9 +10,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{read, write};
 
-use crate::pod::client::Connection;
 use super::terminal::{Signals, Wake};
 use super::watch::poll_until;
+use crate::pod::client::Connection;
 use crate::pod::protocol::Reply;
 use crate::sys::tty;
 use crate::{Error, Result};

@@ -201,19 +201,28 @@ pub fn trim_heap() {
 /// any page has been written (relocations), stay as they are.
 pub fn drop_program_pages() {
     use std::os::unix::fs::MetadataExt;
-    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else { return };
-    let Ok(program) = std::fs::metadata("/proc/self/exe") else { return };
+    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else {
+        return;
+    };
+    let Ok(program) = std::fs::metadata("/proc/self/exe") else {
+        return;
+    };
     let inode = program.ino().to_string();
     let mut clean = None;
     for line in smaps.lines() {
         let mut fields = line.split_whitespace();
-        let (Some(first), Some(second)) = (fields.next(), fields.next()) else { continue };
+        let (Some(first), Some(second)) = (fields.next(), fields.next()) else {
+            continue;
+        };
         if let Some((from, to)) = first.split_once('-') {
             let parse = |s| usize::from_str_radix(s, 16).ok();
             clean = parse(from)
                 .zip(parse(to))
                 .filter(|_| !second.contains('w') && fields.nth(2) == Some(&inode));
-        } else if first == "Anonymous:" && second == "0" && let Some((from, to)) = clean.take() {
+        } else if first == "Anonymous:"
+            && second == "0"
+            && let Some((from, to)) = clean.take()
+        {
             // SAFETY: a file mapping, not writable and with no page of its own: what
             // it shows is the file, before and after.
             unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };

@@ -29,7 +29,10 @@ fn make_one(v: &Volume, paths: &PodPaths, fs_group: Option<u32>) -> Result<()> {
             make_dir(&dir)?;
             give(&dir, fs_group)
         }
-        VolumeSource::EmptyDir { memory: true, size_limit } => {
+        VolumeSource::EmptyDir {
+            memory: true,
+            size_limit,
+        } => {
             let dir = paths.memory_volume(&v.name);
             make_dir(&dir)?;
             let size = size_limit.map(|s| s.to_string());
@@ -104,7 +107,10 @@ pub fn remove(paths: &PodPaths) -> Result<()> {
         mount::unmount(&entry.path())?;
         // Still a mount point, and so still the user's data: leave it.
         if entry.metadata().is_ok_and(|m| is_other_device(&m, &memory)) {
-            return Err(Error::failed(format!("{} is still mounted", entry.path().display())));
+            return Err(Error::failed(format!(
+                "{} is still mounted",
+                entry.path().display()
+            )));
         }
     }
     remove_tree(&memory)?;

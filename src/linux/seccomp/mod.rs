@@ -179,6 +179,17 @@ pub struct Filter {
     flags: libc::c_ulong,
 }
 
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Filter({} instructions, flags {:#x})",
+            self.program.len(),
+            self.flags
+        )
+    }
+}
+
 impl Filter {
     pub fn new(profile: &Profile) -> Result<Filter> {
         let mut flags = 0;

@@ -28,9 +28,7 @@ pub fn write(pod: &Pod, paths: &PodPaths, ips: &[IpAddr]) -> Result<()> {
     ] {
         let path = dir.join(name);
         std::fs::write(&path, text)
-            .and_then(|()| {
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
-            })
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)))
             .with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())

@@ -51,7 +51,9 @@ pub(super) enum Stage {
     Idle,
     Pulling(super::image::Pull),
     Starting(Starting),
-    Running { pidfd: OwnedFd },
+    Running {
+        pidfd: OwnedFd,
+    },
 }
 
 impl Monitor {
@@ -108,7 +110,10 @@ impl Monitor {
         let state = self.container_state(name);
         state.image_id = Some(image.id.clone());
         state.image_name = image.names.first().cloned();
-        if matches!(&state.now, Now::Ended(_)) {
+        if let Now::Ended(ended) = &state.now {
+            state.last = Some(ended.clone());
+        }
+        if state.last.is_some() {
             state.restart_count += 1;
         }
         match self.launch(name, image) {
@@ -125,8 +130,9 @@ impl Monitor {
     fn start_failed(&mut self, name: &str, e: Error) {
         self.event(true, "Failed", format!("Error: {e}"));
         let now = Timestamp::now();
+        let attempt = self.container_state(name).attempt;
         let ended = Ended {
-            id: launch::container_id(&self.pod.uid, name, self.container_state(name).attempt),
+            id: launch::container_id(&self.pod.uid, name, attempt),
             exit_code: 128,
             signal: None,
             reason: "StartError".into(),
@@ -139,8 +145,12 @@ impl Monitor {
 
     /// Sets a state from which another try is made later.
     pub(super) fn wait_again(&mut self, name: &str, reason: &str, e: Error) {
-        let delay = self.back_off(name, None);
-        let now = Now::Waiting { reason: reason.into(), message: message_of(&e) };
+        let delay = policy::next_backoff(self.live(name).backoff);
+        self.live(name).backoff = Some(delay);
+        let now = Now::Waiting {
+            reason: reason.into(),
+            message: message_of(&e),
+        };
         self.container_state(name).now = now;
         self.live(name).stage = Stage::Idle;
         let retry = Instant::now() + delay;
@@ -148,20 +158,12 @@ impl Monitor {
         self.timers.insert(Timer::Retry(name.to_owned()), retry);
     }
 
-    fn back_off(&mut self, name: &str, ran: Option<Duration>) -> Duration {
-        let live = self.live(name);
-        if ran.is_some_and(|r| r >= BACKOFF_RESET) {
-            live.backoff = None;
-        }
-        let delay = policy::next_backoff(live.backoff);
-        live.backoff = Some(delay);
-        delay
-    }
-
     /// The child between clone and exec has said something.
     pub(super) fn on_starting(&mut self, name: &str) {
         use crate::container::create::Started;
-        let Stage::Starting(starting) = &mut self.live(name).stage else { return };
+        let Stage::Starting(starting) = &mut self.live(name).stage else {
+            return;
+        };
         match starting.progress() {
             Started::NotYet => {}
             Started::Running(terminal) => {
@@ -191,8 +193,11 @@ impl Monitor {
 
     /// The container's first process has ended.
     pub(super) fn on_process(&mut self, name: &str) {
-        let Stage::Running { pidfd } = &self.live(name).stage else { return };
-        let adopted = self.live[name].adopted;
+        let live = self.live(name);
+        let adopted = live.adopted;
+        let Stage::Running { pidfd } = &live.stage else {
+            return;
+        };
         let status = if adopted {
             sys::pidfd_exit_status(pidfd.as_fd())
         } else {
@@ -216,7 +221,9 @@ impl Monitor {
         self.pump(name, true);
         let oom = self.oom_killed(name);
         self.release_container(name);
-        let Some(running) = self.running(name).cloned() else { return };
+        let Some(running) = self.running(name).cloned() else {
+            return;
+        };
         let (exit_code, signal) = match status {
             Some(s) if s & 0x7f == 0 => ((s >> 8) & 0xff, None),
             Some(s) => (128 + (s & 0x7f), Some(s & 0x7f)),
@@ -251,25 +258,23 @@ impl Monitor {
         let again = policy::restarts(&self.pod, &c, ended.exit_code)
             && self.termination.is_none()
             && self.state.failed.is_none()
-            && self.live(name).stop.is_none();
+            && !self.stops_for_good(name);
         self.tell_attached(name, Some(ended.exit_code));
         self.end_execs_of(name);
-        let id = launch::container_id(&self.pod.uid, name, 0);
         self.container_state(name).now = Now::Ended(ended.clone());
         self.stop_is_over(name);
         if !again {
             return;
         }
-        // The first restart is immediate, as a kubelet's; failures to come wait.
-        let waited = self.live(name).backoff.is_some();
-        let delay = self.back_off(name, ran);
-        if !waited && ended.reason != "StartError" {
-            self.live(name).backoff = None;
-            self.live(name).retry_at = None;
-            // The next end finds a back-off of the first length.
-            self.live(name).backoff = Some(policy::BACKOFF_FIRST / 2);
-            return;
+        // The first restart is immediate, as a kubelet's; the next wait.
+        let live = self.live(name);
+        if ran.is_some_and(|r| r >= BACKOFF_RESET) {
+            live.backoff = None;
         }
+        let before = live.backoff;
+        live.backoff =
+            Some(before.map_or(policy::BACKOFF_FIRST, |b| policy::next_backoff(Some(b))));
+        let Some(delay) = before else { return };
         let message = format!(
             "back-off {}s restarting failed container={name} pod={}_{}({})",
             delay.as_secs(),
@@ -277,11 +282,13 @@ impl Monitor {
             self.pod.namespace,
             self.pod.uid
         );
-        let _ = id;
         self.event(true, "BackOff", "Back-off restarting failed container");
         let state = self.container_state(name);
         state.last = Some(ended);
-        state.now = Now::Waiting { reason: "CrashLoopBackOff".into(), message };
+        state.now = Now::Waiting {
+            reason: "CrashLoopBackOff".into(),
+            message,
+        };
         let retry = Instant::now() + delay;
         self.live(name).retry_at = Some(retry);
         self.timers.insert(Timer::Retry(name.to_owned()), retry);
@@ -292,7 +299,8 @@ impl Monitor {
         for output in std::mem::take(&mut self.live(name).outputs) {
             let _ = self.epoll.delete(&output);
         }
-        self.sources.retain(|_, s| !matches!(s, Source::Output(n, _) if n == name));
+        self.sources
+            .retain(|_, s| !matches!(s, Source::Output(n, _) if n == name));
         if let Some(fd) = self.live(name).oom.take() {
             self.unwatch(&fd, &Source::Oom(name.to_owned()));
         }
@@ -311,7 +319,9 @@ impl Monitor {
 
     /// Moves a container's output on. `last`: it has ended.
     pub(super) fn pump(&mut self, name: &str, last: bool) {
-        let Some(live) = self.live.get_mut(name) else { return };
+        let Some(live) = self.live.get_mut(name) else {
+            return;
+        };
         let Some(log) = live.log.as_mut() else { return };
         let mut failed = None;
         for output in &mut live.outputs {
@@ -332,12 +342,16 @@ impl Monitor {
     /// Ends the Pod as failed.
     pub(super) fn fail(&mut self, reason: &str, message: &str) {
         self.event(true, reason, message);
-        self.state.failed =
-            Some(Failure { reason: reason.to_owned(), message: message.to_owned() });
+        self.state.failed = Some(Failure {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        });
     }
 
     pub(super) fn on_oom(&mut self, name: &str) {
-        let Some(fd) = &self.live(name).oom else { return };
+        let Some(fd) = &self.live(name).oom else {
+            return;
+        };
         let mut buffer = [0; 512];
         let _ = nix::unistd::read(fd, &mut buffer);
         if self.oom_killed(name)
@@ -350,7 +364,11 @@ impl Monitor {
 
     fn oom_killed(&mut self, name: &str) -> bool {
         let live = self.live(name);
-        let kills = live.cgroup.as_ref().and_then(|c| c.oom_kills().ok()).unwrap_or(0);
+        let kills = live
+            .cgroup
+            .as_ref()
+            .and_then(|c| c.oom_kills().ok())
+            .unwrap_or(0);
         live.oom_kills = live.oom_kills.max(kills);
         live.oom_kills > 0
     }
@@ -371,21 +389,31 @@ impl Monitor {
             return text;
         }
         let dir = self.log_dir(name);
-        LogFile::open(&dir, attempt).map(|l| l.tail(80, 2048)).unwrap_or_default()
+        LogFile::open(&dir, attempt)
+            .map(|l| l.tail(80, 2048))
+            .unwrap_or_default()
     }
 
     pub(super) fn log_dir(&self, name: &str) -> std::path::PathBuf {
-        self.layout.pod_logs(&self.pod.namespace, &self.pod.name, &self.pod.uid).join(name)
+        self.layout
+            .pod_logs(&self.pod.namespace, &self.pod.name, &self.pod.uid)
+            .join(name)
     }
 
     pub(super) fn container_cgroup(&self, name: &str) -> String {
-        format!("{}/{name}", sandbox::cgroup_path(&self.layout, &self.pod.uid))
+        format!(
+            "{}/{name}",
+            sandbox::cgroup_path(&self.layout, &self.pod.uid)
+        )
     }
 
     /// Files of attempts that nobody can ask for any more.
     pub(super) fn forget_attempts_before(&self, name: &str, keep_from: u32) {
         logs::remove_old(&self.log_dir(name), keep_from);
-        for base in [self.paths.bundle(name, 0), self.paths.writable_layer(name, 0)] {
+        for base in [
+            self.paths.bundle(name, 0),
+            self.paths.writable_layer(name, 0),
+        ] {
             let Some(dir) = base.parent() else { continue };
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
                 let number = entry.file_name().to_string_lossy().parse::<u32>();

@@ -141,7 +141,11 @@ impl Monitor {
             .map_err(|e| Error::sys("epoll_create1()", e))?;
         let mut monitor = Monitor {
             host: Host::open(&layout)?,
-            live: pod.spec.all_containers().map(|c| (c.name.clone(), Live::default())).collect(),
+            live: pod
+                .spec
+                .all_containers()
+                .map(|c| (c.name.clone(), Live::default()))
+                .collect(),
             glass: Glass::new()?,
             layout,
             paths,
@@ -162,7 +166,10 @@ impl Monitor {
         monitor.state.monitor_pid = std::process::id() as i32;
         let id = monitor.new_id(Source::Listener);
         let event = EpollEvent::new(EpollFlags::EPOLLIN, id);
-        monitor.epoll.add(&monitor.listener, event).map_err(|e| Error::sys("epoll_ctl()", e))?;
+        monitor
+            .epoll
+            .add(&monitor.listener, event)
+            .map_err(|e| Error::sys("epoll_ctl()", e))?;
         Ok(monitor)
     }
 
@@ -262,7 +269,9 @@ impl Monitor {
 
     fn handle(&mut self, id: u64) {
         // A source may have gone while an earlier event of the batch was handled.
-        let Some(source) = self.sources.get(&id).cloned() else { return };
+        let Some(source) = self.sources.get(&id).cloned() else {
+            return;
+        };
         match source {
             Source::Listener => self.accept_clients(),
             Source::Client(client) => self.serve(client),
@@ -278,8 +287,12 @@ impl Monitor {
 
     fn fire_timers(&mut self) {
         let now = Instant::now();
-        let due: Vec<Timer> =
-            self.timers.iter().filter(|(_, at)| **at <= now).map(|(t, _)| t.clone()).collect();
+        let due: Vec<Timer> = self
+            .timers
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(t, _)| t.clone())
+            .collect();
         for timer in due {
             self.timers.remove(&timer);
             match timer {
@@ -301,7 +314,10 @@ impl Monitor {
         while let Ok(Some(socket)) = accept(self.listener.as_fd()) {
             self.next_id += 1;
             let client = self.next_id;
-            if self.watch(&socket, EpollFlags::EPOLLIN, Source::Client(client)).is_ok() {
+            if self
+                .watch(&socket, EpollFlags::EPOLLIN, Source::Client(client))
+                .is_ok()
+            {
                 self.clients.insert(client, Client::new(socket));
             }
         }
@@ -313,7 +329,10 @@ impl Monitor {
             self.dirty = false;
             let now = Timestamp::now();
             for (name, on) in status::conditions(&self.pod, &self.state) {
-                let record = super::state::ConditionRecord { status: on, since: now };
+                let record = super::state::ConditionRecord {
+                    status: on,
+                    since: now,
+                };
                 match self.state.conditions.get_mut(name) {
                     Some(old) if old.status == on => {}
                     Some(old) => *old = record,
@@ -382,8 +401,10 @@ impl Monitor {
 }
 
 fn new_state(pod: &Pod) -> Result<State> {
-    let containers =
-        pod.spec.all_containers().map(|c| (c.name.clone(), waiting_for(pod, &c.name)));
+    let containers = pod
+        .spec
+        .all_containers()
+        .map(|c| (c.name.clone(), waiting_for(pod, &c.name)));
     Ok(State {
         version: State::VERSION,
         boot_id: boot_id()?,

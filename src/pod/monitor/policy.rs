@@ -39,7 +39,11 @@ pub fn restarts(pod: &Pod, c: &Container, exit_code: i32) -> bool {
 
 /// What should be done in this state, were there no deletion.
 pub fn decide(pod: &Pod, state: &State) -> Decision {
-    let mut decision = Decision { start: Vec::new(), stop: Vec::new(), over: false };
+    let mut decision = Decision {
+        start: Vec::new(),
+        stop: Vec::new(),
+        over: false,
+    };
     let now = |c: &Container| state.containers.get(&c.name).map(|s| &s.now);
     let wants = |c: &Container| match now(c) {
         Some(Now::Running(_)) => false,
@@ -61,7 +65,10 @@ pub fn decide(pod: &Pod, state: &State) -> Decision {
                     decision.start.push(c.name.clone());
                 }
                 // A sidecar that ran before restarts beside the others.
-                let ran = state.containers.get(&c.name).is_some_and(|s| s.last.is_some());
+                let ran = state
+                    .containers
+                    .get(&c.name)
+                    .is_some_and(|s| s.last.is_some());
                 if !(c.sidecar && ran) {
                     return decision;
                 }
@@ -69,10 +76,18 @@ pub fn decide(pod: &Pod, state: &State) -> Decision {
         }
     }
     if !over {
-        decision.start.extend(pod.spec.containers.iter().filter(|c| wants(c)).map(|c| c.name.clone()));
-        over = pod.spec.containers.iter().all(|c| {
-            matches!(now(c), Some(Now::Ended(e)) if !restarts(pod, c, e.exit_code))
-        });
+        decision.start.extend(
+            pod.spec
+                .containers
+                .iter()
+                .filter(|c| wants(c))
+                .map(|c| c.name.clone()),
+        );
+        over = pod
+            .spec
+            .containers
+            .iter()
+            .all(|c| matches!(now(c), Some(Now::Ended(e)) if !restarts(pod, c, e.exit_code)));
     }
     if over {
         decision.start.clear();

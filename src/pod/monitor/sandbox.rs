@@ -72,11 +72,19 @@ fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + 
 /// Makes the sandbox and moves the calling process into it.
 pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
     let (spec, paths) = (&pod.spec, layout.pod(&pod.uid));
-    let mut made = Made { host_ip: host_ip(), ..Made::default() };
+    let mut made = Made {
+        host_ip: host_ip(),
+        ..Made::default()
+    };
 
-    let cgroup =
-        Cgroup::create(&host.hierarchies, &cgroup_path(layout, &pod.uid), Select::Pod)?;
-    cgroup.apply(&bundle::plan_pod_resources(spec)).context("the Pod's cgroup")?;
+    let cgroup = Cgroup::create(
+        &host.hierarchies,
+        &cgroup_path(layout, &pod.uid),
+        Select::Pod,
+    )?;
+    cgroup
+        .apply(&bundle::plan_pod_resources(spec))
+        .context("the Pod's cgroup")?;
 
     namespace::leave(own_kinds(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
     make_dir(&paths.dir.join("ns"))?;
@@ -108,8 +116,15 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
             })
             .collect();
         let name = format!("{}/{}", pod.namespace, pod.name);
-        let endpoint = network::Endpoint { uid: &pod.uid, pod: &name, ports: &ports };
-        let attachment = host.network.attach(&endpoint, netns.as_fd()).context("network")?;
+        let endpoint = network::Endpoint {
+            uid: &pod.uid,
+            pod: &name,
+            ports: &ports,
+        };
+        let attachment = host
+            .network
+            .attach(&endpoint, netns.as_fd())
+            .context("network")?;
         made.ips.push(IpAddr::V4(attachment.address));
         made.host_ip = made.host_ip.or(Some(IpAddr::V4(attachment.gateway)));
         made.warnings.extend(attachment.warning);
@@ -147,7 +162,11 @@ pub fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
     let mut attempt = |what: &str, result: Result<()>| {
         errors.extend(result.context(what).err());
     };
-    match Cgroup::open(&host.hierarchies, &cgroup_path(layout, &pod.uid), Select::Pod) {
+    match Cgroup::open(
+        &host.hierarchies,
+        &cgroup_path(layout, &pod.uid),
+        Select::Pod,
+    ) {
         Ok(Some(cgroup)) => {
             attempt("kill what is left in the cgroup", cgroup.kill());
             attempt("remove the cgroup", cgroup.remove());
@@ -158,7 +177,10 @@ pub fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
     attempt("remove the volumes", volume::remove(&paths));
     attempt("unmount /dev/shm", mount::unmount(&paths.shm()));
     for (_, name) in POD_KINDS {
-        attempt("unpin a namespace", namespace::unpin(&paths.namespace(name)));
+        attempt(
+            "unpin a namespace",
+            namespace::unpin(&paths.namespace(name)),
+        );
     }
     attempt("release the network", host.network.release(&pod.uid));
     errors
@@ -187,5 +209,9 @@ pub fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
 fn host_ip() -> Option<IpAddr> {
     let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
     socket.connect(("198.51.100.1", 9)).ok()?;
-    socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
+    socket
+        .local_addr()
+        .ok()
+        .map(|a| a.ip())
+        .filter(|ip| !ip.is_unspecified())
 }

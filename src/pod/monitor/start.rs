@@ -47,7 +47,9 @@ const ENVIRONMENT: [&str; 12] = [
 /// Starts the Pod's monitor unless one lives. Returns once it can be connected to.
 pub fn start(layout: &Layout, uid: &str) -> Result<()> {
     let paths = layout.pod(uid);
-    let Some(lock) = Lock::try_acquire(&paths.monitor_lock())? else { return Ok(()) };
+    let Some(lock) = Lock::try_acquire(&paths.monitor_lock())? else {
+        return Ok(());
+    };
     let listener = listen_at(&paths.monitor_socket())?;
     fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map_err(|e| Error::sys("fcntl(F_SETFL, O_NONBLOCK)", e))?;
@@ -89,14 +91,16 @@ fn spawn(
         let join = Cgroup::create(&hierarchies, &cgroup, Select::Pod)?.join_plan()?;
         match sys::clone3(CloneFlags::empty(), join.v2_fd()) {
             Ok(Fork::Parent { .. }) => return Ok(()),
-            Ok(Fork::Child) => {
-                become_monitor(&program, &join, lock, listener, &errors, &null, &argv, &envp)
-            }
+            Ok(Fork::Child) => become_monitor(
+                &program, &join, lock, listener, &errors, &null, &argv, &envp,
+            ),
             Err(nix::errno::Errno::ENODEV | nix::errno::Errno::ENOENT) => {}
             Err(e) => return Err(Error::sys("clone3(CLONE_INTO_CGROUP)", e)),
         }
     }
-    Err(Error::failed(format!("cgroup {cgroup}: removed each time it was made")))
+    Err(Error::failed(format!(
+        "cgroup {cgroup}: removed each time it was made"
+    )))
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -120,8 +124,11 @@ fn become_monitor(
                 .map(crate::sys::own_received_fd)
                 .map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
         };
-        let (program, lock, listener) =
-            (dup(program.as_fd())?, dup(lock.as_fd())?, dup(listener.as_fd())?);
+        let (program, lock, listener) = (
+            dup(program.as_fd())?,
+            dup(lock.as_fd())?,
+            dup(listener.as_fd())?,
+        );
         let (errors, null) = (dup(errors.as_fd())?, dup(null.as_fd())?);
         for (fd, number) in [(&null, 0), (&null, 1), (&errors, 2), (&lock, LOCK_FD)] {
             sys::dup_to(fd, number).map_err(|e| Error::sys("dup2()", e))?;
@@ -129,7 +136,10 @@ fn become_monitor(
         sys::dup_to(&listener, LISTENER_FD).map_err(|e| Error::sys("dup2()", e))?;
         sys::reset_signals();
         sys::close_on_exec_from(5).map_err(|e| Error::sys("close_range()", e))?;
-        Err(Error::sys("execveat(<carob>)", sys::exec_fd(program.as_fd(), argv, envp)))
+        Err(Error::sys(
+            "execveat(<carob>)",
+            sys::exec_fd(program.as_fd(), argv, envp),
+        ))
     };
     if let Err(e) = run() {
         use std::io::Write;
