@@ -524,7 +524,11 @@ pub fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<PathBuf>
 fn oci_capabilities(set: Set, root: bool) -> Result<oci::LinuxCapabilities> {
     let all = set
         .iter()
-        .map(|c| oci::Capability::try_from(c.to_string().as_str()).map_err(from_builder))
+        .map(|c| {
+            let name = c.to_string();
+            let name = name.trim_start_matches("CAP_");
+            oci::Capability::try_from(name).map_err(from_builder)
+        })
         .collect::<Result<oci::Capabilities>>()?;
     let held = if root {
         all.clone()
