@@ -8,13 +8,13 @@ use clap::Args;
 use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
 
-use crate::pod::client::{self, Connection, View};
 use super::delete::{self, Grace};
 use super::face::{Face, warn};
-use crate::manifest::{self, Parsed};
 use super::output::{self, Format};
 use super::watch::poll_until;
 use super::{Verb, age, object};
+use crate::manifest::{self, Parsed};
+use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::spec::Pod;
 use crate::{Context, Error, Kind, Result};

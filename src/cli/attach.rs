@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 use clap::Args;
 
 use super::Verb;
-use crate::pod::client::{Connection, View};
 use super::exec::{code_of, container_of, need_terminal, talk};
 use super::face::{Face, say};
 use super::stream::{self, End, Pump};
+use super::watch::next_reply;
+use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::{Error, Kind, Result};
 
@@ -71,7 +72,7 @@ pub fn attach(
     let connection = Connection::open(&face.layout, &view.pod.uid)?;
     connection.send(&Request::Attach { container, stdin }, &[])?;
     let (tty, with_stdin, fds) = loop {
-        match connection.recv(None)? {
+        match next_reply(&connection, None)? {
             Some((Reply::Attached { tty, stdin }, fds)) => break (tty, stdin, fds),
             Some((Reply::Failed(e), _)) => return Err(e),
             Some(_) => {}

@@ -6,11 +6,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::pod::client::{self, View};
 use super::face::{Face, usage};
 use super::{Verb, age, get, object, output};
-use crate::manifest;
 use crate::Result;
+use crate::manifest;
+use crate::pod::client::{self, View};
 use crate::pod::spec::{
     Container, EnvValue, Hook, HostPathKind, Propagation, Protocol, Volume, VolumeSource,
 };

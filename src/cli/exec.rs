@@ -13,10 +13,11 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 
 use super::Verb;
-use crate::pod::client::{Connection, View};
 use super::face::{Face, say, usage};
 use super::stream::{self, End, Pump};
 use super::terminal::{Raw, Signals};
+use super::watch::next_reply;
+use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};
 use crate::sys::tty;
 use crate::{Context, Error, Result};
@@ -134,7 +135,7 @@ pub fn container_of(view: &View, given: Option<&str>, quiet: bool) -> Result<Str
 /// `Started`, with its fds.
 fn await_started(connection: &Connection) -> Result<Vec<OwnedFd>> {
     loop {
-        match connection.recv(None)? {
+        match next_reply(connection, None)? {
             Some((Reply::Started, fds)) => return Ok(fds),
             Some((Reply::Failed(e), _)) => return Err(e),
             Some(_) => {}

@@ -5,8 +5,8 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::pod::client::{self, View};
 use super::object;
+use crate::pod::client::{self, View};
 use crate::store::Layout;
 use crate::{Error, Kind, Result};
 

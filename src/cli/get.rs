@@ -3,15 +3,15 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::pod::client::{self, View};
 use super::face::{Face, say, usage};
 use super::output::{self, Format};
 use super::rows::Columns;
 use super::table::Table;
 use super::watch::{Change, Watcher};
 use super::{Verb, object};
-use crate::manifest;
 use crate::Result;
+use crate::manifest;
+use crate::pod::client::{self, View};
 
 #[derive(Args, Debug)]
 pub struct Get {

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::face::{Face, usage};
-use crate::image::{Image, Progress, PullOptions, Reference, Store};
 use super::output::{self, Format};
 use super::table::Table;
 use super::{Verb, age};
+use crate::image::{Image, Progress, PullOptions, Reference, Store};
 use crate::pod::client;
 use crate::{Error, Result};
 

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::pod::client::{Connection, View};
 use super::exec::container_of;
 use super::face::{Face, usage};
 use super::logfile::{self, Reader, Record};
-use super::watch::poll_until;
+use super::watch::{next_reply, poll_until};
 use super::{Verb, age};
+use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};
 use crate::{Context, Error, Kind, Result};
@@ -365,7 +365,7 @@ fn follow(
             while inotify.read_events().is_ok_and(|e| !e.is_empty()) {}
         }
         if told {
-            match c.recv(None) {
+            match next_reply(c, None) {
                 Ok(Some((Reply::State(state), _))) => {
                     for s in &mut streams {
                         s.over = is_over(&state, &s.container, s.reader.attempt());

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::pod::client::View;
 use super::face::usage;
 use crate::Result;
+use crate::pod::client::View;
 use crate::pod::status::{self, PodStatus};
 
 /// The status of what a client has seen.

@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 
 use super::age;
-use crate::pod::client::View;
 use super::object;
+use crate::pod::client::View;
 use crate::pod::spec::Pod;
 use crate::pod::status::{Condition, ContainerStatus, PodStatus, Terminated};
 

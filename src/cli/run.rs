@@ -3,7 +3,6 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::pod::client;
 use super::delete::{self, Grace};
 use super::exec::{code_of, need_terminal};
 use super::face::{Face, say, usage, warn};
@@ -12,6 +11,7 @@ use super::stream::End;
 use super::terminal::{Signals, Wake};
 use super::{Verb, apply, attach, logs, object};
 use crate::manifest;
+use crate::pod::client;
 use crate::pod::spec::Pod;
 use crate::pod::state::Now;
 use crate::{Error, Kind, Result};

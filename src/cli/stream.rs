@@ -10,9 +10,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{read, write};
 
-use crate::pod::client::Connection;
 use super::terminal::{Signals, Wake};
-use super::watch::poll_until;
+use super::watch::{next_reply, poll_until};
+use crate::pod::client::Connection;
 use crate::pod::protocol::Reply;
 use crate::sys::tty;
 use crate::{Error, Result};
@@ -141,7 +141,7 @@ pub fn carry(
             }
         }
         if talk {
-            match connection.recv(None)? {
+            match next_reply(connection, None)? {
                 Some((Reply::Exited(code), _)) => {
                     empty(&mut pumps)?;
                     return Ok(End::Exited(code));

@@ -4,11 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::face::Face;
-use crate::manifest::Verdict;
 use super::output::{self, Format};
 use super::table::Table;
 use super::{Verb, apply};
 use crate::Result;
+use crate::manifest::Verdict;
 
 #[derive(Args, Debug)]
 pub struct Validate {

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::pod::client::{self, View};
 use super::face::{Face, usage};
 use super::jsonpath::{Template, plain};
 use super::output::{self, Format};
 use super::watch::{Change, Watcher};
 use super::{Verb, age, object};
 use crate::manifest;
+use crate::pod::client::{self, View};
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
