@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::delete::{self, Grace};
 use super::face::{Face, warn};
 use super::output::{self, Format};
+use super::terminal::Signals;
 use super::watch::poll_until;
 use super::{Verb, age, object};
 use crate::manifest::{self, Parsed};
@@ -125,7 +126,7 @@ impl Verb for Apply {
         }
         let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let ended = match self.wait {
-            true => await_started(face, &pods, until),
+            true => await_started(face, &pods, until, None),
             false => Ok(()),
         };
         if !matches!(format, Format::Table { .. }) {
@@ -244,8 +245,14 @@ fn differences(old: &Value, new: &Value, path: &str, out: &mut Vec<String>) {
 }
 
 /// Waits for all of them together. Those that do not start are told one by
-/// one; the first is the error. The Pods stay, to be looked at.
-pub fn await_started(face: &Face, pods: &[(Pod, String)], until: Option<Instant>) -> Result<()> {
+/// one; the first is the error. The Pods stay, to be looked at. A signal ends the
+/// waiting without an error: it stays readable for the caller.
+pub fn await_started(
+    face: &Face,
+    pods: &[(Pod, String)],
+    until: Option<Instant>,
+    signals: Option<&Signals>,
+) -> Result<()> {
     let mut errors: Vec<Error> = vec![];
     let mut open: Vec<(&Pod, Connection)> = vec![];
     for (pod, uid) in pods {
@@ -264,6 +271,7 @@ pub fn await_started(face: &Face, pods: &[(Pod, String)], until: Option<Instant>
                 .iter()
                 .map(|(_, c)| PollFd::new(c.as_fd(), PollFlags::POLLIN))
                 .collect();
+            fds.extend(signals.map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)));
             if !poll_until(&mut fds, until)? {
                 let names: Vec<&str> = open.iter().map(|(p, _)| p.name.as_str()).collect();
                 errors.push(Error::new(
@@ -272,7 +280,11 @@ pub fn await_started(face: &Face, pods: &[(Pod, String)], until: Option<Instant>
                 ));
                 break;
             }
-            fds.iter().map(|f| f.any().unwrap_or(true)).collect()
+            let mut ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(true)).collect();
+            if signals.is_some() && ready.pop() == Some(true) {
+                break;
+            }
+            ready
         };
         let mut ready = ready.into_iter();
         open.retain(|(pod, c)| {

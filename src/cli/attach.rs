@@ -8,6 +8,8 @@ use super::Verb;
 use super::exec::{code_of, container_of, need_terminal, talk};
 use super::face::{Face, say};
 use super::stream::{self, End, Pump};
+use super::terminal::Signals;
+use super::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::{Error, Kind, Result};
@@ -48,17 +50,20 @@ impl Verb for Attach {
                 "Unable to use a TTY - container {container} did not allocate one"
             ));
         }
-        code_of(attach(face, &view, container, self.stdin, self.quiet)?)
+        code_of(attach(
+            face, &view, container, self.stdin, self.quiet, None,
+        )?)
     }
 }
 
-/// Until the container ends, or the caller's own end.
+/// Until the container ends, or a signal comes to a caller who has them blocked.
 pub fn attach(
     face: &Face,
     view: &View,
     container: String,
     stdin: bool,
     quiet: bool,
+    signals: Option<&Signals>,
 ) -> Result<End> {
     let spec = view.pod.spec.container(&container);
     if stdin && !spec.is_some_and(|c| c.stdin) {
@@ -71,7 +76,7 @@ pub fn attach(
     let connection = Connection::open(&face.layout, &view.pod.uid)?;
     connection.send(&Request::Attach { container, stdin }, &[])?;
     let (tty, with_stdin, fds) = loop {
-        match connection.recv(None)? {
+        match next_reply(&connection, None)? {
             Some((Reply::Attached { tty, stdin }, fds)) => break (tty, stdin, fds),
             Some((Reply::Failed(e), _)) => return Err(e),
             Some(_) => {}
@@ -102,7 +107,7 @@ pub fn attach(
             Pump::inward(stream::own(std::io::stdin())?, stream::own(&master)?),
             Pump::outward(master, stream::own(std::io::stdout())?),
         ];
-        return stream::carry(&connection, pumps, None, None);
+        return stream::carry(&connection, pumps, signals, None);
     }
     let mut pumps = vec![];
     if with_stdin {
@@ -112,5 +117,5 @@ pub fn attach(
     }
     pumps.push(Pump::outward(next()?, stream::own(std::io::stdout())?));
     pumps.push(Pump::outward(next()?, stream::own(std::io::stderr())?));
-    stream::carry(&connection, pumps, None, None)
+    stream::carry(&connection, pumps, signals, None)
 }

@@ -1,11 +1,12 @@
 //! `carob delete`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 
 use super::face::{Face, usage, warn};
 use super::output::{self, Format};
+use super::watch::next_reply;
 use super::{Verb, age, apply, object};
 use crate::manifest;
 use crate::pod::client::{self, Connection, View};
@@ -217,7 +218,7 @@ pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
         let connection = Connection::open(&face.layout, &view.pod.uid)?;
         connection.send(&request, &[])?;
         loop {
-            match connection.recv(None)? {
+            match next_reply(&connection, None)? {
                 Some((Reply::Done, _)) => {
                     if grace.force {
                         client::force_release_name(&face.layout, &view.pod)?;
@@ -253,8 +254,7 @@ pub fn end(
     until: Option<Instant>,
 ) -> Result<()> {
     loop {
-        let left = until.map(|t| t.saturating_duration_since(Instant::now()));
-        match connection.recv(left) {
+        match next_reply(&connection, until) {
             Ok(None) => {
                 if !exists(face, view)? {
                     return Ok(());
@@ -271,12 +271,6 @@ pub fn end(
                 ));
             }
             Err(e) => return Err(e),
-        }
-        if left == Some(Duration::ZERO) {
-            return Err(Error::new(
-                Kind::Timeout,
-                format!("timed out waiting for the end of pods/{}", view.pod.name),
-            ));
         }
     }
 }

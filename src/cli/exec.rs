@@ -16,6 +16,7 @@ use super::Verb;
 use super::face::{Face, say, usage};
 use super::stream::{self, End, Pump};
 use super::terminal::{Raw, Signals};
+use super::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};
 use crate::sys::tty;
@@ -134,7 +135,7 @@ pub fn container_of(view: &View, given: Option<&str>, quiet: bool) -> Result<Str
 /// `Started`, with its fds.
 fn await_started(connection: &Connection) -> Result<Vec<OwnedFd>> {
     loop {
-        match connection.recv(None)? {
+        match next_reply(connection, None)? {
             Some((Reply::Started, fds)) => return Ok(fds),
             Some((Reply::Failed(e), _)) => return Err(e),
             Some(_) => {}

@@ -12,7 +12,8 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::exec::container_of;
 use super::face::{Face, usage};
 use super::logfile::{self, Reader, Record};
-use super::watch::poll_until;
+use super::terminal::{Signals, Wake};
+use super::watch::{next_reply, poll_until};
 use super::{Verb, age};
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
@@ -127,7 +128,7 @@ impl Verb for Logs {
             split: false,
         };
         if self.follow {
-            follow(face, &view, streams, &mut printer)?;
+            follow(face, &view, streams, &mut printer, None)?;
         } else {
             for s in &mut streams {
                 s.print(&mut printer)?;
@@ -294,7 +295,12 @@ impl Printer {
 
 /// Everything that a container writes to its end, stderr to stderr: how `run
 /// --attach` loses nothing of a container that was quicker than we.
-pub fn follow_container(face: &Face, view: &View, container: &str) -> Result<Option<State>> {
+pub fn follow_container(
+    face: &Face,
+    view: &View,
+    container: &str,
+    signals: &Signals,
+) -> Result<Followed> {
     let (dir, attempt) = find_attempt(face, view, container, false)?;
     // The first attempt: it may have been restarted since.
     let attempt = logfile::attempts(&dir)?.first().copied().unwrap_or(attempt);
@@ -306,18 +312,26 @@ pub fn follow_container(face: &Face, view: &View, container: &str) -> Result<Opt
         left: None,
         split: true,
     };
-    follow(face, view, vec![stream], &mut printer)
+    follow(face, view, vec![stream], &mut printer, Some(signals))
+}
+
+/// How following ended.
+pub enum Followed {
+    /// With the last state that was seen.
+    ToTheEnd(Option<Box<State>>),
+    /// By this signal.
+    Interrupted(i32),
 }
 
 /// Until each container's attempt is over and its log is read. The monitor
-/// writes a log to its end before it says that the container has ended. Returns
-/// the last state that was seen.
+/// writes a log to its end before it says that the container has ended.
 fn follow(
     face: &Face,
     view: &View,
     mut streams: Vec<Stream>,
     printer: &mut Printer,
-) -> Result<Option<State>> {
+    signals: Option<&Signals>,
+) -> Result<Followed> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .map_err(|e| Error::sys("inotify_init1(IN_CLOEXEC)", e))?;
     let events = AddWatchFlags::IN_MODIFY
@@ -343,29 +357,33 @@ fn follow(
         }
         for s in &mut streams {
             if !s.print(printer)? {
-                return Ok(last);
+                return Ok(Followed::ToTheEnd(last.map(Box::new)));
             }
         }
         streams.retain(|s| !s.over);
         if streams.is_empty() {
-            return Ok(last);
+            return Ok(Followed::ToTheEnd(last.map(Box::new)));
         }
         let Some(c) = &connection else {
-            return Ok(last);
+            return Ok(Followed::ToTheEnd(last.map(Box::new)));
         };
         let (written, told) = {
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
                 PollFd::new(c.as_fd(), PollFlags::POLLIN),
             ];
+            fds.extend(signals.map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)));
             poll_until(&mut fds, None)?;
             (fds[0].any().unwrap_or(true), fds[1].any().unwrap_or(true))
         };
+        if let Some(Wake::End(n)) = signals.and_then(Signals::take) {
+            return Ok(Followed::Interrupted(n));
+        }
         if written {
             while inotify.read_events().is_ok_and(|e| !e.is_empty()) {}
         }
         if told {
-            match c.recv(None) {
+            match next_reply(c, None) {
                 Ok(Some((Reply::State(state), _))) => {
                     for s in &mut streams {
                         s.over = is_over(&state, &s.container, s.reader.attempt());

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::delete::{self, Grace};
 use super::exec::{code_of, need_terminal};
 use super::face::{Face, say, usage, warn};
+use super::logs::Followed;
 use super::output::{self, Format};
 use super::stream::End;
 use super::terminal::{Signals, Wake};
@@ -115,7 +116,7 @@ impl Verb for Run {
             output::text(&format!("pod/{} created\n", pod.name), false)?;
         }
         let uid = pod.uid.clone();
-        let started = apply::await_started(face, &[(pod.clone(), uid)], None);
+        let started = apply::await_started(face, &[(pod.clone(), uid)], None, None);
         if !matches!(format, Format::Table { .. }) {
             let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
             format.print(vec![object::v1(&view)], false)?;
@@ -223,20 +224,36 @@ impl Run {
     }
 
     fn attend(&self, face: &Face, pod: &Pod, signals: &Signals) -> Result<End> {
-        let started = apply::await_started(face, &[(pod.clone(), pod.uid.clone())], None);
-        if let Some(Wake::End(n)) = signals.take() {
-            return Ok(End::Interrupted(n));
-        }
+        let pods = [(pod.clone(), pod.uid.clone())];
+        let started = loop {
+            let started = apply::await_started(face, &pods, None, Some(signals));
+            match signals.take() {
+                Some(Wake::End(n)) => return Ok(End::Interrupted(n)),
+                // Only the window has changed: ask again.
+                Some(Wake::Resized) if started.is_ok() => {}
+                _ => break started,
+            }
+        };
         started?;
         let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
         if self.stdin {
-            match attach::attach(face, &view, pod.name.clone(), true, self.quiet) {
+            match attach::attach(
+                face,
+                &view,
+                pod.name.clone(),
+                true,
+                self.quiet,
+                Some(signals),
+            ) {
                 // It was quicker than we: its log has what it said.
                 Err(e) if e.kind() == Kind::Conflict || e.kind() == Kind::NotFound => {}
                 other => return other,
             }
         }
-        let last = logs::follow_container(face, &view, &pod.name)?;
+        let last = match logs::follow_container(face, &view, &pod.name, signals)? {
+            Followed::ToTheEnd(last) => last,
+            Followed::Interrupted(n) => return Ok(End::Interrupted(n)),
+        };
         Ok(End::Exited(last.as_ref().and_then(|s| {
             let c = s.containers.get(&pod.name)?;
             match (&c.now, &c.last) {

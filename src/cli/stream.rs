@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{read, write};
 
 use super::terminal::{Signals, Wake};
-use super::watch::poll_until;
+use super::watch::{next_reply, poll_until};
 use crate::pod::client::Connection;
 use crate::pod::protocol::Reply;
 use crate::sys::tty;
@@ -141,7 +141,7 @@ pub fn carry(
             }
         }
         if talk {
-            match connection.recv(None)? {
+            match next_reply(connection, None)? {
                 Some((Reply::Exited(code), _)) => {
                     empty(&mut pumps)?;
                     return Ok(End::Exited(code));

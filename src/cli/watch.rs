@@ -3,7 +3,7 @@
 //! poll(2); nothing is asked on a clock.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,24 @@ impl<'l> Watcher<'l> {
 
     fn drain(&self) {
         while self.inotify.read_events().is_ok_and(|e| !e.is_empty()) {}
+    }
+}
+
+/// The next reply, also when this program was stopped and continued meanwhile
+/// (poll(2) ends with EINTR then, though no handler ran).
+///
+/// # Errors
+/// [`Kind::Timeout`] when the time has passed.
+pub fn next_reply(
+    connection: &Connection,
+    until: Option<Instant>,
+) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
+    loop {
+        let left = until.map(|t| t.saturating_duration_since(Instant::now()));
+        match connection.recv(left) {
+            Err(e) if e.errno() == Some(Errno::EINTR) => {}
+            other => return other,
+        }
     }
 }
 

@@ -27,6 +27,10 @@ impl Mount {
     pub fn new(fstype: &str, options: &[(&str, &str)], attributes: u64) -> Result<Self> {
         let context =
             FsContext::open(fstype).map_err(|e| Error::sys(format!("fsopen({fstype:?})"), e))?;
+        // What mount(8) shows in its first column.
+        context
+            .set("source", fstype)
+            .map_err(|e| Error::sys(format!("fsconfig({fstype:?}, \"source\")"), e))?;
         for (key, value) in options {
             let set = if value.is_empty() {
                 context.flag(key)
@@ -128,6 +132,7 @@ fn overlay_by_context(
         text.and_then(|t| context.set(key, t))
             .map_err(at(format!("fsconfig(\"overlay\", {key:?}, {value:?})")))
     };
+    set("source", Path::new("overlay"))?;
     for lower in lowers {
         set("lowerdir+", lower)?;
     }

@@ -78,6 +78,7 @@ impl Monitor {
         let pid = Pid::from_raw(running.pid);
         let alive = sys::pidfd_open(pid)
             .ok()
+            .filter(|_| zombie_status(running.pid, running.pid_start).is_none())
             // Asked after the pidfd is there: it is this process or none.
             .filter(|_| launch::pid_start(running.pid) == Some(running.pid_start));
         match alive {
@@ -93,7 +94,11 @@ impl Monitor {
                 self.live(name).stage = Stage::Running { pidfd };
                 self.pump(name, false);
             }
-            None => self.process_ended(name, None),
+            // Nobody has reaped it: then it still tells.
+            None => {
+                let status = zombie_status(running.pid, running.pid_start);
+                self.process_ended(name, status);
+            }
         }
         // A postStart hook that was running has no parent that would tell its end.
         if !running.started {
@@ -130,19 +135,34 @@ impl Monitor {
     }
 }
 
-/// The status of a process that has died and is about to be reaped by its parent,
-/// which is not us. There is no event for the reaping; it takes microseconds.
-pub(super) fn await_reaping(pidfd: BorrowedFd) -> Option<i32> {
+/// How a process ended that is not our child, once its pidfd says that it has: a
+/// zombie that its parent has not reaped yet shows its status in /proc, and a
+/// reaped one in its pidfd (Linux 6.15). `None`: it was reaped and the kernel does
+/// not tell.
+pub(super) fn exit_status(pid: i32, pid_start: u64, pidfd: BorrowedFd) -> Option<i32> {
+    if let Some(status) = zombie_status(pid, pid_start) {
+        return Some(status);
+    }
     for _ in 0..100 {
         match sys::pidfd_exit_status(pidfd) {
             Ok(Some(status)) => return Some(status),
             Ok(None) => {
+                // Between its death and its reaping. POLLHUP is the event of the
+                // latter.
                 let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLHUP)];
-                // POLLHUP is that event on kernels that raise it (6.15).
                 let _ = poll(&mut fds, PollTimeout::from(10_u8));
             }
             Err(_) => return None,
         }
     }
     None
+}
+
+/// Fields 3, 22 and 52 of /proc/<pid>/stat: state, start time, exit code as
+/// wait(2) encodes it.
+fn zombie_status(pid: i32, pid_start: u64) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let is_it = fields.get(19)?.parse() == Ok(pid_start);
+    (is_it && matches!(*fields.first()?, "Z" | "X")).then(|| fields.get(49)?.parse().ok())?
 }

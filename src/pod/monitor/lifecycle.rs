@@ -193,23 +193,18 @@ impl Monitor {
 
     /// The container's first process has ended.
     pub(super) fn on_process(&mut self, name: &str) {
+        let running = self.running(name).cloned();
         let live = self.live(name);
-        let adopted = live.adopted;
         let Stage::Running { pidfd } = &live.stage else {
             return;
         };
-        let status = if adopted {
-            sys::pidfd_exit_status(pidfd.as_fd())
-        } else {
-            sys::wait_pidfd(pidfd.as_fd())
-        };
-        let status = match status {
-            // An adopted process's end is told once its parent has reaped it; the
-            // pidfd tells of its death before. Both come within microseconds.
-            Ok(None) if adopted => super::adopt::await_reaping(pidfd.as_fd()),
-            Ok(None) => return,
-            Ok(status) => status,
-            Err(_) => None,
+        let status = match (live.adopted, running) {
+            (true, Some(r)) => super::adopt::exit_status(r.pid, r.pid_start, pidfd.as_fd()),
+            _ => match sys::wait_pidfd(pidfd.as_fd()) {
+                Ok(None) => return,
+                Ok(status) => status,
+                Err(_) => None,
+            },
         };
         self.process_ended(name, status);
     }
