@@ -253,7 +253,7 @@ fn resource_ref(
         other if other.ends_with(".ephemeral-storage") || other.contains(".hugepages-") => {
             r.refused(
                 &resource,
-                format!("{other}: only cpu and memory are supported yet"),
+                format!("{other}: so far only cpu and memory are supported"),
             );
             return None;
         }

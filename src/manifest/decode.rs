@@ -331,7 +331,8 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     }
 }
 
-fn unknown_field(name: &str, known: &[&str]) -> String {
+/// What to say of a field that is not among those known.
+pub fn unknown_field(name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("unknown field: did you mean \"{near}\"?"),
         None if known.len() <= 12 => format!("unknown field; known here: {}", known.join(", ")),

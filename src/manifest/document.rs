@@ -8,6 +8,7 @@ use super::fields::{self, Answer};
 use super::report::Report;
 use super::tree::{Key, Node, Path, Value, quote};
 use super::{FieldVerdict, Verdict, decode, defaults, pod};
+use crate::error::Problem;
 use crate::pod::spec::Pod;
 
 /// Where an object comes from.
@@ -40,21 +41,37 @@ pub(super) struct Object {
     base: Path,
 }
 
-/// The objects of a document: itself, or the items of a List.
-pub(super) fn objects(mut document: Node) -> Vec<Object> {
+/// The objects of a document: itself, or the items of a List. With what is
+/// wrong about the List itself; these problems have no source set.
+pub(super) fn objects(mut document: Node) -> (Vec<Object>, Vec<Problem>) {
     let kind = document.get("kind").and_then(Node::as_str);
     let is_pods = kind == Some("PodList");
     let version = document.get("apiVersion").and_then(Node::as_str);
     if version != Some("v1") || !(is_pods || kind == Some("List")) {
-        return vec![Object {
+        let object = Object {
             node: document,
             base: Path::default(),
-        }];
+        };
+        return (vec![object], Vec::new());
     }
-    let Some(Value::Seq(items)) = document.take("items").map(|(_, items)| items.value) else {
-        return Vec::new();
-    };
     let base = Path::default().key("items");
+    let items = document.take("items");
+    let mut problems = list_problems(&document);
+    let items = match items {
+        Some((_, node)) if node.is_null() => Vec::new(),
+        Some((key, node)) => match node.value {
+            Value::Seq(items) => items,
+            _ => {
+                let message = format!("expected a list, found {}", node.describe());
+                problems.push(problem(key.line, "items", message));
+                Vec::new()
+            }
+        },
+        None => {
+            problems.push(problem(document.line, "items", "Required value"));
+            Vec::new()
+        }
+    };
     let object = |(i, mut node): (usize, Node)| {
         // The API leaves out of a PodList's items what is the same for all.
         if is_pods {
@@ -66,7 +83,34 @@ pub(super) fn objects(mut document: Node) -> Vec<Object> {
             base: base.index(i),
         }
     };
-    items.into_iter().enumerate().map(object).collect()
+    let objects = items.into_iter().enumerate().map(object).collect();
+    (objects, problems)
+}
+
+/// Fields that a List does not have.
+fn list_problems(list: &Node) -> Vec<Problem> {
+    const FIELDS: &[&str] = &["apiVersion", "items", "kind", "metadata"];
+    let Value::Map(entries) = &list.value else {
+        return Vec::new();
+    };
+    let unknown = entries
+        .iter()
+        .filter(|(key, _)| !FIELDS.contains(&key.name.as_str()));
+    unknown
+        .map(|(key, _)| {
+            let message = decode::unknown_field(&key.name, FIELDS);
+            problem(key.line, &key.name, message)
+        })
+        .collect()
+}
+
+fn problem(line: usize, field: &str, message: impl Into<String>) -> Problem {
+    Problem {
+        source: String::new(),
+        line,
+        field: field.to_owned(),
+        message: message.into(),
+    }
 }
 
 fn set_if_missing(node: &mut Node, name: &str, text: &str) {

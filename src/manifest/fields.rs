@@ -47,8 +47,8 @@ const CLOUD: &str = "carob has no such storage; use hostPath for what the machin
 const WINDOWS: &str = "carob runs Linux containers only";
 const SELINUX: &str = "SELinux labels are not supported yet";
 const CLAIM: &str = "dynamic resource allocation is not supported";
-const COMPUTE: &str = "only cpu and memory are supported yet";
-const HOOK: &str = "hooks by exec and sleep are supported yet, not by a request";
+const COMPUTE: &str = "so far only cpu and memory are supported";
+const HOOK: &str = "so far only hooks by exec and sleep are supported";
 const CONFIG: &str = "ConfigMaps are not supported yet";
 const SECRET: &str = "Secrets are not supported yet";
 
@@ -147,7 +147,7 @@ pub static TABLE: &[(&str, Rule)] = &[
         Only {
             honoured: &["Always"],
             refused: &["OnFailure", "Never"],
-            why: "the only restart policy of an init container that is supported yet is Always (a sidecar)",
+            why: "so far an init container has Always (a sidecar) or none",
         },
     ),
     ("spec.nodeName", NoEffect(SCHEDULER)),

@@ -1,1 +1,273 @@
+//! The table against the types, and against the documentation.
 
+use std::fmt::Write;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
+
+use super::*;
+
+/// A deserializer that offers each struct every field that it has, once, and
+/// writes down where they are. What is no struct is a leaf.
+struct Walker<'a> {
+    pattern: String,
+    leaves: &'a mut Vec<String>,
+}
+
+type Fault = de::value::Error;
+
+impl<'de> Deserializer<'de> for Walker<'_> {
+    type Error = Fault;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        visitor.visit_map(FieldsOf {
+            of: self,
+            names: fields.iter(),
+            current: "",
+        })
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_map(FieldsOf {
+            of: self,
+            names: ["*"].iter(),
+            current: "",
+        })
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_seq(OneItem(Some(self)))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match name {
+            "Time" | "MicroTime" => {
+                self.leaves.push(self.pattern);
+                visitor.visit_newtype_struct("1970-01-01T00:00:00Z".into_deserializer())
+            }
+            _ => visitor.visit_newtype_struct(self),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.leaves.push(self.pattern);
+        visitor.visit_bool(true)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        let text = match self.pattern.as_str() {
+            "apiVersion" => "v1",
+            "kind" => "Pod",
+            _ => "1",
+        };
+        self.leaves.push(self.pattern);
+        visitor.visit_str(text)
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.leaves.push(self.pattern);
+        visitor.visit_i64(1)
+    }
+
+    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_i64(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        i8 i16 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct tuple tuple_struct enum identifier ignored_any
+    }
+}
+
+struct FieldsOf<'a> {
+    of: Walker<'a>,
+    names: std::slice::Iter<'static, &'static str>,
+    current: &'static str,
+}
+
+impl<'de> de::MapAccess<'de> for FieldsOf<'_> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
+        let Some(name) = self.names.next() else {
+            return Ok(None);
+        };
+        self.current = name;
+        seed.deserialize(name.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+        let pattern = match self.of.pattern.as_str() {
+            "" => self.current.to_owned(),
+            parent => format!("{parent}.{}", self.current),
+        };
+        seed.deserialize(Walker {
+            pattern,
+            leaves: self.of.leaves,
+        })
+    }
+}
+
+struct OneItem<'a>(Option<Walker<'a>>);
+
+impl<'de> de::SeqAccess<'de> for OneItem<'_> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Fault> {
+        let Some(mut walker) = self.0.take() else {
+            return Ok(None);
+        };
+        walker.pattern.push_str("[*]");
+        seed.deserialize(walker).map(Some)
+    }
+}
+
+fn leaves() -> Vec<String> {
+    let mut leaves = Vec::new();
+    let walker = Walker {
+        pattern: String::new(),
+        leaves: &mut leaves,
+    };
+    Pod::deserialize(walker).unwrap();
+    leaves
+}
+
+/// The line that answers for a leaf, itself or by a subtree that may stand for
+/// what is below.
+fn answered(leaf: &str) -> Result<(), String> {
+    let mut end = 0;
+    while end < leaf.len() {
+        end += 1 + leaf[end + 1..]
+            .find(['.', '['])
+            .unwrap_or(leaf.len() - end - 1);
+        let (pattern, below) = leaf.split_at(end);
+        match rule(pattern) {
+            None if pattern.ends_with("[*]") => {}
+            None => return Err(format!("{pattern} has no line")),
+            Some(Fields) if below.is_empty() => return Err(format!("{pattern} is a leaf")),
+            Some(Fields) => {}
+            // A list or map of plain values, not a structure.
+            Some(Honoured | Only { .. }) if ["", "[*]", ".*"].contains(&below) => return Ok(()),
+            Some(Honoured | Only { .. }) => {
+                return Err(format!("{pattern} is a structure; its fields need lines"));
+            }
+            Some(NoEffect(_) | Refused(_) | RefusedIfSet(_)) => return Ok(()),
+        }
+    }
+    Err(format!("{leaf} has no line"))
+}
+
+#[test]
+fn every_field_has_an_answer() {
+    let leaves = leaves();
+    assert!(
+        leaves.len() > 1000,
+        "the walk ended early: {}",
+        leaves.len()
+    );
+    let missing: Vec<String> = leaves.iter().filter_map(|l| answered(l).err()).collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn every_answer_has_a_field() {
+    let leaves = leaves();
+    let mut seen = std::collections::HashSet::new();
+    for (pattern, _) in TABLE {
+        assert!(seen.insert(pattern), "{pattern} has two lines");
+        let parent = pattern.strip_suffix(".*").unwrap_or(pattern);
+        let parent = match parent.rsplit_once('.') {
+            Some((limits, "cpu" | "memory")) => limits,
+            _ => parent,
+        };
+        let is_there = leaves.iter().any(|l| {
+            l.strip_prefix(parent)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        });
+        assert!(is_there, "{pattern} is no field");
+    }
+}
+
+fn values(list: &[&str]) -> String {
+    let shown = |v: &&str| match *v {
+        "" => "`\"\"`".to_owned(),
+        v => format!("`{v}`"),
+    };
+    list.iter().map(shown).collect::<Vec<_>>().join(", ")
+}
+
+/// The lines of docs/fields.md.
+fn documented() -> String {
+    let mut text = String::new();
+    for (pattern, rule) in TABLE {
+        let answer = match rule {
+            Fields => continue,
+            Honoured => "honoured".to_owned(),
+            NoEffect(why) => format!("no effect: {why}"),
+            Refused(why) => format!("refused: {why}"),
+            RefusedIfSet(why) => format!("refused unless empty: {why}"),
+            Only {
+                honoured,
+                refused,
+                why,
+            } => format!(
+                "honoured: {}; refused: {} ({why})",
+                values(honoured),
+                values(refused)
+            ),
+        };
+        writeln!(text, "| `{pattern}` | {answer} |").unwrap();
+    }
+    text
+}
+
+#[test]
+fn every_answer_is_documented() {
+    let page = include_str!("../../docs/fields.md");
+    let lines = documented();
+    let missing: Vec<&str> = lines.lines().filter(|l| !page.contains(l)).collect();
+    assert!(
+        missing.is_empty(),
+        "docs/fields.md lacks these lines:\n{}",
+        missing.join("\n")
+    );
+    let rows = page.lines().filter(|l| l.starts_with("| `")).count();
+    assert_eq!(
+        rows,
+        lines.lines().count(),
+        "docs/fields.md has lines of fields that are gone"
+    );
+}
+
+#[test]
+fn init_containers_share_but_for_their_own() {
+    assert_eq!(rule("spec.initContainers[*].image"), Some(Honoured));
+    assert!(matches!(
+        rule("spec.initContainers[*].restartPolicy"),
+        Some(Only { .. })
+    ));
+    assert_eq!(
+        rule("spec.initContainers[*].resources.limits.*"),
+        Some(Refused(COMPUTE))
+    );
+    assert_eq!(rule("spec.containers[*].zebra"), None);
+}

@@ -154,7 +154,12 @@ impl<'a> Reading<'a> {
             document,
             namespace: self.namespace,
         };
-        for mut object in document::objects(node) {
+        let (objects, problems) = document::objects(node);
+        self.problems.extend(problems.into_iter().map(|p| Problem {
+            source: source.to_owned(),
+            ..p
+        }));
+        for mut object in objects {
             self.object(&mut object, &origin)?;
         }
         Ok(())
@@ -164,11 +169,13 @@ impl<'a> Reading<'a> {
         let uid = new_uid()?;
         let outcome = document::check_object(object, origin, &uid, self.created);
         let Outcome {
-            report,
+            mut report,
             verdicts,
             place,
             pod,
         } = outcome;
+        // The steps find them in their own order; people read from the top.
+        report.problems.sort_by_key(|p| p.line);
         self.unsupported += report.unsupported;
         self.problems.extend(report.problems);
         self.parsed.notes.extend(report.notes);
@@ -222,5 +229,6 @@ fn new_uid() -> Result<String> {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
+mod fault_tests;
+#[cfg(test)]
 mod tests;

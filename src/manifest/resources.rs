@@ -35,6 +35,10 @@ pub(super) fn lower(
     let mut read = |side: &str, map: &Option<BTreeMap<String, Text>>, name: &str| {
         let text = map.as_ref()?.get(name)?;
         let path = path.key(side).key(name);
+        // A request that came from the limit was judged there.
+        if side == "requests" && !r.is_set(&path) {
+            return Quantity::parse(&text.0).ok();
+        }
         let q = quantity(r, &path, text)?;
         if name == "memory" && !q.is_whole() {
             let why = "a fraction of a byte is rounded up; the suffix m means thousandths";

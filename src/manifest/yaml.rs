@@ -132,7 +132,7 @@ impl Builder {
                 let weight = 1 + text.len() / 32;
                 let value = scalar(text.into_owned(), quoted, tag.as_deref())
                     .map_err(|m| problem(line, m))?;
-                self.complete(Node::new(line, column, value), anchor, weight, 1)
+                self.complete(Node::new(line, column, value), anchor, (weight, weight), 1)
             }
             Event::SequenceStart(anchor, tag) => {
                 check_tag(tag.as_deref(), "seq").map_err(|m| problem(line, m))?;
@@ -148,7 +148,7 @@ impl Builder {
                 };
                 self.finish_mapping(&mut done.node)?;
                 let height = done.height + 1;
-                self.complete(done.node, done.anchor, done.weight + 1, height)
+                self.complete(done.node, done.anchor, (done.weight + 1, 1), height)
             }
             Event::Alias(id) => {
                 let Some(a) = self.anchors.get(&id) else {
@@ -158,7 +158,7 @@ impl Builder {
                 let mut node = a.node.clone();
                 (node.line, node.column) = (line, column);
                 let (weight, height) = (a.weight, a.height);
-                self.complete(node, 0, weight, height)
+                self.complete(node, 0, (weight, weight), height)
             }
             Event::DocumentEnd => {
                 // An anchor ends with its document.
@@ -205,17 +205,20 @@ impl Builder {
         Ok(())
     }
 
-    /// Puts a whole node where it belongs.
+    /// Puts a whole node where it belongs. `weight` is the node's with all that
+    /// is in it, `added` what of it was not counted yet.
     fn complete(
         &mut self,
         node: Node,
         anchor: usize,
-        weight: usize,
+        (weight, added): (usize, usize),
         height: usize,
     ) -> Result<(), Problem> {
-        // A container's content was counted as it came.
-        let is_new = !matches!(node.value, Value::Seq(_) | Value::Map(_)) || anchor == 0;
-        self.weight += if is_new { weight } else { 1 };
+        self.weight += added;
+        if anchor != 0 {
+            // The copy that is kept for aliases: anchors may be nested.
+            self.weight += weight;
+        }
         if self.weight > MAX_WEIGHT {
             return Err(problem(
                 node.line,

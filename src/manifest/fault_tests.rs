@@ -1,0 +1,431 @@
+//! Tables of faulty manifests, each with its one problem.
+
+use super::tests::{pod_with, problems, refused, source};
+use super::*;
+
+#[test]
+fn faults_in_the_spec() {
+    for (spec, expected) in [
+        (
+            "restartPolicy: always",
+            "a.yaml:6: spec.restartPolicy: Unsupported value: \"always\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+        ),
+        (
+            "terminationGracePeriodSeconds: -1",
+            "Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            "activeDeadlineSeconds: 0",
+            "must be between 1 and 2147483647",
+        ),
+        ("hostname: a.b", "RFC 1123 label"),
+        ("subdomain: A", "RFC 1123 label"),
+        (
+            "dnsPolicy: None",
+            "must provide at least one DNS nameserver",
+        ),
+        (
+            "dnsConfig: {nameservers: [1.1.1.300]}",
+            "must be a valid IP address",
+        ),
+        (
+            "dnsConfig: {nameservers: [1.1.1.1, 1.1.1.2, 1.1.1.3, 1.1.1.4]}",
+            "more than 3",
+        ),
+        (
+            "dnsConfig: {options: [{name: \"a b\"}]}",
+            "must be one word",
+        ),
+        ("dnsConfig: {searches: [\"a b\"]}", "RFC 1123 subdomain"),
+        (
+            "hostAliases: [{ip: x, hostnames: [a]}]",
+            "must be a valid IP address",
+        ),
+        (
+            "hostAliases: [{ip: 10.0.0.1, hostnames: [a_b]}]",
+            "RFC 1123 subdomain",
+        ),
+        ("os: {name: beos}", "supported values: \"linux\""),
+        ("os: {name: windows}", "Linux containers only"),
+        ("shareProcessNamespace: true", "not supported yet"),
+        ("hostUsers: false", "not supported yet"),
+        ("runtimeClassName: gvisor", "not supported yet"),
+        (
+            "ephemeralContainers: [{name: a, image: b}]",
+            "not supported yet",
+        ),
+        ("resources: {limits: {cpu: 1}}", "not supported yet"),
+        ("overhead: {cpu: 1}", "not supported yet"),
+        ("volumes: [{name: a}]", "must specify a volume type"),
+        (
+            "volumes: [{name: a, emptyDir: {}, hostPath: {path: /a}}]",
+            "more than 1 volume type",
+        ),
+        (
+            "volumes: [{name: a, emptyDir: {}}, {name: a, emptyDir: {}}]",
+            "spec.volumes[1].name: Duplicate value: \"a\"",
+        ),
+        ("volumes: [{name: A, emptyDir: {}}]", "RFC 1123 label"),
+        (
+            "volumes: [{name: a, emptyDir: {medium: Disk}}]",
+            "Unsupported value",
+        ),
+        (
+            "volumes: [{name: a, emptyDir: {medium: HugePages}}]",
+            "not supported yet",
+        ),
+        (
+            "volumes: [{name: a, emptyDir: {sizeLimit: -1}}]",
+            "greater than or equal to 0",
+        ),
+        (
+            "volumes: [{name: a, hostPath: {path: /a/../b}}]",
+            "must not contain '..'",
+        ),
+        ("volumes: [{name: a, hostPath: {path: a}}]", "absolute path"),
+        (
+            "volumes: [{name: a, hostPath: {path: /a, type: Dir}}]",
+            "Unsupported value",
+        ),
+        (
+            "volumes: [{name: a, configMap: {name: b}}]",
+            "ConfigMaps are not supported yet",
+        ),
+        (
+            "volumes: [{name: a, secret: {secretName: b}}]",
+            "Secrets are not supported yet",
+        ),
+        (
+            "volumes: [{name: a, projected: {sources: []}}]",
+            "not supported yet",
+        ),
+        (
+            "volumes: [{name: a, persistentVolumeClaim: {claimName: b}}]",
+            "not supported yet",
+        ),
+        (
+            "securityContext: {runAsUser: -1}",
+            "must be between 0 and 2147483647",
+        ),
+        (
+            "securityContext: {runAsUser: 4294967296}",
+            "must be between 0 and 2147483647",
+        ),
+        (
+            "securityContext: {runAsGroup: 5}",
+            "spec.securityContext.runAsGroup: runAsGroup without runAsUser",
+        ),
+        (
+            "securityContext: {runAsUser: 0, runAsNonRoot: true}",
+            "must not be 0",
+        ),
+        (
+            "securityContext: {supplementalGroups: [1, -1]}",
+            "supplementalGroups[1]",
+        ),
+        (
+            "securityContext: {supplementalGroupsPolicy: Some}",
+            "Unsupported value",
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Localhost}}",
+            "not supported yet",
+        ),
+        (
+            "securityContext: {seccompProfile: {type: Default}}",
+            "Unsupported value",
+        ),
+        (
+            "securityContext: {appArmorProfile: {type: Localhost}}",
+            "not supported yet",
+        ),
+        (
+            "securityContext: {seLinuxOptions: {level: s0}}",
+            "not supported yet",
+        ),
+        (
+            "securityContext: {sysctls: [{name: kernel.msgmax, value: \"1\"}]}",
+            "not one of Kubernetes' safe sysctls",
+        ),
+        (
+            "securityContext: {sysctls: [{name: \"a b\", value: \"1\"}]}",
+            "must be the name of a sysctl",
+        ),
+        (
+            "hostNetwork: true\nsecurityContext: {sysctls: [{name: net.ipv4.tcp_syncookies, value: \"1\"}]}",
+            "'hostNetwork'",
+        ),
+        (
+            "initContainers: [{name: app, image: a:1}]",
+            "spec.containers[0].name: Duplicate value: \"app\"",
+        ),
+        (
+            "initContainers: [{name: i, image: a:1, restartPolicy: Never}]",
+            "Always (a sidecar)",
+        ),
+        (
+            "initContainers: [{name: i, image: a:1, lifecycle: {preStop: {sleep: {seconds: 1}}}}]",
+            "may not be set for init containers",
+        ),
+        ("nodeSelector: [a]", "expected a mapping, found a list"),
+        (
+            "hostNetwrk: true",
+            "a.yaml:6: spec.hostNetwrk: unknown field: did you mean \"hostNetwork\"?",
+        ),
+    ] {
+        refused(&pod_with(spec, ""), expected);
+    }
+}
+
+#[test]
+fn faults_in_a_container() {
+    for (container, expected) in [
+        (
+            "ports: [{containerPort: 0}]",
+            "ports[0].containerPort: Required value",
+        ),
+        (
+            "ports: [{containerPort: 65536}]",
+            "must be between 1 and 65535",
+        ),
+        ("ports: [{containerPort: \"80\"}]", "remove the quotes: 80"),
+        (
+            "ports: [{containerPort: 80, protocol: tcp}]",
+            "Unsupported value",
+        ),
+        (
+            "ports: [{containerPort: 80, name: HTTP}]",
+            "at least one letter",
+        ),
+        (
+            "ports: [{containerPort: 80, name: a}, {containerPort: 81, name: a}]",
+            "Duplicate value",
+        ),
+        (
+            "ports: [{containerPort: 80, hostPort: 8}, {containerPort: 81, hostPort: 8}]",
+            "ports[1].hostPort: Duplicate value: \"TCP//8\"",
+        ),
+        (
+            "ports: [{containerPort: 80, hostPort: 8, hostIP: 127.0.0.1}, {containerPort: 81, hostPort: 8}]",
+            "Duplicate value",
+        ),
+        (
+            "ports: [{containerPort: 80, hostPort: 8, hostIP: x}]",
+            "valid IP address",
+        ),
+        ("env: [{name: \"A=B\", value: x}]", "other than '='"),
+        ("env: [{value: x}]", "env[0].name: Required value"),
+        ("env: [{name: A, value: 5}]", "quote it: \"5\""),
+        ("env: [{name: A, value: on}]", "quote it: \"on\""),
+        ("env: [{name: A, valueFrom: {}}]", "must specify one of"),
+        (
+            "env: [{name: A, value: x, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]",
+            "when `value` is not empty",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.nam}}}]",
+            "Unsupported value",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.labels}}}]",
+            "Unsupported value",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fieldRef: {apiVersion: v2, fieldPath: metadata.name}}}]",
+            "supported values: \"v1\"",
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.gpu}}}]",
+            "Unsupported value",
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1Mi}}}]",
+            "divisor: Unsupported value",
+        ),
+        (
+            "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, containerName: zz}}}]",
+            "Not found: \"zz\"",
+        ),
+        (
+            "env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b}}}]",
+            "Secrets are not supported yet",
+        ),
+        ("envFrom: [{configMapRef: {name: a}}]", "not supported yet"),
+        ("resources: {limits: {memory: 1GB}}", "must be a quantity"),
+        (
+            "resources: {limits: {memory: -1}}",
+            "greater than or equal to 0",
+        ),
+        (
+            "resources: {limits: {memory: 1Mi}, requests: {memory: 2Mi}}",
+            "requests.memory: Invalid value: \"2Mi\": must be less than or equal to memory limit of 1Mi",
+        ),
+        (
+            "resources: {limits: {ephemeral-storage: 1Gi}}",
+            "only cpu and memory",
+        ),
+        (
+            "resources: {limits: {nvidia.com/gpu: 1}, requests: {}}",
+            "limits['nvidia.com/gpu']: so far only cpu and memory",
+        ),
+        (
+            "livenessProbe: {exec: {command: [a]}}",
+            "probes are not supported yet",
+        ),
+        ("imagePullPolicy: Sometimes", "Unsupported value"),
+        ("terminationMessagePolicy: Log", "Unsupported value"),
+        ("workingDir: a", "absolute path"),
+        ("restartPolicy: Always", "not supported yet"),
+        ("lifecycle: {preStop: {}}", "must specify a handler type"),
+        (
+            "lifecycle: {preStop: {exec: {}}}",
+            "exec.command: Required value",
+        ),
+        (
+            "lifecycle: {preStop: {exec: {command: [a]}, sleep: {seconds: 1}}}",
+            "more than 1 handler",
+        ),
+        (
+            "lifecycle: {preStop: {sleep: {seconds: 31}}}",
+            "terminationGracePeriodSeconds (30)",
+        ),
+        (
+            "lifecycle: {preStop: {httpGet: {port: 80}}}",
+            "so far only hooks",
+        ),
+        (
+            "lifecycle: {stopSignal: TERM}",
+            "must be the name of a signal",
+        ),
+        (
+            "volumeMounts: [{name: a, mountPath: /a}]",
+            "Not found: \"a\"",
+        ),
+        (
+            "securityContext: {privileged: true, allowPrivilegeEscalation: false}",
+            "cannot set `allowPrivilegeEscalation`",
+        ),
+        (
+            "securityContext: {capabilities: {add: [CAP_NET_ADMIN]}}",
+            "did you mean \"NET_ADMIN\"?",
+        ),
+        (
+            "securityContext: {capabilities: {drop: [ZEBRA]}}",
+            "no such capability",
+        ),
+        ("securityContext: {procMount: Naked}", "Unsupported value"),
+        (
+            "securityContext: {runAsGroup: 1}",
+            "runAsGroup without runAsUser",
+        ),
+    ] {
+        refused(&pod_with("", container), expected);
+    }
+    let volumes = "volumes: [{name: data, emptyDir: {}}]";
+    for (mount, expected) in [
+        ("name: dta, mountPath: /a", "did you mean \"data\"?"),
+        ("name: data, mountPath: a", "absolute path"),
+        ("name: data, mountPath: \"/a:b\"", "must not contain ':'"),
+        (
+            "name: data, mountPath: /a}, {name: data, mountPath: /a/",
+            "must be unique",
+        ),
+        (
+            "name: data, mountPath: /a, subPath: ../b",
+            "must not contain '..'",
+        ),
+        (
+            "name: data, mountPath: /a, subPath: /b",
+            "must be a relative path",
+        ),
+        (
+            "name: data, mountPath: /a, subPath: b, subPathExpr: c",
+            "mutually exclusive",
+        ),
+        (
+            "name: data, mountPath: /a, mountPropagation: Bidirectional",
+            "privileged containers",
+        ),
+        (
+            "name: data, mountPath: /a, mountPropagation: Both",
+            "Unsupported value",
+        ),
+        (
+            "name: data, mountPath: /a, recursiveReadOnly: Enabled",
+            "when readOnly is true",
+        ),
+    ] {
+        refused(
+            &pod_with(volumes, &format!("volumeMounts: [{{{mount}}}]")),
+            expected,
+        );
+    }
+}
+
+#[test]
+fn faults_in_the_head() {
+    for (text, expected) in [
+        (
+            "kind: Pod\nmetadata: {name: a}\n",
+            "apiVersion: Required value: apiVersion is not set",
+        ),
+        (
+            "apiVersion: v1\nmetadata: {name: a}\n",
+            "kind: Required value",
+        ),
+        (
+            "apiVersion: apps/v1\nkind: Deployment\n",
+            "a.yaml:2: kind: Deployment: not supported yet",
+        ),
+        ("apiVersion: v1\nkind: Pdo\n", "did you mean \"Pod\"?"),
+        (
+            "apiVersion: example.com/v1\nkind: Widget\n",
+            "\"Widget\" of example.com/v1 is not supported",
+        ),
+        ("apiVersion: v2\nkind: Pod\n", "the version here is v1"),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: List}\n",
+            "a.yaml:4: items[0].kind: a List within a List",
+        ),
+        ("just text\n", "expected an object"),
+        (
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n",
+            "spec: Required value",
+        ),
+    ] {
+        refused(text, expected);
+    }
+    let named = |meta: &str| pod_with("", "").replace("  name: web", &format!("  {meta}"));
+    for (meta, expected) in [
+        ("labels: {}", "metadata.name: Required value"),
+        ("generateName: web-", "generateName alone is not enough"),
+        ("name: Web", "RFC 1123 subdomain"),
+        ("name: web\n  namespace: a.b", "RFC 1123 label"),
+        ("name: web\n  labels: {a b: c}", "metadata.labels['a b']"),
+        ("name: web\n  labels: {a: b c}", "a valid label"),
+        ("name: web\n  annotations: {-a: x}", "name part"),
+        (
+            "name: web\n  name: web2",
+            "metadata.name: set twice: first on line 4",
+        ),
+    ] {
+        refused(&named(meta), expected);
+    }
+    refused(
+        &named(&format!("name: {}", "a".repeat(230))),
+        "directory of the logs",
+    );
+    assert!(
+        problems(&named(&format!("name: {}", "a".repeat(254))))[0].contains("no more than 253")
+    );
+    let empty = parse(&source("# nothing\n---\n"), None).unwrap_err();
+    assert!(empty.to_string().contains("there is no object in a.yaml"));
+    let no_containers = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers: []\n";
+    refused(no_containers, "a.yaml:5: spec.containers: Required value");
+    let no_image =
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n  - name: a\n";
+    refused(
+        no_image,
+        "a.yaml:6: spec.containers[0].image: Required value",
+    );
+}
