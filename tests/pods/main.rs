@@ -1,0 +1,8 @@
+//! Pods on the real kernel, as root, each test in a private `--root`.
+//!
+//! One program, so that it links once. A test makes a [`root::Root`], which has
+//! the demo image in it, and which fails the test if anything is left when it is
+//! dropped.
+
+mod basics;
+mod root;

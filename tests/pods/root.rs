@@ -1,0 +1,282 @@
+//! A private root, the `carob` in it, and the count of what it leaves behind.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+pub const IMAGE: &str = "localhost/carob/busybox:1";
+
+/// Everything of one test. Dropping it deletes its Pods and checks that nothing is
+/// left.
+pub struct Root {
+    dir: PathBuf,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(
+            self.code, 0,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
+        self.stdout
+    }
+
+    #[track_caller]
+    pub fn fails(self, code: i32, text: &str) -> Self {
+        let all = format!("{}{}", self.stdout, self.stderr);
+        assert_eq!(self.code, code, "{all}");
+        assert!(all.contains(text), "no {text:?} in: {all}");
+        self
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(o: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        Ran {
+            code: o
+                .status
+                .code()
+                .unwrap_or_else(|| 128 + o.status.signal().unwrap_or(0)),
+            stdout: String::from_utf8_lossy(&o.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&o.stderr).into_owned(),
+        }
+    }
+}
+
+/// The demo images, built once for all tests by the repository's own recipe.
+pub fn images() -> &'static Path {
+    static IMAGES: OnceLock<PathBuf> = OnceLock::new();
+    IMAGES.get_or_init(|| {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests need root: run `make test`"
+        );
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("images");
+        let built = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("rootfs/build"))
+            .arg(&dir)
+            .output()
+            .expect("rootfs/build runs");
+        assert!(
+            built.status.success(),
+            "{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        dir
+    })
+}
+
+impl Root {
+    /// With the demo image loaded.
+    pub fn new() -> Self {
+        let root = Root::empty();
+        let image = images().join("busybox.tar");
+        root.carob(&["load", "-i", image.to_str().unwrap()]).ok();
+        root
+    }
+
+    pub fn empty() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("carob-test-{}-{n}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        Root { dir }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut c = Command::new(env!("CARGO_BIN_EXE_carob"));
+        c.env_remove("CAROB_ROOT")
+            .arg("--root")
+            .arg(&self.dir)
+            .args(args);
+        c
+    }
+
+    pub fn carob(&self, args: &[&str]) -> Ran {
+        self.command(args)
+            .stdin(Stdio::null())
+            .output()
+            .expect("carob runs")
+            .into()
+    }
+
+    /// With this on its standard input.
+    pub fn feed(&self, args: &[&str], input: &str) -> Ran {
+        use std::io::Write;
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("carob runs");
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(input.as_bytes())
+            .unwrap();
+        child.wait_with_output().unwrap().into()
+    }
+
+    pub fn apply(&self, manifest: &str) -> Ran {
+        self.feed(&["apply", "-f", "-"], manifest)
+    }
+
+    /// A field of a Pod, by kubectl's jsonpath; empty if there is none.
+    pub fn field(&self, pod: &str, path: &str) -> String {
+        self.carob(&["get", "pod", pod, "-o", &format!("jsonpath={{{path}}}")])
+            .ok()
+    }
+
+    pub fn pid(&self, pod: &str, container: &str) -> i32 {
+        let uid = self.field(pod, ".metadata.uid");
+        let state = std::fs::read(self.dir.join("run/pods").join(uid).join("state.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        let pid = &state["containers"][container]["now"]["Running"]["pid"];
+        pid.as_i64()
+            .unwrap_or_else(|| panic!("{container} does not run: {state}")) as i32
+    }
+
+    pub fn monitor_pid(&self, pod: &str) -> i32 {
+        let uid = self.field(pod, ".metadata.uid");
+        let state = std::fs::read(self.dir.join("run/pods").join(uid).join("state.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        state["monitor_pid"].as_i64().unwrap() as i32
+    }
+
+    /// What of this root the machine still holds: mounts, cgroups, links, nft
+    /// tables, processes, records.
+    pub fn left(&self) -> Vec<String> {
+        let dir = self.dir.to_str().unwrap();
+        let tag = tag_of(&self.dir);
+        let mut left = Vec::new();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        left.extend(
+            mounts
+                .lines()
+                .filter(|l| l.contains(dir))
+                .map(|l| format!("mount {l}")),
+        );
+        let links = std::fs::read_dir("/sys/class/net").unwrap();
+        left.extend(
+            links
+                .map(|l| l.unwrap().file_name().to_string_lossy().into_owned())
+                .filter(|l| l.contains(&tag))
+                .map(|l| format!("link {l}")),
+        );
+        let mut cgroups = vec![PathBuf::from("/sys/fs/cgroup")];
+        while let Some(at) = cgroups.pop() {
+            for e in std::fs::read_dir(&at).into_iter().flatten().flatten() {
+                if e.file_type().is_ok_and(|t| t.is_dir()) {
+                    if e.file_name().to_string_lossy().contains(&tag) {
+                        left.push(format!("cgroup {}", e.path().display()));
+                    } else if at.components().count() < 5 {
+                        cgroups.push(e.path());
+                    }
+                }
+            }
+        }
+        let nft = Command::new("nft")
+            .args(["list", "tables"])
+            .output()
+            .expect("nft runs");
+        let nft = String::from_utf8_lossy(&nft.stdout).into_owned();
+        left.extend(
+            nft.lines()
+                .filter(|l| l.contains(&tag))
+                .map(|l| format!("nft {l}")),
+        );
+        for e in std::fs::read_dir("/proc").unwrap().flatten() {
+            let line = std::fs::read(e.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            if line.starts_with("carob monitor") && line.contains(&format!("{dir} ")) {
+                left.push(format!("process {} {line}", e.path().display()));
+            }
+        }
+        for sub in ["run/pods", "run/names", "run/network", "data/pods", "log"] {
+            for e in std::fs::read_dir(self.dir.join(sub))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                left.push(format!("file {}", e.path().display()));
+            }
+        }
+        left
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let pods = self.carob(&["get", "pods", "-A", "-o", "name"]);
+        let _ = self.carob(&[
+            "delete",
+            "pods",
+            "-A",
+            "--all",
+            "--grace-period=0",
+            "--force",
+        ]);
+        // The monitor goes last, after its Pod: there is no one left to ask.
+        let left = until(Duration::from_secs(10), || {
+            let left = self.left();
+            if left.is_empty() { Ok(()) } else { Err(left) }
+        });
+        if let Err(left) = left {
+            let text = format!("left behind of {:?}: {left:#?}", pods.stdout);
+            if !std::thread::panicking() {
+                panic!("{text}");
+            }
+            eprintln!("{text}");
+            return;
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// Asks until the answer is good or the time is up.
+pub fn until<T, E>(limit: Duration, mut ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let end = Instant::now() + limit;
+    loop {
+        match ask() {
+            Ok(t) => return Ok(t),
+            Err(e) if Instant::now() >= end => return Err(e),
+            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// As `store::Layout` computes it.
+fn tag_of(root: &Path) -> String {
+    carob::store::Layout::new(Some(root))
+        .unwrap()
+        .tag()
+        .to_owned()
+}
+
+/// A Pod of one container that runs a shell script.
+pub fn script_pod(name: &str, restart: &str, grace: u32, script: &str) -> String {
+    let script: String = script.lines().map(|l| format!("      {l}\n")).collect();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  restartPolicy: {restart}\n  \
+         terminationGracePeriodSeconds: {grace}\n  containers:\n  - name: main\n    image: {IMAGE}\n    \
+         imagePullPolicy: IfNotPresent\n    command:\n    - sh\n    - -c\n    - |\n{script}"
+    )
+}
