@@ -78,6 +78,9 @@ pub struct Process {
     pub console_size: Option<(u16, u16)>,
 }
 
+/// The PATH of a process that has none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Plans what `spec` asks for.
 pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
     let process = spec

@@ -20,7 +20,7 @@ use nix::sys::prctl;
 use nix::unistd::{Gid, Uid};
 
 use super::create::Stdio;
-use super::plan::Process;
+use super::plan::{DEFAULT_PATH, Process};
 use crate::linux::capability;
 use crate::sys::process as sys;
 use crate::{Context, Error, Kind, Result};
@@ -173,9 +173,6 @@ fn find_program(p: &Process) -> Result<String> {
     .with_errno(if denied { Errno::EACCES } else { Errno::ENOENT })
     .hint("the command is not in the image; check its spelling, or give its whole path"))
 }
-
-/// What containers get that have no PATH of their own.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Why exec refused, from what is known about the file.
 fn explain(path: &str, errno: Errno) -> Error {

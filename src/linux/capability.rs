@@ -83,10 +83,9 @@ impl Set {
     }
 
     /// What a container gets whose `securityContext.capabilities` adds and drops
-    /// these, starting from `self`. `ALL` is every one the kernel has; a name in
-    /// both lists is there, except that dropping ALL is done first and adding ALL
-    /// leaves out what is dropped by name. Letters of either case, with or without
-    /// `CAP_`.
+    /// these, starting from `self`: as a kubelet with containerd has it. `ALL` in
+    /// either list comes first (dropping wins), then the added names, then the
+    /// dropped ones. Letters of either case, with or without `CAP_`.
     pub fn adjusted<S: AsRef<str>>(self, add: &[S], drop: &[S]) -> Result<Set> {
         let split = |names: &[S], field: &str| -> Result<(bool, Set)> {
             let (mut all, mut set) = (false, Set::EMPTY);
@@ -105,7 +104,6 @@ impl Set {
         let (add_all, add) = split(add, "add")?;
         let (drop_all, drop) = split(drop, "drop")?;
         let base = match (add_all, drop_all) {
-            // As containerd does it: add ALL, drop ALL, then the names.
             (_, true) => Set::EMPTY,
             (true, false) => Set::supported(),
             (false, false) => self,

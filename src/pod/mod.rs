@@ -3,6 +3,7 @@
 //! ([`monitor`]), and how everybody else talks to that one ([`client`],
 //! [`protocol`]).
 
+pub mod bundle;
 pub mod client;
 pub mod monitor;
 pub mod protocol;

@@ -61,6 +61,13 @@ impl Lock {
     }
 }
 
+/// A lock that the process was started with.
+impl From<std::os::fd::OwnedFd> for Lock {
+    fn from(fd: std::os::fd::OwnedFd) -> Self {
+        Lock(File::from(fd))
+    }
+}
+
 impl AsFd for Lock {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

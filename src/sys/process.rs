@@ -196,6 +196,40 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// Unmaps this process's untouched pages of its own program file; the next access
+/// maps them again from the page cache. Mappings that are writable, or of which
+/// any page has been written (relocations), stay as they are.
+pub fn drop_program_pages() {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else {
+        return;
+    };
+    let Ok(program) = std::fs::metadata("/proc/self/exe") else {
+        return;
+    };
+    let inode = program.ino().to_string();
+    let mut clean = None;
+    for line in smaps.lines() {
+        let mut fields = line.split_whitespace();
+        let (Some(first), Some(second)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        if let Some((from, to)) = first.split_once('-') {
+            let parse = |s| usize::from_str_radix(s, 16).ok();
+            clean = parse(from)
+                .zip(parse(to))
+                .filter(|_| !second.contains('w') && fields.nth(2) == Some(&inode));
+        } else if first == "Anonymous:"
+            && second == "0"
+            && let Some((from, to)) = clean.take()
+        {
+            // SAFETY: a file mapping, not writable and with no page of its own: what
+            // it shows is the file, before and after.
+            unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
 /// Waits for a child by its pidfd without blocking: waitid(2), P_PIDFD.
 /// `None` while it runs. The status is as wait(2) encodes it.
 pub fn wait_pidfd(pidfd: BorrowedFd) -> Result<Option<i32>> {

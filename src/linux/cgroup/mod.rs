@@ -284,6 +284,14 @@ impl Cgroup {
         Err(error.push_context(format!("remove cgroup {}", self.path)))
     }
 
+    /// rmdir in each hierarchy, once: what has processes or children stays, and so
+    /// does what somebody else is just moving into.
+    pub fn remove_if_empty(&self) {
+        for h in self.joined() {
+            let _ = unlinkat(h, self.path.as_str(), UnlinkatFlags::RemoveDir);
+        }
+    }
+
     fn remove_in(&self, h: &Hierarchy, is_v2: bool, deadline: Instant) -> Result<()> {
         let mut pause = Duration::from_millis(1);
         loop {

@@ -1,6 +1,7 @@
 //! Names of system calls to numbers, per architecture.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::OnceLock;
 
 use super::Arch;
@@ -101,10 +102,32 @@ const MULTIPLEXED: [(&str, u32, u64); 32] = [
     ("shmctl", IPC, 24),
 ];
 
-type Table = HashMap<&'static str, u32>;
+/// FNV-1a: the keys are ours and short, and a container's start pays for a
+/// thousand of them. Names from a profile cannot grow the table.
+#[derive(Clone, Copy)]
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = (self.0 ^ *b as u64).wrapping_mul(0x100_0000_01b3);
+        }
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Table = HashMap<&'static str, u32, BuildHasherDefault<Fnv>>;
 
 fn build(arch: Arch) -> Table {
-    let mut table = Table::with_capacity(1024);
+    let mut table = Table::with_capacity_and_hasher(512, BuildHasherDefault::default());
     // By number, not by the enumeration's own iterator: that one leaves out the
     // last call.
     macro_rules! fill {

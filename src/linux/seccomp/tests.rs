@@ -81,6 +81,7 @@ fn decide(p: &Profile, data: &Data) -> u32 {
     let mut newest = 0;
     let mut plain = None;
     let mut matching = None;
+    let mut named = false;
     for rule in &p.rules {
         for name in &rule.names {
             if let Some(nr) = table::number(arch, name) {
@@ -88,6 +89,7 @@ fn decide(p: &Profile, data: &Data) -> u32 {
                     newest = newest.max(nr);
                 }
                 if nr == data.nr {
+                    named = true;
                     if rule.args.is_empty() {
                         plain = plain.or(Some(rule.action));
                     } else if rule.args.iter().all(holds) {
@@ -109,7 +111,7 @@ fn decide(p: &Profile, data: &Data) -> u32 {
         p.default_action,
         Action::Allow | Action::Log | Action::Trace(_)
     );
-    let unknown = match data.nr > newest && newest > 0 && !lenient {
+    let unknown = match !named && data.nr > newest && newest > 0 && !lenient {
         true => Action::Errno(38),
         false => p.default_action,
     };

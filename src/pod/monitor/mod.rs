@@ -1,8 +1,449 @@
+//! The monitor: one process per Pod, from its making to its end.
+//!
+//! It owns the Pod's sandbox and containers, and `state.json`. It is a single
+//! thread around epoll(7): pidfds tell of ends, FIFOs of output, one socket of
+//! requests; timers are deadlines. Nothing polls, and an idle Pod wakes nobody.
+//!
+//! It may be killed at any moment. Containers live on, their output waits in
+//! FIFOs, and whoever looks at the Pod next starts a new monitor, which reads the
+//! record, enters the pinned namespaces and goes on.
+//!
+//! A file each: [`sandbox`] and [`etc`] (what containers share), [`lifecycle`]
+//! (which container runs when), [`launch`] (one container's start), [`image`]
+//! (pulls), [`exec`] (exec and hooks), [`termination`], [`logs`], [`clients`].
+//! [`policy`] decides, without touching anything.
+
+mod adopt;
+mod clients;
+mod etc;
+mod exec;
+mod image;
+mod launch;
+mod lifecycle;
 pub mod logs;
-pub fn start(_: &crate::store::Layout, _: &str) -> crate::Result<()> {
-    Ok(())
+pub mod policy;
+mod sandbox;
+mod start;
+mod termination;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::spec::Pod;
+use super::state::{ContainerState, Event, Failure, Running, State};
+use super::status;
+use crate::linux::capability;
+use crate::linux::seccomp;
+use crate::linux::socket::accept;
+use crate::store::{self, Layout, Lock, PodPaths};
+use crate::{Context, Error, Result};
+
+use clients::Client;
+use exec::ExecProcess;
+use lifecycle::Live;
+use logs::{Glass, Stream};
+use sandbox::Host;
+pub use start::start;
+use termination::Termination;
+
+/// What an fd in the epoll set stands for. The token is its index here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Listener,
+    Client(u64),
+    /// The socket on which a container's child says how it went.
+    Starting(String),
+    /// The pidfd of a container's first process.
+    Process(String),
+    Output(String, Stream),
+    Oom(String),
+    Pull(String),
+    ExecStarting(u64),
+    ExecProcess(u64),
 }
-/// `carob monitor ...`: what [`start`] runs, with its command line.
-pub fn main(_: Vec<std::ffi::OsString>) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+
+/// What a deadline is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Back-off is over.
+    Retry(String),
+    /// The grace period of a container is over, or its hook's.
+    Stop(String),
+    /// A sleep hook's.
+    HookSleep(String),
+    /// The log could not be written: try again.
+    Log(String),
+    /// activeDeadlineSeconds.
+    Deadline,
+    /// Long enough idle to give memory back.
+    Settle,
+}
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Monitor {
+    layout: Layout,
+    paths: PodPaths,
+    pod: Pod,
+    state: State,
+    host: Host,
+    epoll: Epoll,
+    sources: BTreeMap<u64, Source>,
+    next_id: u64,
+    timers: BTreeMap<Timer, Instant>,
+    live: BTreeMap<String, Live>,
+    clients: BTreeMap<u64, Client>,
+    execs: BTreeMap<u64, ExecProcess>,
+    termination: Option<Termination>,
+    glass: Glass,
+    filters: BTreeMap<u64, Rc<seccomp::Filter>>,
+    listener: OwnedFd,
+    /// The state has changed since it was written.
+    dirty: bool,
+    _lock: Lock,
+}
+
+/// The hidden verb `monitor [--root DIR] UID`, with the lock as fd 3 and the
+/// listening socket as fd 4, as [`start()`] hands them over.
+pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
+    let run = || -> Result<()> {
+        let (layout, uid) = start::parse_arguments(arguments)?;
+        let (lock, listener) = start::take_inherited()?;
+        Monitor::new(layout, &uid, lock, listener)?.run()
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // Standard error is the Pod's monitor.err.
+            eprintln!("{} monitor: {e}", Timestamp::now());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Monitor {
+    fn new(layout: Layout, uid: &str, lock: Lock, listener: OwnedFd) -> Result<Self> {
+        let paths = layout.pod(uid);
+        let pod: Pod = store::load(&paths.record())?;
+        let state = match store::load::<State>(&paths.state()) {
+            Ok(state) if state.boot_id == boot_id()? => state,
+            _ => new_state(&pod)?,
+        };
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|e| Error::sys("epoll_create1()", e))?;
+        let mut monitor = Monitor {
+            host: Host::open(&layout)?,
+            live: pod
+                .spec
+                .all_containers()
+                .map(|c| (c.name.clone(), Live::default()))
+                .collect(),
+            glass: Glass::new()?,
+            layout,
+            paths,
+            pod,
+            state,
+            epoll,
+            sources: BTreeMap::new(),
+            next_id: 0,
+            timers: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            termination: None,
+            filters: BTreeMap::new(),
+            listener,
+            dirty: true,
+            _lock: lock,
+        };
+        monitor.state.monitor_pid = std::process::id() as i32;
+        let id = monitor.new_id(Source::Listener);
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, id);
+        monitor
+            .epoll
+            .add(&monitor.listener, event)
+            .map_err(|e| Error::sys("epoll_ctl()", e))?;
+        Ok(monitor)
+    }
+
+    fn run(mut self) -> Result<()> {
+        if self.state.sandbox_ready.is_some() {
+            self.adopt()?;
+        } else {
+            self.make_sandbox()?;
+        }
+        loop {
+            if self.advance() {
+                break;
+            }
+            self.publish()?;
+            let events = self.wait()?;
+            for id in events {
+                self.handle(id);
+            }
+            self.fire_timers();
+        }
+        self.finish()
+    }
+
+    /// A half-made sandbox of a monitor that died is removed first.
+    fn make_sandbox(&mut self) -> Result<()> {
+        for e in sandbox::remove(&self.layout, &self.pod, &self.host) {
+            self.event(true, "FailedKillPod", e.to_string());
+        }
+        self.state.start_time.get_or_insert_with(Timestamp::now);
+        self.publish()?;
+        match sandbox::make(&self.layout, &self.pod, &self.host) {
+            Ok(made) => {
+                self.state.ips = made.ips;
+                self.state.host_ip = made.host_ip;
+                self.state.sandbox_ready = Some(Timestamp::now());
+                for w in made.warnings {
+                    self.event(true, "FailedCreatePodSandBox", w);
+                }
+                if let Some(seconds) = self.pod.spec.active_deadline {
+                    self.set_timer(Timer::Deadline, Duration::from_secs(seconds));
+                }
+            }
+            Err(e) => {
+                self.event(true, "FailedCreatePodSandBox", e.to_string());
+                self.state.sandbox_error = Some(Failure {
+                    reason: "FailedCreatePodSandBox".into(),
+                    message: serde_json::to_string(&e)?,
+                });
+            }
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn new_id(&mut self, source: Source) -> u64 {
+        self.next_id += 1;
+        self.sources.insert(self.next_id, source);
+        self.next_id
+    }
+
+    fn watch(&mut self, fd: impl AsFd, flags: EpollFlags, source: Source) -> Result<u64> {
+        let id = self.new_id(source);
+        self.epoll
+            .add(fd, EpollEvent::new(flags, id))
+            .map_err(|e| Error::sys("epoll_ctl(EPOLL_CTL_ADD)", e))?;
+        Ok(id)
+    }
+
+    /// Forgets a source; its fd is about to be closed, but a child may share it.
+    fn unwatch(&mut self, fd: impl AsFd, source: &Source) {
+        let _ = self.epoll.delete(fd);
+        self.sources.retain(|_, s| s != source);
+    }
+
+    fn set_timer(&mut self, timer: Timer, after: Duration) {
+        self.timers.insert(timer, Instant::now() + after);
+    }
+
+    /// The ids of the sources that have something to say; empty at a deadline.
+    fn wait(&mut self) -> Result<Vec<u64>> {
+        let timeout = match self.timers.values().min() {
+            None => EpollTimeout::NONE,
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                // Rounded up: a deadline is never met too early.
+                let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
+                EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX)
+            }
+        };
+        let mut events = [EpollEvent::empty(); 32];
+        match self.epoll.wait(&mut events, timeout) {
+            Ok(n) => Ok(events[..n].iter().map(EpollEvent::data).collect()),
+            Err(Errno::EINTR) => Ok(Vec::new()),
+            Err(e) => Err(Error::sys("epoll_wait()", e)),
+        }
+    }
+
+    fn handle(&mut self, id: u64) {
+        // A source may have gone while an earlier event of the batch was handled.
+        let Some(source) = self.sources.get(&id).cloned() else {
+            return;
+        };
+        match source {
+            Source::Listener => self.accept_clients(),
+            Source::Client(client) => self.serve(client),
+            Source::Starting(name) => self.on_starting(&name),
+            Source::Process(name) => self.on_process(&name),
+            Source::Output(name, _) => self.pump(&name, false),
+            Source::Oom(name) => self.on_oom(&name),
+            Source::Pull(name) => self.on_pull(&name),
+            Source::ExecStarting(exec) => self.on_exec_starting(exec),
+            Source::ExecProcess(exec) => self.on_exec_process(exec),
+        }
+    }
+
+    fn fire_timers(&mut self) {
+        let now = Instant::now();
+        let due: Vec<Timer> = self
+            .timers
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(t, _)| t.clone())
+            .collect();
+        for timer in due {
+            self.timers.remove(&timer);
+            match timer {
+                // `advance` sees that the time has come.
+                Timer::Retry(_) => {}
+                Timer::Stop(name) => self.on_stop_deadline(&name),
+                Timer::HookSleep(name) => self.on_hook_end(&name, Ok(())),
+                Timer::Log(name) => self.pump(&name, false),
+                Timer::Deadline => self.fail(
+                    "DeadlineExceeded",
+                    "Pod was active on the node longer than the specified deadline",
+                ),
+                Timer::Settle => give_memory_back(),
+            }
+        }
+    }
+
+    fn accept_clients(&mut self) {
+        while let Ok(Some(socket)) = accept(self.listener.as_fd()) {
+            self.next_id += 1;
+            let client = self.next_id;
+            if self
+                .watch(&socket, EpollFlags::EPOLLIN, Source::Client(client))
+                .is_ok()
+            {
+                self.clients.insert(client, Client::new(socket));
+            }
+        }
+    }
+
+    /// Writes the state and tells the watchers, if it has changed.
+    fn publish(&mut self) -> Result<()> {
+        if self.dirty {
+            self.dirty = false;
+            let now = Timestamp::now();
+            for (name, on) in status::conditions(&self.pod, &self.state) {
+                let record = super::state::ConditionRecord {
+                    status: on,
+                    since: now,
+                };
+                match self.state.conditions.get_mut(name) {
+                    Some(old) if old.status == on => {}
+                    Some(old) => *old = record,
+                    None => drop(self.state.conditions.insert(name.to_owned(), record)),
+                }
+            }
+            store::save(&self.paths.state(), &self.state)?;
+            self.tell_watchers();
+            self.set_timer(Timer::Settle, Duration::from_millis(500));
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, warning: bool, reason: &str, message: impl Into<String>) {
+        let (message, now) = (message.into(), Timestamp::now());
+        self.dirty = true;
+        let same = |e: &&mut Event| e.reason == reason && e.message == message;
+        if let Some(known) = self.state.events.iter_mut().find(same) {
+            known.count += 1;
+            known.last = now;
+            return;
+        }
+        if self.state.events.len() >= State::MAX_EVENTS {
+            self.state.events.remove(0);
+        }
+        self.state.events.push(Event {
+            warning,
+            reason: reason.to_owned(),
+            message,
+            first: now,
+            last: now,
+            count: 1,
+        });
+    }
+
+    fn container_state(&mut self, name: &str) -> &mut ContainerState {
+        self.dirty = true;
+        self.state.containers.entry(name.to_owned()).or_default()
+    }
+
+    fn live(&mut self, name: &str) -> &mut Live {
+        self.live.entry(name.to_owned()).or_default()
+    }
+
+    fn running(&self, name: &str) -> Option<&Running> {
+        match &self.state.containers.get(name)?.now {
+            super::state::Now::Running(r) => Some(r),
+            _ => None,
+        }
+    }
+
+    /// The default filter for a set of capabilities, compiled once.
+    fn filter(&mut self, set: capability::Set) -> Result<Rc<seccomp::Filter>> {
+        if let Some(known) = self.filters.get(&set.bits()) {
+            return Ok(Rc::clone(known));
+        }
+        let profile = seccomp::profile::runtime_default(set);
+        let made = Rc::new(seccomp::Filter::new(&profile).context("the seccomp profile")?);
+        self.filters.insert(set.bits(), Rc::clone(&made));
+        Ok(made)
+    }
+
+    fn container_names(&self) -> BTreeSet<String> {
+        self.live.keys().cloned().collect()
+    }
+}
+
+fn new_state(pod: &Pod) -> Result<State> {
+    let containers = pod
+        .spec
+        .all_containers()
+        .map(|c| (c.name.clone(), waiting_for(pod, &c.name)));
+    Ok(State {
+        version: State::VERSION,
+        boot_id: boot_id()?,
+        monitor_pid: 0,
+        sandbox_ready: None,
+        start_time: None,
+        ips: Vec::new(),
+        host_ip: None,
+        sandbox_error: None,
+        deletion: None,
+        failed: None,
+        containers: containers.collect(),
+        conditions: BTreeMap::new(),
+        events: Vec::new(),
+    })
+}
+
+/// Ordinary containers wait for the init containers first.
+fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
+    let first = pod.spec.all_containers().next().map(|c| c.name.as_str());
+    let mut state = ContainerState::default();
+    if !pod.spec.init_containers.is_empty() && first != Some(name) {
+        state.now = super::state::Now::Waiting {
+            reason: "PodInitializing".into(),
+            message: String::new(),
+        };
+    }
+    state
+}
+
+fn boot_id() -> Result<String> {
+    let path = Path::new("/proc/sys/kernel/random/boot_id");
+    let text = std::fs::read_to_string(path).context("read the boot id")?;
+    Ok(text.trim().to_owned())
+}
+
+/// What an idle monitor does not need: freed heap, and the program's pages, which
+/// come back from the page cache when they are touched.
+fn give_memory_back() {
+    crate::sys::process::trim_heap();
+    crate::sys::process::drop_program_pages();
 }

@@ -1,0 +1,662 @@
+//! From a Pod's container and its image to an OCI runtime configuration: pure but
+//! for what it is given. The result is written to the bundle as `config.json` and
+//! planned by [`crate::container::plan`].
+//!
+//! Sources: Kubernetes' API reference (Container, SecurityContext), the defaults
+//! of containerd's CRI plugin, OCI runtime-spec config.md.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime as oci;
+
+use super::spec::{Container, EnvValue, Mount, Pod, Propagation, QosClass, Spec, VolumeSource};
+use crate::container::plan::DEFAULT_PATH;
+use crate::container::user::{Accounts, User};
+use crate::image;
+use crate::linux::capability::Set;
+use crate::linux::cgroup::{Limit, Resources, default_device_rules};
+use crate::store::PodPaths;
+use crate::{Context, Error, Kind, Result};
+
+/// Everything that decides what a container looks like inside.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    pub pod: &'a Pod,
+    pub paths: &'a PodPaths,
+    pub container: &'a Container,
+    pub image: &'a image::Config,
+    pub accounts: &'a Accounts,
+    pub ips: &'a [std::net::IpAddr],
+    pub host_ip: Option<std::net::IpAddr>,
+    /// The file that becomes terminationMessagePath.
+    pub termination_log: &'a Path,
+    /// What the host has, in thousandths of a CPU and bytes: limits that are not
+    /// set mean this to a resourceFieldRef.
+    pub node_cpu: u64,
+    pub node_memory: u64,
+}
+
+/// A capability set, and what [`plan`] could not put into OCI's terms.
+#[derive(Debug)]
+pub struct Bundle {
+    pub spec: oci::Spec,
+    pub capabilities: Set,
+    pub resources: Resources,
+    /// By target: which part of the bind mount's source, looked up safely.
+    pub sub_paths: BTreeMap<PathBuf, PathBuf>,
+}
+
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// # Errors
+/// [`Kind::Invalid`] with what a kubelet calls CreateContainerConfigError: a user
+/// that is not there, root where it is forbidden, a variable that has no value.
+pub fn plan(inputs: &Inputs) -> Result<Bundle> {
+    let Inputs {
+        container: c,
+        image,
+        ..
+    } = inputs;
+    let security = &c.security;
+    let user = plan_user(inputs)?;
+    let env = plan_env(inputs, &user)?;
+    let set = if security.privileged {
+        Set::supported()
+    } else {
+        Set::container_default()
+            .adjusted(&security.capabilities_add, &security.capabilities_drop)?
+    };
+    let (mounts, sub_paths) = plan_mounts(inputs, &env.own)?;
+    let argv = plan_argv(c, image, &env.own)?;
+    let oci_user = oci::UserBuilder::default()
+        .uid(user.uid)
+        .gid(user.gid)
+        .additional_gids(user.groups.clone());
+    let cwd = c
+        .working_dir
+        .clone()
+        .unwrap_or_else(|| image.working_dir.clone());
+    let mut process = oci::ProcessBuilder::default()
+        .args(argv)
+        .env(env.all)
+        .cwd(if cwd.is_empty() {
+            "/".into()
+        } else {
+            PathBuf::from("/").join(cwd)
+        })
+        .user(oci_user.build().map_err(from_builder)?)
+        .capabilities(oci_capabilities(set, user.uid == 0)?)
+        .no_new_privileges(security.allow_privilege_escalation == Some(false))
+        .oom_score_adj(oom_score(&inputs.pod.spec, c, inputs.node_memory))
+        .terminal(c.tty)
+        .rlimits(Vec::new())
+        .build()
+        .map_err(from_builder)?;
+    // The builder's default has apparmor and selinux labels of nobody's choosing.
+    process.set_apparmor_profile(None).set_selinux_label(None);
+
+    let namespaces = ["pid", "mount", "cgroup"]
+        .iter()
+        .filter(|k| !(inputs.pod.spec.host_pid && **k == "pid"))
+        .map(|k| {
+            oci::LinuxNamespaceBuilder::default()
+                .typ(oci::LinuxNamespaceType::try_from(*k).map_err(from_builder)?)
+                .build()
+                .map_err(from_builder)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let paths = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
+    let bare = security.privileged || security.unmasked_proc;
+    let linux = oci::LinuxBuilder::default()
+        .namespaces(namespaces)
+        .masked_paths(if bare { Vec::new() } else { paths(&MASKED) })
+        .readonly_paths(if bare { Vec::new() } else { paths(&READ_ONLY) })
+        .resources(oci::LinuxResources::default())
+        .build()
+        .map_err(from_builder)?;
+    let spec = oci::SpecBuilder::default()
+        .version("1.2.0")
+        .hostname(inputs.pod.spec.hostname.clone())
+        .root(
+            oci::RootBuilder::default()
+                .path("rootfs")
+                .readonly(security.read_only_root)
+                .build()
+                .map_err(from_builder)?,
+        )
+        .mounts(mounts)
+        .process(process)
+        .linux(linux)
+        .build()
+        .map_err(from_builder)?;
+    Ok(Bundle {
+        spec,
+        capabilities: set,
+        resources: plan_resources(c),
+        sub_paths,
+    })
+}
+
+fn from_builder(e: impl std::fmt::Display) -> Error {
+    Error::failed(format!("build the OCI configuration: {e}"))
+}
+
+fn config_error(message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, message)
+}
+
+fn plan_argv(c: &Container, image: &image::Config, own: &Vars) -> Result<Vec<String>> {
+    let expand_all = |list: &[String]| list.iter().map(|s| expand(s, own)).collect::<Vec<_>>();
+    // command replaces ENTRYPOINT and drops CMD; args alone replaces CMD.
+    let mut argv = if c.command.is_empty() {
+        image.entrypoint.clone()
+    } else {
+        expand_all(&c.command)
+    };
+    if !c.args.is_empty() {
+        argv.extend(expand_all(&c.args));
+    } else if c.command.is_empty() {
+        argv.extend(image.cmd.iter().cloned());
+    }
+    if argv.is_empty() {
+        return Err(config_error("no command specified")
+            .hint("the image has neither ENTRYPOINT nor CMD: give `command`"));
+    }
+    Ok(argv)
+}
+
+fn plan_user(inputs: &Inputs) -> Result<User> {
+    let s = &inputs.container.security;
+    let mut user = match s.run_as_user {
+        Some(uid) => inputs.accounts.by_uid(uid),
+        None => inputs
+            .accounts
+            .find(&inputs.image.user)
+            .context("the image's USER")?,
+    };
+    if s.run_as_non_root && user.uid == 0 {
+        return Err(config_error(match s.run_as_user {
+            Some(_) => "container's runAsUser breaks non-root policy",
+            None => "container has runAsNonRoot and image will run as root",
+        })
+        .hint("set securityContext.runAsUser to a number that is not 0"));
+    }
+    let image_user = inputs.image.user.split(':').next().unwrap_or("");
+    let by_name = !image_user.is_empty() && !image_user.bytes().all(|b| b.is_ascii_digit());
+    if s.run_as_non_root && s.run_as_user.is_none() && by_name {
+        return Err(config_error(format!(
+            "container has runAsNonRoot and image has non-numeric user ({image_user}), cannot \
+             verify user is non-root"
+        ))
+        .hint("set securityContext.runAsUser to its number"));
+    }
+    if let Some(gid) = s.run_as_group {
+        user.gid = gid;
+    }
+    if s.strict_groups {
+        user.groups.clear();
+    }
+    for gid in s.supplemental_groups.iter().chain(&s.fs_group) {
+        if !user.groups.contains(gid) {
+            user.groups.push(*gid);
+        }
+    }
+    Ok(user)
+}
+
+type Vars = BTreeMap<String, String>;
+
+struct Env {
+    /// What `$(VAR)` may name: the container's own variables.
+    own: Vars,
+    /// `KEY=value` for the process.
+    all: Vec<String>,
+}
+
+fn plan_env(inputs: &Inputs, user: &User) -> Result<Env> {
+    let c = inputs.container;
+    let mut all: Vec<(String, String)> = vec![(
+        "HOSTNAME".to_owned(),
+        inputs
+            .pod
+            .spec
+            .fqdn
+            .clone()
+            .filter(|_| inputs.pod.spec.set_hostname_as_fqdn)
+            .unwrap_or_else(|| inputs.pod.spec.hostname.clone()),
+    )];
+    if c.tty {
+        all.push(("TERM".into(), "xterm".into()));
+    }
+    let mut set = |name: &str, value: String| match all.iter_mut().find(|(n, _)| n == name) {
+        Some((_, v)) => *v = value,
+        None => all.push((name.to_owned(), value)),
+    };
+    for entry in &inputs.image.env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        set(name, value.to_owned());
+    }
+    let mut own = Vars::new();
+    for v in &c.env {
+        let value = match &v.value {
+            EnvValue::Text(text) => expand(text, &own),
+            EnvValue::Field(path) => {
+                field_value(inputs, path).with_context(|| format!("env {}", v.name))?
+            }
+            EnvValue::Resource {
+                container,
+                resource,
+                divisor,
+            } => resource_value(inputs, container, resource, *divisor)
+                .with_context(|| format!("env {}", v.name))?,
+        };
+        if value.contains('\0') {
+            return Err(config_error(format!(
+                "env {}: a NUL byte in the value",
+                v.name
+            )));
+        }
+        own.insert(v.name.clone(), value.clone());
+        set(&v.name, value);
+    }
+    let has = |all: &[(String, String)], name: &str| all.iter().any(|(n, _)| n == name);
+    if !has(&all, "PATH") {
+        all.push(("PATH".into(), DEFAULT_PATH.into()));
+    }
+    if !has(&all, "HOME") {
+        all.push((
+            "HOME".into(),
+            user.home.clone().unwrap_or_else(|| "/".into()),
+        ));
+    }
+    let all = all.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
+    Ok(Env { own, all })
+}
+
+/// `$(NAME)` becomes its value; `$$` is one `$`; what names nothing stays.
+pub fn expand(text: &str, vars: &Vars) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            out.push('$');
+            rest = after;
+        } else if let Some(end) = rest.strip_prefix('(').and_then(|r| r.find(')')) {
+            let name = &rest[1..=end];
+            match vars.get(name) {
+                Some(value) => out.push_str(value),
+                None => out.push_str(&format!("$({name})")),
+            }
+            rest = &rest[end + 2..];
+        } else {
+            out.push('$');
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn field_value(inputs: &Inputs, path: &str) -> Result<String> {
+    let pod = inputs.pod;
+    let ip = |ip: Option<&std::net::IpAddr>| ip.map(ToString::to_string).unwrap_or_default();
+    if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
+        let map = match map {
+            "metadata.labels" => &pod.labels,
+            "metadata.annotations" => &pod.annotations,
+            _ => return Err(config_error(format!("fieldRef {path}: no such field"))),
+        };
+        return Ok(map.get(key).cloned().unwrap_or_default());
+    }
+    Ok(match path {
+        "metadata.name" => pod.name.clone(),
+        "metadata.namespace" => pod.namespace.clone(),
+        "metadata.uid" => pod.uid.clone(),
+        "spec.nodeName" => nix::unistd::gethostname()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        "spec.serviceAccountName" => "default".into(),
+        "status.podIP" => ip(inputs.ips.first()),
+        "status.podIPs" => inputs
+            .ips
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
+        "status.hostIP" | "status.hostIPs" => ip(inputs.host_ip.as_ref()),
+        _ => return Err(config_error(format!("fieldRef {path}: no such field"))),
+    })
+}
+
+fn resource_value(
+    inputs: &Inputs,
+    container: &str,
+    resource: &str,
+    divisor: u64,
+) -> Result<String> {
+    let c =
+        if container.is_empty() {
+            inputs.container
+        } else {
+            inputs.pod.spec.container(container).ok_or_else(|| {
+                config_error(format!("resourceFieldRef: no container {container:?}"))
+            })?
+        };
+    let r = c.resources;
+    let value = match resource {
+        "limits.cpu" => r.cpu_limit.unwrap_or(inputs.node_cpu),
+        "limits.memory" => r.memory_limit.unwrap_or(inputs.node_memory),
+        "requests.cpu" => r.cpu_request.or(r.cpu_limit).unwrap_or(0),
+        "requests.memory" => r.memory_request.or(r.memory_limit).unwrap_or(0),
+        other => {
+            return Err(config_error(format!(
+                "resourceFieldRef {other}: not supported yet"
+            )));
+        }
+    };
+    Ok(value.div_ceil(divisor.max(1)).to_string())
+}
+
+fn plan_mounts(
+    inputs: &Inputs,
+    own: &Vars,
+) -> Result<(Vec<oci::Mount>, BTreeMap<PathBuf, PathBuf>)> {
+    let (c, paths) = (inputs.container, inputs.paths);
+    let access = if c.security.privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        )?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        )?,
+        mount(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        )?,
+        mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", access],
+        )?,
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", access],
+        )?,
+    ];
+    let taken = |target: &str| {
+        c.mounts
+            .iter()
+            .any(|m| m.path.trim_end_matches('/') == target)
+    };
+    let bind = |target: &str, source: PathBuf, options: &[&str]| {
+        let mut all = vec!["rbind"];
+        all.extend(options);
+        mount(target, "bind", &source.to_string_lossy(), &all)
+    };
+    if !taken("/dev/shm") {
+        let source = if inputs.pod.spec.host_ipc {
+            PathBuf::from("/dev/shm")
+        } else {
+            paths.shm()
+        };
+        mounts.push(bind("/dev/shm", source, &["nosuid", "nodev", "noexec"])?);
+    }
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let target = format!("/etc/{name}");
+        if !taken(&target) {
+            let access: &[&str] = if c.security.read_only_root {
+                &["ro"]
+            } else {
+                &[]
+            };
+            mounts.push(bind(&target, paths.etc().join(name), access)?);
+        }
+    }
+    if !taken(&c.termination_message_path) {
+        mounts.push(bind(
+            &c.termination_message_path,
+            inputs.termination_log.to_owned(),
+            &[],
+        )?);
+    }
+    let mut sub_paths = BTreeMap::new();
+    // A volume inside another's mount point has to come after it.
+    let mut volumes: Vec<&Mount> = c.mounts.iter().collect();
+    volumes.sort_by_key(|m| m.path.split('/').filter(|p| !p.is_empty()).count());
+    for m in volumes {
+        let source = volume_path(&inputs.pod.spec, paths, &m.volume)?;
+        let mut options = Vec::new();
+        if m.read_only {
+            options.push(if m.recursive_read_only { "rro" } else { "ro" });
+        }
+        options.push(match m.propagation {
+            Propagation::None => "rprivate",
+            Propagation::HostToContainer => "rslave",
+            Propagation::Bidirectional => "rshared",
+        });
+        mounts.push(bind(&m.path, source, &options)?);
+        let expanded = m.sub_path_expr.as_ref().map(|e| expand(e, own));
+        if let Some(sub) = expanded
+            .as_ref()
+            .or(m.sub_path.as_ref())
+            .filter(|s| !s.is_empty())
+        {
+            let sub = Path::new(sub);
+            let plain = sub
+                .components()
+                .all(|p| matches!(p, std::path::Component::Normal(_)));
+            if !plain {
+                return Err(config_error(format!(
+                    "volumeMounts {}: subPath {sub:?} must be relative, without `..`",
+                    m.path
+                )));
+            }
+            sub_paths.insert(PathBuf::from(&m.path), sub.to_owned());
+        }
+    }
+    Ok((mounts, sub_paths))
+}
+
+fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<oci::Mount> {
+    oci::MountBuilder::default()
+        .destination(target)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+        .build()
+        .map_err(from_builder)
+}
+
+/// Where a volume's content is on the host.
+pub fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<PathBuf> {
+    let volume = spec
+        .volume(name)
+        .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;
+    Ok(match &volume.source {
+        VolumeSource::EmptyDir { memory: true, .. } => paths.memory_volume(name),
+        VolumeSource::EmptyDir { memory: false, .. } => paths.disk_volume(name),
+        VolumeSource::HostPath { path, .. } => path.clone(),
+    })
+}
+
+fn oci_capabilities(set: Set, root: bool) -> Result<oci::LinuxCapabilities> {
+    let all = set
+        .iter()
+        .map(|c| oci::Capability::try_from(c.to_string().as_str()).map_err(from_builder))
+        .collect::<Result<oci::Capabilities>>()?;
+    let held = if root {
+        all.clone()
+    } else {
+        oci::Capabilities::new()
+    };
+    oci::LinuxCapabilitiesBuilder::default()
+        .bounding(all)
+        .effective(held.clone())
+        .permitted(held)
+        .inheritable(oci::Capabilities::new())
+        .ambient(oci::Capabilities::new())
+        .build()
+        .map_err(from_builder)
+}
+
+/// CPU time per period that a kubelet gives limits in, microseconds.
+const PERIOD_US: u64 = 100_000;
+
+fn plan_resources(c: &Container) -> Resources {
+    let r = c.resources;
+    let mut devices = default_device_rules();
+    if c.security.privileged {
+        devices = vec![crate::linux::cgroup::DeviceRule::ALLOW_ALL];
+    }
+    Resources {
+        cpu_shares: Some(shares(r.cpu_request.or(r.cpu_limit).unwrap_or(0))),
+        cpu_quota_us: r.cpu_limit.map(quota),
+        cpu_period_us: r.cpu_limit.map(|_| PERIOD_US),
+        memory_max: r.memory_limit.map(Limit::At),
+        memory_swap_max: r.memory_limit.map(|_| Limit::At(0)),
+        oom_group: Some(true),
+        devices,
+        ..Resources::default()
+    }
+}
+
+/// The Pod's own cgroup: sums, and a bound only where every container has one.
+pub fn plan_pod_resources(spec: &Spec) -> Resources {
+    let sum = |f: &dyn Fn(&Container) -> Option<u64>| -> Option<u64> {
+        let ordinary: Option<u64> = spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().filter(|c| c.sidecar))
+            .map(f)
+            .sum();
+        let init = spec
+            .init_containers
+            .iter()
+            .filter(|c| !c.sidecar)
+            .map(f)
+            .collect::<Vec<_>>();
+        init.into_iter()
+            .fold(ordinary, |most, one| Some(most?.max(one?)))
+    };
+    let requests = sum(&|c| {
+        Some(
+            c.resources
+                .cpu_request
+                .or(c.resources.cpu_limit)
+                .unwrap_or(0),
+        )
+    });
+    let cpu = sum(&|c| c.resources.cpu_limit);
+    let memory = sum(&|c| c.resources.memory_limit);
+    Resources {
+        cpu_shares: Some(shares(requests.unwrap_or(0))),
+        cpu_quota_us: cpu.map(quota),
+        cpu_period_us: cpu.map(|_| PERIOD_US),
+        memory_max: memory.map(Limit::At),
+        pids_max: Some(Limit::At(POD_PIDS)),
+        ..Resources::default()
+    }
+}
+
+/// Processes and threads of a Pod. Kubernetes leaves this to the node; without
+/// any bound a fork bomb takes the machine (docs/decisions/0006-pods.md).
+const POD_PIDS: u64 = 16_384;
+
+fn shares(milli_cpu: u64) -> u64 {
+    (milli_cpu * 1024 / 1000).clamp(2, 262_144)
+}
+
+fn quota(milli_cpu: u64) -> Limit {
+    // The kernel refuses less than 1 ms.
+    Limit::At((milli_cpu * PERIOD_US / 1000).max(1000))
+}
+
+fn oom_score(spec: &Spec, c: &Container, node_memory: u64) -> i32 {
+    match spec.qos_class() {
+        QosClass::Guaranteed => -997,
+        QosClass::BestEffort => 1000,
+        QosClass::Burstable => {
+            let request = c
+                .resources
+                .memory_request
+                .or(c.resources.memory_limit)
+                .unwrap_or(0);
+            let share = u128::from(request) * 1000 / u128::from(node_memory.max(1));
+            (1000 - share.min(1000) as i32).clamp(2, 999)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_expand_as_in_kubernetes() {
+        let vars = Vars::from([("A".into(), "1".into()), ("B".into(), "$(A)".into())]);
+        for (text, want) in [
+            ("$(A)", "1"),
+            ("x$(A)y$(A)", "x1y1"),
+            ("$$(A)", "$(A)"),
+            ("$$$(A)", "$1"),
+            ("$(B)", "$(A)"),
+            ("$(NONE)", "$(NONE)"),
+            ("$A $", "$A $"),
+            ("$(A", "$(A"),
+            ("$()", "$()"),
+            ("ü$(A)ü", "ü1ü"),
+        ] {
+            assert_eq!(expand(text, &vars), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn cpu_becomes_shares_and_quota() {
+        assert_eq!(shares(0), 2);
+        assert_eq!(shares(500), 512);
+        assert_eq!(quota(500), Limit::At(50_000));
+        assert_eq!(quota(1), Limit::At(1000));
+    }
+}

@@ -1,0 +1,148 @@
+//! Taking over from a monitor that died.
+//!
+//! The record names what was running; the kernel says what still is. A pid is the
+//! recorded process only if it started when that one did. Output that waits in
+//! the FIFOs is logged; what was half made is removed and made anew.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::EpollFlags;
+use nix::unistd::Pid;
+
+use super::lifecycle::Stage;
+use super::logs::{LogFile, Output, Stream};
+use super::{Monitor, Source, launch, sandbox};
+use crate::container::plan;
+use crate::linux::capability::{Set, Sets, permitted};
+use crate::linux::cgroup::{Cgroup, Select};
+use crate::pod::spec::Seccomp;
+use crate::pod::state::Running;
+use crate::sys::process as sys;
+use crate::{Context, Result};
+
+impl Monitor {
+    pub(super) fn adopt(&mut self) -> Result<()> {
+        sandbox::enter(&self.layout, &self.pod).context("enter the Pod's namespaces")?;
+        for name in self.container_names() {
+            match self.running(&name).cloned() {
+                Some(running) => {
+                    if let Err(e) = self.adopt_container(&name, &running) {
+                        self.event(true, "FailedAdopt", format!("container {name}: {e}"));
+                    }
+                }
+                None => self.remove_half_made(&name),
+            }
+        }
+        if let Some(deletion) = self.state.deletion.clone() {
+            let gone = jiff::Timestamp::now().duration_since(deletion.requested);
+            let left = Duration::from_secs(deletion.grace_period)
+                .saturating_sub(Duration::try_from(gone).unwrap_or_default());
+            self.delete(left, false);
+        }
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn adopt_container(&mut self, name: &str, running: &Running) -> Result<()> {
+        let c = self.spec_of(name);
+        let attempt = self.container_state(name).attempt;
+        let dir = self.paths.bundle(name, attempt);
+        let path = self.container_cgroup(name);
+        let cgroup = Cgroup::open(&self.host.hierarchies, &path, Select::Pod)?;
+        let oom = match (&cgroup, c.resources.memory_limit) {
+            (Some(cgroup), Some(_)) => cgroup.oom_event_fd()?,
+            _ => None,
+        };
+        if let Some(fd) = &oom {
+            self.watch(fd, EpollFlags::EPOLLIN, Source::Oom(name.to_owned()))?;
+        }
+        let log = LogFile::open(&self.log_dir(name), attempt)?;
+        let live = self.live(name);
+        live.cgroup = cgroup;
+        live.oom = oom;
+        live.adopted = true;
+        live.log = Some(log);
+        // A terminal died with the monitor that held its master.
+        if !c.tty {
+            for stream in Stream::BOTH {
+                let output = Output::from_fifo(stream, &dir.join(stream.name()))?;
+                self.watch_output(name, &output, stream)?;
+                self.live(name).outputs.push(output);
+            }
+        }
+        let process = self.process_from_bundle(name, &dir)?;
+        self.live(name).process = Some(std::rc::Rc::new(process));
+
+        let pid = Pid::from_raw(running.pid);
+        let alive = sys::pidfd_open(pid)
+            .ok()
+            // Asked after the pidfd is there: it is this process or none.
+            .filter(|_| launch::pid_start(running.pid) == Some(running.pid_start));
+        match alive {
+            Some(pidfd) => {
+                let ran = jiff::Timestamp::now().duration_since(running.since);
+                let ran = Duration::try_from(ran).unwrap_or_default();
+                self.live(name).started_at = Instant::now().checked_sub(ran);
+                self.watch(
+                    &pidfd,
+                    EpollFlags::EPOLLIN,
+                    Source::Process(name.to_owned()),
+                )?;
+                self.live(name).stage = Stage::Running { pidfd };
+                self.pump(name, false);
+            }
+            None => self.process_ended(name, None),
+        }
+        // A postStart hook that was running has no parent that would tell its end.
+        if !running.started {
+            self.post_start_is_over(name, Ok(()));
+        }
+        Ok(())
+    }
+
+    /// What exec needs, from the bundle on disk.
+    fn process_from_bundle(&mut self, name: &str, dir: &std::path::Path) -> Result<plan::Process> {
+        let c = self.spec_of(name);
+        let spec: oci_spec::runtime::Spec = crate::store::load(&dir.join("config.json"))?;
+        let mut process = plan::plan_container(name, &spec)?.process;
+        let set = if c.security.privileged {
+            Set::supported()
+        } else {
+            Set::container_default()
+                .adjusted(&c.security.capabilities_add, &c.security.capabilities_drop)?
+        };
+        process.capabilities = Sets::of_container(set & permitted(), process.uid == 0);
+        if c.security.seccomp == Seccomp::RuntimeDefault && !c.security.privileged {
+            process.seccomp = Some(self.filter(set)?);
+        }
+        Ok(process)
+    }
+
+    /// An attempt that was being started when the monitor died.
+    fn remove_half_made(&mut self, name: &str) {
+        let path = self.container_cgroup(name);
+        if let Ok(Some(cgroup)) = Cgroup::open(&self.host.hierarchies, &path, Select::Pod) {
+            self.live(name).cgroup = Some(cgroup);
+            self.release_container(name);
+        }
+    }
+}
+
+/// The status of a process that has died and is about to be reaped by its parent,
+/// which is not us. There is no event for the reaping; it takes microseconds.
+pub(super) fn await_reaping(pidfd: BorrowedFd) -> Option<i32> {
+    for _ in 0..100 {
+        match sys::pidfd_exit_status(pidfd) {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => {
+                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLHUP)];
+                // POLLHUP is that event on kernels that raise it (6.15).
+                let _ = poll(&mut fds, PollTimeout::from(10_u8));
+            }
+            Err(_) => return None,
+        }
+    }
+    None
+}

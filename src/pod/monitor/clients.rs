@@ -1,0 +1,301 @@
+//! The monitor's clients: what each waits for, and what it is told.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+
+use super::lifecycle::Stage;
+use super::logs::Sink;
+use super::{Monitor, Source};
+use crate::linux::socket::Packets;
+use crate::pod::protocol::{MAX_MESSAGE, Reply, Request};
+use crate::pod::spec::Container;
+use crate::pod::state::{ContainerState, Now};
+use crate::{Error, Kind, Result};
+
+#[derive(Debug)]
+pub(super) struct Client {
+    socket: Packets,
+    watches: bool,
+    awaits_start: bool,
+    attached: Option<Attached>,
+}
+
+#[derive(Debug)]
+struct Attached {
+    container: String,
+    stdin: bool,
+}
+
+impl Client {
+    pub fn new(socket: Packets) -> Self {
+        Client {
+            socket,
+            watches: false,
+            awaits_start: false,
+            attached: None,
+        }
+    }
+}
+
+impl Monitor {
+    pub(super) fn serve(&mut self, id: u64) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let (request, fds) = match client.socket.receive(&mut buffer) {
+            Err(Errno::EAGAIN) => return,
+            Ok(([], _)) | Err(_) => return self.drop_client(id),
+            Ok((bytes, fds)) => (serde_json::from_slice::<Request>(bytes), fds),
+        };
+        drop(buffer);
+        let done = match request {
+            Ok(request) => self.answer(id, request, fds),
+            Err(e) => Err(Error::invalid(format!("request: {e}"))),
+        };
+        if let Err(e) = done {
+            self.reply(id, &Reply::Failed(e), &[]);
+        }
+    }
+
+    fn answer(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) -> Result<()> {
+        match request {
+            Request::State => {
+                let state = Reply::State(Box::new(self.state.clone()));
+                self.reply(id, &state, &[]);
+            }
+            Request::Watch => {
+                let state = Reply::State(Box::new(self.state.clone()));
+                self.reply(id, &state, &[]);
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.watches = true;
+                }
+            }
+            Request::AwaitStarted => {
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.awaits_start = true;
+                }
+                // Nothing may change any more, so that nobody would be told.
+                self.dirty = true;
+            }
+            Request::Delete {
+                grace_period,
+                force,
+            } => {
+                self.delete(Duration::from_secs(grace_period), force);
+                self.publish()?;
+                self.reply(id, &Reply::Done, &[]);
+            }
+            Request::Exec(exec) => self.exec_for(id, exec, fds)?,
+            Request::Attach { container, stdin } => self.attach(id, &container, stdin)?,
+        }
+        Ok(())
+    }
+
+    /// A client that cannot take its reply is let go.
+    pub(super) fn reply(&mut self, id: u64, reply: &Reply, fds: &[BorrowedFd]) {
+        let Some(client) = self.clients.get(&id) else {
+            return;
+        };
+        let sent = serde_json::to_vec(reply)
+            .map_err(|_| Errno::EINVAL)
+            .and_then(|bytes| client.socket.send(&bytes, fds));
+        if sent.is_err() {
+            self.drop_client(id);
+        }
+    }
+
+    fn drop_client(&mut self, id: u64) {
+        let Some(client) = self.clients.remove(&id) else {
+            return;
+        };
+        self.unwatch(&client.socket, &Source::Client(id));
+        if let Some(attached) = client.attached {
+            let live = self.live(&attached.container);
+            live.outputs.iter_mut().for_each(|o| o.remove_sink(id));
+            let once = self.spec_of(&attached.container).stdin_once;
+            if attached.stdin && once {
+                // The container's stdin ends with the client that had it.
+                self.live(&attached.container).stdin = None;
+            }
+        }
+    }
+
+    /// The state has changed.
+    pub(super) fn tell_watchers(&mut self) {
+        let started = self.started();
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            let (watches, awaits) = match self.clients.get(&id) {
+                Some(c) => (c.watches, c.awaits_start),
+                None => continue,
+            };
+            if watches {
+                let state = Reply::State(Box::new(self.state.clone()));
+                self.reply(id, &state, &[]);
+            }
+            if awaits && let Some(result) = &started {
+                let reply = match result {
+                    Ok(()) => Reply::Settled,
+                    Err(e) => Reply::Failed(e.clone()),
+                };
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.awaits_start = false;
+                }
+                self.reply(id, &reply, &[]);
+            }
+        }
+    }
+
+    /// Whether all containers have been started, or why one is not; `None` while
+    /// that is open.
+    fn started(&self) -> Option<Result<()>> {
+        if let Some(f) = &self.state.sandbox_error {
+            let e = serde_json::from_str(&f.message).unwrap_or_else(|_| Error::failed(&f.message));
+            return Some(Err(e));
+        }
+        if let Some(f) = &self.state.failed {
+            return Some(Err(Error::new(
+                Kind::StartFailed,
+                format!("{}: {}", f.reason, f.message),
+            )));
+        }
+        if self.termination.is_some() {
+            return Some(Err(Error::new(Kind::Conflict, "the Pod is being deleted")));
+        }
+        let mut all = true;
+        for c in self.pod.spec.all_containers() {
+            let state = self.state.containers.get(&c.name)?;
+            if let Some(e) = why_not_started(c, state, self.is_init(&c.name)) {
+                return Some(Err(e));
+            }
+            all &= match &state.now {
+                Now::Running(r) => r.started && (c.sidecar || !self.is_init(&c.name)),
+                Now::Ended(_) => true,
+                Now::Waiting { .. } => false,
+            };
+        }
+        all.then_some(Ok(()))
+    }
+
+    fn is_init(&self, name: &str) -> bool {
+        self.pod.spec.init_containers.iter().any(|c| c.name == name)
+    }
+
+    fn attach(&mut self, id: u64, name: &str, stdin: bool) -> Result<()> {
+        let c = self.spec_of(name);
+        let runs = matches!(
+            self.live.get(name).map(|l| &l.stage),
+            Some(Stage::Running { .. })
+        );
+        if !runs {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("container {name:?} is not running"),
+            ));
+        }
+        if stdin && !c.stdin {
+            return Err(
+                Error::invalid(format!("container {name:?} does not allocate stdin"))
+                    .hint("set `stdin: true` in the manifest"),
+            );
+        }
+        let attempt = self.container_state(name).attempt;
+        let fifo = self.paths.bundle(name, attempt).join("stdin");
+        let live = self.live(name);
+        let mut fds: Vec<OwnedFd> = Vec::new();
+        if let Some(master) = &live.terminal {
+            // Its size and its input; what it shows comes through a pipe, since the
+            // log needs it as well.
+            fds.push(master.try_clone()?);
+        } else if stdin {
+            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            let fd = nix::fcntl::open(&fifo, flags, nix::sys::stat::Mode::empty())
+                .map_err(|e| Error::sys(format!("open({}, O_WRONLY)", fifo.display()), e))?;
+            fds.push(fd);
+        }
+        let tty = live.terminal.is_some();
+        for output in &mut live.outputs {
+            let (read, write) =
+                nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2()", e))?;
+            nix::fcntl::fcntl(&write, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+                .map_err(|e| Error::sys("fcntl(F_SETFL)", e))?;
+            output.add_sink(Sink::new(id, write));
+            fds.push(read);
+        }
+        let has_stdin = stdin || tty;
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.attached = Some(Attached {
+                container: name.to_owned(),
+                stdin,
+            });
+        }
+        let borrowed: Vec<BorrowedFd> = fds.iter().map(AsFd::as_fd).collect();
+        self.reply(
+            id,
+            &Reply::Attached {
+                tty,
+                stdin: has_stdin,
+            },
+            &borrowed,
+        );
+        Ok(())
+    }
+
+    /// The container has ended: its attached clients are told how.
+    pub(super) fn tell_attached(&mut self, name: &str, exit_code: Option<i32>) {
+        let ids: Vec<u64> = self
+            .clients
+            .iter()
+            .filter(|(_, c)| c.attached.as_ref().is_some_and(|a| a.container == name))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.attached = None;
+            }
+            self.reply(id, &Reply::Exited(exit_code), &[]);
+        }
+    }
+}
+
+/// What keeps a container from having been started, where that is known.
+fn why_not_started(c: &Container, state: &ContainerState, init: bool) -> Option<Error> {
+    let (kind, reason, message) = match &state.now {
+        Now::Waiting { reason, message } => match reason.as_str() {
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+                (Kind::Image, reason, message)
+            }
+            "CreateContainerConfigError" => (Kind::StartFailed, reason, message),
+            "CrashLoopBackOff" if init => {
+                let last = state.last.as_ref()?;
+                (Kind::StartFailed, reason, &last.message)
+            }
+            "CrashLoopBackOff" => {
+                let last = state.last.as_ref().filter(|l| l.reason == "StartError")?;
+                (Kind::StartFailed, &last.reason, &last.message)
+            }
+            _ => return None,
+        },
+        Now::Ended(e) if e.reason == "StartError" => (Kind::StartFailed, &e.reason, &e.message),
+        Now::Ended(e) if init && e.exit_code != 0 => {
+            let text = format!(
+                "init container {}: ended with exit code {}",
+                c.name, e.exit_code
+            );
+            let text = if e.message.is_empty() {
+                text
+            } else {
+                format!("{text}: {}", e.message)
+            };
+            return Some(Error::new(Kind::StartFailed, text).hint("`carob logs` shows its output"));
+        }
+        _ => return None,
+    };
+    Some(Error::new(
+        kind,
+        format!("container {}: {reason}: {message}", c.name),
+    ))
+}

@@ -1,0 +1,310 @@
+//! Processes beside a container's first: exec for clients, hooks for the Pod.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::epoll::EpollFlags;
+
+use super::launch::open_null;
+use super::lifecycle::Stage;
+use super::{Monitor, Source, Timer};
+use crate::container::create::{Started, Starting, Stdio};
+use crate::container::{exec, plan};
+use crate::pod::protocol::{Exec, Reply};
+use crate::pod::state::Now;
+use crate::sys::process as sys;
+use crate::{Error, Kind, Result};
+
+/// On whose behalf a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Client(u64),
+    PostStart,
+    PreStop,
+}
+
+#[derive(Debug)]
+pub(super) struct ExecProcess {
+    container: String,
+    pub purpose: Purpose,
+    stage: ExecStage,
+}
+
+#[derive(Debug)]
+enum ExecStage {
+    Starting(Starting),
+    Running(OwnedFd),
+}
+
+impl Monitor {
+    /// Runs a client's command. The fds are its stdin, stdout and stderr.
+    pub(super) fn exec_for(&mut self, client: u64, request: Exec, fds: Vec<OwnedFd>) -> Result<()> {
+        if !request.tty && fds.len() != 3 {
+            return Err(Error::invalid("exec without a terminal needs three fds"));
+        }
+        let mut process = (*self.process_of(&request.container)?).clone();
+        process.argv = request.command;
+        process.terminal = request.tty;
+        process.console_size = request.size;
+        if request.tty && !process.env.iter().any(|e| e.starts_with("TERM=")) {
+            process.env.push("TERM=xterm".into());
+        }
+        let null = open_null()?;
+        let fd = |i: usize| fds.get(i).unwrap_or(&null).as_fd();
+        let stdio = Stdio {
+            stdin: fd(0),
+            stdout: fd(1),
+            stderr: fd(2),
+        };
+        self.start_exec(
+            &request.container,
+            Purpose::Client(client),
+            &process,
+            &stdio,
+        )
+    }
+
+    fn process_of(&self, name: &str) -> Result<Rc<plan::Process>> {
+        if self.pod.spec.container(name).is_none() {
+            let names: Vec<&str> = self
+                .pod
+                .spec
+                .all_containers()
+                .map(|c| c.name.as_str())
+                .collect();
+            return Err(Error::not_found(format!(
+                "container {name:?} not found in pod {:?}",
+                self.pod.name
+            ))
+            .hint(format!("it has: {}", names.join(", "))));
+        }
+        let live = self
+            .live
+            .get(name)
+            .filter(|l| matches!(l.stage, Stage::Running { .. }));
+        match live.and_then(|l| l.process.as_ref()) {
+            Some(process) => Ok(Rc::clone(process)),
+            None => Err(Error::new(
+                Kind::Conflict,
+                format!("container {name:?} is not running: {}", self.describe(name)),
+            )),
+        }
+    }
+
+    fn describe(&self, name: &str) -> String {
+        match self.state.containers.get(name).map(|c| &c.now) {
+            Some(Now::Waiting { reason, .. }) => reason.clone(),
+            Some(Now::Ended(e)) => format!("ended with {} ({})", e.exit_code, e.reason),
+            _ => "it has not started".into(),
+        }
+    }
+
+    fn start_exec(
+        &mut self,
+        name: &str,
+        purpose: Purpose,
+        process: &plan::Process,
+        stdio: &Stdio,
+    ) -> Result<()> {
+        let live = self.live(name);
+        let (Stage::Running { .. }, Some(cgroup)) = (&live.stage, &live.cgroup) else {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("container {name:?} is not running"),
+            ));
+        };
+        let join = cgroup.join_plan()?;
+        let own = self.host.pid_namespace.as_fd();
+        let Stage::Running { pidfd } = &self.live[name].stage else {
+            return Ok(());
+        };
+        let starting = exec::exec(pidfd.as_fd(), own, process, &join, stdio)?;
+        self.next_id += 1;
+        let id = self.next_id;
+        self.watch(&starting, EpollFlags::EPOLLIN, Source::ExecStarting(id))?;
+        let stage = ExecStage::Starting(starting);
+        self.execs.insert(
+            id,
+            ExecProcess {
+                container: name.to_owned(),
+                purpose,
+                stage,
+            },
+        );
+        Ok(())
+    }
+
+    pub(super) fn on_exec_starting(&mut self, id: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let ExecStage::Starting(starting) = &mut exec.stage else {
+            return;
+        };
+        let purpose = exec.purpose;
+        match starting.progress() {
+            Started::NotYet => {}
+            Started::Running(terminal) => {
+                let Some(exec) = self.execs.remove(&id) else {
+                    return;
+                };
+                let ExecStage::Starting(starting) = exec.stage else {
+                    return;
+                };
+                self.unwatch(&starting, &Source::ExecStarting(id));
+                let pidfd = starting.pidfd;
+                let _ = self.watch(&pidfd, EpollFlags::EPOLLIN, Source::ExecProcess(id));
+                self.execs.insert(
+                    id,
+                    ExecProcess {
+                        stage: ExecStage::Running(pidfd),
+                        ..exec
+                    },
+                );
+                if let Purpose::Client(client) = purpose {
+                    let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
+                    self.reply(client, &Reply::Started, &fds);
+                }
+            }
+            Started::Failed(e) => {
+                let Some(exec) = self.execs.remove(&id) else {
+                    return;
+                };
+                let ExecStage::Starting(starting) = exec.stage else {
+                    return;
+                };
+                self.unwatch(&starting, &Source::ExecStarting(id));
+                // It is on its way out; its end is waited for like any other.
+                let pidfd = starting.pidfd;
+                let mut fds = [nix::poll::PollFd::new(
+                    pidfd.as_fd(),
+                    nix::poll::PollFlags::POLLIN,
+                )];
+                let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(2000_u16));
+                let _ = sys::wait_pidfd(pidfd.as_fd());
+                self.exec_is_over(&exec.container, purpose, Err(e));
+            }
+        }
+    }
+
+    pub(super) fn on_exec_process(&mut self, id: u64) {
+        let Some(exec) = self.execs.get(&id) else {
+            return;
+        };
+        let ExecStage::Running(pidfd) = &exec.stage else {
+            return;
+        };
+        let Ok(Some(status)) = sys::wait_pidfd(pidfd.as_fd()) else {
+            return;
+        };
+        let Some(exec) = self.execs.remove(&id) else {
+            return;
+        };
+        if let ExecStage::Running(pidfd) = &exec.stage {
+            self.unwatch(pidfd, &Source::ExecProcess(id));
+        }
+        let code = match status & 0x7f {
+            0 => (status >> 8) & 0xff,
+            signal => 128 + signal,
+        };
+        self.exec_is_over(&exec.container, exec.purpose, Ok(code));
+    }
+
+    fn exec_is_over(&mut self, name: &str, purpose: Purpose, result: Result<i32>) {
+        let hook_result = |result: Result<i32>| match result {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(Error::failed(format!("the command ended with {code}"))),
+            Err(e) => Err(e),
+        };
+        match purpose {
+            Purpose::Client(client) => match result {
+                Ok(code) => self.reply(client, &Reply::Exited(Some(code)), &[]),
+                Err(e) => self.reply(client, &Reply::Failed(e), &[]),
+            },
+            Purpose::PostStart => {
+                let result = hook_result(result);
+                self.post_start_is_over(name, result);
+            }
+            Purpose::PreStop => {
+                let result = hook_result(result);
+                self.on_hook_end(name, result);
+            }
+        }
+    }
+
+    /// The container has ended, and with its pid namespace whatever ran in it; on
+    /// the host's, its cgroup was killed. What is left is to reap them.
+    pub(super) fn end_execs_of(&mut self, name: &str) {
+        let ids: Vec<u64> = self
+            .execs
+            .iter()
+            .filter(|(_, e)| e.container == name)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            if let Some(ExecProcess {
+                stage: ExecStage::Running(pidfd),
+                ..
+            }) = self.execs.get(&id)
+            {
+                let mut fds = [nix::poll::PollFd::new(
+                    pidfd.as_fd(),
+                    nix::poll::PollFlags::POLLIN,
+                )];
+                let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(1000_u16));
+                self.on_exec_process(id);
+            } else {
+                self.on_exec_starting(id);
+            }
+        }
+    }
+
+    /// Runs a hook's command; that it could not be started is the hook's failure.
+    pub(super) fn run_hook(&mut self, name: &str, purpose: Purpose, command: Vec<String>) {
+        let run = |monitor: &mut Self| -> Result<()> {
+            let mut process = (*monitor.process_of(name)?).clone();
+            process.argv = command;
+            process.terminal = false;
+            let null = open_null()?;
+            let stdio = Stdio {
+                stdin: null.as_fd(),
+                stdout: null.as_fd(),
+                stderr: null.as_fd(),
+            };
+            monitor.start_exec(name, purpose, &process, &stdio)
+        };
+        if let Err(e) = run(self) {
+            self.exec_is_over(name, purpose, Err(e));
+        }
+    }
+
+    pub(super) fn sleep_hook(&mut self, name: &str, seconds: u64) {
+        self.set_timer(
+            Timer::HookSleep(name.to_owned()),
+            Duration::from_secs(seconds),
+        );
+    }
+
+    pub(super) fn post_start_is_over(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                if let Now::Running(r) = &mut self.container_state(name).now {
+                    r.started = true;
+                }
+            }
+            Err(e) => {
+                self.event(
+                    true,
+                    "FailedPostStartHook",
+                    format!("PostStartHook failed: {e}"),
+                );
+                // "If the hook fails, the container is killed": with its grace.
+                let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
+                if matches!(self.live(name).stage, Stage::Running { .. }) {
+                    self.stop_container(name, grace, true);
+                }
+            }
+        }
+    }
+}

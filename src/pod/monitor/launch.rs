@@ -1,0 +1,381 @@
+//! One container's start: from its image to a cloned child.
+//!
+//! 1. a new attempt is written down, then its directories are made;
+//! 2. the root filesystem is mounted, in nobody's namespace: it goes with the last
+//!    process that uses it, whatever happens to the monitor;
+//! 3. users are looked up in it, the bundle is planned and written;
+//! 4. FIFOs, log file, cgroup;
+//! 5. clone; the child does the rest, while the next container is started.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::epoll::EpollFlags;
+use nix::sys::stat::Mode;
+
+use super::lifecycle::Stage;
+use super::logs::{LogFile, Output, Stream, make_fifo};
+use super::{Monitor, Source};
+use crate::container::create::{self, Starting, Stdio};
+use crate::container::plan::{self, Plan};
+use crate::container::user::Accounts;
+use crate::image::Image;
+use crate::linux::capability::{Sets, permitted};
+use crate::linux::cgroup::{Cgroup, Select};
+use crate::linux::mount::Mount;
+use crate::linux::root::Root;
+use crate::pod::bundle::{self, Bundle};
+use crate::pod::spec::{Container, Hook, Seccomp};
+use crate::pod::state::{Now, Running};
+use crate::store::{self, make_dir};
+use crate::{Context, Error, Result};
+
+/// 64 hex digits, as other tools expect; they follow from the attempt.
+pub(super) fn container_id(uid: &str, name: &str, attempt: u32) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(format!("{uid}/{name}/{attempt}"));
+    hash.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+impl Monitor {
+    /// Clones a new attempt of a container. What was made for an attempt that
+    /// fails goes with it.
+    pub(super) fn launch(&mut self, name: &str, image: &Image) -> Result<()> {
+        let c = self.spec_of(name);
+        let attempt = self.new_attempt(name)?;
+        let dir = self.paths.bundle(name, attempt);
+        let mountpoint = dir.join("rootfs");
+        let root = self.make_root(name, attempt, image)?;
+        let termination_log = dir.join("termination-log");
+        std::fs::write(&termination_log, b"").context("make the termination log")?;
+        open_to_all(&termination_log)?;
+        let accounts = Accounts::read(&Root::new(root.as_fd()))?;
+        let bundle = bundle::plan(&bundle::Inputs {
+            pod: &self.pod,
+            paths: &self.paths,
+            container: &c,
+            image: &image.config,
+            accounts: &accounts,
+            ips: &self.state.ips,
+            host_ip: self.state.host_ip,
+            termination_log: &termination_log,
+            node_cpu: node_cpu(),
+            node_memory: node_memory(),
+        })?;
+        store::save(&dir.join("config.json"), &bundle.spec)?;
+        let id = container_id(&self.pod.uid, name, attempt);
+        let plan = self.plan(&id, &c, &bundle)?;
+
+        let log = LogFile::open(&self.log_dir(name), attempt)?;
+        let cgroup = Cgroup::create(
+            &self.host.hierarchies,
+            &self.container_cgroup(name),
+            Select::Pod,
+        )?;
+        self.live(name).cgroup = Some(cgroup);
+        let cloned = self.clone_container(name, &c, &plan, &root, &mountpoint, &bundle);
+        let (starting, outputs) = match cloned {
+            Ok(cloned) => cloned,
+            Err(e) => {
+                self.release_container(name);
+                return Err(e);
+            }
+        };
+        self.watch(
+            &starting,
+            EpollFlags::EPOLLIN,
+            Source::Starting(name.to_owned()),
+        )?;
+        let process = Rc::new(plan.process);
+        let live = self.live(name);
+        live.log = Some(log);
+        live.outputs = outputs;
+        live.process = Some(process);
+        live.stop_signal = image.config.stop_signal.as_deref().and_then(parse_signal);
+        live.stage = Stage::Starting(starting);
+        Ok(())
+    }
+
+    /// The next number that no attempt has used, even one that was cut short.
+    fn new_attempt(&mut self, name: &str) -> Result<u32> {
+        let mut attempt = self.container_state(name).attempt;
+        while self.paths.bundle(name, attempt).exists() {
+            attempt += 1;
+        }
+        self.container_state(name).attempt = attempt;
+        self.publish()?;
+        self.forget_attempts_before(name, attempt.saturating_sub(1));
+        make_dir(&self.paths.bundle(name, attempt).join("rootfs"))?;
+        Ok(attempt)
+    }
+
+    fn make_root(&self, name: &str, attempt: u32, image: &Image) -> Result<Mount> {
+        let writable = self.paths.writable_layer(name, attempt);
+        let (upper, work) = (writable.join("upper"), writable.join("work"));
+        make_dir(&upper)?;
+        make_dir(&work)?;
+        // The upper directory's own mode becomes that of `/`.
+        let top = image
+            .layers
+            .last()
+            .map(|l| std::fs::metadata(l).map(|m| m.permissions()));
+        if let Some(Ok(mode)) = top {
+            std::fs::set_permissions(&upper, mode)?;
+        }
+        let lowers: Vec<_> = image.layers.iter().rev().cloned().collect();
+        let base = self.layout.images().join("layers");
+        let scratch = self.paths.bundle(name, attempt).join("rootfs");
+        Mount::overlay(&base, &lowers, &upper, &work, &scratch).context("mount the root filesystem")
+    }
+
+    fn plan(&mut self, id: &str, c: &Container, bundle: &Bundle) -> Result<Plan> {
+        let mut plan = plan::plan_container(id, &bundle.spec).context("config.json")?;
+        for m in &mut plan.mounts {
+            let Some(sub_path) = bundle.sub_paths.get(&m.target) else {
+                continue;
+            };
+            if let plan::Source::Bind { path, .. } = &m.source {
+                m.source = plan::Source::SubPath {
+                    volume: path.clone(),
+                    sub_path: sub_path.clone(),
+                };
+            }
+        }
+        // What this program itself does not have it cannot give.
+        let set = bundle.capabilities & permitted();
+        plan.process.capabilities = Sets::of_container(set, plan.process.uid == 0);
+        if c.security.seccomp == Seccomp::RuntimeDefault && !c.security.privileged {
+            plan.process.seccomp = Some(self.filter(bundle.capabilities)?);
+        }
+        Ok(plan)
+    }
+
+    fn clone_container(
+        &mut self,
+        name: &str,
+        c: &Container,
+        plan: &Plan,
+        root: &Mount,
+        mountpoint: &std::path::Path,
+        bundle: &Bundle,
+    ) -> Result<(Starting, Vec<Output>)> {
+        let dir = mountpoint.parent().unwrap_or(mountpoint);
+        let pid_namespace = !self.pod.spec.host_pid;
+        let live = self.live(name);
+        let Some(cgroup) = &live.cgroup else {
+            return Err(Error::failed("no cgroup"));
+        };
+        cgroup.apply(&bundle.resources).context("limits")?;
+        let join = cgroup.join_plan()?;
+        live.oom_kills = cgroup.oom_kills().unwrap_or(0);
+        live.oom = match c.resources.memory_limit {
+            Some(_) => cgroup.oom_event_fd()?,
+            None => None,
+        };
+        let null = open_null()?;
+        let (starting, outputs) = if c.tty {
+            let stdio = Stdio {
+                stdin: null.as_fd(),
+                stdout: null.as_fd(),
+                stderr: null.as_fd(),
+            };
+            (
+                create::create(plan, root, mountpoint, &join, &stdio, pid_namespace)?,
+                Vec::new(),
+            )
+        } else {
+            let stdin = if c.stdin {
+                Some(self.make_stdin(name, c, dir)?)
+            } else {
+                None
+            };
+            let mut outputs = Vec::new();
+            let mut ends = Vec::new();
+            for stream in Stream::BOTH {
+                let path = dir.join(stream.name());
+                ends.push(make_fifo(&path)?);
+                outputs.push(Output::from_fifo(stream, &path)?);
+            }
+            let stdio = Stdio {
+                stdin: stdin.as_ref().unwrap_or(&null).as_fd(),
+                stdout: ends[0].as_fd(),
+                stderr: ends[1].as_fd(),
+            };
+            (
+                create::create(plan, root, mountpoint, &join, &stdio, pid_namespace)?,
+                outputs,
+            )
+        };
+        for (output, stream) in outputs.iter().zip(Stream::BOTH) {
+            self.watch_output(name, output, stream)?;
+        }
+        let oom = self.live(name).oom.take();
+        if let Some(fd) = oom {
+            self.watch(&fd, EpollFlags::EPOLLIN, Source::Oom(name.to_owned()))?;
+            self.live(name).oom = Some(fd);
+        }
+        Ok((starting, outputs))
+    }
+
+    pub(super) fn watch_output(
+        &mut self,
+        name: &str,
+        output: &Output,
+        stream: Stream,
+    ) -> Result<()> {
+        // Edge-triggered: a line's beginning may stay in the FIFO for long.
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        self.watch(output, flags, Source::Output(name.to_owned(), stream))
+            .map(drop)
+    }
+
+    /// The container's end of its stdin. With stdinOnce it is to end when the one
+    /// client that writes to it does; else never, so that the container itself
+    /// holds the other end too.
+    fn make_stdin(&mut self, name: &str, c: &Container, dir: &std::path::Path) -> Result<OwnedFd> {
+        let path = dir.join("stdin");
+        let both = make_fifo(&path)?;
+        if !c.stdin_once {
+            return Ok(both);
+        }
+        let open = |flags| {
+            nix::fcntl::open(&path, flags | OFlag::O_CLOEXEC, Mode::empty())
+                .map_err(|e| Error::sys(format!("open({}, {flags:?})", path.display()), e))
+        };
+        let reader = open(OFlag::O_RDONLY)?;
+        self.live(name).stdin = Some(open(OFlag::O_WRONLY)?);
+        Ok(reader)
+    }
+
+    /// The child has become the container's program.
+    pub(super) fn now_runs(&mut self, name: &str, starting: Starting, terminal: Option<OwnedFd>) {
+        let c = self.spec_of(name);
+        let attempt = self.container_state(name).attempt;
+        let running = Running {
+            id: container_id(&self.pod.uid, name, attempt),
+            pid: starting.pid.as_raw(),
+            pid_start: pid_start(starting.pid.as_raw()).unwrap_or(0),
+            since: Timestamp::now(),
+            started: c.post_start.is_none(),
+        };
+        self.container_state(name).now = Now::Running(running);
+        self.live(name).started_at = Some(Instant::now());
+        if let Some(master) = terminal
+            && let Err(e) = self.take_master(name, master)
+        {
+            self.event(true, "FailedLogging", e.to_string());
+        }
+        let pidfd = starting.pidfd;
+        let watched = self.watch(
+            &pidfd,
+            EpollFlags::EPOLLIN,
+            Source::Process(name.to_owned()),
+        );
+        if let Err(e) = watched {
+            self.event(true, "Failed", e.to_string());
+        }
+        self.live(name).stage = Stage::Running { pidfd };
+        self.event(false, "Started", format!("Started container {name}"));
+        match c.post_start {
+            Some(Hook::Exec(command)) => {
+                self.run_hook(name, super::exec::Purpose::PostStart, command)
+            }
+            Some(Hook::Sleep(seconds)) => self.sleep_hook(name, seconds),
+            None => {}
+        }
+    }
+
+    fn take_master(&mut self, name: &str, master: OwnedFd) -> Result<()> {
+        fcntl(
+            &master,
+            FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_RDWR),
+        )
+        .map_err(|e| Error::sys("fcntl(F_SETFL)", e))?;
+        let reader = master.try_clone()?;
+        let output = Output::from_terminal(reader);
+        self.watch_output(name, &output, Stream::Stdout)?;
+        let live = self.live(name);
+        live.terminal = Some(master);
+        live.outputs.push(output);
+        // What came before it was watched makes no edge.
+        self.pump(name, false);
+        Ok(())
+    }
+}
+
+pub(super) fn open_null() -> Result<OwnedFd> {
+    nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| Error::sys("open(/dev/null)", e))
+}
+
+fn open_to_all(path: &std::path::Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+        .with_context(|| format!("chmod({})", path.display()))
+}
+
+/// Field 22 of /proc/<pid>/stat: when the process started, in clock ticks.
+pub(super) fn pid_start(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
+}
+
+fn node_cpu() -> u64 {
+    std::thread::available_parallelism().map_or(1000, |n| n.get() as u64 * 1000)
+}
+
+fn node_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    kilobytes
+        .and_then(|k| k.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(u64::MAX, |k| k * 1024)
+}
+
+/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+pub(super) fn parse_signal(text: &str) -> Option<i32> {
+    let name = text.trim().to_ascii_uppercase();
+    if let Ok(n) = name.parse::<i32>() {
+        return (1..=64).contains(&n).then_some(n);
+    }
+    let name = name.strip_prefix("SIG").unwrap_or(&name);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        let offset = offset
+            .strip_prefix('+')
+            .map_or(Some(0), |o| o.parse().ok())?;
+        return (0..=30).contains(&offset).then_some(34 + offset);
+    }
+    format!("SIG{name}")
+        .parse::<nix::sys::signal::Signal>()
+        .ok()
+        .map(|s| s as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_signal;
+
+    #[test]
+    fn signals_by_name_and_number() {
+        for (text, want) in [
+            ("SIGTERM", Some(15)),
+            ("quit", Some(3)),
+            ("9", Some(9)),
+            ("SIGRTMIN+3", Some(37)),
+            ("0", None),
+            ("SIGNOPE", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_signal(text), want, "{text}");
+        }
+    }
+}

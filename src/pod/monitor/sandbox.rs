@@ -1,0 +1,217 @@
+//! What a Pod's containers share: namespaces, addresses, /etc files, /dev/shm,
+//! volumes, the Pod's cgroup.
+//!
+//! The monitor moves into the Pod's namespaces and stays: containers inherit them
+//! by being its children, and the host's network is reached through fds opened
+//! before. Every name here follows from the Pod's UID, so that [`remove`] finds
+//! whatever a crash has left, without having been told.
+
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+
+use crate::linux::cgroup::{Cgroup, Hierarchies, Select};
+use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
+use crate::linux::namespace::{self, POD_KINDS};
+use crate::linux::root::{open_dir, remove_tree};
+use crate::network;
+use crate::pod::spec::{Pod, Spec};
+use crate::pod::{bundle, client};
+use crate::store::{Layout, make_dir};
+use crate::{Context, Error, Result, volume};
+
+/// The way back to the host, for a process that lives in a Pod's namespaces.
+#[derive(Debug)]
+pub struct Host {
+    pub netns: OwnedFd,
+    pub pid_namespace: OwnedFd,
+    pub network: network::Host,
+    pub hierarchies: Hierarchies,
+}
+
+impl Host {
+    /// Call in the host's own namespaces.
+    pub fn open(layout: &Layout) -> Result<Self> {
+        Ok(Host {
+            netns: namespace::open_own("net")?,
+            pid_namespace: namespace::open_own("pid")?,
+            network: network::Host::open(layout)?,
+            hierarchies: Hierarchies::detect()?,
+        })
+    }
+}
+
+/// What a sandbox came to.
+#[derive(Debug, Default)]
+pub struct Made {
+    pub ips: Vec<IpAddr>,
+    pub host_ip: Option<IpAddr>,
+    pub warnings: Vec<String>,
+}
+
+/// The Pod's cgroup; a container's is one below it.
+pub fn cgroup_path(layout: &Layout, uid: &str) -> String {
+    format!("{}/pod{uid}", layout.tagged("carob"))
+}
+
+/// Where the monitors of a root are: not in the Pods' cgroups, whose limits are
+/// not theirs.
+pub fn monitor_cgroup_path(layout: &Layout) -> String {
+    format!("{}/monitor", layout.tagged("carob"))
+}
+
+fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + '_ {
+    POD_KINDS.into_iter().filter(|(kind, _)| match *kind {
+        CloneFlags::CLONE_NEWNET => !spec.host_network,
+        CloneFlags::CLONE_NEWIPC => !spec.host_ipc,
+        _ => true,
+    })
+}
+
+/// Makes the sandbox and moves the calling process into it.
+pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
+    let (spec, paths) = (&pod.spec, layout.pod(&pod.uid));
+    let mut made = Made {
+        host_ip: host_ip(),
+        ..Made::default()
+    };
+
+    let cgroup = Cgroup::create(
+        &host.hierarchies,
+        &cgroup_path(layout, &pod.uid),
+        Select::Pod,
+    )?;
+    cgroup
+        .apply(&bundle::plan_pod_resources(spec))
+        .context("the Pod's cgroup")?;
+
+    namespace::leave(own_kinds(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
+    make_dir(&paths.dir.join("ns"))?;
+    for (_, name) in own_kinds(spec) {
+        namespace::pin_own(name, &paths.namespace(name))?;
+    }
+    let hostname = match &spec.fqdn {
+        Some(fqdn) if spec.set_hostname_as_fqdn => fqdn,
+        _ => &spec.hostname,
+    };
+    nix::unistd::sethostname(hostname)
+        .map_err(|e| Error::sys(format!("sethostname({hostname:?})"), e))?;
+
+    if spec.host_network {
+        made.ips.extend(made.host_ip);
+    } else {
+        network::setup_loopback().context("loopback")?;
+        let netns = namespace::open_own("net")?;
+        let ports: Vec<network::HostPort> = spec
+            .all_containers()
+            .flat_map(|c| &c.ports)
+            .filter_map(|p| {
+                Some(network::HostPort {
+                    host_ip: p.host_ip,
+                    host_port: p.host_port?,
+                    container_port: p.container_port,
+                    protocol: p.protocol,
+                })
+            })
+            .collect();
+        let name = format!("{}/{}", pod.namespace, pod.name);
+        let endpoint = network::Endpoint {
+            uid: &pod.uid,
+            pod: &name,
+            ports: &ports,
+        };
+        let attachment = host
+            .network
+            .attach(&endpoint, netns.as_fd())
+            .context("network")?;
+        made.ips.push(IpAddr::V4(attachment.address));
+        made.host_ip = made.host_ip.or(Some(IpAddr::V4(attachment.gateway)));
+        made.warnings.extend(attachment.warning);
+    }
+    for (name, value) in &spec.sysctls {
+        let file = format!("/proc/sys/{}", name.replace('.', "/"));
+        std::fs::write(&file, value)
+            .with_context(|| format!("sysctl {name}: write({file}, {value:?})"))?;
+    }
+    super::etc::write(pod, &paths, &made.ips)?;
+
+    make_dir(&paths.shm())?;
+    let options = [("mode", "1777"), ("size", "65536k")];
+    Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)?
+        .attach(open_dir(&paths.shm())?.as_fd())
+        .context("/dev/shm")?;
+    volume::make(spec, &paths)?;
+    Ok(made)
+}
+
+/// Moves the calling process into a sandbox that an earlier monitor made.
+pub fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
+    let paths = layout.pod(&pod.uid);
+    for (kind, name) in own_kinds(&pod.spec) {
+        namespace::enter(&paths.namespace(name), kind)?;
+    }
+    Ok(())
+}
+
+/// Removes the sandbox, or as much of one as there is. Goes on past failures and
+/// returns them all, the first one first.
+pub fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
+    let paths = layout.pod(&pod.uid);
+    let mut errors = Vec::new();
+    let mut attempt = |what: &str, result: Result<()>| {
+        errors.extend(result.context(what).err());
+    };
+    match Cgroup::open(
+        &host.hierarchies,
+        &cgroup_path(layout, &pod.uid),
+        Select::Pod,
+    ) {
+        Ok(Some(cgroup)) => {
+            attempt("kill what is left in the cgroup", cgroup.kill());
+            attempt("remove the cgroup", cgroup.remove());
+        }
+        Ok(None) => {}
+        Err(e) => attempt("find the cgroup", Err(e)),
+    }
+    attempt("remove the volumes", volume::remove(&paths));
+    attempt("unmount /dev/shm", mount::unmount(&paths.shm()));
+    for (_, name) in POD_KINDS {
+        attempt(
+            "unpin a namespace",
+            namespace::unpin(&paths.namespace(name)),
+        );
+    }
+    attempt("release the network", host.network.release(&pod.uid));
+    errors
+}
+
+/// What is left of a Pod once its sandbox is gone: its logs, its layers, its
+/// name, its record. After this it does not exist.
+pub fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
+    let paths = layout.pod(&pod.uid);
+    let mut errors = Vec::new();
+    errors.extend(remove_tree(&layout.pod_logs(&pod.namespace, &pod.name, &pod.uid)).err());
+    errors.extend(remove_tree(&paths.data).err());
+    let gone = || -> Result<()> {
+        let _names = client::lock_names(layout)?;
+        client::release_name(layout, pod)?;
+        let dead = layout.pods().join(format!(".dead-{}", pod.uid));
+        std::fs::rename(&paths.dir, &dead)
+            .with_context(|| format!("rename({})", paths.dir.display()))?;
+        remove_tree(&dead)
+    };
+    errors.extend(gone().err());
+    errors
+}
+
+/// The address that the host would use towards others: no packet is sent.
+fn host_ip() -> Option<IpAddr> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("198.51.100.1", 9)).ok()?;
+    socket
+        .local_addr()
+        .ok()
+        .map(|a| a.ip())
+        .filter(|ip| !ip.is_unspecified())
+}

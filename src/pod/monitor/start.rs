@@ -1,0 +1,176 @@
+//! Bringing a monitor to life.
+//!
+//! Whoever starts one takes its lock and binds its socket first, and hands both
+//! over: a client can connect before the monitor has run an instruction, and no
+//! two monitors ever live at once.
+//!
+//! The monitor is this program, executed through a read-only copy of its mount:
+//! no process of a container, whatever it can reach by /proc/<pid>/exe, can open
+//! it for writing (runc CVE-2019-5736).
+
+use std::ffi::{CString, OsString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sched::CloneFlags;
+use nix::sys::stat::Mode;
+
+use super::sandbox::monitor_cgroup_path;
+use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select};
+use crate::linux::mount::{ATTR_RDONLY, Mount};
+use crate::linux::socket::listen_at;
+use crate::store::{Layout, Lock, PodPaths};
+use crate::sys::process::{self as sys, Fork};
+use crate::{Context, Error, Result};
+
+const LOCK_FD: i32 = 3;
+const LISTENER_FD: i32 = 4;
+
+/// What a monitor keeps of its starter's environment: what a pull goes by.
+const ENVIRONMENT: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "XDG_RUNTIME_DIR",
+    "DOCKER_CONFIG",
+];
+
+/// Starts the Pod's monitor unless one lives. Returns once it can be connected to.
+pub fn start(layout: &Layout, uid: &str) -> Result<()> {
+    let paths = layout.pod(uid);
+    let Some(lock) = Lock::try_acquire(&paths.monitor_lock())? else {
+        return Ok(());
+    };
+    let listener = listen_at(&paths.monitor_socket())?;
+    fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(|e| Error::sys("fcntl(F_SETFL, O_NONBLOCK)", e))?;
+    spawn(layout, uid, &paths, &lock, &listener).context("start the monitor")
+}
+
+fn spawn(
+    layout: &Layout,
+    uid: &str,
+    paths: &PodPaths,
+    lock: &Lock,
+    listener: &OwnedFd,
+) -> Result<()> {
+    let program = Mount::copy(Path::new("/proc/self/exe"), false)?;
+    program.set(ATTR_RDONLY, false)?;
+    let errors = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(paths.monitor_errors())
+        .with_context(|| format!("open({})", paths.monitor_errors().display()))?;
+    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|e| Error::sys("open(/dev/null)", e))?;
+    let mut argv = vec![c"carob".to_owned(), c"monitor".to_owned()];
+    if let Some(root) = layout.root() {
+        argv.push(c"--root".to_owned());
+        argv.push(to_c(root.as_os_str().as_bytes())?);
+    }
+    argv.push(to_c(uid.as_bytes())?);
+    let mut envp = Vec::new();
+    for name in ENVIRONMENT {
+        if let Some(value) = std::env::var_os(name) {
+            envp.push(to_c(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
+        }
+    }
+    let hierarchies = Hierarchies::detect()?;
+    let cgroup = monitor_cgroup_path(layout);
+    // The last monitor of a root removes the cgroup, perhaps right now.
+    for _ in 0..10 {
+        let join = Cgroup::create(&hierarchies, &cgroup, Select::Pod)?.join_plan()?;
+        match sys::clone3(CloneFlags::empty(), join.v2_fd()) {
+            Ok(Fork::Parent { .. }) => return Ok(()),
+            Ok(Fork::Child) => become_monitor(
+                &program, &join, lock, listener, &errors, &null, &argv, &envp,
+            ),
+            Err(nix::errno::Errno::ENODEV | nix::errno::Errno::ENOENT) => {}
+            Err(e) => return Err(Error::sys("clone3(CLONE_INTO_CGROUP)", e)),
+        }
+    }
+    Err(Error::failed(format!(
+        "cgroup {cgroup}: removed each time it was made"
+    )))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn become_monitor(
+    program: &Mount,
+    join: &Join,
+    lock: &Lock,
+    listener: &OwnedFd,
+    errors: &std::fs::File,
+    null: &OwnedFd,
+    argv: &[CString],
+    envp: &[CString],
+) -> ! {
+    let run = || -> Result<()> {
+        // On v1 a cgroup that has just gone leaves the monitor in its starter's.
+        let _ = join.enter();
+        nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
+        let _ = nix::unistd::chdir("/");
+        let dup = |fd: std::os::fd::BorrowedFd| {
+            fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(20))
+                .map(crate::sys::own_received_fd)
+                .map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
+        };
+        let (program, lock, listener) = (
+            dup(program.as_fd())?,
+            dup(lock.as_fd())?,
+            dup(listener.as_fd())?,
+        );
+        let (errors, null) = (dup(errors.as_fd())?, dup(null.as_fd())?);
+        for (fd, number) in [(&null, 0), (&null, 1), (&errors, 2), (&lock, LOCK_FD)] {
+            sys::dup_to(fd, number).map_err(|e| Error::sys("dup2()", e))?;
+        }
+        sys::dup_to(&listener, LISTENER_FD).map_err(|e| Error::sys("dup2()", e))?;
+        sys::reset_signals();
+        sys::close_on_exec_from(5).map_err(|e| Error::sys("close_range()", e))?;
+        Err(Error::sys(
+            "execveat(<carob>)",
+            sys::exec_fd(program.as_fd(), argv, envp),
+        ))
+    };
+    if let Err(e) = run() {
+        use std::io::Write;
+        let _ = writeln!(&*errors, "start the monitor: {e}");
+    }
+    sys::exit_now(1)
+}
+
+fn to_c(bytes: &[u8]) -> Result<CString> {
+    CString::new(bytes).map_err(|_| Error::invalid("a NUL byte in a path or variable"))
+}
+
+/// `[--root DIR] UID`.
+pub(super) fn parse_arguments(arguments: &[OsString]) -> Result<(Layout, String)> {
+    let usage = || Error::new(crate::Kind::Usage, "monitor is started by carob itself");
+    let (root, uid) = match arguments {
+        [flag, root, uid] if flag == "--root" => (Some(Path::new(root)), uid),
+        [uid] => (None, uid),
+        _ => return Err(usage()),
+    };
+    let uid = uid.to_str().ok_or_else(usage)?;
+    Ok((Layout::new(root)?, uid.to_owned()))
+}
+
+/// The lock and the listening socket.
+pub(super) fn take_inherited() -> Result<(Lock, OwnedFd)> {
+    let take = |fd| {
+        sys::inherited_fd(fd).map_err(|e| {
+            Error::sys(format!("fd {fd}"), e).push_context("monitor is started by carob itself")
+        })
+    };
+    let _ = nix::sys::prctl::set_name(c"carob-monitor");
+    Ok((Lock::from(take(LOCK_FD)?), take(LISTENER_FD)?))
+}

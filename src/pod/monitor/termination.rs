@@ -1,0 +1,323 @@
+//! Ending containers, and the Pod.
+//!
+//! One container: preStop hook, TERM (or its stop signal), KILL at the end of the
+//! grace period; a hook that is still running then gets the container 2 seconds
+//! more, once. The Pod: ordinary containers together, then sidecars in reverse
+//! order, within one grace period. See Kubernetes' "Pod Lifecycle", Termination.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use nix::sys::epoll::EpollFlags;
+
+use super::exec::Purpose;
+use super::lifecycle::Stage;
+use super::{Monitor, Source, Timer, sandbox};
+use crate::linux::cgroup::{Cgroup, Select};
+use crate::pod::spec::Hook;
+use crate::pod::state::Deletion;
+use crate::sys::process as sys;
+use crate::{Error, Result};
+
+/// What a container still gets whose hook has used up the grace period, and what
+/// the processes of a Pod get that is deleted by force.
+const LAST_CHANCE: Duration = Duration::from_secs(2);
+
+/// A container's stop under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    deadline: Instant,
+    stage: StopStage,
+    /// The restart policy decides what follows, as after any end.
+    restart: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StopStage {
+    Hook,
+    Signalled,
+    Killed,
+}
+
+/// The Pod's.
+#[derive(Debug)]
+pub(super) struct Termination {
+    deadline: Instant,
+    force: bool,
+}
+
+impl Monitor {
+    /// Begins or hastens the Pod's end. A later call can only shorten it.
+    pub(super) fn delete(&mut self, grace: Duration, force: bool) {
+        let grace = if force { LAST_CHANCE } else { grace };
+        let deadline = Instant::now() + grace;
+        if let Some(t) = &mut self.termination {
+            t.force |= force;
+            if deadline >= t.deadline {
+                return;
+            }
+            t.deadline = deadline;
+        } else {
+            self.termination = Some(Termination { deadline, force });
+        }
+        let requested = self
+            .state
+            .deletion
+            .as_ref()
+            .map_or_else(Timestamp::now, |d| d.requested);
+        self.state.deletion = Some(Deletion {
+            requested,
+            grace_period: grace.as_secs(),
+        });
+        self.event(
+            false,
+            "Killing",
+            format!("Stopping pod with a grace period of {}s", grace.as_secs()),
+        );
+        for name in self.container_names() {
+            if let Some(stop) = &mut self.live(&name).stop
+                && deadline < stop.deadline
+            {
+                let was_in_hook = stop.stage == StopStage::Hook;
+                stop.deadline = deadline;
+                self.timers.insert(Timer::Stop(name.clone()), deadline);
+                if force && was_in_hook {
+                    self.signal(&name);
+                }
+            }
+        }
+    }
+
+    /// Takes the next steps of the termination. True when nothing of the Pod is
+    /// left but its record.
+    pub(super) fn advance_termination(&mut self) -> bool {
+        let Some(t) = &self.termination else {
+            return false;
+        };
+        let (left, force) = (
+            t.deadline.saturating_duration_since(Instant::now()),
+            t.force,
+        );
+        for name in self.container_names() {
+            self.cancel_pull(&name);
+            self.timers.remove(&Timer::Retry(name));
+        }
+        let is_sidecar = |m: &Self, name: &str| m.spec_of(name).sidecar;
+        let alive = |m: &Self| -> Vec<String> {
+            m.pod
+                .spec
+                .all_containers()
+                .map(|c| c.name.clone())
+                .filter(|n| !matches!(m.live[n].stage, Stage::Idle))
+                .collect()
+        };
+        let all = alive(self);
+        let (sidecars, ordinary): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|n| is_sidecar(self, n));
+        let next = if ordinary.is_empty() {
+            sidecars.last().cloned().into_iter().collect()
+        } else {
+            ordinary
+        };
+        for name in &next {
+            // One that is being started is stopped as soon as it runs.
+            let runs = matches!(self.live(name).stage, Stage::Running { .. });
+            if runs && self.live(name).stop.is_none() {
+                let grace = if is_sidecar(self, name) {
+                    left.max(LAST_CHANCE)
+                } else {
+                    left
+                };
+                self.stop_with(name, grace, false, !force);
+            }
+        }
+        next.is_empty()
+    }
+
+    /// Stops a container. `restart`: its restart policy decides what follows.
+    pub(super) fn stop_container(&mut self, name: &str, grace: Duration, restart: bool) {
+        self.stop_with(name, grace, restart, true);
+    }
+
+    fn stop_with(&mut self, name: &str, grace: Duration, restart: bool, hooks: bool) {
+        let deadline = Instant::now() + grace;
+        self.live(name).stop = Some(Stop {
+            deadline,
+            stage: StopStage::Hook,
+            restart,
+        });
+        self.timers.insert(Timer::Stop(name.to_owned()), deadline);
+        self.event(false, "Killing", format!("Stopping container {name}"));
+        // No hook has the time in no time, as in a kubelet.
+        match self
+            .spec_of(name)
+            .pre_stop
+            .filter(|_| hooks && !grace.is_zero())
+        {
+            Some(Hook::Exec(command)) => self.run_hook(name, Purpose::PreStop, command),
+            Some(Hook::Sleep(seconds)) => self.sleep_hook(name, seconds),
+            None => self.signal(name),
+        }
+    }
+
+    /// A hook is over: preStop's if the container is being stopped, else
+    /// postStart's.
+    pub(super) fn on_hook_end(&mut self, name: &str, result: Result<()>) {
+        let Some(stop) = self.live(name).stop else {
+            return self.post_start_is_over(name, result);
+        };
+        if let Err(e) = result {
+            self.event(
+                true,
+                "FailedPreStopHook",
+                format!("PreStopHook failed: {e}"),
+            );
+        }
+        if stop.stage == StopStage::Hook {
+            self.signal(name);
+        }
+    }
+
+    pub(super) fn on_stop_deadline(&mut self, name: &str) {
+        let Some(stop) = self.live(name).stop else {
+            return;
+        };
+        match stop.stage {
+            StopStage::Hook => {
+                self.event(
+                    true,
+                    "FailedPreStopHook",
+                    "PreStopHook was still running at the end of the grace period",
+                );
+                self.timers.remove(&Timer::HookSleep(name.to_owned()));
+                let deadline = Instant::now() + LAST_CHANCE;
+                if let Some(stop) = &mut self.live(name).stop {
+                    stop.deadline = deadline;
+                }
+                self.timers.insert(Timer::Stop(name.to_owned()), deadline);
+                self.signal(name);
+            }
+            StopStage::Signalled => {
+                if let Some(stop) = &mut self.live(name).stop {
+                    stop.stage = StopStage::Killed;
+                }
+                self.send_signal(name, libc::SIGKILL);
+                if let Some(cgroup) = &self.live(name).cgroup {
+                    let _ = cgroup.kill();
+                }
+            }
+            StopStage::Killed => {}
+        }
+    }
+
+    fn signal(&mut self, name: &str) {
+        let spec = self.spec_of(name).stop_signal;
+        let live = self.live(name);
+        let signal = spec.or(live.stop_signal).unwrap_or(libc::SIGTERM);
+        if let Some(stop) = &mut live.stop {
+            stop.stage = StopStage::Signalled;
+        }
+        self.send_signal(name, signal);
+    }
+
+    fn send_signal(&mut self, name: &str, signal: i32) {
+        if let Stage::Running { pidfd } = &self.live(name).stage {
+            // ESRCH: it has ended, and its pidfd says so next.
+            let _ = sys::pidfd_send_signal(pidfd.as_fd(), signal);
+        }
+    }
+
+    /// The container has ended.
+    pub(super) fn stop_is_over(&mut self, name: &str) {
+        self.timers.remove(&Timer::Stop(name.to_owned()));
+        self.timers.remove(&Timer::HookSleep(name.to_owned()));
+        self.live(name).stop = None;
+    }
+
+    /// Whether the container is being stopped for good.
+    pub(super) fn stops_for_good(&self, name: &str) -> bool {
+        self.live
+            .get(name)
+            .and_then(|l| l.stop)
+            .is_some_and(|s| !s.restart)
+    }
+
+    /// Removes everything and ends the monitor.
+    pub(super) fn finish(mut self) -> Result<()> {
+        // A connection ends when its Pod is gone, and no sooner; nobody new comes.
+        let _ = self.epoll.delete(&self.listener);
+        let errors = sandbox::remove(&self.layout, &self.pod, &self.host);
+        if let Some(first) = errors.first() {
+            // What is still there must stay visible: the record remains, and so does
+            // the monitor, for the next delete to try again.
+            for e in &errors {
+                self.event(true, "FailedKillPod", e.to_string());
+            }
+            for id in self.clients.keys().copied().collect::<Vec<_>>() {
+                self.reply(id, &crate::pod::protocol::Reply::Failed(first.clone()), &[]);
+            }
+            self.termination = None;
+            let event = nix::sys::epoll::EpollEvent::new(
+                EpollFlags::EPOLLIN,
+                self.new_id(Source::Listener),
+            );
+            let _ = self.epoll.add(&self.listener, event);
+            return self.run_until_gone();
+        }
+        let errors = sandbox::forget(&self.layout, &self.pod);
+        drop(std::mem::take(&mut self.clients));
+        self.leave_nothing();
+        match errors.into_iter().next() {
+            Some(e) => Err(e),
+            None => Ok(()),
+        }
+    }
+
+    fn run_until_gone(mut self) -> Result<()> {
+        loop {
+            self.publish()?;
+            for id in self.wait()? {
+                self.handle(id);
+            }
+            self.fire_timers();
+            if self.termination.is_some() {
+                return self.finish();
+            }
+        }
+    }
+
+    /// What the Pods of a root share goes with the last of them.
+    fn leave_nothing(&self) {
+        let pods_left = std::fs::read_dir(self.layout.pods()).is_ok_and(|mut d| {
+            d.any(|e| e.is_ok_and(|e| !e.file_name().as_encoded_bytes().starts_with(b".")))
+        });
+        if pods_left {
+            return;
+        }
+        let _ = self.host.network.remove_bridge_if_unused();
+        // A cgroup that a process is in cannot be removed: out, to where it came
+        // from. The directories fall only if no other monitor is in them.
+        let _ = leave_cgroup(&self.host.hierarchies);
+        for path in [
+            sandbox::monitor_cgroup_path(&self.layout),
+            self.layout.tagged("carob"),
+        ] {
+            if let Ok(Some(cgroup)) = Cgroup::open(&self.host.hierarchies, &path, Select::Pod) {
+                cgroup.remove_if_empty();
+            }
+        }
+    }
+}
+
+fn leave_cgroup(hierarchies: &crate::linux::cgroup::Hierarchies) -> Result<()> {
+    for h in hierarchies.v1() {
+        let _ = std::fs::write(h.point().join("tasks"), "0");
+    }
+    if let Some(h) = hierarchies.v2() {
+        let path = h.point().join("cgroup.procs");
+        std::fs::write(&path, "0")
+            .map_err(|e| Error::from(e).push_context(format!("write({}, 0)", path.display())))?;
+    }
+    Ok(())
+}
