@@ -239,7 +239,12 @@ fn usage(e: clap::Error) -> Result<u8> {
             let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
             let mut error = Error::new(Kind::Usage, message);
             if !rest.is_empty() {
-                error = error.hint(rest.trim());
+                let hint: Vec<&str> = rest
+                    .split("\n\n")
+                    .map(|part| part.trim().trim_start_matches("tip: "))
+                    .filter(|part| !part.is_empty() && !part.starts_with("For more information"))
+                    .collect();
+                error = error.hint(hint.join("\n"));
             }
             Err(error)
         }
