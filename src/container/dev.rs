@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, makedev, mknodat, umask};
 use nix::unistd::symlinkat;
 
+use super::plan::Device;
 use crate::linux::mount::Mount;
 use crate::linux::root::{Links, Root};
 use crate::{Error, Result};
@@ -33,10 +34,10 @@ const LINKS: [(&str, &str); 6] = [
 
 /// Made whole before it is attached anywhere: nothing in an image or a running
 /// container has a say in it.
-pub fn new_dev(options: &[(&str, &str)], attributes: u64) -> Result<Mount> {
+pub fn new_dev(options: &[(&str, &str)], attributes: u64, more: &[Device]) -> Result<Mount> {
     let dev = Mount::new("tmpfs", options, attributes)?;
     let before = umask(Mode::empty());
-    let made = fill(&dev);
+    let made = fill(&dev).and_then(|()| add(&dev, more));
     umask(before);
     made.map(|()| dev)
 }
@@ -54,6 +55,33 @@ fn fill(dev: &Mount) -> Result<()> {
     for (name, mode) in [("pts", 0o755), ("shm", 0o1777), ("mqueue", 0o1777)] {
         nix::sys::stat::mkdirat(dev, name, Mode::from_bits_truncate(mode))
             .map_err(|e| Error::sys(format!("mkdirat(<dev>, {name:?})"), e))?;
+    }
+    Ok(())
+}
+
+fn add(dev: &Mount, devices: &[Device]) -> Result<()> {
+    let root = Root::new(dev.as_fd());
+    for d in devices {
+        let inside = d.path.strip_prefix("/dev").unwrap_or(&d.path);
+        let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else {
+            continue;
+        };
+        let parent = root.make_dir(parent, Mode::from_bits_truncate(0o755), Links::Refuse)?;
+        let kind = SFlag::from_bits_truncate(d.mode) & SFlag::S_IFMT;
+        let mode = Mode::from_bits_truncate(d.mode);
+        match mknodat(&parent, name, kind, mode, makedev(d.major, d.minor)) {
+            // A standard one.
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(e) => return Err(Error::sys(format!("mknodat({:?})", d.path), e)),
+        }
+        nix::unistd::fchownat(
+            &parent,
+            name,
+            Some(d.uid.into()),
+            Some(d.gid.into()),
+            nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
+        )
+        .map_err(|e| Error::sys(format!("fchownat({:?})", d.path), e))?;
     }
     Ok(())
 }

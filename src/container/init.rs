@@ -160,7 +160,7 @@ fn apply_mount(
             }
             copy
         }
-        (Source::Dev(options), _) => dev::new_dev(&borrow(options), m.attributes)?,
+        (Source::Dev(options), _) => dev::new_dev(&borrow(options), m.attributes, &plan.devices)?,
         (Source::Cgroup, _) => return mount_cgroups(rootfs, m),
         (Source::New(fstype, options), _) => Mount::new(fstype, &borrow(options), m.attributes)?,
         (Source::Bind { .. } | Source::SubPath { .. }, None) => return Ok(()),

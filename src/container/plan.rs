@@ -21,6 +21,8 @@ pub struct Plan {
     pub root_read_only: bool,
     /// In their order. A target below an earlier one's comes later.
     pub mounts: Vec<Mount>,
+    /// In /dev, beside the standard ones.
+    pub devices: Vec<Device>,
     pub masked_paths: Vec<PathBuf>,
     pub read_only_paths: Vec<PathBuf>,
     pub process: Process,
@@ -56,6 +58,19 @@ pub enum Source {
         volume: PathBuf,
         sub_path: PathBuf,
     },
+}
+
+/// A node to be made: config-linux.md, "Devices".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute, below /dev.
+    pub path: PathBuf,
+    /// S_IFCHR, S_IFBLK or S_IFIFO, and the permissions.
+    pub mode: u32,
+    pub major: u64,
+    pub minor: u64,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +118,12 @@ pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
             .and_then(|r| r.readonly())
             .unwrap_or(false),
         mounts,
+        devices: linux
+            .and_then(|l| l.devices().as_ref())
+            .into_iter()
+            .flatten()
+            .map(plan_device)
+            .collect::<Result<_>>()?,
         masked_paths: linux.map(|l| paths(l.masked_paths())).unwrap_or_default(),
         read_only_paths: linux.map(|l| paths(l.readonly_paths())).unwrap_or_default(),
         process: plan_process(process, seccomp)?,
@@ -144,6 +165,28 @@ pub fn plan_process(
             .console_size()
             .as_ref()
             .map(|b| (b.width() as u16, b.height() as u16)),
+    })
+}
+
+fn plan_device(d: &oci::LinuxDevice) -> Result<Device> {
+    let kind = match d.typ() {
+        oci::LinuxDeviceType::B => libc::S_IFBLK,
+        oci::LinuxDeviceType::P => libc::S_IFIFO,
+        _ => libc::S_IFCHR,
+    };
+    if !d.path().starts_with("/dev") {
+        return Err(Error::unsupported(format!(
+            "linux.devices: {}: not below /dev",
+            d.path().display()
+        )));
+    }
+    Ok(Device {
+        path: d.path().clone(),
+        mode: kind | (d.file_mode().unwrap_or(0o666) & 0o7777),
+        major: d.major() as u64,
+        minor: d.minor() as u64,
+        uid: d.uid().unwrap_or(0),
+        gid: d.gid().unwrap_or(0),
     })
 }
 

@@ -6,7 +6,7 @@
 //! afterwards changes nothing (runc CVE-2021-30465, kubernetes CVE-2021-25741).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
@@ -40,6 +40,9 @@ impl Links {
             }
     }
 }
+
+/// Dangling links followed at the most when a directory is made: ELOOP's bound.
+const LINKS_MOST: u32 = 40;
 
 impl<'fd> Root<'fd> {
     pub fn new(dir: BorrowedFd<'fd>) -> Self {
@@ -76,18 +79,27 @@ impl<'fd> Root<'fd> {
     }
 
     /// The directory `path`, made with `mode` where it is missing, and its missing
-    /// parents too. Returns an O_PATH fd.
+    /// parents too; with [`Links::InRoot`] also where a dangling link on the way
+    /// leads, as images have them (/var/run to a /run that is not there). Returns
+    /// an O_PATH fd.
     pub fn make_dir(&self, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
+        self.make_dir_through(path, mode, links, LINKS_MOST)
+    }
+
+    fn make_dir_through(
+        &self,
+        path: &Path,
+        mode: Mode,
+        links: Links,
+        links_left: u32,
+    ) -> Result<OwnedFd> {
         let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let refused = |e| Error::sys(format!("openat2(<root>, {path:?}, {directory:?})"), e);
         match self.try_open(path, directory, links) {
             Err(Errno::ENOENT) => {}
-            other => {
-                return other.map_err(|e| {
-                    Error::sys(format!("openat2(<root>, {path:?}, O_PATH|O_DIRECTORY)"), e)
-                });
-            }
+            other => return other.map_err(refused),
         }
-        let mut so_far = std::path::PathBuf::new();
+        let mut so_far = PathBuf::new();
         let mut dir = self.open(Path::new(""), directory, links)?;
         for part in path.components() {
             let name = match part {
@@ -99,18 +111,29 @@ impl<'fd> Root<'fd> {
                     )));
                 }
             };
+            let parent = so_far.clone();
             so_far.push(name);
-            dir = match self.try_open(&so_far, directory, links) {
-                Ok(next) => next,
-                Err(Errno::ENOENT) => {
-                    // A dangling link makes this EEXIST, which is then the error.
-                    match nix::sys::stat::mkdirat(&dir, name, mode) {
-                        Ok(()) | Err(Errno::EEXIST) => {}
-                        Err(e) => return Err(Error::sys(format!("mkdirat({so_far:?})"), e)),
-                    }
-                    self.open(&so_far, directory, links)?
+            match self.try_open(&so_far, directory, links) {
+                Ok(next) => {
+                    dir = next;
+                    continue;
                 }
-                Err(e) => return Err(Error::sys(format!("openat2(<root>, {so_far:?})"), e)),
+                Err(Errno::ENOENT) => {}
+                Err(e) => return Err(refused(e)),
+            }
+            dir = match nix::sys::stat::mkdirat(&dir, name, mode) {
+                Ok(()) => self.open(&so_far, directory, links)?,
+                Err(Errno::EEXIST) if links == Links::InRoot && links_left > 0 => {
+                    match nix::fcntl::readlinkat(&dir, name) {
+                        Ok(target) => {
+                            let target = normal_path(&parent, Path::new(&target));
+                            self.make_dir_through(&target, mode, links, links_left - 1)?
+                        }
+                        // Made by somebody else a moment ago.
+                        Err(_) => self.open(&so_far, directory, links)?,
+                    }
+                }
+                Err(e) => return Err(Error::sys(format!("mkdirat({so_far:?})"), e)),
             };
         }
         Ok(dir)
@@ -167,6 +190,23 @@ impl<'fd> Root<'fd> {
         }
         Ok(Some(bytes))
     }
+}
+
+/// Where a link in `parent` leads, as a path from the root without `..`.
+fn normal_path(parent: &Path, target: &Path) -> PathBuf {
+    let mut path = if target.is_absolute() {
+        PathBuf::new()
+    } else {
+        parent.to_owned()
+    };
+    for part in target.components() {
+        match part {
+            Component::Normal(name) => path.push(name),
+            Component::ParentDir => drop(path.pop()),
+            _ => {}
+        }
+    }
+    path
 }
 
 pub fn is_dir(fd: BorrowedFd) -> bool {

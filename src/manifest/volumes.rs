@@ -54,6 +54,12 @@ fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSou
         let memory = r.choice(&path.key("medium"), medium, &media);
         let size = dir.size_limit.as_ref();
         let size = size.and_then(|q| quantity(r, &path.key("sizeLimit"), q));
+        if size.is_some() && memory == Some(false) {
+            r.warn(
+                &path.key("sizeLimit"),
+                "not enforced on disk yet: only `medium: Memory` is bounded by it",
+            );
+        }
         return Some(VolumeSource::EmptyDir {
             memory: memory.unwrap_or(false),
             size_limit: size.map(Quantity::units).filter(|bytes| *bytes > 0),

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::sched::CloneFlags;
 use nix::sys::epoll::EpollFlags;
 
 use super::exec::Purpose;
@@ -265,9 +266,12 @@ impl Monitor {
             let _ = self.epoll.add(&self.listener, event);
             return self.run_until_gone();
         }
+        // Home again: the Pod's network namespace dies now, and takes its link along,
+        // while the files are removed.
+        let _ = nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET);
         let errors = sandbox::forget(&self.layout, &self.pod);
-        drop(std::mem::take(&mut self.clients));
         self.leave_nothing();
+        // Whoever waits for the deletion learns of it from the connection's end.
         match errors.into_iter().next() {
             Some(e) => Err(e),
             None => Ok(()),
