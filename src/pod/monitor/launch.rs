@@ -279,6 +279,9 @@ impl Monitor {
         }
         self.live(name).stage = Stage::Running { pidfd };
         self.event(false, "Started", format!("Started container {name}"));
+        self.attach_waiting(name);
+        // Its output was left alone so far, for those to see it all.
+        self.pump(name, false);
         match c.post_start {
             Some(Hook::Exec(command)) => {
                 self.run_hook(name, super::exec::Purpose::PostStart, command)

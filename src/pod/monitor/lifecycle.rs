@@ -317,6 +317,9 @@ impl Monitor {
         let Some(live) = self.live.get_mut(name) else {
             return;
         };
+        if matches!(live.stage, Stage::Starting(_)) {
+            return;
+        }
         let Some(log) = live.log.as_mut() else { return };
         let mut failed = None;
         for output in &mut live.outputs {
