@@ -58,7 +58,7 @@ pub(super) fn run(
             open_source(&m.source).with_context(|| format!("mount at {}", m.target.display()))?;
         sources.push(source);
     }
-    let null = Mount::copy(Path::new("/dev/null"), false)?;
+    let null = Mount::null_device()?;
     mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
 
     let place = open_dir(mountpoint)?;
