@@ -26,7 +26,7 @@ use crate::image::Image;
 use crate::linux::capability::{Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::linux::mount::Mount;
-use crate::linux::root::Root;
+use crate::linux::root::{Root, reopen};
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::spec::{Container, Hook, Seccomp};
 use crate::pod::state::{Now, Running};
@@ -309,9 +309,9 @@ impl Monitor {
     }
 }
 
+/// A null device to hand into a container: [`Mount::null_device`].
 pub(super) fn open_null() -> Result<OwnedFd> {
-    nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::sys("open(/dev/null)", e))
+    reopen(Mount::null_device()?.as_fd(), OFlag::O_RDWR).context("/dev/null")
 }
 
 fn open_to_all(path: &std::path::Path) -> Result<()> {
