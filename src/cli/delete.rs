@@ -30,6 +30,9 @@ pub struct Delete {
     /// Every Pod of the namespace
     #[arg(long)]
     all: bool,
+    /// With --all or -l: of every namespace
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
     /// Seconds between TERM and KILL, instead of the Pod's own
     #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_hyphen_values = true)]
     grace_period: i64,
@@ -158,12 +161,16 @@ impl Delete {
                         .as_deref()
                         .map(manifest::parse_selector)
                         .transpose()?;
-                    let mut all = client::list(&face.layout, Some(&face.namespace))?;
+                    let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
+                    let mut all = client::list(&face.layout, namespace)?;
                     all.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
                     if all.is_empty() {
                         output::text("No resources found\n", false)?;
                     }
                     return Ok((all, vec![]));
+                }
+                (false, false) if self.all_namespaces => {
+                    return Err(usage("names cannot go with --all-namespaces"));
                 }
                 (false, false) => {}
             }

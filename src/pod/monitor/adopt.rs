@@ -14,17 +14,26 @@ use nix::unistd::Pid;
 use super::lifecycle::Stage;
 use super::logs::{LogFile, Output, Stream};
 use super::{Monitor, Source, Timer, launch, policy, sandbox};
+use crate::Result;
 use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::pod::spec::Seccomp;
 use crate::pod::state::{Now, Running};
 use crate::sys::process as sys;
-use crate::{Context, Result};
 
 impl Monitor {
     pub(super) fn adopt(&mut self) -> Result<()> {
-        sandbox::enter(&self.layout, &self.pod).context("enter the Pod's namespaces")?;
+        if let Err(e) = sandbox::enter(&self.layout, &self.pod) {
+            return self.replace_sandbox(&e);
+        }
+        if let (Some(seconds), Some(start)) = (self.pod.spec.active_deadline, self.state.start_time)
+        {
+            let gone = jiff::Timestamp::now().duration_since(start);
+            let left = Duration::from_secs(seconds)
+                .saturating_sub(Duration::try_from(gone).unwrap_or_default());
+            self.set_timer(Timer::Deadline, left);
+        }
         for name in self.container_names() {
             match self.running(&name).cloned() {
                 Some(running) => {
@@ -41,13 +50,29 @@ impl Monitor {
             let left = Duration::from_secs(seconds).saturating_sub(since(start));
             self.set_timer(Timer::Deadline, left);
         }
-        if let Some(deletion) = self.state.deletion.clone() {
-            let left = Duration::from_secs(deletion.grace_period)
-                .saturating_sub(since(deletion.requested));
-            self.delete(left, false);
-        }
         self.dirty = true;
         Ok(())
+    }
+
+    /// The sandbox is not whole: a monitor died while it removed it, or somebody
+    /// has unmounted a namespace. Nothing runs on in half of one.
+    fn replace_sandbox(&mut self, why: &crate::Error) -> Result<()> {
+        self.event(
+            true,
+            "SandboxChanged",
+            format!("Pod sandbox changed, it will be killed: {why}"),
+        );
+        for name in self.container_names() {
+            self.remove_half_made(&name);
+            if self.running(&name).is_some() {
+                self.process_ended(&name, None);
+            }
+        }
+        self.state.sandbox_ready = None;
+        if self.state.deletion.is_some() {
+            return Ok(());
+        }
+        self.make_sandbox()
     }
 
     fn adopt_container(&mut self, name: &str, running: &Running) -> Result<()> {

@@ -81,6 +81,8 @@ enum Timer {
     HookSleep(String),
     /// The log could not be written: try again.
     Log(String),
+    /// Look again whether the memory limit has killed somebody.
+    Oom(String),
     /// activeDeadlineSeconds.
     Deadline,
     /// Long enough idle to give memory back.
@@ -176,9 +178,10 @@ impl Monitor {
     fn run(mut self) -> Result<()> {
         if self.state.sandbox_ready.is_some() {
             self.adopt()?;
-        } else {
+        } else if self.state.deletion.is_none() {
             self.make_sandbox()?;
         }
+        self.resume_deletion();
         loop {
             if self.advance() {
                 break;
@@ -205,6 +208,7 @@ impl Monitor {
                 self.state.ips = made.ips;
                 self.state.host_ip = made.host_ip;
                 self.state.sandbox_ready = Some(Timestamp::now());
+                self.state.sandbox_error = None;
                 for w in made.warnings {
                     self.event(true, "FailedCreatePodSandBox", w);
                 }
@@ -301,6 +305,7 @@ impl Monitor {
                 Timer::Stop(name) => self.on_stop_deadline(&name),
                 Timer::HookSleep(name) => self.on_hook_end(&name, Ok(())),
                 Timer::Log(name) => self.pump(&name, false),
+                Timer::Oom(name) => self.look_for_oom_kill(&name),
                 Timer::Deadline => self.fail(
                     "DeadlineExceeded",
                     "Pod was active on the node longer than the specified deadline",
@@ -439,6 +444,16 @@ fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = std::fs::read_to_string(path).context("read the boot id")?;
     Ok(text.trim().to_owned())
+}
+
+/// Removes what the Pods of a root share, for a last monitor that died before it
+/// could. The caller is in the host's namespaces.
+pub fn remove_shared(layout: &Layout) -> Result<()> {
+    if !sandbox::any_left(layout) {
+        let host = Host::open(layout)?;
+        sandbox::remove_shared(layout, &host.network, &host.hierarchies);
+    }
+    Ok(())
 }
 
 /// What an idle monitor does not need: freed heap, and the program's pages, which
