@@ -107,6 +107,8 @@ pub(super) fn become_program(p: &Process) -> Result<Infallible> {
     if p.no_new_privileges {
         prctl::set_no_new_privs().map_err(|e| Error::sys("prctl(PR_SET_NO_NEW_PRIVS, 1)", e))?;
     } else if let Some(program) = &p.seccomp {
+        // Another user's effective set is empty since setresuid().
+        capability::raise_permitted()?;
         program.install()?;
     }
     capability::apply(&p.capabilities)?;

@@ -239,6 +239,18 @@ pub fn apply(sets: &Sets) -> Result<()> {
     Ok(())
 }
 
+/// Makes effective again what is permitted: a change of uid away from root clears
+/// the one, and with PR_SET_KEEPCAPS keeps the other (capabilities(7)).
+pub fn raise_permitted() -> Result<()> {
+    let all = permitted();
+    crate::sys::capability::capset(all.0, all.0, 0).map_err(|e| {
+        Error::sys(
+            format_args!("capset({{effective=permitted={:#x}}})", all.0),
+            e,
+        )
+    })
+}
+
 /// What the calling thread may have at most from here on.
 pub fn permitted() -> Set {
     caps::read(None, CapSet::Permitted).map_or(Set::EMPTY, Set::from_iter)
