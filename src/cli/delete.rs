@@ -30,7 +30,7 @@ pub struct Delete {
     /// Every Pod of the namespace
     #[arg(long)]
     all: bool,
-    /// With --all or -l: of every namespace
+    /// With --all or -l: the Pods of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
     /// Seconds between TERM and KILL, instead of the Pod's own
@@ -145,9 +145,13 @@ impl Delete {
     /// The Pods that are meant, and the errors of those that are not there.
     fn find(&self, face: &Face) -> Result<(Vec<View>, Vec<Error>)> {
         let mut wanted: Vec<(String, String)> = vec![];
+        let many = self.all || self.selector.is_some();
+        if self.all_namespaces && !many {
+            return Err(usage("--all-namespaces needs --all or --selector"));
+        }
         if self.filename.is_empty() {
             let names = object::names_of(&self.what)?;
-            match (names.is_empty(), self.all || self.selector.is_some()) {
+            match (names.is_empty(), many) {
                 (true, false) => {
                     return Err(usage("no Pod is named")
                         .hint("name Pods, or give -f FILE, --all or -l LABELS"));
@@ -156,12 +160,12 @@ impl Delete {
                     return Err(usage("names cannot go with --all or --selector"));
                 }
                 (true, true) => {
+                    let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
                     let selector = self
                         .selector
                         .as_deref()
                         .map(manifest::parse_selector)
                         .transpose()?;
-                    let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
                     let mut all = client::list(&face.layout, namespace)?;
                     all.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
                     if all.is_empty() {
@@ -169,14 +173,11 @@ impl Delete {
                     }
                     return Ok((all, vec![]));
                 }
-                (false, false) if self.all_namespaces => {
-                    return Err(usage("names cannot go with --all-namespaces"));
-                }
                 (false, false) => {}
             }
             wanted.extend(names.into_iter().map(|n| (face.namespace.clone(), n)));
         } else {
-            if !self.what.is_empty() || self.all || self.selector.is_some() {
+            if !self.what.is_empty() || many {
                 return Err(usage("-f cannot go with names, --all or --selector"));
             }
             let parsed = apply::read(face, &self.filename, self.recursive)?;

@@ -62,6 +62,7 @@ impl Monitor {
             ips: &self.state.ips,
             host_ip: self.state.host_ip,
             termination_log: &termination_log,
+            node_name: &self.host.name,
             node_cpu: node_cpu(),
             node_memory: node_memory(),
         })?;

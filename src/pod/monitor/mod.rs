@@ -134,7 +134,13 @@ pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
 impl Monitor {
     fn new(layout: Layout, uid: &str, lock: Lock, listener: OwnedFd) -> Result<Self> {
         let paths = layout.pod(uid);
-        let pod: Pod = store::load(&paths.record())?;
+        let host = Host::open(&layout)?;
+        let mut pod: Pod = store::load(&paths.record())?;
+        if pod.spec.host_network {
+            // With the host's network goes the host's name, as with a kubelet.
+            pod.spec.hostname.clone_from(&host.name);
+            pod.spec.set_hostname_as_fqdn = false;
+        }
         let state = match store::load::<State>(&paths.state()) {
             Ok(state) if state.boot_id == boot_id()? => state,
             _ => new_state(&pod)?,
@@ -142,7 +148,7 @@ impl Monitor {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|e| Error::sys("epoll_create1()", e))?;
         let mut monitor = Monitor {
-            host: Host::open(&layout)?,
+            host,
             live: pod
                 .spec
                 .all_containers()

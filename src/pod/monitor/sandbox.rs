@@ -25,6 +25,8 @@ use crate::{Context, Error, Result, volume};
 /// The way back to the host, for a process that lives in a Pod's namespaces.
 #[derive(Debug)]
 pub struct Host {
+    /// The node's: the monitor's own UTS namespace is soon the Pod's.
+    pub name: String,
     pub netns: OwnedFd,
     pub pid_namespace: OwnedFd,
     pub network: network::Host,
@@ -34,7 +36,9 @@ pub struct Host {
 impl Host {
     /// Call in the host's own namespaces.
     pub fn open(layout: &Layout) -> Result<Self> {
+        let name = nix::unistd::gethostname().map_err(|e| Error::sys("gethostname()", e))?;
         Ok(Host {
+            name: name.to_string_lossy().into_owned(),
             netns: namespace::open_own("net")?,
             pid_namespace: namespace::open_own("pid")?,
             network: network::Host::open(layout)?,
