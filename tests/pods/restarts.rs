@@ -99,7 +99,7 @@ fn never_does_not_restart() {
     let row = root.carob(&["get", "pod", "p"]).ok();
     assert!(row.contains("Error"), "{row}");
     root.carob(&["logs", "p", "-p"])
-        .fails(1, "previous terminated container");
+        .fails(4, "previous terminated container");
 }
 
 #[test]
