@@ -156,12 +156,13 @@ pub fn force_release_name(layout: &Layout, pod: &Pod) -> Result<()> {
 
 /// Removes the name if it is this Pod's. The caller holds the names' lock.
 pub(super) fn release_name(layout: &Layout, pod: &Pod) -> Result<()> {
+    let link = layout.name_link(&pod.namespace, &pod.name);
     if owns_name(layout, pod) {
-        let link = layout.name_link(&pod.namespace, &pod.name);
         std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
-        if let Some(namespace) = link.parent() {
-            let _ = std::fs::remove_dir(namespace);
-        }
+    }
+    // Where it was to be, too: a creation may have been cut short before.
+    if let Some(namespace) = link.parent() {
+        let _ = std::fs::remove_dir(namespace);
     }
     Ok(())
 }

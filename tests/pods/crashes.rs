@@ -11,7 +11,10 @@ const SLEEPS: &str = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
 
 /// Kills the Pod's monitor and waits until it is dead.
 fn kill_monitor(root: &Root, pod: &str) {
-    let pid = root.monitor_pid(pod);
+    kill_and_wait(root.monitor_pid(pod));
+}
+
+fn kill_and_wait(pid: i32) {
     kill_9(pid);
     while alive(pid) {
         std::thread::sleep(Duration::from_millis(1));
@@ -199,7 +202,7 @@ fn a_monitor_killed_while_its_pod_ends_is_followed_by_one_that_ends_it() {
             .spawn()
             .unwrap();
         std::thread::sleep(Duration::from_millis(2) * step);
-        kill_9(monitor);
+        kill_and_wait(monitor);
         let status = delete.wait().unwrap();
         let listed = root.carob(&["get", "pods", "-o", "name"]).ok();
         assert_eq!(listed, "", "step {step}, delete: {status}");
@@ -232,7 +235,7 @@ fn a_monitor_killed_before_its_pod_stands_is_followed_by_one_that_makes_it() {
             let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
             state["monitor_pid"].as_i64().ok_or(())
         });
-        kill_9(pid.unwrap() as i32);
+        kill_and_wait(pid.unwrap() as i32);
         if step % 2 == 0 {
             root.says("p", "main", "ready");
             root.says("p", "other", "ready");

@@ -173,11 +173,16 @@ fn an_init_container_that_fails_is_restarted_under_always() {
 #[test]
 fn a_sidecar_does_not_keep_a_pod_from_completing() {
     let root = Root::new();
-    let sidecar = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
+    let sidecar = "trap 'exit 0' TERM; touch /data/ready; sleep 1000 & wait";
+    let side = json!({
+        "restartPolicy": "Always",
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    });
     let spec = json!({
         "restartPolicy": "OnFailure",
-        "initContainers": [sh("side", sidecar, json!({"restartPolicy": "Always"}))],
-        "containers": [sh("main", "sleep 0.3", json!({}))],
+        "initContainers": [sh("side", sidecar, side)],
+        "containers": [sh("main", "until [ -e /data/ready ]; do usleep 10000; done", data())],
+        "volumes": [{"name": "data", "emptyDir": {}}],
     });
     root.apply(&pod("p", spec)).ok();
     root.becomes("p", ".status.phase", "Succeeded");
