@@ -292,7 +292,11 @@ fn mask(rootfs: &Root, path: &Path, null: BorrowedFd) -> Result<()> {
     let cover = if is_dir(fd.as_fd()) {
         Mount::new("tmpfs", &[("nr_inodes", "1"), ("size", "0")], ATTR_RDONLY)?
     } else {
-        Mount::copy_fd(null, false)?
+        // Read-only, so that root inside cannot change the host's node; a device is
+        // written to all the same.
+        let cover = Mount::copy_fd(null, false)?;
+        cover.set(ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC, false)?;
+        cover
     };
     cover.attach(fd.as_fd())
 }

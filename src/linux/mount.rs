@@ -60,6 +60,15 @@ impl Mount {
             .map_err(|e| Error::sys("open_tree(<fd>, OPEN_TREE_CLONE)", e))
     }
 
+    /// The host's null device, on a read-only mount: it swallows and gives what it
+    /// always does, but a root that reaches it can change neither its mode, its
+    /// owner nor its times, which are those of the whole machine's /dev/null.
+    pub fn null_device() -> Result<Self> {
+        let null = Mount::copy(Path::new("/dev/null"), false)?;
+        null.set(ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC, false)?;
+        Ok(null)
+    }
+
     /// An overlay of `lowers` (the topmost first), writable through `upper`.
     ///
     /// `volatile`: its unmounting does not sync `upper` to disk, since nothing in

@@ -31,6 +31,7 @@ pub struct Inputs<'a> {
     pub host_ip: Option<std::net::IpAddr>,
     /// The file that becomes terminationMessagePath.
     pub termination_log: &'a Path,
+    pub node_name: &'a str,
     /// What the host has, in thousandths of a CPU and bytes: limits that are not
     /// set mean this to a resourceFieldRef.
     pub node_cpu: u64,
@@ -340,9 +341,7 @@ fn field_value(inputs: &Inputs, path: &str) -> Result<String> {
         "metadata.name" => pod.name.clone(),
         "metadata.namespace" => pod.namespace.clone(),
         "metadata.uid" => pod.uid.clone(),
-        "spec.nodeName" => nix::unistd::gethostname()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        "spec.nodeName" => inputs.node_name.to_owned(),
         "spec.serviceAccountName" => "default".into(),
         "status.podIP" => ip(inputs.ips.first()),
         "status.podIPs" => inputs

@@ -5,4 +5,8 @@
 //! dropped.
 
 mod basics;
+mod crashes;
+mod logs;
+mod restarts;
 mod root;
+mod termination;

@@ -51,7 +51,11 @@ impl Monitor {
             process.env.push("TERM=xterm".into());
         }
         let null = open_null()?;
-        let fd = |i: usize| fds.get(i).unwrap_or(&null).as_fd();
+        // The client's null device is the host's, which is not to be handed in.
+        let fd = |i: usize| {
+            let given = fds.get(i).filter(|fd| !is_null(fd));
+            given.unwrap_or(&null).as_fd()
+        };
         let stdio = Stdio {
             stdin: fd(0),
             stdout: fd(1),
@@ -307,4 +311,12 @@ impl Monitor {
             }
         }
     }
+}
+
+fn is_null(fd: &OwnedFd) -> bool {
+    use nix::sys::stat::{SFlag, fstat, makedev};
+    fstat(fd).is_ok_and(|s| {
+        SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFCHR
+            && s.st_rdev == makedev(1, 3)
+    })
 }

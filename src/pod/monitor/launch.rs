@@ -26,7 +26,7 @@ use crate::image::Image;
 use crate::linux::capability::{Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::linux::mount::Mount;
-use crate::linux::root::Root;
+use crate::linux::root::{Root, reopen};
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::spec::{Container, Hook, Seccomp};
 use crate::pod::state::{Now, Running};
@@ -62,6 +62,7 @@ impl Monitor {
             ips: &self.state.ips,
             host_ip: self.state.host_ip,
             termination_log: &termination_log,
+            node_name: &self.host.name,
             node_cpu: node_cpu(),
             node_memory: node_memory(),
         })?;
@@ -279,6 +280,9 @@ impl Monitor {
         }
         self.live(name).stage = Stage::Running { pidfd };
         self.event(false, "Started", format!("Started container {name}"));
+        self.attach_waiting(name);
+        // Its output was left alone so far, for those to see it all.
+        self.pump(name, false);
         match c.post_start {
             Some(Hook::Exec(command)) => {
                 self.run_hook(name, super::exec::Purpose::PostStart, command)
@@ -306,9 +310,9 @@ impl Monitor {
     }
 }
 
+/// A null device to hand into a container: [`Mount::null_device`].
 pub(super) fn open_null() -> Result<OwnedFd> {
-    nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::sys("open(/dev/null)", e))
+    reopen(Mount::null_device()?.as_fd(), OFlag::O_RDWR).context("/dev/null")
 }
 
 fn open_to_all(path: &std::path::Path) -> Result<()> {
