@@ -217,10 +217,7 @@ fn boot(kernel: &Kernel, initramfs: &Path) -> Vec<String> {
     std::thread::spawn(move || {
         let mut line = Vec::new();
         while output.read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-            let text = String::from_utf8_lossy(&line);
-            // The firmware ends its last line with an escape sequence only.
-            let start = text.rfind("CHECK").filter(|_| text.contains('\u{1b}'));
-            let text = text[start.unwrap_or(0)..].trim_end().to_owned();
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
             line.clear();
             if sender.send(text).is_err() {
                 return;
