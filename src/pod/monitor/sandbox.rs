@@ -18,7 +18,7 @@ use crate::linux::namespace::{self, POD_KINDS};
 use crate::linux::root::{open_dir, remove_tree};
 use crate::network;
 use crate::pod::spec::{Pod, Spec};
-use crate::pod::{bundle, client};
+use crate::pod::{client, limits};
 use crate::store::{Layout, make_dir};
 use crate::{Context, Error, Result, volume};
 
@@ -88,7 +88,7 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         Select::Pod,
     )?;
     cgroup
-        .apply(&bundle::plan_pod_resources(spec))
+        .apply(&limits::plan_pod_resources(spec))
         .context("the Pod's cgroup")?;
 
     namespace::leave(own_kinds(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
