@@ -5,4 +5,5 @@
 //! dropped.
 
 mod basics;
+mod hostile;
 mod root;
