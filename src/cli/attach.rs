@@ -12,6 +12,7 @@ use super::terminal::Signals;
 use super::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
+use crate::pod::spec::Pod;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -73,8 +74,25 @@ pub fn attach(
         )
         .hint("its manifest needs `stdin: true`; without -i its output is shown"));
     }
-    let connection = Connection::open(&face.layout, &view.pod.uid)?;
+    let connection = ask(face, &view.pod, container, stdin)?;
+    carry_on(connection, stdin, quiet, signals)
+}
+
+/// Asks to be attached: at once if the container runs, else when it does, so that
+/// none of its output is missed.
+pub fn ask(face: &Face, pod: &Pod, container: String, stdin: bool) -> Result<Connection> {
+    let connection = Connection::open(&face.layout, &pod.uid)?;
     connection.send(&Request::Attach { container, stdin }, &[])?;
+    Ok(connection)
+}
+
+/// What follows [`ask`].
+pub fn carry_on(
+    connection: Connection,
+    stdin: bool,
+    quiet: bool,
+    signals: Option<&Signals>,
+) -> Result<End> {
     let (tty, with_stdin, fds) = loop {
         match next_reply(&connection, None)? {
             Some((Reply::Attached { tty, stdin }, fds)) => break (tty, stdin, fds),
@@ -96,16 +114,16 @@ pub fn attach(
             .ok_or_else(|| Error::failed("the Pod's monitor sent too few fds"))
     };
     if tty {
-        let master = next()?;
+        let (master, output) = (next()?, next()?);
         // A terminal here makes the keys go through as they are.
         let interactive = stdin && std::io::IsTerminal::is_terminal(&std::io::stdin());
         if interactive || !stdin {
-            return talk(&connection, master, interactive);
+            return talk(&connection, master, Some(output), interactive);
         }
         stream::set_nonblocking(&master)?;
         let pumps = vec![
             Pump::inward(stream::own(std::io::stdin())?, stream::own(&master)?),
-            Pump::outward(master, stream::own(std::io::stdout())?),
+            Pump::outward(output, stream::own(std::io::stdout())?),
         ];
         return stream::carry(&connection, pumps, signals, None);
     }

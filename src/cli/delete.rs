@@ -30,6 +30,9 @@ pub struct Delete {
     /// Every Pod of the namespace
     #[arg(long)]
     all: bool,
+    /// With --all or -l: the Pods of every namespace
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
     /// Seconds between TERM and KILL, instead of the Pod's own
     #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_hyphen_values = true)]
     grace_period: i64,
@@ -142,9 +145,13 @@ impl Delete {
     /// The Pods that are meant, and the errors of those that are not there.
     fn find(&self, face: &Face) -> Result<(Vec<View>, Vec<Error>)> {
         let mut wanted: Vec<(String, String)> = vec![];
+        let many = self.all || self.selector.is_some();
+        if self.all_namespaces && !many {
+            return Err(usage("--all-namespaces needs --all or --selector"));
+        }
         if self.filename.is_empty() {
             let names = object::names_of(&self.what)?;
-            match (names.is_empty(), self.all || self.selector.is_some()) {
+            match (names.is_empty(), many) {
                 (true, false) => {
                     return Err(usage("no Pod is named")
                         .hint("name Pods, or give -f FILE, --all or -l LABELS"));
@@ -153,12 +160,13 @@ impl Delete {
                     return Err(usage("names cannot go with --all or --selector"));
                 }
                 (true, true) => {
+                    let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
                     let selector = self
                         .selector
                         .as_deref()
                         .map(manifest::parse_selector)
                         .transpose()?;
-                    let mut all = client::list(&face.layout, Some(&face.namespace))?;
+                    let mut all = client::list(&face.layout, namespace)?;
                     all.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
                     if all.is_empty() {
                         output::text("No resources found\n", false)?;
@@ -169,7 +177,7 @@ impl Delete {
             }
             wanted.extend(names.into_iter().map(|n| (face.namespace.clone(), n)));
         } else {
-            if !self.what.is_empty() || self.all || self.selector.is_some() {
+            if !self.what.is_empty() || many {
                 return Err(usage("-f cannot go with names, --all or --selector"));
             }
             let parsed = apply::read(face, &self.filename, self.recursive)?;

@@ -167,16 +167,23 @@ fn with_terminal(
     let Some(master) = await_started(connection)?.pop() else {
         return Err(Error::failed("the Pod's monitor sent no terminal"));
     };
-    talk(connection, master, stdin)
+    talk(connection, master, None, stdin)
 }
 
-/// Our terminal and a process' one, joined until the process ends.
-pub fn talk(connection: &Connection, master: OwnedFd, stdin: bool) -> Result<End> {
+/// Our terminal and a process' one, joined until the process ends. `output`: what
+/// the terminal shows, if somebody else reads its master.
+pub fn talk(
+    connection: &Connection,
+    master: OwnedFd,
+    output: Option<OwnedFd>,
+    stdin: bool,
+) -> Result<End> {
     stream::set_nonblocking(&master)?;
-    let mut pumps = vec![Pump::outward(
-        stream::own(&master)?,
-        stream::own(std::io::stdout())?,
-    )];
+    let output = match output {
+        Some(output) => output,
+        None => stream::own(&master)?,
+    };
+    let mut pumps = vec![Pump::outward(output, stream::own(std::io::stdout())?)];
     let signals = Signals::new()?;
     let raw = match stdin {
         true => Some(Raw::enter()?),

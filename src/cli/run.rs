@@ -225,6 +225,10 @@ impl Run {
 
     fn attend(&self, face: &Face, pod: &Pod, signals: &Signals) -> Result<End> {
         let pods = [(pod.clone(), pod.uid.clone())];
+        let connection = match self.stdin {
+            true => Some(attach::ask(face, pod, pod.name.clone(), true)?),
+            false => None,
+        };
         let started = loop {
             let started = apply::await_started(face, &pods, None, Some(signals));
             match signals.take() {
@@ -236,15 +240,8 @@ impl Run {
         };
         started?;
         let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
-        if self.stdin {
-            match attach::attach(
-                face,
-                &view,
-                pod.name.clone(),
-                true,
-                self.quiet,
-                Some(signals),
-            ) {
+        if let Some(connection) = connection {
+            match attach::carry_on(connection, true, self.quiet, Some(signals)) {
                 // It was quicker than we: its log has what it said.
                 Err(e) if e.kind() == Kind::Conflict || e.kind() == Kind::NotFound => {}
                 other => return other,

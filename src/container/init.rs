@@ -16,7 +16,7 @@
 //!  9. exec.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -58,7 +58,7 @@ pub(super) fn run(
             open_source(&m.source).with_context(|| format!("mount at {}", m.target.display()))?;
         sources.push(source);
     }
-    let null = Mount::null_device()?;
+    let null = open_null()?;
     mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
 
     let place = open_dir(mountpoint)?;
@@ -75,7 +75,7 @@ pub(super) fn run(
             .with_context(|| format!("make {} read-only", path.display()))?;
     }
     for path in &plan.masked_paths {
-        mask(&rootfs, path, &null).with_context(|| format!("mask {}", path.display()))?;
+        mask(&rootfs, path, null.as_fd()).with_context(|| format!("mask {}", path.display()))?;
     }
     // Made now, while the root may still be written to: many images name a
     // working directory that they do not have.
@@ -167,8 +167,9 @@ fn apply_mount(
     };
     if is_type(m, "devpts") && plan.process.terminal {
         let (master, slave) = dev::new_terminal(mount.as_fd(), plan.process.console_size)?;
-        let console = Mount::copy_fd(slave.as_fd(), false)?;
         attach(rootfs, &mount, m)?;
+        // Before Linux 6.15 only what is attached can be copied.
+        let console = Mount::copy_fd(slave.as_fd(), false)?;
         let target = rootfs.make_file(Path::new("/dev/console"), Links::Refuse)?;
         console.attach(target.as_fd()).context("/dev/console")?;
         *terminal = Some((master, slave));
@@ -274,17 +275,28 @@ fn make_read_only(rootfs: &Root, path: &Path) -> Result<()> {
     copy.attach(fd.as_fd())
 }
 
-/// A file gets /dev/null over it, a directory an empty read-only tmpfs. The null
-/// device is a copy of the host's, taken before the container's own /dev was
-/// there (runc CVE-2025-31133).
-fn mask(rootfs: &Root, path: &Path, null: &Mount) -> Result<()> {
+/// The host's null device, found before the container's own /dev is there (runc
+/// CVE-2025-31133). Copied anew for each masked file: before Linux 6.15, a detached
+/// copy cannot be copied in its turn.
+fn open_null() -> Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    nix::fcntl::open("/dev/null", flags, Mode::empty())
+        .map_err(|e| Error::sys("open(\"/dev/null\", O_PATH|O_NOFOLLOW)", e))
+}
+
+/// A file gets /dev/null over it, a directory an empty read-only tmpfs.
+fn mask(rootfs: &Root, path: &Path, null: BorrowedFd) -> Result<()> {
     let Some(fd) = open_existing(rootfs, path)? else {
         return Ok(());
     };
     let cover = if is_dir(fd.as_fd()) {
         Mount::new("tmpfs", &[("nr_inodes", "1"), ("size", "0")], ATTR_RDONLY)?
     } else {
-        Mount::copy_fd(null.as_fd(), false)?
+        // Read-only, so that root inside cannot change the host's node; a device is
+        // written to all the same.
+        let cover = Mount::copy_fd(null, false)?;
+        cover.set(ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC, false)?;
+        cover
     };
     cover.attach(fd.as_fd())
 }

@@ -107,6 +107,9 @@ pub(super) fn become_program(p: &Process) -> Result<Infallible> {
     if p.no_new_privileges {
         prctl::set_no_new_privs().map_err(|e| Error::sys("prctl(PR_SET_NO_NEW_PRIVS, 1)", e))?;
     } else if let Some(program) = &p.seccomp {
+        // Without no_new_privs it takes an effective CAP_SYS_ADMIN, which an
+        // ordinary user has lost by now.
+        capability::make_permitted_effective()?;
         program.install()?;
     }
     capability::apply(&p.capabilities)?;

@@ -239,6 +239,14 @@ pub fn apply(sets: &Sets) -> Result<()> {
     Ok(())
 }
 
+/// Everything permitted in effect again: a change of uid away from 0 clears the
+/// effective set even where PR_SET_KEEPCAPS keeps the permitted one.
+pub fn make_permitted_effective() -> Result<()> {
+    let set = permitted().0;
+    crate::sys::capability::capset(set, set, 0)
+        .map_err(|e| Error::sys(format!("capset({{effective={set:#x}}})"), e))
+}
+
 /// What the calling thread may have at most from here on.
 pub fn permitted() -> Set {
     caps::read(None, CapSet::Permitted).map_or(Set::EMPTY, Set::from_iter)

@@ -202,10 +202,12 @@ pub(super) fn remove(host: &Host, leases: &Leases) -> Result<bool> {
         Err(e) => note(Err(e)),
     }
     first?;
-    for path in [
-        record::Bridge::path(&host.network),
-        Leases::path(&host.network),
-    ] {
+    // The records, and what somebody killed while writing one has left. The lock
+    // is the caller's.
+    let lock = host.lock_path();
+    let entries = std::fs::read_dir(&host.network)
+        .with_context(|| format!("readdir({})", host.network.display()))?;
+    for path in entries.flatten().map(|e| e.path()).filter(|p| *p != lock) {
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(e).context(format!("unlink({})", path.display()));

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
-use super::spec::{Container, EnvValue, Mount, Pod, Propagation, QosClass, Spec, VolumeSource};
+use super::limits::{oom_score, plan_resources};
+use super::spec::{Container, EnvValue, Mount, Pod, Propagation, Spec, VolumeSource};
 use crate::container::plan::DEFAULT_PATH;
 use crate::container::user::{Accounts, User};
 use crate::image;
 use crate::linux::capability::Set;
-use crate::linux::cgroup::{Limit, Resources, default_device_rules};
+use crate::linux::cgroup::Resources;
 use crate::store::PodPaths;
 use crate::{Context, Error, Kind, Result};
 
@@ -31,6 +32,7 @@ pub struct Inputs<'a> {
     pub host_ip: Option<std::net::IpAddr>,
     /// The file that becomes terminationMessagePath.
     pub termination_log: &'a Path,
+    pub node_name: &'a str,
     /// What the host has, in thousandths of a CPU and bytes: limits that are not
     /// set mean this to a resourceFieldRef.
     pub node_cpu: u64,
@@ -340,9 +342,7 @@ fn field_value(inputs: &Inputs, path: &str) -> Result<String> {
         "metadata.name" => pod.name.clone(),
         "metadata.namespace" => pod.namespace.clone(),
         "metadata.uid" => pod.uid.clone(),
-        "spec.nodeName" => nix::unistd::gethostname()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        "spec.nodeName" => inputs.node_name.to_owned(),
         "spec.serviceAccountName" => "default".into(),
         "status.podIP" => ip(inputs.ips.first()),
         "status.podIPs" => inputs
@@ -589,94 +589,6 @@ fn oci_capabilities(set: Set, root: bool) -> Result<oci::LinuxCapabilities> {
         .map_err(from_builder)
 }
 
-/// CPU time per period that a kubelet gives limits in, microseconds.
-const PERIOD_US: u64 = 100_000;
-
-fn plan_resources(c: &Container) -> Resources {
-    let r = c.resources;
-    let mut devices = default_device_rules();
-    if c.security.privileged {
-        devices = vec![crate::linux::cgroup::DeviceRule::ALLOW_ALL];
-    }
-    Resources {
-        cpu_shares: Some(shares(r.cpu_request.or(r.cpu_limit).unwrap_or(0))),
-        cpu_quota_us: r.cpu_limit.map(quota),
-        cpu_period_us: r.cpu_limit.map(|_| PERIOD_US),
-        memory_max: r.memory_limit.map(Limit::At),
-        memory_swap_max: r.memory_limit.map(|_| Limit::At(0)),
-        oom_group: Some(true),
-        devices,
-        ..Resources::default()
-    }
-}
-
-/// The Pod's own cgroup: sums, and a bound only where every container has one.
-pub fn plan_pod_resources(spec: &Spec) -> Resources {
-    let sum = |f: &dyn Fn(&Container) -> Option<u64>| -> Option<u64> {
-        let ordinary: Option<u64> = spec
-            .containers
-            .iter()
-            .chain(spec.init_containers.iter().filter(|c| c.sidecar))
-            .map(f)
-            .sum();
-        let init = spec
-            .init_containers
-            .iter()
-            .filter(|c| !c.sidecar)
-            .map(f)
-            .collect::<Vec<_>>();
-        init.into_iter()
-            .fold(ordinary, |most, one| Some(most?.max(one?)))
-    };
-    let requests = sum(&|c| {
-        Some(
-            c.resources
-                .cpu_request
-                .or(c.resources.cpu_limit)
-                .unwrap_or(0),
-        )
-    });
-    let cpu = sum(&|c| c.resources.cpu_limit);
-    let memory = sum(&|c| c.resources.memory_limit);
-    Resources {
-        cpu_shares: Some(shares(requests.unwrap_or(0))),
-        cpu_quota_us: cpu.map(quota),
-        cpu_period_us: cpu.map(|_| PERIOD_US),
-        memory_max: memory.map(Limit::At),
-        pids_max: Some(Limit::At(POD_PIDS)),
-        ..Resources::default()
-    }
-}
-
-/// Processes and threads of a Pod. Kubernetes leaves this to the node; without
-/// any bound a fork bomb takes the machine (docs/decisions/0006-pods.md).
-const POD_PIDS: u64 = 16_384;
-
-fn shares(milli_cpu: u64) -> u64 {
-    (milli_cpu * 1024 / 1000).clamp(2, 262_144)
-}
-
-fn quota(milli_cpu: u64) -> Limit {
-    // The kernel refuses less than 1 ms.
-    Limit::At((milli_cpu * PERIOD_US / 1000).max(1000))
-}
-
-fn oom_score(spec: &Spec, c: &Container, node_memory: u64) -> i32 {
-    match spec.qos_class() {
-        QosClass::Guaranteed => -997,
-        QosClass::BestEffort => 1000,
-        QosClass::Burstable => {
-            let request = c
-                .resources
-                .memory_request
-                .or(c.resources.memory_limit)
-                .unwrap_or(0);
-            let share = u128::from(request) * 1000 / u128::from(node_memory.max(1));
-            (1000 - share.min(1000) as i32).clamp(2, 999)
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -698,13 +610,5 @@ mod tests {
         ] {
             assert_eq!(expand(text, &vars), want, "{text}");
         }
-    }
-
-    #[test]
-    fn cpu_becomes_shares_and_quota() {
-        assert_eq!(shares(0), 2);
-        assert_eq!(shares(500), 512);
-        assert_eq!(quota(500), Limit::At(50_000));
-        assert_eq!(quota(1), Limit::At(1000));
     }
 }

@@ -15,6 +15,7 @@ use super::monitor;
 use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
+use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
 use crate::store::{self, Layout, Lock};
 use crate::{Context, Error, Kind, Result};
@@ -35,10 +36,10 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<()> {
     layout.create()?;
     let paths = layout.pod(&pod.uid);
     let new = layout.pods().join(format!(".new-{}", pod.uid));
-    store::make_dir(&new)?;
+    let names = lock_names(layout)?;
     let made = (|| {
+        store::make_dir(&new)?;
         store::save(&new.join("pod.json"), pod)?;
-        let _names = lock_names(layout)?;
         take_name(layout, pod)?;
         std::fs::rename(&new, &paths.dir)
             .with_context(|| format!("rename({}, {})", new.display(), paths.dir.display()))
@@ -46,6 +47,7 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<()> {
     if made.is_err() {
         let _ = std::fs::remove_dir_all(&new);
     }
+    drop(names);
     made?;
     monitor::start(layout, &pod.uid)
 }
@@ -61,7 +63,7 @@ pub fn list(layout: &Layout, namespace: Option<&str>) -> Result<Vec<View>> {
     for entry in entries {
         let uid = entry?.file_name().to_string_lossy().into_owned();
         if uid.starts_with('.') {
-            collect_garbage(layout, &uid);
+            collect_garbage(layout, &uid)?;
             continue;
         }
         match view(layout, &uid) {
@@ -154,12 +156,13 @@ pub fn force_release_name(layout: &Layout, pod: &Pod) -> Result<()> {
 
 /// Removes the name if it is this Pod's. The caller holds the names' lock.
 pub(super) fn release_name(layout: &Layout, pod: &Pod) -> Result<()> {
+    let link = layout.name_link(&pod.namespace, &pod.name);
     if owns_name(layout, pod) {
-        let link = layout.name_link(&pod.namespace, &pod.name);
         std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
-        if let Some(namespace) = link.parent() {
-            let _ = std::fs::remove_dir(namespace);
-        }
+    }
+    // Where it was to be, too: a creation may have been cut short before.
+    if let Some(namespace) = link.parent() {
+        let _ = std::fs::remove_dir(namespace);
     }
     Ok(())
 }
@@ -196,17 +199,25 @@ fn owns_name(layout: &Layout, pod: &Pod) -> bool {
     name_owner(layout, &pod.namespace, &pod.name).as_deref() == Some(&pod.uid)
 }
 
-/// `.new-` and `.dead-` directories whose makers died. The lock says that no
-/// maker is between the two steps; one that has not come to the first yet is
-/// younger than a minute.
-fn collect_garbage(layout: &Layout, name: &str) {
+/// A directory whose owner died. `.new-` is made and renamed under the names'
+/// lock, so that one that is there under it has nobody; `.dead-` is its monitor's
+/// while that lives.
+fn collect_garbage(layout: &Layout, name: &str) -> Result<()> {
     let dir = layout.pods().join(name);
-    let old = std::fs::metadata(&dir)
-        .and_then(|m| m.modified())
-        .is_ok_and(|t| t.elapsed().is_ok_and(|age| age > Duration::from_secs(60)));
-    if old {
-        let _ = std::fs::remove_dir_all(dir);
+    if Lock::is_held(&dir.join("monitor.lock"))? {
+        return Ok(());
     }
+    let names = lock_names(layout)?;
+    // Its name was taken, perhaps; or it was killed before it wrote the record.
+    if let Ok(pod) = store::load::<Pod>(&dir.join("pod.json")) {
+        release_name(layout, &pod)?;
+    }
+    if name.starts_with(".new-") {
+        remove_tree(&dir)?;
+    }
+    drop(names);
+    monitor::remove_shared(layout)?;
+    remove_tree(&dir)
 }
 
 /// One request to a monitor and its replies.

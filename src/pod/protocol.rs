@@ -30,8 +30,8 @@ pub enum Request {
     /// it become its stdio; with one, `Started` brings the terminal's master.
     /// Then `Exited`, or `Failed`.
     Exec(Exec),
-    /// `Attached` brings the fds that are named in it; they are pipes (or the
-    /// terminal's master), so reading ends when the container does. Then `Exited`.
+    /// `Attached` brings the fds that are named in it, at once or when the container
+    /// starts; reading from them ends when it does. Then `Exited`.
     Attach { container: String, stdin: bool },
 }
 
@@ -53,8 +53,9 @@ pub enum Reply {
     Started,
     /// 0..255; 128 + n for signal n. `None`: the kernel did not tell.
     Exited(Option<i32>),
-    /// The fds, in this order: the terminal's master if `tty`; else stdin's write
-    /// end if `stdin`, then stdout's and stderr's read ends.
+    /// The fds, in this order: if `tty`, the terminal's master, to write to and
+    /// to size, and a pipe with what it shows; else stdin's write end if `stdin`,
+    /// then stdout's and stderr's read ends.
     Attached {
         tty: bool,
         stdin: bool,

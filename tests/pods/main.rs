@@ -5,5 +5,9 @@
 //! dropped.
 
 mod basics;
+mod crashes;
 mod hostile;
+mod logs;
+mod restarts;
 mod root;
+mod termination;

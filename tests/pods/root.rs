@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 pub const IMAGE: &str = "localhost/carob/busybox:1";
 
 /// Everything of one test. Dropping it deletes its Pods and checks that nothing is
@@ -145,6 +147,30 @@ impl Root {
             .ok()
     }
 
+    /// Waits until a container has logged this text.
+    #[track_caller]
+    pub fn says(&self, pod: &str, container: &str, text: &str) {
+        let said = until(Duration::from_secs(10), || {
+            let log = self.carob(&["logs", pod, "-c", container]);
+            if log.stdout.contains(text) {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        });
+        said.unwrap_or_else(|log| panic!("{container} does not say {text:?}: {log:?}"));
+    }
+
+    /// Waits until a field of a Pod has this value.
+    #[track_caller]
+    pub fn becomes(&self, pod: &str, path: &str, value: &str) {
+        let is = until(Duration::from_secs(10), || {
+            let is = self.field(pod, path);
+            if is == value { Ok(()) } else { Err(is) }
+        });
+        is.unwrap_or_else(|is| panic!("{path} is {is:?}, not {value:?}"));
+    }
+
     pub fn pid(&self, pod: &str, container: &str) -> i32 {
         let uid = self.field(pod, ".metadata.uid");
         let state = std::fs::read(self.dir.join("run/pods").join(uid).join("state.json")).unwrap();
@@ -272,4 +298,35 @@ pub fn script_pod(name: &str, restart: &str, grace: u32, script: &str) -> String
          terminationGracePeriodSeconds: {grace}\n  containers:\n  - name: main\n    image: {IMAGE}\n    \
          imagePullPolicy: IfNotPresent\n    command:\n    - sh\n    - -c\n    - |\n{script}"
     )
+}
+
+/// A Pod with this spec, as JSON, which is YAML.
+pub fn pod(name: &str, spec: Value) -> String {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}).to_string()
+}
+
+/// A container that runs a shell script; `extra` is merged in.
+pub fn sh(name: &str, script: &str, extra: Value) -> Value {
+    let mut c = json!({
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", script],
+    });
+    if let Value::Object(extra) = extra {
+        c.as_object_mut().unwrap().extend(extra);
+    }
+    c
+}
+
+/// Whether the process has not ended; a zombie has.
+pub fn alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
+    state.is_some_and(|s| !matches!(s, b'Z' | b'X'))
+}
+
+pub fn kill_9(pid: i32) {
+    let pid = nix::unistd::Pid::from_raw(pid);
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
 }

@@ -13,18 +13,27 @@ use nix::unistd::Pid;
 
 use super::lifecycle::Stage;
 use super::logs::{LogFile, Output, Stream};
-use super::{Monitor, Source, launch, sandbox};
+use super::{Monitor, Source, Timer, launch, policy, sandbox};
+use crate::Result;
 use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::pod::spec::Seccomp;
-use crate::pod::state::Running;
+use crate::pod::state::{Now, Running};
 use crate::sys::process as sys;
-use crate::{Context, Result};
 
 impl Monitor {
     pub(super) fn adopt(&mut self) -> Result<()> {
-        sandbox::enter(&self.layout, &self.pod).context("enter the Pod's namespaces")?;
+        if let Err(e) = sandbox::enter(&self.layout, &self.pod) {
+            return self.replace_sandbox(&e);
+        }
+        if let (Some(seconds), Some(start)) = (self.pod.spec.active_deadline, self.state.start_time)
+        {
+            let gone = jiff::Timestamp::now().duration_since(start);
+            let left = Duration::from_secs(seconds)
+                .saturating_sub(Duration::try_from(gone).unwrap_or_default());
+            self.set_timer(Timer::Deadline, left);
+        }
         for name in self.container_names() {
             match self.running(&name).cloned() {
                 Some(running) => {
@@ -34,15 +43,36 @@ impl Monitor {
                 }
                 None => self.remove_half_made(&name),
             }
+            self.resume_back_off(&name);
         }
-        if let Some(deletion) = self.state.deletion.clone() {
-            let gone = jiff::Timestamp::now().duration_since(deletion.requested);
-            let left = Duration::from_secs(deletion.grace_period)
-                .saturating_sub(Duration::try_from(gone).unwrap_or_default());
-            self.delete(left, false);
+        if let (Some(seconds), Some(start)) = (self.pod.spec.active_deadline, self.state.start_time)
+        {
+            let left = Duration::from_secs(seconds).saturating_sub(since(start));
+            self.set_timer(Timer::Deadline, left);
         }
         self.dirty = true;
         Ok(())
+    }
+
+    /// The sandbox is not whole: a monitor died while it removed it, or somebody
+    /// has unmounted a namespace. Nothing runs on in half of one.
+    fn replace_sandbox(&mut self, why: &crate::Error) -> Result<()> {
+        self.event(
+            true,
+            "SandboxChanged",
+            format!("Pod sandbox changed, it will be killed: {why}"),
+        );
+        for name in self.container_names() {
+            self.remove_half_made(&name);
+            if self.running(&name).is_some() {
+                self.process_ended(&name, None);
+            }
+        }
+        self.state.sandbox_ready = None;
+        if self.state.deletion.is_some() {
+            return Ok(());
+        }
+        self.make_sandbox()
     }
 
     fn adopt_container(&mut self, name: &str, running: &Running) -> Result<()> {
@@ -83,8 +113,7 @@ impl Monitor {
             .filter(|_| launch::pid_start(running.pid) == Some(running.pid_start));
         match alive {
             Some(pidfd) => {
-                let ran = jiff::Timestamp::now().duration_since(running.since);
-                let ran = Duration::try_from(ran).unwrap_or_default();
+                let ran = since(running.since);
                 self.live(name).started_at = Instant::now().checked_sub(ran);
                 self.watch(
                     &pidfd,
@@ -125,6 +154,21 @@ impl Monitor {
         Ok(process)
     }
 
+    /// How long the delay was is not recorded; the first one is.
+    fn resume_back_off(&mut self, name: &str) {
+        let state = self.container_state(name);
+        let waits =
+            matches!(&state.now, Now::Waiting { reason, .. } if reason == "CrashLoopBackOff");
+        let Some(last) = state.last.as_ref().filter(|_| waits) else {
+            return;
+        };
+        let left = policy::BACKOFF_FIRST.saturating_sub(since(last.finished));
+        let live = self.live(name);
+        live.backoff = Some(policy::BACKOFF_FIRST);
+        live.retry_at = Some(Instant::now() + left);
+        self.set_timer(Timer::Retry(name.to_owned()), left);
+    }
+
     /// An attempt that was being started when the monitor died.
     fn remove_half_made(&mut self, name: &str) {
         let path = self.container_cgroup(name);
@@ -133,6 +177,10 @@ impl Monitor {
             self.release_container(name);
         }
     }
+}
+
+fn since(time: jiff::Timestamp) -> Duration {
+    Duration::try_from(jiff::Timestamp::now().duration_since(time)).unwrap_or_default()
 }
 
 /// How a process ended that is not our child, once its pidfd says that it has: a

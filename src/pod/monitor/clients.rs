@@ -23,11 +23,14 @@ pub(super) struct Client {
     socket: Packets,
     watches: bool,
     awaits_start: bool,
-    attached: Option<Attached>,
+    /// The container whose output it is shown.
+    attached: Option<String>,
+    /// An attach to a container that has not started yet.
+    waits_for: Option<Awaited>,
 }
 
 #[derive(Debug)]
-struct Attached {
+struct Awaited {
     container: String,
     stdin: bool,
 }
@@ -39,6 +42,7 @@ impl Client {
             watches: false,
             awaits_start: false,
             attached: None,
+            waits_for: None,
         }
     }
 }
@@ -116,14 +120,9 @@ impl Monitor {
             return;
         };
         self.unwatch(&client.socket, &Source::Client(id));
-        if let Some(attached) = client.attached {
-            let live = self.live(&attached.container);
+        if let Some(container) = client.attached {
+            let live = self.live(&container);
             live.outputs.iter_mut().for_each(|o| o.remove_sink(id));
-            let once = self.spec_of(&attached.container).stdin_once;
-            if attached.stdin && once {
-                // The container's stdin ends with the client that had it.
-                self.live(&attached.container).stdin = None;
-            }
         }
     }
 
@@ -193,6 +192,18 @@ impl Monitor {
             self.live.get(name).map(|l| &l.stage),
             Some(Stage::Running { .. })
         );
+        let state = self.container_state(name);
+        let waits = matches!(state.now, Now::Waiting { .. }) && state.last.is_none();
+        if !runs
+            && waits
+            && self.termination.is_none()
+            && let Some(client) = self.clients.get_mut(&id)
+        {
+            // Served the moment it runs, before any of its output is taken.
+            let container = name.to_owned();
+            client.waits_for = Some(Awaited { container, stdin });
+            return Ok(());
+        }
         if !runs {
             return Err(Error::new(
                 Kind::Conflict,
@@ -213,6 +224,17 @@ impl Monitor {
             // Its size and its input; what it shows comes through a pipe, since the
             // log needs it as well.
             fds.push(master.try_clone()?);
+        } else if stdin && c.stdin_once {
+            // The one client has the only writing end: when it closes it, or dies,
+            // the container's stdin ends.
+            let writer = live.stdin.take().ok_or_else(|| {
+                Error::new(
+                    Kind::Conflict,
+                    format!("container {name:?}: stdin was taken before"),
+                )
+                .hint("`stdinOnce: true` gives it to the first client alone")
+            })?;
+            fds.push(writer);
         } else if stdin {
             // Without O_NONBLOCK this would wait for a reader, and a container that
             // has closed its stdin may be none.
@@ -241,10 +263,7 @@ impl Monitor {
         }
         let has_stdin = stdin || tty;
         if let Some(client) = self.clients.get_mut(&id) {
-            client.attached = Some(Attached {
-                container: name.to_owned(),
-                stdin,
-            });
+            client.attached = Some(name.to_owned());
         }
         let borrowed: Vec<BorrowedFd> = fds.iter().map(AsFd::as_fd).collect();
         self.reply(
@@ -258,17 +277,38 @@ impl Monitor {
         Ok(())
     }
 
+    /// The container runs: those who wait to attach are attached.
+    pub(super) fn attach_waiting(&mut self, name: &str) {
+        let waiting: Vec<(u64, bool)> = self
+            .clients
+            .iter_mut()
+            .filter_map(|(id, c)| {
+                let wanted = c.waits_for.take_if(|w| w.container == name)?;
+                Some((*id, wanted.stdin))
+            })
+            .collect();
+        for (id, stdin) in waiting {
+            if let Err(e) = self.attach(id, name, stdin) {
+                self.reply(id, &Reply::Failed(e), &[]);
+            }
+        }
+    }
+
     /// The container has ended: its attached clients are told how.
     pub(super) fn tell_attached(&mut self, name: &str, exit_code: Option<i32>) {
         let ids: Vec<u64> = self
             .clients
             .iter()
-            .filter(|(_, c)| c.attached.as_ref().is_some_and(|a| a.container == name))
+            .filter(|(_, c)| {
+                let awaited = c.waits_for.as_ref().map(|w| w.container.as_str());
+                c.attached.as_deref().or(awaited) == Some(name)
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.attached = None;
+                client.waits_for = None;
             }
             self.reply(id, &Reply::Exited(exit_code), &[]);
         }

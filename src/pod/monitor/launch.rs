@@ -62,6 +62,7 @@ impl Monitor {
             ips: &self.state.ips,
             host_ip: self.state.host_ip,
             termination_log: &termination_log,
+            node_name: &self.host.name,
             node_cpu: node_cpu(),
             node_memory: node_memory(),
         })?;
@@ -279,6 +280,9 @@ impl Monitor {
         }
         self.live(name).stage = Stage::Running { pidfd };
         self.event(false, "Started", format!("Started container {name}"));
+        self.attach_waiting(name);
+        // Its output was left alone so far, for those to see it all.
+        self.pump(name, false);
         match c.post_start {
             Some(Hook::Exec(command)) => {
                 self.run_hook(name, super::exec::Purpose::PostStart, command)

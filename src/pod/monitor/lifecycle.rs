@@ -36,6 +36,7 @@ pub(super) struct Live {
     pub stdin: Option<OwnedFd>,
     pub oom: Option<OwnedFd>,
     pub oom_kills: u64,
+    pub oom_looks: u32,
     pub backoff: Option<Duration>,
     pub retry_at: Option<Instant>,
     pub stop: Option<Stop>,
@@ -317,6 +318,9 @@ impl Monitor {
         let Some(live) = self.live.get_mut(name) else {
             return;
         };
+        if matches!(live.stage, Stage::Starting(_)) {
+            return;
+        }
         let Some(log) = live.log.as_mut() else { return };
         let (mut failed, mut more) = (None, false);
         for output in &mut live.outputs {
@@ -354,11 +358,26 @@ impl Monitor {
         };
         let mut buffer = [0; 512];
         let _ = nix::unistd::read(fd, &mut buffer);
-        if self.oom_killed(name)
-            && let Some(cgroup) = &self.live(name).cgroup
-        {
-            // v1 kills one process; the container is meant to die as a whole.
-            let _ = cgroup.kill();
+        self.live(name).oom_looks = 0;
+        self.look_for_oom_kill(name);
+    }
+
+    /// v1 kills one process; the container is meant to die as a whole. It also
+    /// tells of the limit before it kills, and has no event for the kill: so a few
+    /// more looks, 1 ms to 1 s after it told.
+    pub(super) fn look_for_oom_kill(&mut self, name: &str) {
+        const LOOKS: u32 = 10;
+        if !matches!(self.live(name).stage, Stage::Running { .. }) {
+            return;
+        }
+        if self.oom_killed(name) {
+            if let Some(cgroup) = &self.live(name).cgroup {
+                let _ = cgroup.kill();
+            }
+        } else if self.live(name).oom_looks < LOOKS {
+            let pause = Duration::from_millis(1 << self.live(name).oom_looks);
+            self.live(name).oom_looks += 1;
+            self.set_timer(Timer::Oom(name.to_owned()), pause);
         }
     }
 

@@ -5,7 +5,9 @@
 //! Nothing is lost when the monitor is killed. The container writes to FIFOs that
 //! it has open for reading too, so that they never break; bytes are taken out of
 //! a FIFO only after they are in the log (tee(2) looks at them first); a line's
-//! beginning stays in the FIFO until its end comes or it grows too long.
+//! beginning stays in the FIFO until its end comes or it grows too long. Only if
+//! the container ends as well before the next monitor comes, what waits in the
+//! FIFO is lost: nobody has it open then, and the kernel keeps it in no inode.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -82,6 +82,8 @@ enum Timer {
     HookSleep(String),
     /// The log could not be written, or there is more for it: try again.
     Log(String),
+    /// Look again whether the memory limit has killed somebody.
+    Oom(String),
     /// activeDeadlineSeconds.
     Deadline,
     /// Long enough idle to give memory back.
@@ -133,7 +135,13 @@ pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
 impl Monitor {
     fn new(layout: Layout, uid: &str, lock: Lock, listener: OwnedFd) -> Result<Self> {
         let paths = layout.pod(uid);
-        let pod: Pod = store::load(&paths.record())?;
+        let host = Host::open(&layout)?;
+        let mut pod: Pod = store::load(&paths.record())?;
+        if pod.spec.host_network {
+            // With the host's network goes the host's name, as with a kubelet.
+            pod.spec.hostname.clone_from(&host.name);
+            pod.spec.set_hostname_as_fqdn = false;
+        }
         let state = match store::load::<State>(&paths.state()) {
             Ok(state) if state.boot_id == boot_id()? => state,
             _ => new_state(&pod)?,
@@ -141,7 +149,7 @@ impl Monitor {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|e| Error::sys("epoll_create1()", e))?;
         let mut monitor = Monitor {
-            host: Host::open(&layout)?,
+            host,
             live: pod
                 .spec
                 .all_containers()
@@ -177,9 +185,10 @@ impl Monitor {
     fn run(mut self) -> Result<()> {
         if self.state.sandbox_ready.is_some() {
             self.adopt()?;
-        } else {
+        } else if self.state.deletion.is_none() {
             self.make_sandbox()?;
         }
+        self.resume_deletion();
         loop {
             if self.advance() {
                 break;
@@ -206,6 +215,7 @@ impl Monitor {
                 self.state.ips = made.ips;
                 self.state.host_ip = made.host_ip;
                 self.state.sandbox_ready = Some(Timestamp::now());
+                self.state.sandbox_error = None;
                 for w in made.warnings {
                     self.event(true, "FailedCreatePodSandBox", w);
                 }
@@ -302,6 +312,7 @@ impl Monitor {
                 Timer::Stop(name) => self.on_stop_deadline(&name),
                 Timer::HookSleep(name) => self.on_hook_end(&name, Ok(())),
                 Timer::Log(name) => self.pump(&name, false),
+                Timer::Oom(name) => self.look_for_oom_kill(&name),
                 Timer::Deadline => self.fail(
                     "DeadlineExceeded",
                     "Pod was active on the node longer than the specified deadline",
@@ -456,6 +467,16 @@ fn boot_id() -> Result<String> {
     let path = Path::new("/proc/sys/kernel/random/boot_id");
     let text = std::fs::read_to_string(path).context("read the boot id")?;
     Ok(text.trim().to_owned())
+}
+
+/// Removes what the Pods of a root share, for a last monitor that died before it
+/// could. The caller is in the host's namespaces.
+pub fn remove_shared(layout: &Layout) -> Result<()> {
+    if !sandbox::any_left(layout) {
+        let host = Host::open(layout)?;
+        sandbox::remove_shared(layout, &host.network, &host.hierarchies);
+    }
+    Ok(())
 }
 
 /// What an idle monitor does not need: freed heap, and the program's pages, which

@@ -8,6 +8,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 
@@ -17,13 +18,15 @@ use crate::linux::namespace::{self, POD_KINDS};
 use crate::linux::root::{open_dir, remove_tree};
 use crate::network;
 use crate::pod::spec::{Pod, Spec};
-use crate::pod::{bundle, client};
+use crate::pod::{client, limits};
 use crate::store::{Layout, make_dir};
 use crate::{Context, Error, Result, volume};
 
 /// The way back to the host, for a process that lives in a Pod's namespaces.
 #[derive(Debug)]
 pub struct Host {
+    /// The node's: the monitor's own UTS namespace is soon the Pod's.
+    pub name: String,
     pub netns: OwnedFd,
     pub pid_namespace: OwnedFd,
     pub network: network::Host,
@@ -33,7 +36,9 @@ pub struct Host {
 impl Host {
     /// Call in the host's own namespaces.
     pub fn open(layout: &Layout) -> Result<Self> {
+        let name = nix::unistd::gethostname().map_err(|e| Error::sys("gethostname()", e))?;
         Ok(Host {
+            name: name.to_string_lossy().into_owned(),
             netns: namespace::open_own("net")?,
             pid_namespace: namespace::open_own("pid")?,
             network: network::Host::open(layout)?,
@@ -83,7 +88,7 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         Select::Pod,
     )?;
     cgroup
-        .apply(&bundle::plan_pod_resources(spec))
+        .apply(&limits::plan_pod_resources(spec))
         .context("the Pod's cgroup")?;
 
     namespace::leave(own_kinds(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
@@ -187,7 +192,7 @@ pub fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
 }
 
 /// What is left of a Pod once its sandbox is gone: its logs, its layers, its
-/// name, its record. After this it does not exist.
+/// name, its record. After this it does not exist; [`dead_dir`] does.
 pub fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
     let paths = layout.pod(&pod.uid);
     let mut errors = Vec::new();
@@ -196,13 +201,36 @@ pub fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
     let gone = || -> Result<()> {
         let _names = client::lock_names(layout)?;
         client::release_name(layout, pod)?;
-        let dead = layout.pods().join(format!(".dead-{}", pod.uid));
+        let dead = dead_dir(layout, &pod.uid);
         std::fs::rename(&paths.dir, &dead)
-            .with_context(|| format!("rename({})", paths.dir.display()))?;
-        remove_tree(&dead)
+            .with_context(|| format!("rename({})", paths.dir.display()))
     };
     errors.extend(gone().err());
     errors
+}
+
+/// Where the Pod's directory is from [`forget`] on, until nothing at all is left:
+/// as long as it is there, somebody knows that there is something to remove.
+pub fn dead_dir(layout: &Layout, uid: &str) -> PathBuf {
+    layout.pods().join(format!(".dead-{uid}"))
+}
+
+/// Whether a Pod has a record: then what Pods share is in use.
+pub fn any_left(layout: &Layout) -> bool {
+    std::fs::read_dir(layout.pods()).is_ok_and(|mut d| {
+        d.any(|e| e.is_ok_and(|e| !e.file_name().as_encoded_bytes().starts_with(b".")))
+    })
+}
+
+/// Removes what the Pods of a root share. The directories fall only if no other
+/// monitor is in them.
+pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hierarchies) {
+    let _ = network.remove_bridge_if_unused();
+    for path in [monitor_cgroup_path(layout), layout.tagged("carob")] {
+        if let Ok(Some(cgroup)) = Cgroup::open(hierarchies, &path, Select::Pod) {
+            cgroup.remove_if_empty();
+        }
+    }
 }
 
 /// The address that the host would use towards others: no packet is sent.

@@ -15,7 +15,7 @@ use nix::sys::epoll::EpollFlags;
 use super::exec::Purpose;
 use super::lifecycle::Stage;
 use super::{Monitor, Source, Timer, sandbox};
-use crate::linux::cgroup::{Cgroup, Select};
+use crate::linux::root::remove_tree;
 use crate::pod::spec::Hook;
 use crate::pod::state::Deletion;
 use crate::sys::process as sys;
@@ -62,13 +62,9 @@ impl Monitor {
         } else {
             self.termination = Some(Termination { deadline, force });
         }
-        let requested = self
-            .state
-            .deletion
-            .as_ref()
-            .map_or_else(Timestamp::now, |d| d.requested);
+        // The two together say when the grace is over, to the next monitor too.
         self.state.deletion = Some(Deletion {
-            requested,
+            requested: Timestamp::now(),
             grace_period: grace.as_secs(),
         });
         self.event(
@@ -88,6 +84,21 @@ impl Monitor {
                 }
             }
         }
+    }
+
+    /// Goes on with a deletion that an earlier monitor was asked for. Hooks run
+    /// again: how far they had come nobody knows.
+    pub(super) fn resume_deletion(&mut self) {
+        let Some(deletion) = &self.state.deletion else {
+            return;
+        };
+        let gone = Timestamp::now().duration_since(deletion.requested);
+        let left = Duration::from_secs(deletion.grace_period)
+            .saturating_sub(Duration::try_from(gone).unwrap_or_default());
+        self.termination = Some(Termination {
+            deadline: Instant::now() + left,
+            force: false,
+        });
     }
 
     /// Takes the next steps of the termination. True when nothing of the Pod is
@@ -293,24 +304,13 @@ impl Monitor {
 
     /// What the Pods of a root share goes with the last of them.
     fn leave_nothing(&self) {
-        let pods_left = std::fs::read_dir(self.layout.pods()).is_ok_and(|mut d| {
-            d.any(|e| e.is_ok_and(|e| !e.file_name().as_encoded_bytes().starts_with(b".")))
-        });
-        if pods_left {
-            return;
+        if !sandbox::any_left(&self.layout) {
+            // A cgroup that a process is in cannot be removed: out, to where it
+            // came from.
+            let _ = leave_cgroup(&self.host.hierarchies);
+            sandbox::remove_shared(&self.layout, &self.host.network, &self.host.hierarchies);
         }
-        let _ = self.host.network.remove_bridge_if_unused();
-        // A cgroup that a process is in cannot be removed: out, to where it came
-        // from. The directories fall only if no other monitor is in them.
-        let _ = leave_cgroup(&self.host.hierarchies);
-        for path in [
-            sandbox::monitor_cgroup_path(&self.layout),
-            self.layout.tagged("carob"),
-        ] {
-            if let Ok(Some(cgroup)) = Cgroup::open(&self.host.hierarchies, &path, Select::Pod) {
-                cgroup.remove_if_empty();
-            }
-        }
+        let _ = remove_tree(&sandbox::dead_dir(&self.layout, &self.pod.uid));
     }
 }
 

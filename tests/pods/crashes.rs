@@ -1,0 +1,251 @@
+//! kill -9 of `carob apply` and of monitors, at any moment.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::root::{Root, alive, kill_9, pod, script_pod, sh, until};
+
+const SLEEPS: &str = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
+
+/// Kills the Pod's monitor and waits until it is dead.
+fn kill_monitor(root: &Root, pod: &str) {
+    kill_and_wait(root.monitor_pid(pod));
+}
+
+fn kill_and_wait(pid: i32) {
+    kill_9(pid);
+    while alive(pid) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[track_caller]
+fn nothing_left(root: &Root, of: &str) {
+    let left = until(Duration::from_secs(5), || {
+        let left = root.left();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    left.unwrap_or_else(|l| panic!("{of}: {l:#?}"));
+}
+
+#[test]
+fn an_apply_that_is_killed_leaves_no_pod_or_one_that_can_be_deleted() {
+    let root = Root::new();
+    let file = root.dir().join("pod.yaml");
+    std::fs::write(&file, script_pod("p", "Never", 1, SLEEPS)).unwrap();
+    let args = ["apply", "-f", file.to_str().unwrap()];
+    let begun = Instant::now();
+    root.carob(&args).ok();
+    let whole = begun.elapsed();
+    root.carob(&["delete", "pod", "p"]).ok();
+    const STEPS: u32 = 24;
+    for step in 0..=STEPS {
+        let mut apply = root
+            .command(&args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let delay = whole * step / STEPS;
+        std::thread::sleep(delay);
+        apply.kill().unwrap();
+        apply.wait().unwrap();
+        let listed = root.carob(&["get", "pods", "-o", "name"]).ok();
+        match listed.as_str() {
+            "" => {}
+            "pod/p\n" => drop(root.carob(&["delete", "pod", "p", "--now"]).ok()),
+            other => panic!("{other}"),
+        }
+        nothing_left(&root, &format!("killed after {delay:?}, {listed:?}"));
+    }
+}
+
+#[test]
+fn containers_outlive_their_monitors_and_their_log_has_no_hole() {
+    let root = Root::new();
+    let script = "trap 'exit 0' TERM; i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo $i; \
+                  usleep 1000; done; echo over; sleep 1000 & wait";
+    root.apply(&script_pod("p", "Never", 1, script)).ok();
+    let pid = root.pid("p", "main");
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(150));
+        kill_monitor(&root, "p");
+        // Output waits for a while.
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(root.field("p", ".status.phase"), "Running");
+        assert_eq!(root.pid("p", "main"), pid);
+        assert!(alive(pid));
+    }
+    root.says("p", "main", "over");
+    let log = root.carob(&["logs", "p"]).ok();
+    let mut want: String = (1..=1500).map(|i| format!("{i}\n")).collect();
+    want.push_str("over\n");
+    if log != want {
+        let wrong = log.lines().zip(want.lines()).find(|(l, w)| l != w);
+        panic!("{} lines, first wrong: {wrong:?}", log.lines().count());
+    }
+    assert_eq!(
+        root.field("p", ".status.containerStatuses[0].restartCount"),
+        "0"
+    );
+}
+
+#[test]
+fn an_adopted_container_tells_how_it_ends() {
+    let root = Root::new();
+    let script = "until [ -e /tmp/go ]; do usleep 10000; done; exit 7";
+    root.apply(&script_pod("p", "Never", 1, script)).ok();
+    kill_monitor(&root, "p");
+    root.carob(&["exec", "p", "--", "touch", "/tmp/go"]).ok();
+    root.becomes("p", ".status.phase", "Failed");
+    let ended = ".status.containerStatuses[0].state.terminated";
+    assert_eq!(root.field("p", &format!("{ended}.exitCode")), "7");
+    assert_eq!(root.field("p", &format!("{ended}.reason")), "Error");
+}
+
+#[test]
+fn an_end_that_no_monitor_saw_is_told_or_said_to_be_unknown() {
+    let root = Root::new();
+    let script = "echo ready; usleep 400000; echo bye; exit 7";
+    root.apply(&script_pod("p", "Never", 1, script)).ok();
+    root.says("p", "main", "ready");
+    let pid = root.pid("p", "main");
+    kill_monitor(&root, "p");
+    while alive(pid) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    root.becomes("p", ".status.phase", "Failed");
+    let ended = ".status.containerStatuses[0].state.terminated";
+    let told = (
+        root.field("p", &format!("{ended}.exitCode")),
+        root.field("p", &format!("{ended}.reason")),
+    );
+    let known = told == ("7".into(), "Error".into());
+    let unknown = told == ("137".into(), "ContainerStatusUnknown".into());
+    assert!(known || unknown, "{told:?}");
+    // The last words are lost with the last process that had the FIFO open.
+    let log = root.carob(&["logs", "p"]).ok();
+    assert!(log.starts_with("ready\n"), "{log}");
+}
+
+#[test]
+fn an_adopted_container_takes_commands_and_ends_on_term() {
+    let root = Root::new();
+    root.apply(&script_pod("p", "Always", 30, SLEEPS)).ok();
+    root.says("p", "main", "ready");
+    kill_monitor(&root, "p");
+    let said = root.carob(&["exec", "p", "--", "sh", "-c", "hostname; id -u; exit 9"]);
+    assert_eq!((said.code, said.stdout.as_str()), (9, "p\n0\n"), "{said:?}");
+    kill_monitor(&root, "p");
+    let begun = Instant::now();
+    root.carob(&["delete", "pod", "p"]).ok();
+    assert!(begun.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn an_adopted_container_is_restarted_as_any_other() {
+    let root = Root::new();
+    let script = "echo ready; until [ -e /tmp/go ]; do usleep 10000; done; exit 7";
+    root.apply(&script_pod("p", "Always", 1, script)).ok();
+    kill_monitor(&root, "p");
+    root.carob(&["exec", "p", "--", "touch", "/tmp/go"]).ok();
+    root.becomes(
+        "p",
+        ".status.containerStatuses[0].lastState.terminated.exitCode",
+        "7",
+    );
+    root.becomes("p", ".status.containerStatuses[0].restartCount", "1");
+    root.becomes("p", ".status.phase", "Running");
+}
+
+#[test]
+fn a_grace_period_goes_on_across_monitors() {
+    let root = Root::new();
+    let script = "trap '' TERM; echo ready; while :; do sleep 1; done";
+    root.apply(&script_pod("p", "Always", 3, script)).ok();
+    root.says("p", "main", "ready");
+    let pid = root.pid("p", "main");
+    let begun = Instant::now();
+    root.carob(&["delete", "pod", "p", "--wait=false"]).ok();
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(600));
+        kill_monitor(&root, "p");
+        root.carob(&["get", "pods"]).ok();
+    }
+    while alive(pid) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = begun.elapsed();
+    // To the millisecond, as records have times.
+    assert!(
+        took >= Duration::from_millis(2990) && took < Duration::from_secs(6),
+        "{took:?}"
+    );
+    root.carob(&["wait", "pod/p", "--for=delete", "--timeout=5s"])
+        .ok();
+}
+
+#[test]
+fn a_monitor_killed_while_its_pod_ends_is_followed_by_one_that_ends_it() {
+    let root = Root::new();
+    let manifest = script_pod("p", "Always", 1, SLEEPS);
+    for step in 0..25 {
+        root.apply(&manifest).ok();
+        root.says("p", "main", "ready");
+        let monitor = root.monitor_pid("p");
+        let mut delete = root
+            .command(&["delete", "pod", "p"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(2) * step);
+        kill_and_wait(monitor);
+        let status = delete.wait().unwrap();
+        let listed = root.carob(&["get", "pods", "-o", "name"]).ok();
+        assert_eq!(listed, "", "step {step}, delete: {status}");
+        nothing_left(&root, &format!("step {step}, delete: {status}"));
+    }
+}
+
+#[test]
+fn a_monitor_killed_before_its_pod_stands_is_followed_by_one_that_makes_it() {
+    let root = Root::new();
+    let spec = json!({
+        "terminationGracePeriodSeconds": 1,
+        "initContainers": [sh("first", "true", json!({}))],
+        "containers": [sh("main", SLEEPS, json!({})), sh("other", SLEEPS, json!({}))],
+    });
+    let manifest = pod("p", spec);
+    for step in 0..20 {
+        root.feed(&["apply", "--wait=false", "-f", "-"], &manifest)
+            .ok();
+        std::thread::sleep(Duration::from_millis(2) * step);
+        // Known only once it has written its record.
+        let dir = std::fs::read_dir(root.dir().join("run/pods"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path();
+        let pid = until(Duration::from_secs(2), || {
+            let state = std::fs::read(dir.join("state.json")).map_err(drop)?;
+            let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+            state["monitor_pid"].as_i64().ok_or(())
+        });
+        kill_and_wait(pid.unwrap() as i32);
+        if step % 2 == 0 {
+            root.says("p", "main", "ready");
+            root.says("p", "other", "ready");
+            assert_eq!(
+                root.field("p", ".status.containerStatuses[*].restartCount"),
+                "0 0",
+                "step {step}"
+            );
+        }
+        root.carob(&["delete", "pod", "p"]).ok();
+        nothing_left(&root, &format!("step {step}"));
+    }
+}

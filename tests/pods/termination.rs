@@ -1,0 +1,234 @@
+//! How a Pod ends, with clocks. Lower bounds are exact: the clock starts before
+//! the request does. Upper bounds leave room for a busy machine.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::root::{Root, alive, pod, sh, until};
+
+const IGNORES: &str = "trap '' TERM; echo ready; while :; do sleep 1; done";
+const OBEYS: &str = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Applies a Pod `p` of this one container and waits until it is ready to be
+/// signalled: the first process of a pid namespace is deaf before it has set its
+/// handlers.
+fn start(root: &Root, grace: u64, container: Value) {
+    let spec = json!({
+        "terminationGracePeriodSeconds": grace,
+        "containers": [container],
+        "volumes": [{"name": "out", "hostPath": {"path": root.dir().join("out"), "type": "DirectoryOrCreate"}}],
+    });
+    root.apply(&pod("p", spec)).ok();
+    root.says("p", "main", "ready");
+}
+
+fn out() -> Value {
+    json!([{"name": "out", "mountPath": "/out"}])
+}
+
+/// How long a command takes that is to succeed.
+#[track_caller]
+fn time(root: &Root, args: &[&str]) -> Duration {
+    let begun = Instant::now();
+    root.carob(args).ok();
+    begun.elapsed()
+}
+
+#[test]
+fn who_ignores_term_is_killed_at_the_end_of_the_grace_period() {
+    let root = Root::new();
+    start(&root, 1, sh("main", IGNORES, json!({})));
+    let pid = root.pid("p", "main");
+    let begun = Instant::now();
+    root.carob(&["delete", "pod", "p", "--wait=false"]).ok();
+    while alive(pid) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = begun.elapsed();
+    assert!(took >= seconds(1) && took < seconds(4), "{took:?}");
+    root.carob(&["wait", "pod/p", "--for=delete", "--timeout=5s"])
+        .ok();
+}
+
+#[test]
+fn who_exits_on_term_ends_the_deletion_at_once() {
+    let root = Root::new();
+    start(&root, 30, sh("main", OBEYS, json!({})));
+    let took = time(&root, &["delete", "pod", "p"]);
+    assert!(took < seconds(2), "{took:?}");
+    root.carob(&["get", "pod", "p"]).fails(4, "not found");
+}
+
+#[test]
+fn a_prestop_command_comes_before_term() {
+    let root = Root::new();
+    let hook = "echo hook >> /out/order; sleep 0.3; echo over >> /out/order";
+    let c = sh(
+        "main",
+        "trap 'echo term >> /out/order; exit 0' TERM; echo ready; sleep 1000 & wait",
+        json!({"volumeMounts": out(), "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", hook]}}}}),
+    );
+    start(&root, 30, c);
+    let took = time(&root, &["delete", "pod", "p"]);
+    assert!(took < seconds(3), "{took:?}");
+    let order = std::fs::read_to_string(root.dir().join("out/order")).unwrap();
+    assert_eq!(order, "hook\nover\nterm\n");
+}
+
+#[test]
+fn a_prestop_command_that_overruns_gets_two_seconds_once() {
+    let root = Root::new();
+    let c = sh(
+        "main",
+        "trap 'echo >> /out/term' TERM; echo ready; while :; do sleep 0.1; done",
+        json!({"volumeMounts": out(), "lifecycle": {"preStop": {"exec": {"command": ["sleep", "60"]}}}}),
+    );
+    start(&root, 1, c);
+    let wall = SystemTime::now();
+    let took = time(&root, &["delete", "pod", "p"]);
+    assert!(took >= seconds(3) && took < seconds(6), "{took:?}");
+    let term = std::fs::metadata(root.dir().join("out/term")).expect("TERM came before KILL");
+    let at = term.modified().unwrap().duration_since(wall).unwrap();
+    assert!(at >= seconds(1) && at < seconds(3), "TERM after {at:?}");
+}
+
+#[test]
+fn a_prestop_sleep_is_waited_for() {
+    let root = Root::new();
+    let c = sh(
+        "main",
+        OBEYS,
+        json!({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}),
+    );
+    start(&root, 30, c);
+    let took = time(&root, &["delete", "pod", "p"]);
+    assert!(took >= seconds(1) && took < seconds(4), "{took:?}");
+}
+
+#[test]
+fn no_grace_without_force_is_one_second() {
+    let root = Root::new();
+    start(&root, 30, sh("main", IGNORES, json!({})));
+    let begun = Instant::now();
+    let ran = root.carob(&["delete", "pod", "p", "--grace-period=0"]);
+    let took = begun.elapsed();
+    assert!(ran.stderr.contains("--force"), "{}", ran.stderr);
+    ran.ok();
+    assert!(took >= seconds(1) && took < seconds(4), "{took:?}");
+}
+
+#[test]
+fn a_forced_deletion_frees_the_name_while_the_old_pod_dies() {
+    let root = Root::new();
+    start(&root, 30, sh("main", IGNORES, json!({})));
+    let (old, old_uid) = (root.pid("p", "main"), root.field("p", ".metadata.uid"));
+    let begun = Instant::now();
+    let args = ["delete", "pod", "p", "--grace-period=0", "--force"];
+    root.carob(&args).ok();
+    let spec = json!({"containers": [sh("main", OBEYS, json!({}))]});
+    root.apply(&pod("p", spec)).ok();
+    let (new, new_uid) = (root.pid("p", "main"), root.field("p", ".metadata.uid"));
+    assert!(old_uid != new_uid);
+    assert!(alive(new));
+    assert!(
+        alive(old) || begun.elapsed() > seconds(2),
+        "its two seconds were cut short"
+    );
+    while alive(old) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let took = begun.elapsed();
+    assert!(took >= seconds(2) && took < seconds(5), "{took:?}");
+    let gone = until(seconds(5), || {
+        let left: Vec<_> = root
+            .left()
+            .into_iter()
+            .filter(|l| l.contains(&old_uid))
+            .collect();
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    gone.unwrap();
+    assert!(alive(new));
+    assert_eq!(root.field("p", ".status.phase"), "Running");
+    root.carob(&["exec", "p", "--", "true"]).ok();
+}
+
+#[test]
+fn sidecars_stop_last_and_in_reverse_order() {
+    let root = Root::new();
+    let script = |name: &str, pause: &str| {
+        format!(
+            "trap 'sleep {pause}; echo {name} >> /out/order; exit 0' TERM; echo ready; sleep 1000 & wait"
+        )
+    };
+    let mounts = json!({"volumeMounts": out()});
+    let sidecar = json!({"volumeMounts": out(), "restartPolicy": "Always"});
+    let spec = json!({
+        "initContainers": [
+            sh("one", &script("one", "0"), sidecar.clone()),
+            sh("two", &script("two", "0.2"), sidecar),
+        ],
+        "containers": [
+            sh("main", &script("main", "0.3"), mounts.clone()),
+            sh("other", &script("other", "0"), mounts),
+        ],
+        "volumes": [{"name": "out", "hostPath": {"path": root.dir().join("out"), "type": "DirectoryOrCreate"}}],
+    });
+    root.apply(&pod("p", spec)).ok();
+    for name in ["one", "two", "main", "other"] {
+        root.says("p", name, "ready");
+    }
+    let took = time(&root, &["delete", "pod", "p"]);
+    assert!(took < seconds(5), "{took:?}");
+    let order = std::fs::read_to_string(root.dir().join("out/order")).unwrap();
+    assert_eq!(order, "other\nmain\ntwo\none\n");
+}
+
+#[test]
+fn a_second_deletion_shortens_and_never_lengthens() {
+    let root = Root::new();
+    start(&root, 30, sh("main", IGNORES, json!({})));
+    root.carob(&["delete", "pod", "p", "--wait=false"]).ok();
+    let took = time(&root, &["delete", "pod", "p", "--grace-period=1"]);
+    assert!(took >= seconds(1) && took < seconds(4), "{took:?}");
+
+    start(&root, 1, sh("main", IGNORES, json!({})));
+    root.carob(&["delete", "pod", "p", "--wait=false"]).ok();
+    let took = time(&root, &["delete", "pod", "p", "--grace-period=30"]);
+    assert!(took < seconds(4), "{took:?}");
+}
+
+#[test]
+fn without_waiting_the_pod_is_seen_terminating() {
+    let root = Root::new();
+    start(&root, 1, sh("main", IGNORES, json!({})));
+    let took = time(&root, &["delete", "pod", "p", "--wait=false"]);
+    assert!(took < seconds(1), "{took:?}");
+    let row = root.carob(&["get", "pod", "p"]).ok();
+    assert!(row.contains("Terminating"), "{row}");
+    assert_ne!(root.field("p", ".metadata.deletionTimestamp"), "");
+    assert_eq!(root.field("p", ".metadata.deletionGracePeriodSeconds"), "1");
+    root.carob(&["wait", "pod/p", "--for=delete", "--timeout=10s"])
+        .ok();
+    root.carob(&["get", "pod", "p"]).fails(4, "not found");
+}
+
+#[test]
+fn the_stop_signal_can_be_another() {
+    let root = Root::new();
+    let c = sh(
+        "main",
+        "trap 'exit 0' USR1; echo ready; sleep 1000 & wait",
+        json!({"lifecycle": {"stopSignal": "SIGUSR1"}}),
+    );
+    let spec = json!({"os": {"name": "linux"}, "containers": [c]});
+    root.apply(&pod("p", spec)).ok();
+    root.says("p", "main", "ready");
+    let took = time(&root, &["delete", "pod", "p"]);
+    assert!(took < seconds(3), "{took:?}");
+}
