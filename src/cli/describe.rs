@@ -66,12 +66,13 @@ struct Page {
 
 impl Page {
     fn pair(&mut self, depth: usize, key: &str, value: impl Into<String>) {
-        self.block.push((depth, format!("{key}:"), value.into()));
+        self.block
+            .push((depth, format!("{key}:"), one_line(&value.into())));
     }
 
     /// More lines below the last value.
     fn more(&mut self, value: impl Into<String>) {
-        self.block.push((0, String::new(), value.into()));
+        self.block.push((0, String::new(), one_line(&value.into())));
     }
 
     /// Several values of one key, one a line.
@@ -124,6 +125,11 @@ impl Page {
         }
         self.text.push_str(&table.take());
     }
+}
+
+/// A value's own lines must not look like lines of the page.
+fn one_line(value: &str) -> String {
+    value.replace('\n', "\\n")
 }
 
 fn describe(view: &View, node: &str, now: Timestamp) -> String {

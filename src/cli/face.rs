@@ -6,6 +6,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::object;
+use super::output::strip_styles;
 use crate::pod::client::{self, View};
 use crate::store::Layout;
 use crate::{Error, Kind, Result};
@@ -69,18 +70,20 @@ pub fn report(e: &Error, json: bool) {
         writeln!(err, "{}", json!({"error": e.to_json()}))
     } else {
         let hint = e.get_hint().map(|h| format!("hint: {h}\n"));
-        write!(err, "error: {e}\n{}", hint.unwrap_or_default())
+        let text = format!("error: {e}\n{}", hint.unwrap_or_default());
+        // An error may hold words of a manifest, an image or a container.
+        err.write_all(strip_styles(&text).as_bytes())
     };
 }
 
 /// A remark on stderr that changes nothing.
 pub fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "warning: {text}");
+    let _ = writeln!(std::io::stderr().lock(), "warning: {}", strip_styles(text));
 }
 
 /// A line on stderr for whoever watches.
 pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", strip_styles(text));
 }
 
 pub fn usage(message: impl Into<String>) -> Error {

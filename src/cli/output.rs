@@ -107,20 +107,26 @@ pub fn text(s: &str, styled: bool) -> Result<()> {
     .context("write(stdout)")
 }
 
-/// Takes `ESC [ ... m` out: what comes from a container's status must not paint
-/// the reader's terminal either.
-fn strip_styles(s: &str) -> String {
-    if !s.contains('\x1b') {
+/// Takes `ESC [ ... m` out and spells other control characters as JSON does, lines
+/// and tabs excepted: what comes from a manifest or a container's status must not
+/// paint, move or answer for the reader's terminal.
+pub fn strip_styles(s: &str) -> String {
+    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if s.chars().all(harmless) {
         return s.to_owned();
     }
     let mut out = String::with_capacity(s.len());
     let mut chars = s.chars().peekable();
     while let Some(c) = chars.next() {
-        if c != '\x1b' {
+        if c == '\x1b' {
+            if chars.peek() == Some(&'[') {
+                chars.next();
+                while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+            }
+        } else if harmless(c) {
             out.push(c);
-        } else if chars.peek() == Some(&'[') {
-            chars.next();
-            while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+        } else {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
         }
     }
     out
@@ -133,6 +139,7 @@ mod tests {
     #[test]
     fn styles_are_taken_out() {
         assert_eq!(strip_styles("a\x1b[1;31mb\x1b[0mc\x1bd\x1b["), "abcd");
+        assert_eq!(strip_styles("a\r\u{9b}2J\tb\n"), "a\\u000d\\u009b2J\tb\n");
     }
 
     #[test]

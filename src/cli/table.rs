@@ -11,7 +11,9 @@ pub struct Table {
 
 impl Table {
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(Into::into).collect());
+        // A row is one line, whatever its cells hold.
+        let cell = |c: S| c.into().trim_end().replace('\n', "\\n");
+        self.rows.push(cells.into_iter().map(cell).collect());
     }
 
     /// The rows so far as lines, and forgets them.

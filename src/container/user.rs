@@ -97,8 +97,8 @@ impl Accounts {
                 return None;
             };
             Some(User {
-                uid: uid.parse().ok()?,
-                gid: gid.parse().ok()?,
+                uid: id(uid)?,
+                gid: id(gid)?,
                 groups: Vec::new(),
                 home: rest
                     .get(1)
@@ -129,9 +129,15 @@ impl Accounts {
         self.group.lines().filter_map(|line| {
             let mut f = line.split(':');
             let (name, _, gid) = (f.next()?, f.next()?, f.next()?);
-            Some((name, gid.parse().ok()?, f.next().unwrap_or("")))
+            Some((name, id(gid)?, f.next().unwrap_or("")))
         })
     }
+}
+
+/// An id of a file's line. 4294967295 means "leave it" to setresuid(2), which
+/// would leave a user root.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|n| *n <= i32::MAX as u32)
 }
 
 /// A number, if all digits. Out of range is an error, never a name or a smaller
@@ -155,7 +161,7 @@ mod tests {
 
     fn accounts() -> Accounts {
         Accounts {
-            passwd: "root:x:0:0:root:/root:/bin/sh\nbroken\napp:x:1999:1999::/home/app:\n".into(),
+            passwd: "root:x:0:0:root:/root:/bin/sh\nbroken\nminus:x:4294967295:0:::\napp:x:1999:1999::/home/app:\n".into(),
             group: "root:x:0:\napp:x:1999:app\nwheel:x:10:root,app\nbad:x:y:app\n".into(),
         }
     }
@@ -184,6 +190,7 @@ mod tests {
         let a = accounts();
         for bad in [
             "nobody",
+            "minus",
             "4294967296",
             "2147483648",
             "99999999999999999999",

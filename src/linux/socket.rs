@@ -74,7 +74,9 @@ impl Packets {
     /// One message and its fds; an empty one when the peer has closed. More bytes
     /// than `buffer` holds are EMSGSIZE.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<(&'b [u8], Vec<OwnedFd>), Errno> {
-        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+        // Room for as many as the kernel lets pass (SCM_MAX_FD): of a message that
+        // does not fit the fds would be installed, and nobody know their numbers.
+        let mut control = nix::cmsg_space!([RawFd; 253]);
         let mut io = [IoSliceMut::new(buffer)];
         let message = loop {
             match recvmsg::<()>(
@@ -94,7 +96,7 @@ impl Packets {
                 fds.extend(raw.into_iter().map(crate::sys::own_received_fd));
             }
         }
-        if flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+        if flags.contains(MsgFlags::MSG_TRUNC) || fds.len() > MAX_FDS {
             return Err(Errno::EMSGSIZE);
         }
         Ok((&buffer[..length], fds))

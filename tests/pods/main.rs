@@ -6,6 +6,7 @@
 
 mod basics;
 mod crashes;
+mod hostile;
 mod logs;
 mod restarts;
 mod root;

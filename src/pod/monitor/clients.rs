@@ -15,6 +15,9 @@ use crate::pod::spec::Container;
 use crate::pod::state::{ContainerState, Now};
 use crate::{Error, Kind, Result};
 
+/// Connections at once: each costs an fd, and without fds nothing starts.
+pub(super) const MAX_CLIENTS: usize = 256;
+
 #[derive(Debug)]
 pub(super) struct Client {
     socket: Packets,
@@ -233,9 +236,20 @@ impl Monitor {
             })?;
             fds.push(writer);
         } else if stdin {
-            let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-            let fd = nix::fcntl::open(&fifo, flags, nix::sys::stat::Mode::empty())
-                .map_err(|e| Error::sys(format!("open({}, O_WRONLY)", fifo.display()), e))?;
+            // Without O_NONBLOCK this would wait for a reader, and a container that
+            // has closed its stdin may be none.
+            let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let fd = nix::fcntl::open(&fifo, flags, nix::sys::stat::Mode::empty()).map_err(
+                |e| match e {
+                    Errno::ENXIO => Error::new(
+                        Kind::Conflict,
+                        format!("container {name:?} has closed its stdin"),
+                    ),
+                    e => Error::sys(format!("open({}, O_WRONLY)", fifo.display()), e),
+                },
+            )?;
+            nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_WRONLY))
+                .map_err(|e| Error::sys("fcntl(F_SETFL)", e))?;
             fds.push(fd);
         }
         let tty = live.terminal.is_some();

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::logs::{self, Flow, LogFile, Output};
 use super::policy::{self, BACKOFF_RESET};
 use super::termination::Stop;
-use super::{Monitor, Source, Timer, launch, sandbox};
+use super::{Monitor, Source, Timer, launch, sandbox, truncate};
 use crate::container::create::Starting;
 use crate::container::plan;
 use crate::linux::cgroup::Cgroup;
@@ -322,12 +322,17 @@ impl Monitor {
             return;
         }
         let Some(log) = live.log.as_mut() else { return };
-        let mut failed = None;
+        let (mut failed, mut more) = (None, false);
         for output in &mut live.outputs {
             match output.pump(&self.glass, log, last) {
                 Ok(Flow::Drained | Flow::Ended) => {}
+                Ok(Flow::More) => more = true,
                 Err(e) => failed = Some(e),
             }
+        }
+        if more && !last {
+            // No edge will tell of what is there already.
+            self.set_timer(Timer::Log(name.to_owned()), Duration::ZERO);
         }
         if let Some(e) = failed {
             // A full disk, most likely. The output waits where it is.
@@ -388,23 +393,27 @@ impl Monitor {
     }
 
     fn termination_message(&mut self, name: &str, exit_code: i32) -> String {
-        const LIMIT: u64 = 4096;
+        // As a kubelet's limits: 4 KiB each, 12 KiB for a Pod, whose state has to
+        // fit into one message to its watchers.
+        let limit = (12 * 1024 / self.live.len().max(1)).min(4096);
         let c = self.spec_of(name);
         let attempt = self.container_state(name).attempt;
         let path = self.paths.bundle(name, attempt).join("termination-log");
-        let text = std::fs::File::open(path)
+        let mut text = std::fs::File::open(path)
             .and_then(|f| {
                 let mut bytes = Vec::new();
-                std::io::Read::read_to_end(&mut std::io::Read::take(f, LIMIT), &mut bytes)?;
+                std::io::Read::read_to_end(&mut std::io::Read::take(f, limit as u64), &mut bytes)?;
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             })
             .unwrap_or_default();
+        // What is no UTF-8 has grown.
+        truncate(&mut text, limit);
         if !text.is_empty() || exit_code == 0 || !c.termination_message_from_logs {
             return text;
         }
         let dir = self.log_dir(name);
         LogFile::open(&dir, attempt)
-            .map(|l| l.tail(80, 2048))
+            .map(|l| l.tail(80, limit.min(2048)))
             .unwrap_or_default()
     }
 
@@ -440,8 +449,10 @@ impl Monitor {
 }
 
 fn message_of(e: &Error) -> String {
-    match e.get_hint() {
+    let mut text = match e.get_hint() {
         Some(hint) => format!("{e} ({hint})"),
         None => e.to_string(),
-    }
+    };
+    truncate(&mut text, 4096);
+    text
 }

@@ -30,6 +30,9 @@ const FILE_LIMIT: u64 = 10 << 20;
 const FILES_KEPT: usize = 5;
 /// A pipe's capacity, and so the most that one look sees.
 const PIPE: usize = 64 * 1024;
+/// What one look takes from a stream at most, bytes: who writes without end must
+/// not keep the monitor from everything else.
+const SHARE: usize = 512 * 1024;
 /// What a client that does not read may fall behind, bytes, before it is let go.
 const BACKLOG: usize = 1 << 20;
 
@@ -225,6 +228,8 @@ pub struct Output {
 pub enum Flow {
     /// All that there was is in the log.
     Drained,
+    /// There may be more: it is the others' turn.
+    More,
     /// Nobody can write to it any more.
     Ended,
 }
@@ -288,15 +293,25 @@ impl Output {
         self.sinks.retain(|s| s.client != client);
     }
 
-    /// Moves what there is into the log. `last`: the container has ended, so a
-    /// line without an end is logged as it is.
+    /// Moves what there is into the log, [`SHARE`] at most. `last`: the container
+    /// has ended, so a line without an end is logged as it is, and so is all that
+    /// the FIFO can hold; a process elsewhere that has got hold of the FIFO may
+    /// write on for ever.
     ///
     /// # Errors
     /// The log could not be written; what was not logged stays in the FIFO.
     pub fn pump(&mut self, glass: &Glass, log: &mut LogFile, last: bool) -> Result<Flow> {
         let (stream, sinks) = (self.stream, &mut self.sinks);
+        let mut moved = 0;
+        let share = match &self.source {
+            Source::Fifo { fd, .. } if last => capacity(fd.as_fd()),
+            _ => SHARE,
+        };
         match &mut self.source {
             Source::Fifo { fd, shown } => loop {
+                if moved >= share {
+                    return Ok(Flow::More);
+                }
                 let mut bytes = match look(fd.as_fd(), glass)? {
                     None => return Ok(if last { Flow::Ended } else { Flow::Drained }),
                     Some(bytes) if bytes.is_empty() => return Ok(Flow::Ended),
@@ -307,12 +322,16 @@ impl Output {
                 log.append(&records)?;
                 *shown = bytes.len() - taken;
                 bytes.truncate(taken);
+                moved += taken;
                 take(fd.as_fd(), &mut bytes)?;
                 if taken == 0 {
                     return Ok(Flow::Drained);
                 }
             },
             Source::Terminal { fd, line } => loop {
+                if moved >= share {
+                    return Ok(Flow::More);
+                }
                 let mut buffer = [0; 4096];
                 let flow = match nix::unistd::read(&*fd, &mut buffer) {
                     Ok(0) | Err(Errno::EIO) => Some(Flow::Ended),
@@ -320,6 +339,7 @@ impl Output {
                     Err(Errno::EINTR) => continue,
                     Err(e) => return Err(Error::sys("read(<terminal>)", e)),
                     Ok(n) => {
+                        moved += n;
                         show(sinks, &buffer[..n]);
                         line.extend_from_slice(&buffer[..n]);
                         None
@@ -365,7 +385,16 @@ fn look(fifo: BorrowedFd, glass: &Glass) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// Reads exactly that many bytes, which are known to be there.
+/// How much a pipe can hold, bytes.
+fn capacity(pipe: BorrowedFd) -> usize {
+    nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_GETPIPE_SZ)
+        .ok()
+        .and_then(|n| usize::try_from(n).ok())
+        .map_or(SHARE, |n| n.max(PIPE))
+}
+
+/// Reads exactly that many bytes, which are known to be there, unless the
+/// container has read its own output meanwhile: then they are its loss.
 fn take(pipe: BorrowedFd, bytes: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while done < bytes.len() {
@@ -373,6 +402,7 @@ fn take(pipe: BorrowedFd, bytes: &mut [u8]) -> Result<()> {
             Ok(0) => return Err(Error::failed("read(<pipe>): fewer bytes than there were")),
             Ok(n) => done += n,
             Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Ok(()),
             Err(e) => return Err(Error::sys("read(<pipe>)", e)),
         }
     }

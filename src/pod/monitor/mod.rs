@@ -37,6 +37,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::protocol::Reply;
 use super::spec::Pod;
 use super::state::{ContainerState, Event, Failure, Running, State};
 use super::status;
@@ -79,7 +80,7 @@ enum Timer {
     Stop(String),
     /// A sleep hook's.
     HookSleep(String),
-    /// The log could not be written: try again.
+    /// The log could not be written, or there is more for it: try again.
     Log(String),
     /// Look again whether the memory limit has killed somebody.
     Oom(String),
@@ -323,6 +324,12 @@ impl Monitor {
 
     fn accept_clients(&mut self) {
         while let Ok(Some(socket)) = accept(self.listener.as_fd()) {
+            if self.clients.len() >= clients::MAX_CLIENTS {
+                let e = Error::failed("the Pod's monitor has too many clients");
+                let word = serde_json::to_vec(&Reply::Failed(e)).unwrap_or_default();
+                let _ = socket.send(&word, &[]);
+                continue;
+            }
             self.next_id += 1;
             let client = self.next_id;
             if self
@@ -358,7 +365,8 @@ impl Monitor {
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: impl Into<String>) {
-        let (message, now) = (message.into(), Timestamp::now());
+        let (mut message, now) = (message.into(), Timestamp::now());
+        truncate(&mut message, EVENT_MESSAGE);
         self.dirty = true;
         let same = |e: &&mut Event| e.reason == reason && e.message == message;
         if let Some(known) = self.state.events.iter_mut().find(same) {
@@ -444,6 +452,15 @@ fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
         };
     }
     state
+}
+
+/// Bytes of an event's message: as much as an API server takes.
+const EVENT_MESSAGE: usize = 1024;
+
+/// Cuts text to so many bytes, between characters.
+fn truncate(text: &mut String, bytes: usize) {
+    let cut = (0..=bytes.min(text.len())).rfind(|i| text.is_char_boundary(*i));
+    text.truncate(cut.unwrap_or(0));
 }
 
 fn boot_id() -> Result<String> {
