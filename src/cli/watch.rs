@@ -81,7 +81,20 @@ impl<'l> Watcher<'l> {
             .cloned()
             .collect();
         for uid in gone {
-            changes.extend(self.pods.remove(&uid).map(|e| Change::Gone(e.view)));
+            if let Some(mut entry) = self.pods.remove(&uid) {
+                // Its monitor's last words may be unread: the name goes by another way.
+                while let Some(Ok(Some((reply, _)))) = entry
+                    .connection
+                    .as_ref()
+                    .map(|c| c.recv(Some(Duration::ZERO)))
+                {
+                    if let Reply::State(state) = reply {
+                        entry.view.state = Some(*state);
+                        changes.push(Change::Seen(entry.view.clone()));
+                    }
+                }
+                changes.push(Change::Gone(entry.view));
+            }
         }
         for view in now {
             let known = self.pods.get(&view.pod.uid);

@@ -4,10 +4,17 @@
 //! the demo image in it, and which fails the test if anything is left when it is
 //! dropped.
 
+mod bad_input;
 mod basics;
+mod chatbot;
+mod cli;
 mod crashes;
 mod hostile;
 mod logs;
+mod network;
 mod restarts;
 mod root;
+mod security;
+mod streams;
 mod termination;
+mod volumes;

@@ -141,6 +141,12 @@ impl Root {
         self.feed(&["apply", "-f", "-"], manifest)
     }
 
+    /// What a shell script in the Pod's first container says; it has to succeed.
+    #[track_caller]
+    pub fn sh(&self, pod: &str, script: &str) -> String {
+        self.carob(&["exec", pod, "--", "sh", "-c", script]).ok()
+    }
+
     /// A field of a Pod, by kubectl's jsonpath; empty if there is none.
     pub fn field(&self, pod: &str, path: &str) -> String {
         self.carob(&["get", "pod", pod, "-o", &format!("jsonpath={{{path}}}")])

@@ -1,0 +1,180 @@
+//! The Pod of an init container, a reader and a renewer, from a registry on
+//! localhost:5000, as its manifest fixes it. So each test has a network of its
+//! own: its thread and the processes it starts are in a network namespace where
+//! nobody else has that port.
+
+use std::net::{IpAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+
+use crate::root::{Root, images, until};
+
+const IMAGES: [(&str, &str); 3] = [
+    ("kubernetes-vault-init", "0.5.0"),
+    ("kubernetes-vault-renew", "0.5.0"),
+    ("chatbot", "1.0.0"),
+];
+
+fn run(command: &mut Command) {
+    let out = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(
+        out.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+}
+
+struct Registry {
+    process: Child,
+    dir: PathBuf,
+}
+
+impl Registry {
+    /// On port 5000, with the three images.
+    fn start(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("carob-chatbot-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let config = dir.join("config.yml");
+        std::fs::write(
+            &config,
+            format!(
+                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+                 http: {{addr: '127.0.0.1:5000'}}\n",
+                dir.join("blobs").display()
+            ),
+        )
+        .unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("docker-registry must be installed (Debian's package docker-registry)");
+        let registry = Registry { process, dir };
+        until(Duration::from_secs(20), || {
+            TcpStream::connect(("127.0.0.1", 5000))
+        })
+        .expect("docker-registry listens");
+        for (image, tag) in IMAGES {
+            let from = images().join(format!("{image}.tar"));
+            run(Command::new("skopeo")
+                .args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false"])
+                .arg(format!("oci-archive:{}", from.display()))
+                .arg(format!("docker://localhost:5000/{image}:{tag}")));
+        }
+        registry
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn generation(root: &Root) -> u32 {
+    let token = root
+        .carob(&[
+            "exec",
+            "chatbot-pod",
+            "-c",
+            "chatbot",
+            "--",
+            "cat",
+            "/var/run/secrets/boostport.com/vault-token",
+        ])
+        .ok();
+    let rest = token.strip_prefix("generation=").expect("a token");
+    assert!(
+        rest.ends_with(" role=role-0001 name=chatbot.example.internal\n"),
+        "{token}"
+    );
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+fn runs_as_it_stands(name: &str, manifest: &Path) {
+    unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
+    run(Command::new("ip").args(["link", "set", "lo", "up"]));
+    let _registry = Registry::start(name);
+    let root = Root::empty();
+    let file = manifest.to_str().unwrap();
+    assert_eq!(
+        root.carob(&["apply", "-f", file]).ok(),
+        "pod/chatbot-pod created\n"
+    );
+    root.carob(&[
+        "wait",
+        "pod/chatbot-pod",
+        "--for=condition=Ready",
+        "--timeout=10s",
+    ])
+    .ok();
+    let table = root.carob(&["get", "pods"]).ok();
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..4], ["chatbot-pod", "2/2", "Running", "0"]);
+
+    let log = root.carob(&["logs", "chatbot-pod", "-c", "install"]).ok();
+    assert!(log.contains("vault-token as uid 1999"), "{log}");
+    let init = ".status.initContainerStatuses[0].state.terminated.reason";
+    assert_eq!(root.field("chatbot-pod", init), "Completed");
+
+    let first = generation(&root);
+    until(Duration::from_secs(10), || match generation(&root) {
+        later if later > first => Ok(()),
+        same => Err(same),
+    })
+    .expect("the token is renewed");
+    until(Duration::from_secs(5), || {
+        let log = root.carob(&["logs", "chatbot-pod", "-c", "chatbot"]).ok();
+        match log.contains(&format!("chatbot: generation={} ", first + 1)) {
+            true => Ok(()),
+            false => Err(log),
+        }
+    })
+    .expect("the chatbot reads what is renewed");
+    let ip: IpAddr = root.field("chatbot-pod", ".status.podIP").parse().unwrap();
+    TcpStream::connect((ip, 8080)).expect("the chatbot serves");
+
+    // Both end on TERM, so that the 30 s of grace are not waited for.
+    let asked = Instant::now();
+    root.carob(&["delete", "-f", file]).ok();
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        asked.elapsed()
+    );
+    root.carob(&["get", "pod", "chatbot-pod"])
+        .fails(4, "not found");
+    // The root's own things go with its last monitor, just after the Pod.
+    let left = until(Duration::from_secs(5), || match root.left() {
+        left if left.is_empty() => Ok(()),
+        left => Err(left),
+    });
+    assert_eq!(left, Ok(()));
+    let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
+    let links = String::from_utf8(links.stdout).unwrap();
+    assert!(!links.contains("cb"), "{links}");
+}
+
+#[test]
+fn our_own_manifest() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    runs_as_it_stands("own", &here.join("tests/pods/chatbot.yaml"));
+}
+
+/// The manifest that lies beside the checkout, where there is one.
+#[test]
+fn the_manifest_beside_the_repository() {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/chatbot-pod.yaml");
+    if beside.exists() {
+        runs_as_it_stands("beside", &beside);
+    }
+}

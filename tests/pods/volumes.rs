@@ -1,0 +1,178 @@
+//! Volumes as containers see them, and what must not be seen through them.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+use crate::root::{IMAGE, Root};
+
+/// A Pod of two sleeping containers, `main` and `other`, with these mounts and
+/// these volumes.
+fn pod(spec: &str, main: &str, other: &str, volumes: &str) -> String {
+    let container = |name: &str, mounts: &str| {
+        format!(
+            "  - name: {name}\n    image: {IMAGE}\n    imagePullPolicy: Never\n    \
+             command: [sleep, '1000']\n    volumeMounts: [{mounts}]\n"
+        )
+    };
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: vol}}\nspec:\n  terminationGracePeriodSeconds: 0\n{spec}  \
+         containers:\n{}{}  volumes:\n{volumes}",
+        container("main", main),
+        container("other", other)
+    )
+}
+
+fn other(root: &Root, script: &str) -> String {
+    root.carob(&["exec", "vol", "-c", "other", "--", "sh", "-c", script])
+        .ok()
+}
+
+#[test]
+fn empty_dirs_are_shared() {
+    let root = Root::new();
+    let mounts = "{name: disk, mountPath: /a/b/disk}, {name: mem, mountPath: /mem}";
+    let ro = "{name: disk, mountPath: /disk, readOnly: true}, {name: mem, mountPath: /mem}";
+    root.apply(&pod(
+        "",
+        mounts,
+        ro,
+        "  - {name: disk, emptyDir: {}}\n  - {name: mem, emptyDir: {medium: Memory, sizeLimit: 1Mi}}\n",
+    ))
+    .ok();
+    root.sh("vol", "echo one >/a/b/disk/f; echo two >/mem/f");
+    assert_eq!(other(&root, "cat /disk/f /mem/f"), "one\ntwo\n");
+    assert_eq!(root.sh("vol", "stat -c %a /a/b/disk /mem"), "777\n777\n");
+    let said = other(&root, "(echo x >/disk/f) 2>&1; true");
+    assert!(said.contains("Read-only file system"), "{said}");
+    // One page of the 1 MiB is taken by f.
+    root.sh(
+        "vol",
+        "head -c 2000000 /dev/zero >/mem/big 2>/dev/null; true",
+    );
+    assert_eq!(root.sh("vol", "stat -c %s /mem/big"), "1044480\n");
+    assert_eq!(
+        root.sh(
+            "vol",
+            "stat -f -c %T /mem; grep -c ' /mem tmpfs' /proc/mounts"
+        ),
+        "tmpfs\n1\n"
+    );
+}
+
+#[test]
+fn fs_group_and_supplementary_groups() {
+    let root = Root::new();
+    let spec = "  securityContext: {runAsUser: 1234, runAsGroup: 2345, fsGroup: 3456, supplementalGroups: [4567]}\n";
+    let mounts = "{name: disk, mountPath: /disk}, {name: mem, mountPath: /mem}";
+    root.apply(&pod(
+        spec,
+        mounts,
+        mounts,
+        "  - {name: disk, emptyDir: {}}\n  - {name: mem, emptyDir: {medium: Memory}}\n",
+    ))
+    .ok();
+    let id = root.sh("vol", "id -u; id -g; id -G");
+    let mut lines = id.lines();
+    assert_eq!((lines.next(), lines.next()), (Some("1234"), Some("2345")));
+    let mut groups: Vec<&str> = lines.next().unwrap().split(' ').collect();
+    groups.sort_unstable();
+    assert_eq!(groups, ["2345", "3456", "4567"]);
+    assert_eq!(
+        root.sh(
+            "vol",
+            "touch /disk/f /mem/f; stat -c '%u %g' /disk/f /mem/f; stat -c '%g %a' /disk /mem"
+        ),
+        "1234 3456\n1234 3456\n3456 2777\n3456 2777\n"
+    );
+}
+
+#[test]
+fn host_paths() {
+    let root = Root::new();
+    let host = root.dir().join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("file"), "from the host\n").unwrap();
+    let h = host.display();
+    root.apply(&pod(
+        "",
+        "{name: dir, mountPath: /host}, {name: file, mountPath: /etc/one}",
+        "{name: new, mountPath: /new}, {name: made, mountPath: /made}",
+        &format!(
+            "  - {{name: dir, hostPath: {{path: {h}, type: Directory}}}}\n  \
+             - {{name: file, hostPath: {{path: {h}/file, type: File}}}}\n  \
+             - {{name: new, hostPath: {{path: {h}/new, type: DirectoryOrCreate}}}}\n  \
+             - {{name: made, hostPath: {{path: {h}/made, type: FileOrCreate}}}}\n"
+        ),
+    ))
+    .ok();
+    assert_eq!(
+        root.sh("vol", "cat /host/file /etc/one"),
+        "from the host\nfrom the host\n"
+    );
+    root.sh("vol", "echo back >/host/back");
+    assert_eq!(
+        std::fs::read_to_string(host.join("back")).unwrap(),
+        "back\n"
+    );
+    other(&root, "echo a >/new/a; echo b >/made");
+    let made = std::fs::metadata(host.join("made")).unwrap();
+    assert_eq!((made.permissions().mode() & 0o7777, made.uid()), (0o644, 0));
+    let new = std::fs::metadata(host.join("new")).unwrap();
+    assert_eq!(new.permissions().mode() & 0o7777, 0o755);
+    root.carob(&["delete", "pod", "vol"]).ok();
+    assert_eq!(
+        std::fs::read_to_string(host.join("file")).unwrap(),
+        "from the host\n",
+        "a hostPath is not the Pod's to delete"
+    );
+    assert_eq!(std::fs::read_to_string(host.join("new/a")).unwrap(), "a\n");
+}
+
+#[test]
+fn sub_paths_stay_inside_their_volume() {
+    let root = Root::new();
+    let host = root.dir().join("host");
+    std::fs::create_dir_all(host.join("in/deep")).unwrap();
+    std::fs::write(host.join("in/deep/f"), "deep\n").unwrap();
+    std::fs::write(root.dir().join("secret"), "secret\n").unwrap();
+    symlink("in/deep", host.join("inner")).unwrap();
+    let volume = format!("  - {{name: v, hostPath: {{path: {}}}}}\n", host.display());
+    root.apply(&pod(
+        "",
+        "{name: v, mountPath: /deep, subPath: in/deep}, {name: v, mountPath: /file, subPath: in/deep/f}",
+        "{name: v, mountPath: /inner, subPath: inner}, {name: v, mountPath: /new, subPath: made/by/it}",
+        &volume,
+    ))
+    .ok();
+    assert_eq!(root.sh("vol", "cat /deep/f /file"), "deep\ndeep\n");
+    assert_eq!(other(&root, "cat /inner/f; touch /new/x"), "deep\n");
+    assert!(host.join("made/by/it/x").exists());
+    root.carob(&["delete", "pod", "vol"]).ok();
+
+    // Ways out: a link to above by a relative and by an absolute path, a link to
+    // a file. A path with dots is refused with the manifest.
+    symlink("../secret", host.join("file-out")).unwrap();
+    symlink("..", host.join("up")).unwrap();
+    symlink(root.dir(), host.join("absolute")).unwrap();
+    for sub in ["file-out", "up", "absolute", "absolute/run", "up/secret"] {
+        let failed = root.apply(&pod(
+            "",
+            &format!("{{name: v, mountPath: /out, subPath: {sub}}}"),
+            "",
+            &volume,
+        ));
+        // The alternative to a refusal is a path inside: that made no harm.
+        if failed.code == 0 {
+            let seen = root.sh("vol", "ls -A /out; cat /out 2>/dev/null; true");
+            panic!("subPath {sub} was mounted: {seen}");
+        }
+        failed.fails(7, "subPath");
+        root.carob(&["delete", "pod", "vol"]).ok();
+    }
+    root.apply(&pod(
+        "",
+        "{name: v, mountPath: /out, subPath: ../secret}",
+        "",
+        &volume,
+    ))
+    .fails(3, "subPath");
+}
