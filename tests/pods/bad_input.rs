@@ -165,10 +165,11 @@ fn command_lines_that_are_wrong() {
         &["describe", "pod", "x"],
         &["logs", "x"],
         &["delete", "pod", "x"],
-        &["rmi", "nothing:1"],
     ] {
         root.carob(line).fails(4, "not found");
     }
+    root.carob(&["rmi", "nothing:1"])
+        .fails(4, "is not in the store");
     root.carob(&["exec", "x", "--", "true"])
         .fails(125, "not found");
 }

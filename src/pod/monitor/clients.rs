@@ -224,17 +224,6 @@ impl Monitor {
             // Its size and its input; what it shows comes through a pipe, since the
             // log needs it as well.
             fds.push(master.try_clone()?);
-        } else if stdin && c.stdin_once {
-            // The one client has the only writing end: when it closes it, or dies,
-            // the container's stdin ends.
-            let writer = live.stdin.take().ok_or_else(|| {
-                Error::new(
-                    Kind::Conflict,
-                    format!("container {name:?}: stdin was taken before"),
-                )
-                .hint("`stdinOnce: true` gives it to the first client alone")
-            })?;
-            fds.push(writer);
         } else if stdin {
             // Without O_NONBLOCK this would wait for a reader, and a container that
             // has closed its stdin may be none.
@@ -250,6 +239,15 @@ impl Monitor {
             )?;
             nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_WRONLY))
                 .map_err(|e| Error::sys("fcntl(F_SETFL)", e))?;
+            // With stdinOnce this becomes the only writing end: when its client closes
+            // it, or dies, the container's stdin ends.
+            if c.stdin_once && live.stdin.take().is_none() {
+                return Err(Error::new(
+                    Kind::Conflict,
+                    format!("container {name:?}: stdin was taken before"),
+                )
+                .hint("`stdinOnce: true` gives it to the first client alone"));
+            }
             fds.push(fd);
         }
         let tty = live.terminal.is_some();
