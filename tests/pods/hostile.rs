@@ -378,6 +378,7 @@ fn a_process_inside_has_nothing_of_the_runtime() {
     .ok();
     let run = |what: &str| root.carob(&["exec", "look", "--", "sh", "-c", what]).ok();
     let exec = run(LOOK);
+    run("until grep -q exe /init && grep -q exe /hook; do sleep 0.05; done");
     for (who, seen) in [
         ("init", run("cat /init")),
         ("hook", run("cat /hook")),
@@ -519,11 +520,11 @@ fn output_without_end_does_not_take_the_monitor() {
         (
             "closed",
             "exec <&- >&- 2>&-; while :; do sleep 1; done",
-            "    stdin: true\n    stdinOnce: true\n",
+            "    stdin: true\n",
         ),
         (
             "termination",
-            "yes > /dev/termination-log",
+            "head -c 50000000 /dev/zero | tr '\\0' x > /dev/termination-log; sleep 1000",
             "    resources: {limits: {memory: 64Mi}}\n",
         ),
     ];
@@ -532,6 +533,14 @@ fn output_without_end_does_not_take_the_monitor() {
             "  containers:\n  - name: calm\n    image: {IMAGE}\n    command: [sleep, '1000']\n  - name: main\n{more}"
         );
         root.apply(&pod(name, IMAGE, &rest, script)).ok();
+        if name == "closed" {
+            let fds = format!("/proc/{}/fd", root.pid(name, "main"));
+            let closed = || match Path::new(&fds).join("0").exists() {
+                true => Err("its stdin is open"),
+                false => Ok(()),
+            };
+            until(Duration::from_secs(5), closed).unwrap();
+        }
         let watched = Instant::now() + Duration::from_secs(2);
         let mut worst = Duration::ZERO;
         while Instant::now() < watched {

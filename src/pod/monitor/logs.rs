@@ -32,7 +32,7 @@ const FILES_KEPT: usize = 5;
 const PIPE: usize = 64 * 1024;
 /// What one look takes from a stream at most, bytes: who writes without end must
 /// not keep the monitor from everything else.
-const SHARE: usize = 512 * 1024;
+const SHARE: usize = 128 * 1024;
 /// What a client that does not read may fall behind, bytes, before it is let go.
 const BACKLOG: usize = 1 << 20;
 
