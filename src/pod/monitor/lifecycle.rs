@@ -69,7 +69,7 @@ impl Monitor {
         // A step may be over at once (an image that is not there) and make room
         // for the next.
         for _ in 0..=self.live.len() {
-            let decision = policy::decide(&self.pod, &self.state);
+            let decision = policy::decide(&self.pod.spec, &self.state);
             let mut progress = false;
             for name in decision.stop {
                 if self.live(&name).stop.is_none() {
@@ -251,7 +251,7 @@ impl Monitor {
     fn end(&mut self, name: &str, ended: Ended) {
         let ran = self.live(name).started_at.take().map(|at| at.elapsed());
         let c = self.spec_of(name);
-        let again = policy::restarts(&self.pod, &c, ended.exit_code)
+        let again = policy::restarts(&self.pod.spec, &c, ended.exit_code)
             && self.termination.is_none()
             && self.state.failed.is_none()
             && !self.stops_for_good(name);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::pod::spec::{Container, Pod, RestartPolicy};
+use crate::pod::spec::{Container, RestartPolicy, Spec};
 use crate::pod::state::{Now, State};
 
 /// Back-off between restarts: the first delay, the longest, and how long a
@@ -26,9 +26,9 @@ pub struct Decision {
 }
 
 /// Whether a container whose last attempt ended with `exit_code` runs again.
-pub fn restarts(pod: &Pod, c: &Container, exit_code: i32) -> bool {
-    let is_init = pod.spec.init_containers.iter().any(|i| i.name == c.name);
-    match pod.spec.restart_policy {
+pub fn restarts(spec: &Spec, c: &Container, exit_code: i32) -> bool {
+    let is_init = spec.init_containers.iter().any(|i| i.name == c.name);
+    match spec.restart_policy {
         _ if c.sidecar => true,
         // "Always" means "on failure" to an init container, which ends to succeed.
         RestartPolicy::Always => !is_init || exit_code != 0,
@@ -38,61 +38,59 @@ pub fn restarts(pod: &Pod, c: &Container, exit_code: i32) -> bool {
 }
 
 /// What should be done in this state, were there no deletion.
-pub fn decide(pod: &Pod, state: &State) -> Decision {
+pub fn decide(spec: &Spec, state: &State) -> Decision {
     let mut decision = Decision {
         start: Vec::new(),
         stop: Vec::new(),
         over: false,
     };
     let now = |c: &Container| state.containers.get(&c.name).map(|s| &s.now);
+    let began = |c: &Container| {
+        let s = state.containers.get(&c.name);
+        s.is_some_and(|s| s.last.is_some() || !matches!(s.now, Now::Waiting { .. }))
+    };
     let wants = |c: &Container| match now(c) {
         Some(Now::Running(_)) => false,
-        Some(Now::Ended(e)) => restarts(pod, c, e.exit_code),
+        Some(Now::Ended(e)) => restarts(spec, c, e.exit_code),
         // Waiting: for the first time, or after an end that it restarts from.
         _ => true,
     };
-    let mut over = state.failed.is_some();
-    for c in &pod.spec.init_containers {
-        if over {
+    let done =
+        |c: &Container| matches!(now(c), Some(Now::Ended(e)) if !restarts(spec, c, e.exit_code));
+    // Asked first: a sidecar that was stopped because all others were done must not
+    // come back for it.
+    let mut over = state.failed.is_some() || spec.containers.iter().all(done);
+    let mut blocked = over;
+    for (i, c) in spec.init_containers.iter().enumerate() {
+        if blocked {
             break;
         }
         match now(c) {
             Some(Now::Ended(e)) if !c.sidecar && e.exit_code == 0 => {}
-            Some(Now::Ended(e)) if !restarts(pod, c, e.exit_code) => over = true,
             Some(Now::Running(r)) if c.sidecar && r.started => {}
+            _ if done(c) => {
+                over = true;
+                blocked = true;
+            }
             _ => {
                 if wants(c) {
                     decision.start.push(c.name.clone());
                 }
-                // A sidecar that ran before restarts beside the others.
-                let ran = state
-                    .containers
-                    .get(&c.name)
-                    .is_some_and(|s| s.last.is_some());
-                if !(c.sidecar && ran) {
-                    return decision;
-                }
+                // A sidecar that let the next one begin restarts beside it.
+                let later = &spec.init_containers[i + 1..];
+                blocked = !(c.sidecar && later.iter().chain(&spec.containers).any(began));
             }
         }
     }
-    if !over {
-        decision.start.extend(
-            pod.spec
-                .containers
-                .iter()
-                .filter(|c| wants(c))
-                .map(|c| c.name.clone()),
-        );
-        over = pod
-            .spec
-            .containers
-            .iter()
-            .all(|c| matches!(now(c), Some(Now::Ended(e)) if !restarts(pod, c, e.exit_code)));
+    if !blocked {
+        let containers = spec.containers.iter();
+        decision
+            .start
+            .extend(containers.filter(|c| wants(c)).map(|c| c.name.clone()));
     }
     if over {
         decision.start.clear();
-        decision.stop = pod
-            .spec
+        decision.stop = spec
             .all_containers()
             .filter(|c| matches!(now(c), Some(Now::Running(_))))
             .map(|c| c.name.clone())
@@ -110,6 +108,111 @@ pub fn next_backoff(before: Option<Duration>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::state::{ContainerState, Ended, Running};
+
+    fn container(name: &str, sidecar: bool) -> Container {
+        Container {
+            name: name.into(),
+            sidecar,
+            ..Container::default()
+        }
+    }
+
+    fn running() -> Now {
+        Now::Running(Running {
+            id: String::new(),
+            pid: 1,
+            pid_start: 1,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            started: true,
+        })
+    }
+
+    fn ended(exit_code: i32) -> Now {
+        Now::Ended(Ended {
+            id: String::new(),
+            exit_code,
+            signal: None,
+            reason: String::new(),
+            message: String::new(),
+            started: None,
+            finished: jiff::Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    /// A Pod of the sidecar `side`, the init container `init` and the container
+    /// `main`, in these states; what starts, what stops and whether it is over.
+    fn decision(policy: RestartPolicy, side: Now, init: Now, main: Now) -> (String, String, bool) {
+        let mut spec = Spec::default();
+        spec.restart_policy = policy;
+        spec.init_containers = vec![container("side", true), container("init", false)];
+        spec.containers = vec![container("main", false)];
+        let mut state = State::default();
+        for (name, now) in [("side", side), ("init", init), ("main", main)] {
+            let record = ContainerState {
+                now,
+                ..ContainerState::default()
+            };
+            state.containers.insert(name.into(), record);
+        }
+        let d = decide(&spec, &state);
+        (d.start.join(" "), d.stop.join(" "), d.over)
+    }
+
+    #[test]
+    fn init_containers_go_first_and_sidecars_go_on() {
+        use RestartPolicy::*;
+        let waiting = || ContainerState::default().now;
+        let is = |start: &str, stop: &str, over| (start.to_owned(), stop.to_owned(), over);
+        let of = decision;
+        assert_eq!(
+            of(Always, waiting(), waiting(), waiting()),
+            is("side", "", false)
+        );
+        assert_eq!(
+            of(Always, running(), waiting(), waiting()),
+            is("init", "", false)
+        );
+        assert_eq!(
+            of(Always, running(), running(), waiting()),
+            is("", "", false)
+        );
+        assert_eq!(
+            of(Always, running(), ended(0), waiting()),
+            is("main", "", false)
+        );
+        assert_eq!(
+            of(Always, running(), ended(1), waiting()),
+            is("init", "", false)
+        );
+        assert_eq!(
+            of(Never, running(), ended(1), waiting()),
+            is("", "side", true)
+        );
+        assert_eq!(
+            of(Always, running(), ended(0), ended(0)),
+            is("main", "", false)
+        );
+        assert_eq!(
+            of(OnFailure, running(), ended(0), ended(0)),
+            is("", "side", true)
+        );
+    }
+
+    #[test]
+    fn a_sidecar_that_ended() {
+        use RestartPolicy::*;
+        let waiting = || ContainerState::default().now;
+        let start = |p, init, main| decision(p, ended(1), init, main).0;
+        // Before it let anything begin, everything waits for it.
+        assert_eq!(start(Always, waiting(), waiting()), "side");
+        // Later it comes back beside the others.
+        assert_eq!(start(Never, ended(0), waiting()), "side main");
+        assert_eq!(start(Never, ended(0), running()), "side");
+        // Stopped since all others are done: for good.
+        assert_eq!(start(Never, ended(0), ended(0)), "");
+        assert_eq!(start(OnFailure, ended(0), ended(0)), "");
+    }
 
     #[test]
     fn backoff_doubles_to_five_minutes() {
