@@ -12,7 +12,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::unistd::Pid;
 
 use super::lifecycle::Stage;
-use super::logs::{LogFile, Output, Stream};
+use super::logs::{Output, Stream};
 use super::{Monitor, Source, Timer, launch, policy, sandbox};
 use crate::Result;
 use crate::container::plan;
@@ -88,20 +88,22 @@ impl Monitor {
         if let Some(fd) = &oom {
             self.watch(fd, EpollFlags::EPOLLIN, Source::Oom(name.to_owned()))?;
         }
-        let log = LogFile::open(&self.log_dir(name), attempt)?;
+        let mut log = self.open_log(name, attempt)?;
+        // A terminal died with the monitor that held its master.
+        let streams = if c.tty { &[][..] } else { &Stream::BOTH };
+        let mut outputs = Vec::new();
+        for stream in streams {
+            let mut output = Output::from_fifo(*stream, &dir.join(stream.name()))?;
+            output.recover(&self.glass, &mut log)?;
+            self.watch_output(name, &output, *stream)?;
+            outputs.push(output);
+        }
         let live = self.live(name);
         live.cgroup = cgroup;
         live.oom = oom;
         live.adopted = true;
         live.log = Some(log);
-        // A terminal died with the monitor that held its master.
-        if !c.tty {
-            for stream in Stream::BOTH {
-                let output = Output::from_fifo(stream, &dir.join(stream.name()))?;
-                self.watch_output(name, &output, stream)?;
-                self.live(name).outputs.push(output);
-            }
-        }
+        live.outputs = outputs;
         let process = self.process_from_bundle(name, &dir)?;
         self.live(name).process = Some(std::rc::Rc::new(process));
 

@@ -17,7 +17,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::stat::Mode;
 
 use super::lifecycle::Stage;
-use super::logs::{LogFile, Output, Stream, make_fifo};
+use super::logs::{Output, Stream, make_fifo};
 use super::{Monitor, Source};
 use crate::container::create::{self, Starting, Stdio};
 use crate::container::plan::{self, Plan};
@@ -70,7 +70,7 @@ impl Monitor {
         let id = container_id(&self.pod.uid, name, attempt);
         let plan = self.plan(&id, &c, &bundle)?;
 
-        let log = LogFile::open(&self.log_dir(name), attempt)?;
+        let log = self.open_log(name, attempt)?;
         let cgroup = Cgroup::create(
             &self.host.hierarchies,
             &self.container_cgroup(name),

@@ -17,7 +17,7 @@ use crate::linux::cgroup::Cgroup;
 use crate::pod::spec::Container;
 use crate::pod::state::{Ended, Failure, Now};
 use crate::sys::process as sys;
-use crate::{Error, Kind};
+use crate::{Error, Kind, Result};
 
 /// What the monitor holds of a container beside its record.
 #[derive(Debug, Default)]
@@ -411,10 +411,14 @@ impl Monitor {
         if !text.is_empty() || exit_code == 0 || !c.termination_message_from_logs {
             return text;
         }
-        let dir = self.log_dir(name);
-        LogFile::open(&dir, attempt)
+        self.open_log(name, attempt)
             .map(|l| l.tail(80, limit.min(2048)))
             .unwrap_or_default()
+    }
+
+    pub(super) fn open_log(&self, name: &str, attempt: u32) -> Result<LogFile> {
+        let note = self.paths.bundle(name, attempt).join("logged");
+        LogFile::open(&self.log_dir(name), attempt, &note)
     }
 
     pub(super) fn log_dir(&self, name: &str) -> std::path::PathBuf {

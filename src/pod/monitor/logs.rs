@@ -5,7 +5,8 @@
 //! Nothing is lost when the monitor is killed. The container writes to FIFOs that
 //! it has open for reading too, so that they never break; bytes are taken out of
 //! a FIFO only after they are in the log (tee(2) looks at them first); a line's
-//! beginning stays in the FIFO until its end comes or it grows too long. Only if
+//! beginning stays in the FIFO until its end comes or it grows too long; what was
+//! in both when a monitor died is told by a note ([`super::intent`]). Only if
 //! the container ends as well before the next monitor comes, what waits in the
 //! FIFO is lost: nobody has it open then, and the kernel keeps it in no inode.
 
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, tee};
 use nix::sys::stat::Mode;
 
+use super::intent::{self, Batch, Intent};
 use crate::{Context, Error, Result};
 
 /// Bytes of one record's text, as in containerd: longer lines come in parts.
@@ -58,21 +60,43 @@ pub struct LogFile {
     path: PathBuf,
     file: File,
     size: u64,
+    /// Opened when there is something to note.
+    intent: Option<Intent>,
+    note: PathBuf,
 }
 
 impl LogFile {
-    pub fn open(dir: &Path, attempt: u32) -> Result<Self> {
+    /// `note` is where the next monitor finds what this one was about to do.
+    pub fn open(dir: &Path, attempt: u32, note: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
         let path = dir.join(format!("{attempt}.log"));
         let (file, size) = open_append(&path)?;
-        Ok(LogFile { path, file, size })
+        Ok(LogFile {
+            path,
+            file,
+            size,
+            intent: None,
+            note: note.to_owned(),
+        })
+    }
+
+    fn intent(&mut self) -> Result<&Intent> {
+        match &mut self.intent {
+            Some(open) => Ok(open),
+            none => Ok(none.insert(Intent::open(&self.note)?)),
+        }
+    }
+
+    /// Makes room for that many bytes.
+    fn make_room(&mut self, bytes: usize) -> Result<()> {
+        match self.size > 0 && self.size + bytes as u64 > FILE_LIMIT {
+            true => self.rotate(),
+            false => Ok(()),
+        }
     }
 
     /// Writes records whole or not at all.
     fn append(&mut self, records: &[u8]) -> Result<()> {
-        if self.size > 0 && self.size + records.len() as u64 > FILE_LIMIT {
-            self.rotate()?;
-        }
         if let Err(e) = self.file.write_all(records) {
             // A full disk: no half record stays for the next try to follow.
             let _ = self.file.set_len(self.size);
@@ -293,6 +317,32 @@ impl Output {
         self.sinks.retain(|s| s.client != client);
     }
 
+    /// Ends what a monitor that died was doing with this stream: a batch is in the
+    /// log or in the FIFO, and not in both.
+    pub fn recover(&mut self, glass: &Glass, log: &mut LogFile) -> Result<()> {
+        let Source::Fifo { fd, .. } = &self.source else {
+            return Ok(());
+        };
+        let Some(batch) = log.intent()?.read().filter(|b| b.stream == self.stream) else {
+            return Ok(());
+        };
+        if (batch.before..batch.after).contains(&log.size) {
+            log.file
+                .set_len(batch.before)
+                .with_context(|| format!("ftruncate({})", log.path.display()))?;
+            log.size = batch.before;
+        } else if log.size == batch.after
+            && let Some(mut bytes) = look(fd.as_fd(), glass)?
+            && bytes.len() as u64 >= batch.taken
+        {
+            bytes.truncate(batch.taken as usize);
+            if intent::hash(&bytes) == batch.hash {
+                take(fd.as_fd(), &mut bytes)?;
+            }
+        }
+        log.intent()?.clear()
+    }
+
     /// Moves what there is into the log, [`SHARE`] at most. `last`: the container
     /// has ended, so a line without an end is logged as it is, and so is all that
     /// the FIFO can hold; a process elsewhere that has got hold of the FIFO may
@@ -319,14 +369,24 @@ impl Output {
                 };
                 show(sinks, &bytes[(*shown).min(bytes.len())..]);
                 let (records, taken) = format_records(stream, &bytes, last);
-                log.append(&records)?;
                 *shown = bytes.len() - taken;
-                bytes.truncate(taken);
-                moved += taken;
-                take(fd.as_fd(), &mut bytes)?;
                 if taken == 0 {
                     return Ok(Flow::Drained);
                 }
+                bytes.truncate(taken);
+                moved += taken;
+                log.make_room(records.len())?;
+                let batch = Batch {
+                    stream,
+                    before: log.size,
+                    after: log.size + records.len() as u64,
+                    taken: taken as u64,
+                    hash: intent::hash(&bytes),
+                };
+                log.intent()?.note(&batch)?;
+                log.append(&records)?;
+                take(fd.as_fd(), &mut bytes)?;
+                log.intent()?.clear()?;
             },
             Source::Terminal { fd, line } => loop {
                 if moved >= share {
@@ -347,6 +407,7 @@ impl Output {
                 };
                 let end = last || flow == Some(Flow::Ended);
                 let (records, taken) = format_records(stream, line, end);
+                log.make_room(records.len())?;
                 log.append(&records)?;
                 line.drain(..taken);
                 if let Some(flow) = flow {
@@ -475,7 +536,7 @@ mod tests {
         let fifo = dir.join("stdout");
         let container = make_fifo(&fifo).unwrap();
         let glass = Glass::new().unwrap();
-        let mut log = LogFile::open(&dir, 0).unwrap();
+        let mut log = LogFile::open(&dir, 0, &dir.join("note")).unwrap();
         let mut first = Output::from_fifo(Stream::Stdout, &fifo).unwrap();
         nix::unistd::write(&container, b"a\nb").unwrap();
         assert_eq!(first.pump(&glass, &mut log, false).unwrap(), Flow::Drained);
@@ -489,5 +550,51 @@ mod tests {
         assert_eq!(texts(&text), ["stdout F a", "stdout F bc"]);
         assert_eq!(log.tail(1, 100), "bc\n");
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    /// Every moment at which a monitor can die with a batch of "a" on its way.
+    #[test]
+    fn a_batch_is_logged_once_whenever_the_monitor_dies() {
+        let record = b"2026-01-01T00:00:00.000000000Z stdout F a\n";
+        let base = std::env::temp_dir().join(format!("carob-intent-{}", std::process::id()));
+        let glass = Glass::new().unwrap();
+        for (written, read, cleared) in [
+            (0, false, false),
+            (10, false, false),
+            (record.len(), false, false),
+            (record.len(), true, false),
+            (record.len(), true, true),
+        ] {
+            let dir = base.join(format!("{written}-{read}-{cleared}"));
+            std::fs::create_dir_all(&dir).unwrap();
+            let fifo = dir.join("stdout");
+            let container = make_fifo(&fifo).unwrap();
+            let open = || LogFile::open(&dir, 0, &dir.join("note")).unwrap();
+            let mut log = open();
+            nix::unistd::write(&container, b"a\n").unwrap();
+            let batch = Batch {
+                stream: Stream::Stdout,
+                before: 0,
+                after: record.len() as u64,
+                taken: 2,
+                hash: intent::hash(b"a\n"),
+            };
+            log.intent().unwrap().note(&batch).unwrap();
+            log.file.write_all(&record[..written]).unwrap();
+            if read {
+                take(container.as_fd(), &mut [0; 2]).unwrap();
+            }
+            if cleared {
+                log.intent().unwrap().clear().unwrap();
+            }
+            let mut log = open();
+            let mut next = Output::from_fifo(Stream::Stdout, &fifo).unwrap();
+            nix::unistd::write(&container, b"b\n").unwrap();
+            next.recover(&glass, &mut log).unwrap();
+            next.pump(&glass, &mut log, false).unwrap();
+            let text = std::fs::read(dir.join("0.log")).unwrap();
+            assert_eq!(texts(&text), ["stdout F a", "stdout F b"], "{dir:?}");
+        }
+        std::fs::remove_dir_all(&base).unwrap();
     }
 }

@@ -18,6 +18,7 @@ mod clients;
 mod etc;
 mod exec;
 mod image;
+mod intent;
 mod launch;
 mod lifecycle;
 pub mod logs;
