@@ -1,0 +1,102 @@
+"""What the benchmarks have in common: a clock around processes, and the floor."""
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import time
+
+
+class Failed(Exception):
+    pass
+
+
+def note(text):
+    print("bench: " + text, file=sys.stderr, flush=True)
+
+
+class Runner:
+    """Spawns programs with as little of Python's own time as can be."""
+
+    def __init__(self, work, gap):
+        self.gap = gap
+        self.log = os.path.join(work, "output")
+        self.null = os.open("/dev/null", os.O_RDONLY)
+        # Of the last process and of those that it waited for, KiB.
+        self.peak = 0
+
+    def timed(self, argv, env=None, until=None):
+        """Milliseconds from spawn to exit, or to when `until()` is true."""
+        time.sleep(self.gap)
+        out = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        actions = [
+            (os.POSIX_SPAWN_DUP2, self.null, 0),
+            (os.POSIX_SPAWN_DUP2, out, 1),
+            (os.POSIX_SPAWN_DUP2, out, 2),
+        ]
+        begin = time.perf_counter_ns()
+        pid = os.posix_spawnp(argv[0], argv, env or os.environ, file_actions=actions)
+        _, status, usage = os.wait4(pid, 0)
+        end = time.perf_counter_ns()
+        self.peak = usage.ru_maxrss
+        os.close(out)
+        code = os.waitstatus_to_exitcode(status)
+        if code != 0:
+            with open(self.log, errors="replace") as f:
+                raise Failed(f"{' '.join(argv)}: exit {code}\n{f.read().strip()}")
+        if until:
+            limit = end + 15_000_000_000
+            while left := until():
+                if time.perf_counter_ns() > limit:
+                    raise Failed(f"{' '.join(argv)}: left after 15 s: {left}")
+                # The one poll: what is waited for here has no event to wait on.
+                time.sleep(0.0002)
+            end = time.perf_counter_ns()
+        return (end - begin) / 1e6
+
+
+def output(argv):
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(f"{' '.join(argv)}: exit {done.returncode}\n{done.stderr.strip()}")
+    return done.stdout
+
+
+def make_run(path):
+    """A directory like /run, in our own mount namespace."""
+    os.makedirs(path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "run", path], check=True)
+
+
+class Floor:
+    """The yardstick: a Pod from start to end, no state, no recovery."""
+
+    def __init__(self, run, work, program, image):
+        self.run, self.program = run, program
+        bundle = os.path.join(work, "floor")
+        rootfs = os.path.join(bundle, "rootfs")
+        unpack(image, rootfs)
+        os.makedirs(os.path.join(rootfs, "etc"), exist_ok=True)
+        for name in ("hosts", "hostname", "resolv.conf"):
+            for path in (os.path.join(bundle, name), os.path.join(rootfs, "etc", name)):
+                open(path, "w").close()
+        self.env = dict(os.environ, FLOOR_BUNDLE=bundle)
+
+    def start(self, containers):
+        return self.run.timed([self.program, "-J", "-S", "-p", str(containers)], env=self.env)
+
+    def one(self):
+        return self.run.timed([self.program, "-S"], env=self.env)
+
+
+def unpack(image, rootfs):
+    """A rootfs of an image of the demo: an OCI archive of plain layers."""
+    os.makedirs(rootfs)
+    with tarfile.open(image) as archive:
+        index = json.load(archive.extractfile("index.json"))
+        blob = lambda digest: archive.extractfile("blobs/" + digest.replace(":", "/"))
+        layers = json.load(blob(index["manifests"][0]["digest"]))["layers"]
+        for layer in layers:
+            with tarfile.open(fileobj=blob(layer["digest"])) as tar:
+                tar.extractall(rootfs)
