@@ -168,9 +168,10 @@ fn follow(
                 Change::Seen(v) => {
                     let status = object::status(&v);
                     let deleting = v.state.as_ref().is_some_and(|s| s.deletion.is_some());
+                    let wide = printer.columns.wide;
                     let key = (
                         super::rows::summarize(&v.pod, &status, deleting),
-                        status.pod_ip,
+                        status.pod_ip.filter(|_| wide),
                     );
                     let before = shown.insert(v.pod.uid.clone(), key);
                     let table = matches!(printer.format, Format::Table { .. });

@@ -7,6 +7,7 @@
 mod bad_input;
 mod basics;
 mod chatbot;
+mod cli;
 mod crashes;
 mod hostile;
 mod logs;

@@ -258,7 +258,14 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         let pods = self.carob(&["get", "pods", "-A", "-o", "name"]);
-        let _ = self.carob(&["delete", "pods", "--all", "--grace-period=0", "--force"]);
+        let _ = self.carob(&[
+            "delete",
+            "pods",
+            "-A",
+            "--all",
+            "--grace-period=0",
+            "--force",
+        ]);
         // The monitor goes last, after its Pod: there is no one left to ask.
         let left = until(Duration::from_secs(10), || {
             let left = self.left();
