@@ -48,18 +48,20 @@ pub struct Apply {
     output: Option<String>,
 }
 
-/// Reads manifests for `apply`, `delete` and `validate`.
+/// Reads manifests for `apply` and `delete`.
 pub fn read(face: &Face, files: &[String], recursive: bool) -> Result<Parsed> {
+    manifest::parse(&sources(files, recursive)?, face.only_namespace())
+}
+
+/// What `-f` and `-R` name.
+pub fn sources(files: &[String], recursive: bool) -> Result<Vec<manifest::Source>> {
     let mut sources = vec![];
     for file in files {
         for path in expand(file, recursive)? {
             sources.extend(manifest::read(&path)?);
         }
     }
-    manifest::parse(
-        &sources,
-        face.namespace_given.then_some(face.namespace.as_str()),
-    )
+    Ok(sources)
 }
 
 /// [`manifest::read`] takes a directory by itself, but not those below it.

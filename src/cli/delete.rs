@@ -52,7 +52,7 @@ pub struct Delete {
     /// A Pod that is not there is no error
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true)]
     ignore_not_found: bool,
-    /// name
+    /// name, json or yaml: the Pods as they are when they begin to end
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
 }
@@ -105,9 +105,6 @@ impl Verb for Delete {
     fn run(self, face: &Face) -> Result<u8> {
         let (grace, note) = grace(self.grace_period, self.force, self.now)?;
         let format = Format::parse(self.output.as_deref())?;
-        if !matches!(format, Format::Table { .. } | Format::Name) {
-            return Err(usage("delete prints -o name and nothing else"));
-        }
         let timeout = age::parse_timeout(&self.timeout)?;
         let (views, missing) = self.find(face)?;
         if let Some(n) = note {
@@ -117,15 +114,25 @@ impl Verb for Delete {
         let mut errors = missing;
         let mut ending = vec![];
         // Asked first, waited for together.
-        for view in views {
+        let as_list = views.len() != 1;
+        for mut view in views {
             match begin(face, &view, grace) {
                 Ok(connection) => {
-                    announce(&format, &view, grace.force)?;
+                    match format {
+                        Format::Table { .. } | Format::Name => {
+                            announce(&format, &view, grace.force)?;
+                        }
+                        _ => look_again(&connection, &mut view),
+                    }
                     ending.push((view, connection));
                 }
                 Err(e) if e.kind() == Kind::NotFound && self.ignore_not_found => {}
                 Err(e) => errors.push(e),
             }
+        }
+        if !matches!(format, Format::Table { .. } | Format::Name) && !ending.is_empty() {
+            let objects = ending.iter().map(|(view, _)| object::v1(view)).collect();
+            format.print(objects, as_list)?;
         }
         if self.wait.unwrap_or(!grace.force) {
             for (view, connection) in ending {
@@ -203,6 +210,20 @@ fn announce(format: &Format, view: &View, force: bool) -> Result<()> {
         _ => format!("pod {name:?} deleted from {namespace} namespace\n"),
     };
     output::text(&line, false)
+}
+
+/// The state now that the deletion is noted in it; a Pod that is gone already
+/// stays as it was.
+fn look_again(connection: &Connection, view: &mut View) {
+    if connection.send(&Request::State, &[]).is_err() {
+        return;
+    }
+    while let Ok(Some((reply, _))) = next_reply(connection, None) {
+        if let Reply::State(state) = reply {
+            view.state = Some(*state);
+            return;
+        }
+    }
 }
 
 /// Deletes one Pod and waits until it is gone.
