@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::sys::epoll::EpollFlags;
 
 use super::logs::{self, Flow, LogFile, Output};
 use super::policy::{self, BACKOFF_RESET};
@@ -52,6 +53,11 @@ pub(super) enum Stage {
     Idle,
     Pulling(super::image::Pull),
     Starting(Starting),
+    /// The child has said why it cannot become the program, and is still there.
+    Failing {
+        pidfd: OwnedFd,
+        why: Error,
+    },
     Running {
         pidfd: OwnedFd,
     },
@@ -179,21 +185,34 @@ impl Monitor {
                     return;
                 };
                 self.unwatch(&starting, &Source::Starting(name.to_owned()));
-                // It exits by itself; until then it is ours to reap.
-                let mut fds = [nix::poll::PollFd::new(
-                    starting.pidfd.as_fd(),
-                    nix::poll::PollFlags::POLLIN,
-                )];
-                let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(2000_u16));
-                let _ = sys::wait_pidfd(starting.pidfd.as_fd());
-                self.release_container(name);
-                self.start_failed(name, e);
+                // It exits by itself, unless somebody who sees it has stopped it.
+                let pidfd = starting.pidfd;
+                let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+                let source = Source::Process(name.to_owned());
+                let _ = self.watch(&pidfd, EpollFlags::EPOLLIN, source);
+                self.live(name).stage = Stage::Failing { pidfd, why: e };
             }
+        }
+    }
+
+    /// A child that could not become the container's program has ended.
+    fn on_failed_child(&mut self, name: &str) {
+        match std::mem::take(&mut self.live(name).stage) {
+            Stage::Failing { pidfd, why } => {
+                let _ = sys::wait_pidfd(pidfd.as_fd());
+                self.unwatch(&pidfd, &Source::Process(name.to_owned()));
+                self.release_container(name);
+                self.start_failed(name, why);
+            }
+            other => self.live(name).stage = other,
         }
     }
 
     /// The container's first process has ended.
     pub(super) fn on_process(&mut self, name: &str) {
+        if matches!(self.live(name).stage, Stage::Failing { .. }) {
+            return self.on_failed_child(name);
+        }
         let running = self.running(name).cloned();
         let live = self.live(name);
         let Stage::Running { pidfd } = &live.stage else {
@@ -318,7 +337,7 @@ impl Monitor {
         let Some(live) = self.live.get_mut(name) else {
             return;
         };
-        if matches!(live.stage, Stage::Starting(_)) {
+        if matches!(live.stage, Stage::Starting(_) | Stage::Failing { .. }) {
             return;
         }
         let Some(log) = live.log.as_mut() else { return };
