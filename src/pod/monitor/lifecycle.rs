@@ -417,8 +417,7 @@ impl Monitor {
         let limit = (12 * 1024 / self.live.len().max(1)).min(4096);
         let c = self.spec_of(name);
         let attempt = self.container_state(name).attempt;
-        let path = self.paths.bundle(name, attempt).join("termination-log");
-        let mut text = std::fs::File::open(path)
+        let mut text = std::fs::File::open(self.paths.termination_log(name))
             .and_then(|f| {
                 let mut bytes = Vec::new();
                 std::io::Read::read_to_end(&mut std::io::Read::take(f, limit as u64), &mut bytes)?;
