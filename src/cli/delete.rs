@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::face::{Face, usage, warn};
 use super::output::{self, Format};
@@ -11,6 +12,7 @@ use super::{Verb, age, apply, object};
 use crate::manifest;
 use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
+use crate::pod::state::Deletion;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -122,7 +124,7 @@ impl Verb for Delete {
                         Format::Table { .. } | Format::Name => {
                             announce(&format, &view, grace.force)?;
                         }
-                        _ => look_again(&connection, &mut view),
+                        _ => look_again(&connection, &mut view, grace),
                     }
                     ending.push((view, connection));
                 }
@@ -212,18 +214,27 @@ fn announce(format: &Format, view: &View, force: bool) -> Result<()> {
     output::text(&line, false)
 }
 
-/// The state now that the deletion is noted in it; a Pod that is gone already
-/// stays as it was.
-fn look_again(connection: &Connection, view: &mut View) {
-    if connection.send(&Request::State, &[]).is_err() {
-        return;
-    }
-    while let Ok(Some((reply, _))) = next_reply(connection, None) {
-        if let Reply::State(state) = reply {
-            view.state = Some(*state);
-            return;
+/// The state now that the deletion is noted in it; of a Pod that is gone already,
+/// what it was, with what was asked for.
+fn look_again(connection: &Connection, view: &mut View, grace: Grace) {
+    if connection.send(&Request::State, &[]).is_ok() {
+        while let Ok(Some((reply, _))) = next_reply(connection, None) {
+            if let Reply::State(state) = reply {
+                view.state = Some(*state);
+                break;
+            }
         }
     }
+    if let Some(state) = &mut view.state {
+        state.deletion.get_or_insert_with(|| Deletion {
+            requested: Timestamp::now(),
+            grace_period: seconds(view.pod.spec.termination_grace_period, grace),
+        });
+    }
+}
+
+fn seconds(own: u64, grace: Grace) -> u64 {
+    grace.seconds.unwrap_or(own)
 }
 
 /// Deletes one Pod and waits until it is gone.
@@ -238,9 +249,7 @@ pub fn delete(face: &Face, view: &View, grace: Grace, until: Option<Instant>) ->
 pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
     const ATTEMPTS: usize = 3;
     let request = Request::Delete {
-        grace_period: grace
-            .seconds
-            .unwrap_or(view.pod.spec.termination_grace_period),
+        grace_period: seconds(view.pod.spec.termination_grace_period, grace),
         force: grace.force,
     };
     for _ in 0..ATTEMPTS {

@@ -98,8 +98,8 @@ impl Verb for Get {
                     None => "No resources found".to_owned(),
                 })
             }
-            Format::Table { .. } => printer.rows(&views)?,
             _ if views.is_empty() && !missing.is_empty() => {}
+            Format::Table { .. } => printer.rows(&views)?,
             _ => {
                 let objects = views.iter().map(object::v1).collect();
                 printer.format.print(objects, as_list)?;

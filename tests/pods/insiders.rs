@@ -135,3 +135,41 @@ fn who_stops_the_children_of_the_monitor_does_not_stop_the_monitor() {
         child.wait().unwrap();
     }
 }
+
+/// docs/decisions/0007: the host drops what does not come from the Pods' subnet;
+/// who of the subnet it is, nobody checks.
+#[test]
+fn a_pod_cannot_pass_for_a_machine_outside_of_its_subnet() {
+    let root = Root::new();
+    let caps = json!({"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}});
+    let spec = json!({
+        "terminationGracePeriodSeconds": 0,
+        "containers": [sh("main", "exec sleep 1000", caps)],
+    });
+    root.apply(&pod("p", spec)).ok();
+    let gateway = root.sh(
+        "p",
+        "ip route | sed -n 's/^default via \\([^ ]*\\).*/\\1/p'",
+    );
+    let gateway = gateway.trim();
+    let socket = std::net::UdpSocket::bind((gateway, 0)).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    // busybox's way to send a datagram to any port.
+    let send = format!("timeout 1 tftp -g -r x -l /tmp/x {gateway} {port} 2>/dev/null; true");
+    root.sh(
+        "p",
+        &format!(
+            "set -e
+             ip address add 203.0.113.5/32 dev eth0
+             ip route add {gateway}/32 dev eth0 src 203.0.113.5
+             {send}
+             ip route del {gateway}/32
+             {send}"
+        ),
+    );
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let (_, first) = socket.recv_from(&mut [0; 512]).unwrap();
+    assert_eq!(first.ip().to_string(), root.field("p", ".status.podIP"));
+}

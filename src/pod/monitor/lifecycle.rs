@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use super::logs::{self, Flow, LogFile, Output};
@@ -41,7 +42,9 @@ pub(super) struct Live {
     pub backoff: Option<Duration>,
     pub retry_at: Option<Instant>,
     pub stop: Option<Stop>,
-    /// Why it was stopped, to be said of its end.
+    /// What execve(2) said of the program of the last attempt: the record has it as
+    /// words alone.
+    pub exec_errno: Option<Errno>,
     pub started_at: Option<Instant>,
     /// Whether the child of our own clone, or one of a dead monitor's.
     pub adopted: bool,
@@ -135,6 +138,7 @@ impl Monitor {
 
     /// A container that never ran: as the CRI reports it.
     fn start_failed(&mut self, name: &str, e: Error) {
+        self.live(name).exec_errno = e.errno().filter(|_| e.kind() == Kind::StartFailed);
         self.event(true, "Failed", format!("Error: {e}"));
         let now = Timestamp::now();
         let attempt = self.container_state(name).attempt;
@@ -233,6 +237,7 @@ impl Monitor {
         if let Stage::Running { pidfd } = std::mem::take(&mut self.live(name).stage) {
             self.unwatch(&pidfd, &Source::Process(name.to_owned()));
         }
+        self.live(name).exec_errno = None;
         self.pump(name, true);
         let oom = self.oom_killed(name);
         self.release_container(name);
