@@ -155,7 +155,7 @@ fn a_pod_cannot_pass_for_a_machine_outside_of_its_subnet() {
     let socket = std::net::UdpSocket::bind((gateway, 0)).unwrap();
     let port = socket.local_addr().unwrap().port();
     // busybox's way to send a datagram to any port.
-    let send = format!("timeout 1 tftp -g -r x -l /tmp/x {gateway} {port} 2>/dev/null; true");
+    let send = format!("timeout 1 tftp -g -r x -l /tmp/x {gateway} {port} 2>/dev/null || true");
     root.sh(
         "p",
         &format!(
