@@ -173,6 +173,14 @@ fn many_at_once() {
     std::fs::write(dir.join("2.yml"), two).unwrap();
     std::fs::write(dir.join("note.txt"), "not a manifest").unwrap();
     let dir = dir.to_str().unwrap();
+    // One that is in the way keeps none of the others from being made.
+    root.apply(&sleeper("b", "app: x").replace("1000", "2000"))
+        .ok();
+    let ran = root
+        .carob(&["apply", "-f", dir])
+        .fails(5, "spec.containers[0].command");
+    assert_eq!(ran.stdout, "pod/a created\npod/c created\n");
+    root.carob(&["delete", "-f", dir]).ok();
     let names = || root.carob(&["get", "pods", "-o", "name"]).ok();
     let made = root.carob(&["apply", "-f", dir]).ok();
     assert_eq!(made, "pod/a created\npod/b created\npod/c created\n");
