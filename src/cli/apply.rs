@@ -48,18 +48,20 @@ pub struct Apply {
     output: Option<String>,
 }
 
-/// Reads manifests for `apply`, `delete` and `validate`.
+/// Reads manifests for `apply` and `delete`.
 pub fn read(face: &Face, files: &[String], recursive: bool) -> Result<Parsed> {
+    manifest::parse(&sources(files, recursive)?, face.only_namespace())
+}
+
+/// What `-f` and `-R` name.
+pub fn sources(files: &[String], recursive: bool) -> Result<Vec<manifest::Source>> {
     let mut sources = vec![];
     for file in files {
         for path in expand(file, recursive)? {
             sources.extend(manifest::read(&path)?);
         }
     }
-    manifest::parse(
-        &sources,
-        face.namespace_given.then_some(face.namespace.as_str()),
-    )
+    Ok(sources)
 }
 
 /// [`manifest::read`] takes a directory by itself, but not those below it.
@@ -116,27 +118,36 @@ impl Verb for Apply {
             seconds: u64::try_from(self.grace_period).ok(),
             force: false,
         };
-        let mut pods = vec![];
+        let (mut pods, mut errors) = (vec![], vec![]);
         for pod in parsed.pods {
-            let (done, uid) = settle(face, &pod, self.force.then_some(grace))?;
-            if let Format::Table { .. } = format {
-                output::text(&format!("pod/{} {done}\n", pod.name), false)?;
+            // One that cannot be made is no reason to leave out those that follow.
+            match settle(face, &pod, self.force.then_some(grace)) {
+                Ok((done, uid)) => {
+                    if let Format::Table { .. } = format {
+                        output::text(&format!("pod/{} {done}\n", pod.name), false)?;
+                    }
+                    pods.push((pod, uid));
+                }
+                Err(e) => errors.push(e),
             }
-            pods.push((pod, uid));
         }
         let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let ended = match self.wait {
             true => await_started(face, &pods, until, None),
             false => Ok(()),
         };
-        if !matches!(format, Format::Table { .. }) {
+        errors.extend(ended.err());
+        if !matches!(format, Format::Table { .. }) && !pods.is_empty() {
             let views = pods
                 .iter()
                 .map(|(p, _)| client::find(&face.layout, &p.namespace, &p.name))
                 .collect::<Result<Vec<View>>>()?;
             format.print(views.iter().map(object::v1).collect(), false)?;
         }
-        ended.map(|()| 0)
+        let mut errors = errors.into_iter();
+        let first = errors.next();
+        errors.for_each(|e| super::face::report(&e, false));
+        first.map_or(Ok(0), Err)
     }
 }
 

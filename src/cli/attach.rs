@@ -13,6 +13,7 @@ use super::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::spec::Pod;
+use crate::pod::state::Now;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -49,6 +50,17 @@ impl Verb for Attach {
         if self.tty && !view.pod.spec.container(&container).is_some_and(|c| c.tty) {
             say(&format!(
                 "Unable to use a TTY - container {container} did not allocate one"
+            ));
+        }
+        let state = view
+            .state
+            .as_ref()
+            .and_then(|s| s.containers.get(&container));
+        if let Some(Now::Waiting { reason, .. }) = state.map(|s| &s.now)
+            && !self.quiet
+        {
+            say(&format!(
+                "container {container} is waiting to start ({reason}): waiting with it"
             ));
         }
         code_of(attach(

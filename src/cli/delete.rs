@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::face::{Face, usage, warn};
 use super::output::{self, Format};
@@ -11,6 +12,7 @@ use super::{Verb, age, apply, object};
 use crate::manifest;
 use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
+use crate::pod::state::Deletion;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -52,7 +54,7 @@ pub struct Delete {
     /// A Pod that is not there is no error
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true)]
     ignore_not_found: bool,
-    /// name
+    /// name, json or yaml: the Pods as they are when they begin to end
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
 }
@@ -105,9 +107,6 @@ impl Verb for Delete {
     fn run(self, face: &Face) -> Result<u8> {
         let (grace, note) = grace(self.grace_period, self.force, self.now)?;
         let format = Format::parse(self.output.as_deref())?;
-        if !matches!(format, Format::Table { .. } | Format::Name) {
-            return Err(usage("delete prints -o name and nothing else"));
-        }
         let timeout = age::parse_timeout(&self.timeout)?;
         let (views, missing) = self.find(face)?;
         if let Some(n) = note {
@@ -117,15 +116,25 @@ impl Verb for Delete {
         let mut errors = missing;
         let mut ending = vec![];
         // Asked first, waited for together.
-        for view in views {
+        let as_list = views.len() != 1;
+        for mut view in views {
             match begin(face, &view, grace) {
                 Ok(connection) => {
-                    announce(&format, &view, grace.force)?;
+                    match format {
+                        Format::Table { .. } | Format::Name => {
+                            announce(&format, &view, grace.force)?;
+                        }
+                        _ => look_again(&connection, &mut view, grace),
+                    }
                     ending.push((view, connection));
                 }
                 Err(e) if e.kind() == Kind::NotFound && self.ignore_not_found => {}
                 Err(e) => errors.push(e),
             }
+        }
+        if !matches!(format, Format::Table { .. } | Format::Name) && !ending.is_empty() {
+            let objects = ending.iter().map(|(view, _)| object::v1(view)).collect();
+            format.print(objects, as_list)?;
         }
         if self.wait.unwrap_or(!grace.force) {
             for (view, connection) in ending {
@@ -205,6 +214,29 @@ fn announce(format: &Format, view: &View, force: bool) -> Result<()> {
     output::text(&line, false)
 }
 
+/// The state now that the deletion is noted in it; of a Pod that is gone already,
+/// what it was, with what was asked for.
+fn look_again(connection: &Connection, view: &mut View, grace: Grace) {
+    if connection.send(&Request::State, &[]).is_ok() {
+        while let Ok(Some((reply, _))) = next_reply(connection, None) {
+            if let Reply::State(state) = reply {
+                view.state = Some(*state);
+                break;
+            }
+        }
+    }
+    if let Some(state) = &mut view.state {
+        state.deletion.get_or_insert_with(|| Deletion {
+            requested: Timestamp::now(),
+            grace_period: seconds(view.pod.spec.termination_grace_period, grace),
+        });
+    }
+}
+
+fn seconds(own: u64, grace: Grace) -> u64 {
+    grace.seconds.unwrap_or(own)
+}
+
 /// Deletes one Pod and waits until it is gone.
 pub fn delete(face: &Face, view: &View, grace: Grace, until: Option<Instant>) -> Result<()> {
     let connection = begin(face, view, grace)?;
@@ -217,9 +249,7 @@ pub fn delete(face: &Face, view: &View, grace: Grace, until: Option<Instant>) ->
 pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
     const ATTEMPTS: usize = 3;
     let request = Request::Delete {
-        grace_period: grace
-            .seconds
-            .unwrap_or(view.pod.spec.termination_grace_period),
+        grace_period: seconds(view.pod.spec.termination_grace_period, grace),
         force: grace.force,
     };
     for _ in 0..ATTEMPTS {

@@ -27,6 +27,11 @@ impl Face {
         client::find(&self.layout, &self.namespace, &name)
     }
 
+    /// What every object of a manifest has to be in, if `-n` was given.
+    pub fn only_namespace(&self) -> Option<&str> {
+        self.namespace_given.then_some(self.namespace.as_str())
+    }
+
     /// Finds all of them; the first that is missing is the error.
     pub fn find_all(&self, names: &[String]) -> Result<Vec<View>> {
         names

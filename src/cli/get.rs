@@ -98,8 +98,8 @@ impl Verb for Get {
                     None => "No resources found".to_owned(),
                 })
             }
-            Format::Table { .. } => printer.rows(&views)?,
             _ if views.is_empty() && !missing.is_empty() => {}
+            Format::Table { .. } => printer.rows(&views)?,
             _ => {
                 let objects = views.iter().map(object::v1).collect();
                 printer.format.print(objects, as_list)?;
@@ -168,9 +168,10 @@ fn follow(
                 Change::Seen(v) => {
                     let status = object::status(&v);
                     let deleting = v.state.as_ref().is_some_and(|s| s.deletion.is_some());
+                    let wide = printer.columns.wide;
                     let key = (
                         super::rows::summarize(&v.pod, &status, deleting),
-                        status.pod_ip,
+                        status.pod_ip.filter(|_| wide),
                     );
                     let before = shown.insert(v.pod.uid.clone(), key);
                     let table = matches!(printer.format, Format::Table { .. });

@@ -241,6 +241,9 @@ pub struct Rmi {
     /// Every name of an image that is given by ID
     #[arg(short, long)]
     force: bool,
+    /// json
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
 }
 
 impl Verb for Rmi {
@@ -248,6 +251,7 @@ impl Verb for Rmi {
     const ABOUT: &'static str = "Remove images that no Pod uses";
 
     fn run(self, face: &Face) -> Result<u8> {
+        let format = Format::parse(self.output.as_deref())?;
         let store = Store::open(&face.layout)?;
         let used: BTreeSet<String> = client::list(&face.layout, None)?
             .into_iter()
@@ -256,8 +260,13 @@ impl Verb for Rmi {
             .filter_map(|c| c.image_id)
             .collect();
         let mut errors: Vec<Error> = vec![];
+        let (mut untagged, mut deleted) = (vec![], vec![]);
         for name in &self.images {
             match store.remove(name, self.force, &|id| used.contains(id)) {
+                Ok(removed) if !matches!(format, Format::Table { .. }) => {
+                    untagged.extend(removed.untagged);
+                    deleted.extend(removed.deleted);
+                }
                 Ok(removed) => {
                     let mut text: String = removed
                         .untagged
@@ -269,6 +278,9 @@ impl Verb for Rmi {
                 }
                 Err(e) => errors.push(e),
             }
+        }
+        if !matches!(format, Format::Table { .. }) {
+            format.print_value(&json!({"untagged": untagged, "deleted": deleted}))?;
         }
         let mut errors = errors.into_iter();
         let first = errors.next();

@@ -166,7 +166,6 @@ fn grammar() -> Command {
         .about("Runs Kubernetes Pods on this machine: no cluster, no daemon")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
-        .arg_required_else_help(true)
         .args_override_self(true)
         .max_term_width(100)
         .arg(
@@ -202,6 +201,12 @@ pub fn main() -> ExitCode {
     // end as every other program does.
     crate::sys::tty::default_sigpipe();
     let json = face::wants_json(&args);
+    if args.len() < 2 {
+        // Whoever types the name alone wants to know what there is.
+        let help = grammar().render_help().to_string();
+        face::say(help.trim_end());
+        return ExitCode::from(Kind::Usage.exit_code());
+    }
     match dispatch(args) {
         Ok(code) => ExitCode::from(code),
         Err(f) => {
@@ -244,7 +249,9 @@ fn usage(e: clap::Error) -> Result<u8> {
                     .map(|part| part.trim().trim_start_matches("tip: "))
                     .filter(|part| !part.is_empty() && !part.starts_with("For more information"))
                     .collect();
-                error = error.hint(hint.join("\n"));
+                if !hint.is_empty() {
+                    error = error.hint(hint.join("\n"));
+                }
             }
             Err(error)
         }

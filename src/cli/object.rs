@@ -90,7 +90,7 @@ pub fn names_of(words: &[String]) -> Result<Vec<String>> {
             })
             .collect(),
         Some((word, _)) => Err(usage(format!("there is no kind {word:?} here"))
-            .hint("the only kind is pods (pod, po)")),
+            .hint("the only kind is pods (pod, po), as in `pods NAME` or `pod/NAME`")),
     }
 }
 

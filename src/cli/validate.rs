@@ -7,8 +7,8 @@ use super::face::Face;
 use super::output::{self, Format};
 use super::table::Table;
 use super::{Verb, apply};
-use crate::Result;
-use crate::manifest::Verdict;
+use crate::manifest::{self, Verdict};
+use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub struct Validate {
@@ -36,7 +36,8 @@ impl Verb for Validate {
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
-        let parsed = apply::read(face, &self.filename, self.recursive)?;
+        let sources = apply::sources(&self.filename, self.recursive)?;
+        let (parsed, fault) = manifest::examine(&sources, face.only_namespace())?;
         if !matches!(format, Format::Table { .. }) {
             let pods: Vec<String> = parsed
                 .pods
@@ -44,15 +45,16 @@ impl Verb for Validate {
                 .map(|p| format!("{}/{}", p.namespace, p.name))
                 .collect();
             format.print_value(&json!({
-                "valid": true,
+                "valid": fault.is_none(),
                 "pods": pods,
                 "fields": parsed.verdicts,
                 "notes": parsed.notes,
+                "problems": fault.as_ref().map(Error::get_problems).unwrap_or_default(),
             }))?;
-            return Ok(0);
+            return fault.map_or(Ok(0), Err);
         }
-        if self.quiet {
-            return Ok(0);
+        if self.quiet || parsed.verdicts.is_empty() {
+            return fault.map_or(Ok(0), Err);
         }
         let mut table = Table::default();
         table.row(["WHERE", "FIELD", "ANSWER", "WHY"]);
@@ -64,7 +66,7 @@ impl Verb for Validate {
             table.row([place.as_str(), &v.field, answer(v.verdict), &v.why]);
         }
         output::text(&table.take(), false)?;
-        Ok(0)
+        fault.map_or(Ok(0), Err)
     }
 }
 
@@ -73,5 +75,6 @@ fn answer(v: Verdict) -> &'static str {
         Verdict::Honoured => "honoured",
         Verdict::NoEffect => "no effect",
         Verdict::Refused => "refused",
+        Verdict::Invalid => "invalid",
     }
 }

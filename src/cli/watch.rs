@@ -1,6 +1,6 @@
 //! Waits for changes of Pods: one connection to each Pod's monitor, and
-//! inotify(7) on the directories of names for Pods that come and go. Sleeps in
-//! poll(2); nothing is asked on a clock.
+//! inotify(7) on the directories of names and of Pods for those that come and go.
+//! Sleeps in poll(2); nothing is asked on a clock.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,6 +49,7 @@ impl<'l> Watcher<'l> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|e| Error::sys("inotify_init1(IN_CLOEXEC)", e))?;
         make_dir(&layout.names())?;
+        make_dir(&layout.pods())?;
         Ok(Watcher {
             layout,
             namespace: namespace.map(str::to_owned),
@@ -62,6 +63,8 @@ impl<'l> Watcher<'l> {
     pub fn refresh(&mut self) -> Result<Vec<Change>> {
         let names = self.layout.names();
         self.add_watch(&names)?;
+        // A new Pod has its name first, and is one when its directory gets its own.
+        self.add_watch(&self.layout.pods())?;
         match &self.namespace {
             Some(ns) => self.add_watch(&names.join(ns))?,
             None => {

@@ -191,11 +191,16 @@ fn borrow(options: &[(String, String)]) -> Vec<(&str, &str)> {
 
 /// A kernel filesystem must be where everybody looks for it: a link in its place
 /// would let an image move it (runc CVE-2023-27561). Other targets resolve as in
-/// a chroot, since images link /var/run to /run.
+/// a chroot, since images link /var/run to /run; but what is not meant for /proc or
+/// /sys must not get there through a link in an image or a volume (runc
+/// CVE-2019-19921, CVE-2025-52881).
 fn attach(rootfs: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
+    const KERNEL_FILES: [&str; 2] = ["/proc", "/sys"];
+    let in_kernel_files = KERNEL_FILES.iter().any(|p| m.target.starts_with(p));
     let links = match &m.source {
         Source::New(fstype, _) if fstype != "tmpfs" => Links::Refuse,
         Source::Dev(_) | Source::Cgroup => Links::Refuse,
+        _ if in_kernel_files => Links::Refuse,
         _ => Links::InRoot,
     };
     let target = if is_dir(mount.as_fd()) {
@@ -214,6 +219,14 @@ fn attach(rootfs: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
         Some(Errno::EROFS) => e.hint("the place does not exist and cannot be made: read-only"),
         _ => e,
     })?;
+    // Asked of the fd: nobody can change the answer any more.
+    let path = rootfs.path_of(target.as_fd())?;
+    if !in_kernel_files && KERNEL_FILES.iter().any(|p| path.starts_with(p)) {
+        return Err(
+            Error::failed(format!("the place is {} in truth", path.display()))
+                .hint("a symbolic link in the image or in a volume leads there"),
+        );
+    }
     mount.attach(target.as_fd())
 }
 

@@ -78,6 +78,24 @@ impl<'fd> Root<'fd> {
         }
     }
 
+    /// Where something that was opened below the root is now, as an absolute path
+    /// in it. Needs the host's /proc.
+    pub fn path_of(&self, fd: BorrowedFd) -> Result<PathBuf> {
+        let path = |fd: BorrowedFd| {
+            let link = fd_path(fd);
+            std::fs::read_link(&link).map_err(|e| Error::from(e).push_context(link))
+        };
+        let (root, place) = (path(self.0)?, path(fd)?);
+        let inside = place.strip_prefix(&root).map_err(|_| {
+            Error::failed(format!(
+                "{} is outside of {}",
+                place.display(),
+                root.display()
+            ))
+        })?;
+        Ok(Path::new("/").join(inside))
+    }
+
     /// The directory `path`, made with `mode` where it is missing, and its missing
     /// parents too; with [`Links::InRoot`] also where a dangling link on the way
     /// leads, as images have them (/var/run to a /run that is not there). Returns

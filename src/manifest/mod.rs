@@ -49,7 +49,7 @@ use crate::{Context, Error, Kind, Result};
 use document::{Object, Origin, Outcome};
 use tree::Node;
 
-/// What a reading found, where it found no fault.
+/// What a reading found.
 #[derive(Clone, Debug, Default)]
 pub struct Parsed {
     /// In the order of the sources and documents.
@@ -80,6 +80,8 @@ pub enum Verdict {
     Honoured,
     NoEffect,
     Refused,
+    /// Known here, but not with this value.
+    Invalid,
 }
 
 /// Reads every document of every source. `namespace` is what `-n` said: a Pod
@@ -89,6 +91,13 @@ pub enum Verdict {
 /// The error holds every fault as [`Error::get_problems`]. Its kind is
 /// [`Kind::Invalid`], or [`Kind::Unsupported`] where a cluster would take all.
 pub fn parse(sources: &[Source], namespace: Option<&str>) -> Result<Parsed> {
+    let (parsed, fault) = examine(sources, namespace)?;
+    fault.map_or(Ok(parsed), Err)
+}
+
+/// As [`parse`], for who wants to see the answers also where there are faults:
+/// with what was found comes the error that `parse` would have ended with.
+pub fn examine(sources: &[Source], namespace: Option<&str>) -> Result<(Parsed, Option<Error>)> {
     let mut reading = Reading::new(namespace)?;
     for source in sources {
         let (documents, problems) = yaml::parse_documents(&source.bytes);
@@ -103,7 +112,7 @@ pub fn parse(sources: &[Source], namespace: Option<&str>) -> Result<Parsed> {
             }));
     }
     let names: Vec<&str> = sources.iter().map(|s| s.name.as_str()).collect();
-    reading.finish(&names.join(", "))
+    Ok(reading.finish(&names.join(", ")))
 }
 
 /// The same checks for an object that was put together by a program.
@@ -115,7 +124,8 @@ pub fn pod_from_value(
 ) -> Result<Parsed> {
     let mut reading = Reading::new(namespace)?;
     reading.document(source, 0, Node::from_json(value))?;
-    reading.finish(source)
+    let (parsed, fault) = reading.finish(source);
+    fault.map_or(Ok(parsed), Err)
 }
 
 struct Reading<'a> {
@@ -198,20 +208,28 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn finish(self, names: &str) -> Result<Parsed> {
+    fn finish(mut self, names: &str) -> (Parsed, Option<Error>) {
         if self.problems.is_empty() {
-            if self.parsed.pods.is_empty() {
-                return Err(Error::invalid(format!("there is no object in {names}")));
+            let nothing = self.parsed.pods.is_empty();
+            let fault = nothing.then(|| Error::invalid(format!("there is no object in {names}")));
+            return (self.parsed, fault);
+        }
+        for v in &mut self.parsed.verdicts {
+            let same =
+                |p: &&Problem| p.source == v.source && p.line == v.line && p.field == v.field;
+            if v.verdict != Verdict::Refused
+                && let Some(p) = self.problems.iter().find(same)
+            {
+                v.verdict = Verdict::Invalid;
+                v.why.clone_from(&p.message);
             }
-            return Ok(self.parsed);
         }
         let only_unsupported = self.unsupported == self.problems.len();
-        let error = Error::problems(self.problems);
-        Err(if only_unsupported {
-            error.with_kind(Kind::Unsupported)
-        } else {
-            error
-        })
+        let mut error = Error::problems(self.problems);
+        if only_unsupported {
+            error = error.with_kind(Kind::Unsupported);
+        }
+        (self.parsed, Some(error))
     }
 }
 

@@ -215,9 +215,7 @@ impl Host {
         // The bridge after its port: it has a carrier when a port has.
         route::settle(&self.route, &self.events, &[&host_link, &self.bridge])?;
         if !endpoint.ports.is_empty() {
-            let table = self.table.as_str();
-            self.nft()
-                .and_then(|nft| nft::add_ports(nft, table, endpoint.ports, address))
+            self.redirect(endpoint.ports, address)
                 .map_err(|e| match nft::unavailable(&e) {
                     true => e.with_kind(crate::Kind::Unsupported),
                     false => e,
@@ -233,6 +231,17 @@ impl Host {
             mtu: ready.record.mtu,
             warning: ready.warning,
         })
+    }
+
+    /// Roots share no lock for this: each looks at the others after it has put its
+    /// own ports there, so that of two at once none is fooled.
+    fn redirect(&self, ports: &[HostPort], to: Ipv4Addr) -> Result<()> {
+        let nft = self.nft()?;
+        nft::add_ports(nft, &self.table, ports, to)?;
+        match nft::others::holder(nft, &self.table, ports)? {
+            Some((port, table)) => Err(nft::others::in_use(&port, &table)),
+            None => Ok(()),
+        }
     }
 
     fn make_pair(&self, pair: &route::Pair, netns: BorrowedFd, hairpin: bool) -> Result<()> {

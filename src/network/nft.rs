@@ -33,6 +33,7 @@
 //! - Interfaces are matched by name: the rules outlive the bridge's re-making.
 
 mod expression;
+pub(super) mod others;
 
 use std::net::{IpAddr, Ipv4Addr};
 

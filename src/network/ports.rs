@@ -58,7 +58,7 @@ impl HostPort {
         }
     }
 
-    fn clashes(&self, other: &HostPort) -> bool {
+    pub(super) fn clashes(&self, other: &HostPort) -> bool {
         self.protocol == other.protocol
             && self.host_port == other.host_port
             && self.covers(other.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))

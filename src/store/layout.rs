@@ -118,8 +118,10 @@ impl Layout {
 ///   monitor.sock    the monitor's control socket
 ///   monitor.err     the monitor's last words (panic, unexpected end)
 ///   ns/{net,uts,ipc}   pinned namespaces
-///   etc/{hosts,hostname,resolv.conf}
-///   shm/            the Pod's /dev/shm
+///   shared/         a small filesystem: what containers write here fills no other
+///     etc/{hosts,hostname,resolv.conf}
+///     termination/<container>   the running attempt's message
+///     shm/          the Pod's /dev/shm, with a size of its own
 ///   volumes/<name>/ volumes that live in memory
 ///   containers/<name>/<attempt>/{config.json,rootfs/,stdin,stdout,stderr}
 /// <data>/pods/<uid>/
@@ -151,11 +153,17 @@ impl PodPaths {
     pub fn namespace(&self, kind: &str) -> PathBuf {
         self.dir.join("ns").join(kind)
     }
+    pub fn shared(&self) -> PathBuf {
+        self.dir.join("shared")
+    }
     pub fn etc(&self) -> PathBuf {
-        self.dir.join("etc")
+        self.shared().join("etc")
+    }
+    pub fn termination_log(&self, container: &str) -> PathBuf {
+        self.shared().join("termination").join(container)
     }
     pub fn shm(&self) -> PathBuf {
-        self.dir.join("shm")
+        self.shared().join("shm")
     }
     pub fn memory_volume(&self, name: &str) -> PathBuf {
         self.dir.join("volumes").join(name)

@@ -329,7 +329,20 @@ fn host_ports_that_clash() {
         "{}",
         ran.stderr
     );
+    // Another root does not see this one's Pods, but its ports.
+    let other = Root::new();
+    let ports = format!("{SLEEP}    ports: [{{containerPort: {port}, hostPort: {port}}}]\n");
+    other
+        .apply(&pod("stranger", &ports, ""))
+        .fails(5, "in use by a Pod of another carob root");
+    let one = ports.replace("hostPort:", "hostIP: 192.0.2.1, hostPort:");
+    other
+        .apply(&pod("narrow", &one, ""))
+        .fails(5, "another carob root");
     root.carob(&["delete", "pod", "first", "second"]).ok();
+    other.carob(&["delete", "pod", "stranger", "narrow"]).ok();
+    other.apply(&pod("heir", &ports, "")).ok();
+    drop(other);
     // With the host's network a port is the program's own affair.
     with_port("third", "  hostNetwork: true\n").ok();
 }

@@ -130,6 +130,46 @@ fn an_end_that_no_monitor_saw_is_told_or_said_to_be_unknown() {
     assert!(log.starts_with("ready\n"), "{log}");
 }
 
+/// The record's pid may be somebody else's by the time it is read.
+#[test]
+fn a_pid_that_is_another_process_by_now_is_left_alone() {
+    let root = Root::new();
+    root.apply(&script_pod("p", "Never", 0, SLEEPS)).ok();
+    root.says("p", "main", "ready");
+    let own = root.pid("p", "main");
+    kill_monitor(&root, "p");
+    kill_and_wait(own);
+    let mut stranger = std::process::Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .unwrap();
+    let state = root
+        .dir()
+        .join("run/pods")
+        .join(root.uid("p"))
+        .join("state.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let pid = &mut record["containers"]["main"]["now"]["Running"]["pid"];
+    assert_eq!(*pid, own);
+    *pid = stranger.id().into();
+    std::fs::write(&state, record.to_string()).unwrap();
+
+    root.becomes("p", ".status.phase", "Failed");
+    root.carob(&[
+        "delete",
+        "pod",
+        "p",
+        "--grace-period=0",
+        "--force",
+        "--wait",
+    ])
+    .ok();
+    assert!(alive(stranger.id() as i32));
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
 #[test]
 fn an_adopted_container_takes_commands_and_ends_on_term() {
     let root = Root::new();

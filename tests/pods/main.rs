@@ -7,8 +7,10 @@
 mod bad_input;
 mod basics;
 mod chatbot;
+mod cli;
 mod crashes;
 mod hostile;
+mod insiders;
 mod logs;
 mod network;
 mod restarts;

@@ -177,6 +177,13 @@ impl Root {
         is.unwrap_or_else(|is| panic!("{path} is {is:?}, not {value:?}"));
     }
 
+    /// Without asking carob, which would revive a monitor.
+    pub fn uid(&self, pod: &str) -> String {
+        let link = self.dir.join("run/names/default").join(pod);
+        let uid = std::fs::read_link(link).unwrap();
+        uid.to_str().unwrap().to_owned()
+    }
+
     pub fn pid(&self, pod: &str, container: &str) -> i32 {
         let uid = self.field(pod, ".metadata.uid");
         let state = std::fs::read(self.dir.join("run/pods").join(uid).join("state.json")).unwrap();
@@ -258,7 +265,14 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         let pods = self.carob(&["get", "pods", "-A", "-o", "name"]);
-        let _ = self.carob(&["delete", "pods", "--all", "--grace-period=0", "--force"]);
+        let _ = self.carob(&[
+            "delete",
+            "pods",
+            "-A",
+            "--all",
+            "--grace-period=0",
+            "--force",
+        ]);
         // The monitor goes last, after its Pod: there is no one left to ask.
         let left = until(Duration::from_secs(10), || {
             let left = self.left();

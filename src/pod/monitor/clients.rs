@@ -171,7 +171,11 @@ impl Monitor {
         for c in self.pod.spec.all_containers() {
             let state = self.state.containers.get(&c.name)?;
             if let Some(e) = why_not_started(c, state, self.is_init(&c.name)) {
-                return Some(Err(e));
+                let errno = self.live.get(&c.name).and_then(|l| l.exec_errno);
+                return Some(Err(match errno {
+                    Some(errno) => e.with_errno(errno),
+                    None => e,
+                }));
             }
             all &= match &state.now {
                 Now::Running(r) => r.started && (c.sidecar || !self.is_init(&c.name)),
@@ -346,8 +350,11 @@ fn why_not_started(c: &Container, state: &ContainerState, init: bool) -> Option<
         }
         _ => return None,
     };
-    Some(Error::new(
-        kind,
-        format!("container {}: {reason}: {message}", c.name),
-    ))
+    let error = Error::new(kind, format!("container {}: {reason}: {message}", c.name));
+    Some(match kind {
+        Kind::Image => error.hint(
+            "`carob images` lists what is here; `carob load -i FILE` brings an image from an archive",
+        ),
+        _ => error,
+    })
 }

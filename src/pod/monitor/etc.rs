@@ -9,9 +9,8 @@ use crate::pod::spec::{Dns, Pod};
 use crate::store::{PodPaths, make_dir};
 use crate::{Context, Result};
 
-pub fn write(pod: &Pod, paths: &PodPaths, ips: &[IpAddr]) -> Result<()> {
-    let dir = paths.etc();
-    make_dir(&dir)?;
+/// Their names and content.
+pub fn texts(pod: &Pod, ips: &[IpAddr]) -> [(&'static str, String); 3] {
     let host = if pod.spec.dns.from_host {
         std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
     } else {
@@ -21,11 +20,17 @@ pub fn write(pod: &Pod, paths: &PodPaths, ips: &[IpAddr]) -> Result<()> {
         .spec
         .host_network
         .then(|| std::fs::read_to_string("/etc/hosts").unwrap_or_default());
-    for (name, text) in [
+    [
         ("hosts", hosts(pod, ips, host_hosts.as_deref())),
         ("hostname", format!("{}\n", pod.spec.hostname)),
         ("resolv.conf", resolv_conf(&pod.spec.dns, &host)),
-    ] {
+    ]
+}
+
+pub fn write(paths: &PodPaths, texts: &[(&str, String)]) -> Result<()> {
+    let dir = paths.etc();
+    make_dir(&dir)?;
+    for (name, text) in texts {
         let path = dir.join(name);
         std::fs::write(&path, text)
             .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)))

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Client(u64),
     PostStart,
     PreStop,
+    /// Who asked has been answered; the process is still to be reaped.
+    Nobody,
 }
 
 #[derive(Debug)]
@@ -179,14 +181,17 @@ impl Monitor {
                     return;
                 };
                 self.unwatch(&starting, &Source::ExecStarting(id));
-                // It is on its way out; its end is waited for like any other.
+                // It is on its way out. Somebody in the container may have stopped it
+                // there; nothing stops this signal.
                 let pidfd = starting.pidfd;
-                let mut fds = [nix::poll::PollFd::new(
-                    pidfd.as_fd(),
-                    nix::poll::PollFlags::POLLIN,
-                )];
-                let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(2000_u16));
-                let _ = sys::wait_pidfd(pidfd.as_fd());
+                let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+                let _ = self.watch(&pidfd, EpollFlags::EPOLLIN, Source::ExecProcess(id));
+                let failed = ExecProcess {
+                    container: exec.container.clone(),
+                    purpose: Purpose::Nobody,
+                    stage: ExecStage::Running(pidfd),
+                };
+                self.execs.insert(id, failed);
                 self.exec_is_over(&exec.container, purpose, Err(e));
             }
         }
@@ -234,11 +239,13 @@ impl Monitor {
                 let result = hook_result(result);
                 self.on_hook_end(name, result);
             }
+            Purpose::Nobody => {}
         }
     }
 
     /// The container has ended, and with its pid namespace whatever ran in it; on
-    /// the host's, its cgroup was killed. What is left is to reap them.
+    /// the host's, its cgroup was killed. Who has not ended yet tells later, but a
+    /// hook's end then says nothing about the container's next attempt.
     pub(super) fn end_execs_of(&mut self, name: &str) {
         let ids: Vec<u64> = self
             .execs
@@ -247,19 +254,14 @@ impl Monitor {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            if let Some(ExecProcess {
-                stage: ExecStage::Running(pidfd),
-                ..
-            }) = self.execs.get(&id)
+            match self.execs.get(&id).map(|e| &e.stage) {
+                Some(ExecStage::Running(_)) => self.on_exec_process(id),
+                _ => self.on_exec_starting(id),
+            }
+            if let Some(exec) = self.execs.get_mut(&id)
+                && !matches!(exec.purpose, Purpose::Client(_))
             {
-                let mut fds = [nix::poll::PollFd::new(
-                    pidfd.as_fd(),
-                    nix::poll::PollFlags::POLLIN,
-                )];
-                let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(1000_u16));
-                self.on_exec_process(id);
-            } else {
-                self.on_exec_starting(id);
+                exec.purpose = Purpose::Nobody;
             }
         }
     }

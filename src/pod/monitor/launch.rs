@@ -49,9 +49,8 @@ impl Monitor {
         let dir = self.paths.bundle(name, attempt);
         let mountpoint = dir.join("rootfs");
         let root = self.make_root(name, attempt, image)?;
-        let termination_log = dir.join("termination-log");
-        std::fs::write(&termination_log, b"").context("make the termination log")?;
-        open_to_all(&termination_log)?;
+        let termination_log = self.paths.termination_log(name);
+        make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
         let bundle = bundle::plan(&bundle::Inputs {
             pod: &self.pod,
@@ -315,9 +314,15 @@ pub(super) fn open_null() -> Result<OwnedFd> {
     reopen(Mount::null_device()?.as_fd(), OFlag::O_RDWR).context("/dev/null")
 }
 
-fn open_to_all(path: &std::path::Path) -> Result<()> {
+/// A new file each time: what is left of the attempt before may have the old one.
+/// Every user of the container may write to it, as with a kubelet.
+fn make_termination_log(path: &std::path::Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
+    path.parent().map_or(Ok(()), make_dir)?;
+    let _ = std::fs::remove_file(path);
+    let file = std::fs::File::create_new(path)
+        .with_context(|| format!("open({}, O_CREAT|O_EXCL)", path.display()))?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o666))
         .with_context(|| format!("chmod({})", path.display()))
 }
 

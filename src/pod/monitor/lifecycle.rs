@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
 
 use super::logs::{self, Flow, LogFile, Output};
 use super::policy::{self, BACKOFF_RESET};
@@ -40,7 +42,9 @@ pub(super) struct Live {
     pub backoff: Option<Duration>,
     pub retry_at: Option<Instant>,
     pub stop: Option<Stop>,
-    /// Why it was stopped, to be said of its end.
+    /// What execve(2) said of the program of the last attempt: the record has it as
+    /// words alone.
+    pub exec_errno: Option<Errno>,
     pub started_at: Option<Instant>,
     /// Whether the child of our own clone, or one of a dead monitor's.
     pub adopted: bool,
@@ -52,6 +56,11 @@ pub(super) enum Stage {
     Idle,
     Pulling(super::image::Pull),
     Starting(Starting),
+    /// The child has said why it cannot become the program, and is still there.
+    Failing {
+        pidfd: OwnedFd,
+        why: Error,
+    },
     Running {
         pidfd: OwnedFd,
     },
@@ -129,6 +138,7 @@ impl Monitor {
 
     /// A container that never ran: as the CRI reports it.
     fn start_failed(&mut self, name: &str, e: Error) {
+        self.live(name).exec_errno = e.errno().filter(|_| e.kind() == Kind::StartFailed);
         self.event(true, "Failed", format!("Error: {e}"));
         let now = Timestamp::now();
         let attempt = self.container_state(name).attempt;
@@ -179,21 +189,34 @@ impl Monitor {
                     return;
                 };
                 self.unwatch(&starting, &Source::Starting(name.to_owned()));
-                // It exits by itself; until then it is ours to reap.
-                let mut fds = [nix::poll::PollFd::new(
-                    starting.pidfd.as_fd(),
-                    nix::poll::PollFlags::POLLIN,
-                )];
-                let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(2000_u16));
-                let _ = sys::wait_pidfd(starting.pidfd.as_fd());
-                self.release_container(name);
-                self.start_failed(name, e);
+                // It exits by itself, unless somebody who sees it has stopped it.
+                let pidfd = starting.pidfd;
+                let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+                let source = Source::Process(name.to_owned());
+                let _ = self.watch(&pidfd, EpollFlags::EPOLLIN, source);
+                self.live(name).stage = Stage::Failing { pidfd, why: e };
             }
+        }
+    }
+
+    /// A child that could not become the container's program has ended.
+    fn on_failed_child(&mut self, name: &str) {
+        match std::mem::take(&mut self.live(name).stage) {
+            Stage::Failing { pidfd, why } => {
+                let _ = sys::wait_pidfd(pidfd.as_fd());
+                self.unwatch(&pidfd, &Source::Process(name.to_owned()));
+                self.release_container(name);
+                self.start_failed(name, why);
+            }
+            other => self.live(name).stage = other,
         }
     }
 
     /// The container's first process has ended.
     pub(super) fn on_process(&mut self, name: &str) {
+        if matches!(self.live(name).stage, Stage::Failing { .. }) {
+            return self.on_failed_child(name);
+        }
         let running = self.running(name).cloned();
         let live = self.live(name);
         let Stage::Running { pidfd } = &live.stage else {
@@ -214,6 +237,7 @@ impl Monitor {
         if let Stage::Running { pidfd } = std::mem::take(&mut self.live(name).stage) {
             self.unwatch(&pidfd, &Source::Process(name.to_owned()));
         }
+        self.live(name).exec_errno = None;
         self.pump(name, true);
         let oom = self.oom_killed(name);
         self.release_container(name);
@@ -318,7 +342,7 @@ impl Monitor {
         let Some(live) = self.live.get_mut(name) else {
             return;
         };
-        if matches!(live.stage, Stage::Starting(_)) {
+        if matches!(live.stage, Stage::Starting(_) | Stage::Failing { .. }) {
             return;
         }
         let Some(log) = live.log.as_mut() else { return };
@@ -398,8 +422,7 @@ impl Monitor {
         let limit = (12 * 1024 / self.live.len().max(1)).min(4096);
         let c = self.spec_of(name);
         let attempt = self.container_state(name).attempt;
-        let path = self.paths.bundle(name, attempt).join("termination-log");
-        let mut text = std::fs::File::open(path)
+        let mut text = std::fs::File::open(self.paths.termination_log(name))
             .and_then(|f| {
                 let mut bytes = Vec::new();
                 std::io::Read::read_to_end(&mut std::io::Read::take(f, limit as u64), &mut bytes)?;

@@ -143,10 +143,12 @@ mod tests {
     /// A Pod of the sidecar `side`, the init container `init` and the container
     /// `main`, in these states; what starts, what stops and whether it is over.
     fn decision(policy: RestartPolicy, side: Now, init: Now, main: Now) -> (String, String, bool) {
-        let mut spec = Spec::default();
-        spec.restart_policy = policy;
-        spec.init_containers = vec![container("side", true), container("init", false)];
-        spec.containers = vec![container("main", false)];
+        let spec = Spec {
+            restart_policy: policy,
+            init_containers: vec![container("side", true), container("init", false)],
+            containers: vec![container("main", false)],
+            ..Spec::default()
+        };
         let mut state = State::default();
         for (name, now) in [("side", side), ("init", init), ("main", main)] {
             let record = ContainerState {

@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 
@@ -19,7 +19,7 @@ use crate::linux::root::{open_dir, remove_tree};
 use crate::network;
 use crate::pod::spec::{Pod, Spec};
 use crate::pod::{client, limits};
-use crate::store::{Layout, make_dir};
+use crate::store::{Layout, PodPaths, make_dir};
 use crate::{Context, Error, Result, volume};
 
 /// The way back to the host, for a process that lives in a Pod's namespaces.
@@ -139,15 +139,29 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         std::fs::write(&file, value)
             .with_context(|| format!("sysctl {name}: write({file}, {value:?})"))?;
     }
-    super::etc::write(pod, &paths, &made.ips)?;
-
-    make_dir(&paths.shm())?;
-    let options = [("mode", "1777"), ("size", "65536k")];
-    Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)?
-        .attach(open_dir(&paths.shm())?.as_fd())
-        .context("/dev/shm")?;
+    make_shared(pod, &paths, &made.ips)?;
     volume::make(spec, &paths)?;
     Ok(made)
+}
+
+/// What containers get from the Pod's directory and may write to is on filesystems
+/// of their own: none of them can fill the host's /run.
+fn make_shared(pod: &Pod, paths: &PodPaths, ips: &[IpAddr]) -> Result<()> {
+    /// What containers can write in all: messages of their ends, mostly.
+    const ROOM: usize = 1 << 20;
+    let texts = super::etc::texts(pod, ips);
+    // With the host's network, hosts(5) begins with the host's own, of any length.
+    let size = ROOM + 2 * texts.iter().map(|(_, text)| text.len()).sum::<usize>();
+    let tmpfs = |mode, size: &str, at: &Path| {
+        make_dir(at)?;
+        let options = [("mode", mode), ("size", size)];
+        Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)?
+            .attach(open_dir(at)?.as_fd())
+            .with_context(|| format!("mount at {}", at.display()))
+    };
+    tmpfs("700", &size.to_string(), &paths.shared())?;
+    super::etc::write(paths, &texts)?;
+    tmpfs("1777", "65536k", &paths.shm())
 }
 
 /// Moves the calling process into a sandbox that an earlier monitor made.
@@ -180,7 +194,8 @@ pub fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
         Err(e) => attempt("find the cgroup", Err(e)),
     }
     attempt("remove the volumes", volume::remove(&paths));
-    attempt("unmount /dev/shm", mount::unmount(&paths.shm()));
+    // With /dev/shm, which is mounted below.
+    attempt("unmount the files", mount::unmount(&paths.shared()));
     for (_, name) in POD_KINDS {
         attempt(
             "unpin a namespace",

@@ -133,7 +133,16 @@ impl Monitor {
             ordinary
         };
         for name in &next {
-            // One that is being started is stopped as soon as it runs.
+            // One that is being started is stopped as soon as it runs; if it hangs on
+            // the way (in a mount, say), it is killed when the grace is over.
+            if let Stage::Starting(starting) = &self.live(name).stage {
+                if left.is_zero() {
+                    let _ = sys::pidfd_send_signal(starting.pidfd.as_fd(), libc::SIGKILL);
+                } else {
+                    let end = Instant::now() + left;
+                    self.timers.insert(Timer::Stop(name.clone()), end);
+                }
+            }
             let runs = matches!(self.live(name).stage, Stage::Running { .. });
             if runs && self.live(name).stop.is_none() {
                 let grace = if is_sidecar(self, name) {
