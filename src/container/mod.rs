@@ -8,10 +8,17 @@
 //!
 //! Never prints, never retries, never clones from a threaded process.
 
+mod copy;
 pub mod create;
 pub mod dev;
 pub mod exec;
+pub mod gate;
+pub mod hook;
+mod idmap;
 pub mod init;
+mod netdev;
 pub mod plan;
 mod process;
+pub mod rootfs;
+mod settings;
 pub mod user;

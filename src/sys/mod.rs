@@ -6,6 +6,7 @@
 //! their text.
 #![allow(unsafe_code)]
 
+pub mod attribute;
 pub mod bpf;
 pub mod capability;
 pub mod mount;

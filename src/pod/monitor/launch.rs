@@ -19,12 +19,12 @@ use nix::sys::stat::Mode;
 use super::lifecycle::Stage;
 use super::logs::{LogFile, Output, Stream, make_fifo};
 use super::{Monitor, Source};
-use crate::container::create::{self, Starting, Stdio};
+use crate::container::create::{self, Birth, Starting, Stdio};
 use crate::container::plan::{self, Plan};
 use crate::container::user::Accounts;
 use crate::image::Image;
 use crate::linux::capability::{Sets, permitted};
-use crate::linux::cgroup::{Cgroup, Select};
+use crate::linux::cgroup::{Cgroup, Join, Select};
 use crate::linux::mount::Mount;
 use crate::linux::root::{Root, reopen};
 use crate::pod::bundle::{self, Bundle};
@@ -164,7 +164,6 @@ impl Monitor {
         bundle: &Bundle,
     ) -> Result<(Starting, Vec<Output>)> {
         let dir = mountpoint.parent().unwrap_or(mountpoint);
-        let pid_namespace = !self.pod.spec.host_pid;
         let live = self.live(name);
         let Some(cgroup) = &live.cgroup else {
             return Err(Error::failed("no cgroup"));
@@ -184,7 +183,7 @@ impl Monitor {
                 stderr: null.as_fd(),
             };
             (
-                create::create(plan, root, mountpoint, &join, &stdio, pid_namespace)?,
+                birth(plan, root, mountpoint, &join, &stdio)?,
                 Vec::new(),
             )
         } else {
@@ -206,7 +205,7 @@ impl Monitor {
                 stderr: ends[1].as_fd(),
             };
             (
-                create::create(plan, root, mountpoint, &join, &stdio, pid_namespace)?,
+                birth(plan, root, mountpoint, &join, &stdio)?,
                 outputs,
             )
         };
@@ -308,6 +307,24 @@ impl Monitor {
         self.pump(name, false);
         Ok(())
     }
+}
+
+fn birth(
+    plan: &Plan,
+    root: &Mount,
+    mountpoint: &std::path::Path,
+    join: &Join,
+    stdio: &Stdio,
+) -> Result<Starting> {
+    create::create(&Birth {
+        plan,
+        root,
+        mountpoint,
+        join: Some(join),
+        stdio,
+        sources: None,
+        held: None,
+    })
 }
 
 /// A null device to hand into a container: [`Mount::null_device`].
