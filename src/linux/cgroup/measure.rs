@@ -162,9 +162,12 @@ impl Cgroup {
                 }
                 let each = f.text("cpuacct.usage_percpu").unwrap_or_default();
                 cpu.usage.percpu = each.split_whitespace().flat_map(str::parse).collect();
-                // cpuacct.stat counts in ticks of 10 ms; this is exact.
-                cpu.usage.user = f.number("cpuacct.usage_user").unwrap_or(0);
-                cpu.usage.kernel = f.number("cpuacct.usage_sys").unwrap_or(0);
+                // In ticks of USER_HZ, which is 100 to every program; the one pair
+                // that the kernel scales so that it adds up to the total.
+                let stat = f.map("cpuacct.stat");
+                let ns = |key: &str| stat.get(key).copied().unwrap_or(0) * 10_000_000;
+                cpu.usage.user = ns("user");
+                cpu.usage.kernel = ns("system");
             }
             Some((f, true)) => {
                 let stat = f.map("cpu.stat");

@@ -412,7 +412,7 @@ fn accounts_add_up() {
     let mut child = s.shell(script);
     line(&mut child);
     let all = s.0.accounts().unwrap();
-    assert!(all.cpu.usage.total > 0 && all.cpu.usage.user + all.cpu.usage.kernel > 0);
+    assert!(all.cpu.usage.total > 0);
     assert_eq!(all.memory.usage.limit, 32 << 20);
     assert!(all.memory.usage.usage > 0 && !all.memory.raw.is_empty());
     assert_eq!((all.pids.limit, all.pids.current), (20, 1));
