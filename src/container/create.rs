@@ -221,8 +221,6 @@ pub struct Sources {
     /// In the order of the plan's mounts.
     pub mounts: Vec<Option<Mount>>,
     pub namespaces: Vec<(CloneFlags, OwnedFd)>,
-    /// Where the seccomp listener is to be sent is looked up by whoever sends it.
-    pub null: OwnedFd,
 }
 
 /// A container that waits for `start` before its program runs.

@@ -134,6 +134,18 @@ pub fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Runs all hooks, whatever becomes of each: "the remaining hooks and lifecycle
+/// continue as if the hook had succeeded". The first failure is returned.
+pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    let mut first = Ok(());
+    for (i, hook) in hooks.iter().enumerate() {
+        let ran = run_one(hook, state);
+        let ran = ran.with_context(|| format!("hooks.{kind}[{i}] {:?}", hook.path));
+        first = first.and(ran);
+    }
+    first
+}
+
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     let memfd = |name| {
         nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)

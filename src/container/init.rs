@@ -96,7 +96,7 @@ pub(super) fn run(
         .attach(place.as_fd())
         .context("attach the root filesystem")?;
     let root = Root::new(b.root.as_fd());
-    let terminal = rootfs::mount_all(&root, plan, sources)?;
+    let terminal = rootfs::mount_all(&root, plan, sources, b.join)?;
     settings::apply_to_namespaces(plan)?;
     if let Some(held) = b.held {
         if held.runtime_hooks {

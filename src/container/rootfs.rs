@@ -17,7 +17,7 @@ use super::plan::mount::IdMapped;
 use super::plan::namespace::{CGROUP, USER};
 use super::plan::{Mount as MountPlan, Plan, Source};
 use super::{copy, dev, idmap};
-use crate::linux::cgroup::Hierarchies;
+use crate::linux::cgroup::{Hierarchies, Join};
 use crate::linux::mount::{
     ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount,
 };
@@ -95,10 +95,15 @@ pub(super) fn mount_all(
     root: &Root,
     plan: &Plan,
     sources: &[Option<Mount>],
+    join: Option<&Join>,
 ) -> Result<Option<Terminal>> {
     let mut terminal = None;
     for (m, source) in plan.mounts.iter().zip(sources) {
-        mount_one(root, m, source.as_ref(), plan, &mut terminal).with_context(|| at(m))?;
+        match m.source {
+            Source::Cgroup => mount_cgroups(root, m, plan, join),
+            _ => mount_one(root, m, source.as_ref(), plan, &mut terminal),
+        }
+        .with_context(|| at(m))?;
     }
     dev::finish(root, plan)?;
     if let Some((_, slave)) = &terminal {
@@ -126,8 +131,9 @@ fn mount_one(
             change(copy, m)?;
             copy
         }
-        (Source::Bind { .. } | Source::SubPath { .. }, None) => return Ok(()),
-        (Source::Cgroup, _) => return mount_cgroups(root, m, plan),
+        (Source::Bind { .. } | Source::SubPath { .. } | Source::Cgroup, None | Some(_)) => {
+            return Ok(());
+        }
         (Source::Dev(options), _) => {
             made = dev::new_dev(&borrow(options), m.own.set, plan)?;
             &made
@@ -259,9 +265,16 @@ fn refuse_proc(target: BorrowedFd, mount: &Mount, m: &MountPlan) -> Result<()> {
 /// What the container sees of its own cgroups: the namespace's root, or without a
 /// namespace the container's own directory, bound. On v1 and hybrid, a tmpfs with
 /// one directory per hierarchy.
-fn mount_cgroups(root: &Root, m: &MountPlan, plan: &Plan) -> Result<()> {
+fn mount_cgroups(root: &Root, m: &MountPlan, plan: &Plan, join: Option<&Join>) -> Result<()> {
     let flags = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC | ((m.own.set | m.tree.set) & ATTR_RDONLY);
-    let hierarchies = Hierarchies::detect()?;
+    let detected;
+    let hierarchies = match join {
+        Some(join) => join.hierarchies(),
+        None => {
+            detected = Hierarchies::detect()?;
+            &detected
+        }
+    };
     let own = match plan.namespaces.has(CGROUP) {
         true => None,
         false => Some(own_cgroups()?),
@@ -288,14 +301,11 @@ fn mount_cgroups(root: &Root, m: &MountPlan, plan: &Plan) -> Result<()> {
     let below = Root::new(top.as_fd());
     // Only what the container was put into: the namespace's root in any other
     // hierarchy is the host's.
-    let joined = hierarchies.resolve(plan.cgroups);
-    for h in hierarchies.v1() {
+    let joined: Vec<_> = join.into_iter().flat_map(Join::joined_v1).collect();
+    for h in joined {
         let Some(name) = h.point().file_name().and_then(|n| n.to_str()) else {
             continue;
         };
-        if !joined.meets(h.controllers()) {
-            continue;
-        }
         let place = below.make_dir(Path::new(name), DIR_MODE, Links::Refuse)?;
         // The directory is named after its controllers, by convention and systemd.
         let (list, options): (String, Vec<(&str, &str)>) = match name {

@@ -10,6 +10,7 @@ pub mod attribute;
 pub mod bpf;
 pub mod capability;
 pub mod mount;
+pub mod namespace;
 pub mod netlink;
 pub mod process;
 pub mod pty;

@@ -17,7 +17,6 @@ pub use mount::{Mount, Source};
 pub use namespace::{IdMap, Namespaces};
 pub use process::{DEFAULT_PATH, Process, plan_process};
 
-use crate::linux::cgroup::Select;
 use crate::{Context, Error, Result};
 
 #[derive(Clone, Debug)]
@@ -46,8 +45,6 @@ pub struct Plan {
     pub net_devices: Vec<(String, String)>,
     /// The session keyring that the process joins instead of its caller's.
     pub keyring: Option<String>,
-    /// Which hierarchies the container is in, and so sees.
-    pub cgroups: Select,
     /// pivot_root(2), or on a root that cannot be pivoted from (an initramfs)
     /// MS_MOVE and chroot(2).
     pub pivot: bool,
@@ -118,7 +115,6 @@ pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
             .context("linux.memoryPolicy")?,
         net_devices: plan_net_devices(linux, &namespaces).context("linux.netDevices")?,
         keyring: None,
-        cgroups: Select::Pod,
         pivot: true,
         namespaces,
     };
