@@ -82,16 +82,23 @@ fn copy_one(from: BorrowedFd, to: BorrowedFd, name: &Path, depth: u32) -> Result
         }
         // A socket's listener is elsewhere; the others are nodes like any.
         SFlag::S_IFSOCK => return Ok(()),
-        kind => mknodat(to, name, kind, mode, stat.st_rdev)
-            .map_err(|e| Error::sys("mknodat()", e))?,
+        kind => {
+            mknodat(to, name, kind, mode, stat.st_rdev).map_err(|e| Error::sys("mknodat()", e))?
+        }
     }
     own(to, name, &stat)
 }
 
 fn own(dir: BorrowedFd, name: &Path, stat: &FileStat) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-        .map_err(|e| Error::sys("fchownat()", e))?;
+    fchownat(
+        dir,
+        name,
+        Some(uid),
+        Some(gid),
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    )
+    .map_err(|e| Error::sys("fchownat()", e))?;
     let times = (
         TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
         TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
@@ -100,11 +107,18 @@ fn own(dir: BorrowedFd, name: &Path, stat: &FileStat) -> Result<()> {
     match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFDIR | SFlag::S_IFREG => {
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-            let fd = openat(dir, name, flags, Mode::empty()).map_err(|e| Error::sys("openat()", e))?;
+            let fd =
+                openat(dir, name, flags, Mode::empty()).map_err(|e| Error::sys("openat()", e))?;
             fchmod(&fd, mode).map_err(|e| Error::sys("fchmod()", e))?;
             futimens(&fd, &times.0, &times.1).map_err(|e| Error::sys("futimens()", e))
         }
-        _ => utimensat(dir, name, &times.0, &times.1, UtimensatFlags::NoFollowSymlink)
-            .map_err(|e| Error::sys("utimensat()", e)),
+        _ => utimensat(
+            dir,
+            name,
+            &times.0,
+            &times.1,
+            UtimensatFlags::NoFollowSymlink,
+        )
+        .map_err(|e| Error::sys("utimensat()", e)),
     }
 }

@@ -228,6 +228,9 @@ pub struct Sources {
 pub struct Held<'a> {
     /// See [`super::gate`].
     pub gate: BorrowedFd<'a>,
+    /// The record's lock: the child closes its copy, which would keep it held as
+    /// long as the container waits.
+    pub lock: BorrowedFd<'a>,
     /// Whether there are hooks for the parent to run.
     pub runtime_hooks: bool,
     pub create_container: &'a [Hook],
@@ -284,16 +287,31 @@ pub fn create(b: &Birth) -> Result<Starting> {
 fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
     let n = &b.plan.namespaces;
     let joined_pid = b.joined().iter().find(|(kind, _)| *kind == PID);
-    let _lent = joined_pid.map(|(_, fd)| Lent::enter(fd.as_fd(), PID, "pid")).transpose()?;
-    let _time = n.new.contains(TIME).then(|| Lent::new_time(&n.time_offsets)).transpose()?;
+    let _lent = joined_pid
+        .map(|(_, fd)| Lent::enter(fd.as_fd(), PID, "pid"))
+        .transpose()?;
+    let _time = n
+        .new
+        .contains(TIME)
+        .then(|| Lent::new_time(&n.time_offsets))
+        .transpose()?;
     match sys::clone3(clone_flags(n.new), b.join.and_then(Join::v2_fd)) {
         Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
         Ok(Fork::Child) => {
-            nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&ours.as_fd())).ok();
+            close_parents(b, &[ours.as_fd()]);
             let Err(e) = init::run(b, b.joined(), theirs);
             tell_failure(theirs, e)
         }
         Err(e) => Err(clone_error(n.new, e)),
+    }
+}
+
+/// Closes the child's copies of fds whose end it has to notice, or whose keeping
+/// would be noticed. Their owners are values of the parent's, never dropped here.
+fn close_parents(b: &Birth, fds: &[BorrowedFd]) {
+    use std::os::fd::AsRawFd;
+    for fd in fds.iter().copied().chain(b.held.map(|h| h.lock)) {
+        let _ = nix::unistd::close(fd.as_raw_fd());
     }
 }
 
@@ -322,7 +340,8 @@ struct Lent {
 impl Lent {
     fn enter(fd: BorrowedFd, kind: CloneFlags, name: &str) -> Result<Self> {
         let own = namespace::open_own(name)?;
-        nix::sched::setns(fd, kind).map_err(|e| Error::sys(format!("setns(<{name}>, {kind:?})"), e))?;
+        nix::sched::setns(fd, kind)
+            .map_err(|e| Error::sys(format!("setns(<{name}>, {kind:?})"), e))?;
         Ok(Lent { own, kind })
     }
 
@@ -371,9 +390,7 @@ fn clone_between(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, Ow
                     sys::exit_now(0)
                 }
                 Ok(Fork::Child) => {
-                    for fd in [ours.as_fd(), answer.as_fd(), question.as_fd()] {
-                        nix::unistd::close(std::os::fd::AsRawFd::as_raw_fd(&fd)).ok();
-                    }
+                    close_parents(b, &[ours.as_fd(), answer.as_fd(), question.as_fd()]);
                     let Err(e) = init::run(b, left, theirs);
                     tell_failure(theirs, e)
                 }
@@ -385,7 +402,10 @@ fn clone_between(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, Ow
     drop(question);
     let mut buffer = vec![0; 16 * 1024];
     let received = answer.receive(&mut buffer);
-    let mut fds = [nix::poll::PollFd::new(between.as_fd(), nix::poll::PollFlags::POLLIN)];
+    let mut fds = [nix::poll::PollFd::new(
+        between.as_fd(),
+        nix::poll::PollFlags::POLLIN,
+    )];
     let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16));
     let _ = sys::wait_pidfd(between.as_fd());
     let (bytes, mut fds) = received.map_err(|e| Error::sys("recvmsg(<child>)", e))?;
@@ -404,7 +424,12 @@ fn clone_between(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, Ow
 /// namespace, then those that belong to it. Returns what is left for the child:
 /// the mount namespace.
 fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)]> {
-    let end = joined.len() - usize::from(joined.last().is_some_and(|(k, _)| *k == super::plan::namespace::MOUNT));
+    let end = joined.len()
+        - usize::from(
+            joined
+                .last()
+                .is_some_and(|(k, _)| *k == super::plan::namespace::MOUNT),
+        );
     let (now, left) = joined.split_at(end);
     let enter = |(kind, fd): &(CloneFlags, OwnedFd)| {
         nix::sched::setns(fd, *kind).map_err(|e| Error::sys(format!("setns(<fd>, {kind:?})"), e))

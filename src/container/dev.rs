@@ -66,7 +66,10 @@ pub(super) fn finish(root: &Root, plan: &Plan) -> Result<()> {
     if !plan.standard_devices {
         return Ok(());
     }
-    let has_tmpfs = plan.mounts.iter().any(|m| matches!(m.source, Source::Dev(_)));
+    let has_tmpfs = plan
+        .mounts
+        .iter()
+        .any(|m| matches!(m.source, Source::Dev(_)));
     without_umask(|| {
         if !has_tmpfs {
             let dev = root.make_dir(Path::new("/dev"), DIR_MODE, Links::Refuse)?;
@@ -116,7 +119,10 @@ fn link(dev: BorrowedFd, may_be_there: bool) -> Result<()> {
             Ok(()) => {}
             Err(Errno::EEXIST) if may_be_there => {}
             Err(e) => {
-                return Err(Error::sys(format!("symlinkat({target:?}, <dev>, {name:?})"), e));
+                return Err(Error::sys(
+                    format!("symlinkat({target:?}, <dev>, {name:?})"),
+                    e,
+                ));
             }
         }
     }
@@ -137,7 +143,11 @@ fn make(root: &Root, path: &Path, d: &Device) -> Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
     };
-    let links = if d.path.starts_with("/dev") { Links::Refuse } else { Links::InRoot };
+    let links = if d.path.starts_with("/dev") {
+        Links::Refuse
+    } else {
+        Links::InRoot
+    };
     let parent = root.make_dir(parent, DIR_MODE, links)?;
     let kind = SFlag::from_bits_truncate(d.mode) & SFlag::S_IFMT;
     let mode = Mode::from_bits_truncate(d.mode);
@@ -171,7 +181,10 @@ fn make(root: &Root, path: &Path, d: &Device) -> Result<()> {
 /// The host's node of that path, if it is that device.
 fn bind(root: &Root, d: &Device) -> Result<()> {
     let copy = Mount::copy(&d.path, false).with_context(|| {
-        format!("{} cannot be made here, and is to be bound", d.path.display())
+        format!(
+            "{} cannot be made here, and is to be bound",
+            d.path.display()
+        )
     })?;
     let stat = nix::sys::stat::fstat(&copy).map_err(|e| Error::sys("fstat(<device>)", e))?;
     let kind = SFlag::from_bits_truncate(d.mode) & SFlag::S_IFMT;
@@ -183,7 +196,11 @@ fn bind(root: &Root, d: &Device) -> Result<()> {
             d.path.display()
         )));
     }
-    let links = if d.path.starts_with("/dev") { Links::Refuse } else { Links::InRoot };
+    let links = if d.path.starts_with("/dev") {
+        Links::Refuse
+    } else {
+        Links::InRoot
+    };
     let place = root.make_file(&d.path, links)?;
     copy.attach(place.as_fd())
 }

@@ -31,7 +31,12 @@ pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result
     match sys::pidfd_send_signal(pidfd.as_fd(), signal) {
         Ok(()) => {}
         Err(Errno::ESRCH) => return Err(not_running()),
-        Err(e) => return Err(Error::sys(format!("pidfd_send_signal(<init>, {signal})"), e)),
+        Err(e) => {
+            return Err(Error::sys(
+                format!("pidfd_send_signal(<init>, {signal})"),
+                e,
+            ));
+        }
     }
     if signal != libc::SIGKILL {
         return Ok(());
@@ -142,7 +147,9 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<()> {
         first = cgroup.remove().err();
     }
     if record.hooks {
-        let hooks = containers.config(id).and_then(|c| Hooks::plan(c.hooks().as_ref()));
+        let hooks = containers
+            .config(id)
+            .and_then(|c| Hooks::plan(c.hooks().as_ref()));
         let state = record.subject().state("stopped", 0);
         let ran = hooks.and_then(|h| hook::run_all("poststop", &h.poststop, &state));
         first = first.or(ran.err());

@@ -177,7 +177,10 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         let pidfd = sys::pidfd_open(pid).map_err(|e| Error::sys("pidfd_open()", e))?;
         let wait = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(
+            std::os::fd::AsFd::as_fd(&pidfd),
+            PollFlags::POLLIN,
+        )];
         if poll(&mut fds, wait) == Ok(0) {
             let _ = child.kill();
             let _ = child.wait();
@@ -204,4 +207,3 @@ fn said(output: &mut std::fs::File) -> String {
         text => format!(", and said {text:?}"),
     }
 }
-

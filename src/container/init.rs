@@ -126,7 +126,10 @@ pub(super) fn run(
         true => mount::pivot_here()?,
         false => mount::move_here()?,
     }
-    if !matches!(plan.root_propagation, MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE) {
+    if !matches!(
+        plan.root_propagation,
+        MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE
+    ) {
         b.root
             .set_propagation(plan.root_propagation, false)
             .context("linux.rootfsPropagation")?;

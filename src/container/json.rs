@@ -12,7 +12,9 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|e| {
         let place = (e.line(), e.column());
         let text = e.to_string();
-        let what = text.rsplit_once(" at line ").map_or(&*text, |(what, _)| what);
+        let what = text
+            .rsplit_once(" at line ")
+            .map_or(&*text, |(what, _)| what);
         let path = path_at(bytes, place);
         let (line, column) = place;
         Error::invalid(match path.is_empty() {
@@ -121,7 +123,10 @@ mod tests {
     fn names_the_field() {
         for (text, field) in [
             (r#"{"ociVersion": 3}"#, "ociVersion: "),
-            (r#"{"process": {"cwd": "/", "user": {"uid": "x"}}}"#, "process.user.uid: "),
+            (
+                r#"{"process": {"cwd": "/", "user": {"uid": "x"}}}"#,
+                "process.user.uid: ",
+            ),
             (
                 r#"{"linux": {"namespaces": [{"type": "pid"}, {"type": "nope"}]}}"#,
                 "linux.namespaces[1].type: ",
@@ -130,7 +135,10 @@ mod tests {
                 r#"{"linux": {"resources": {"pids": {"limit": "many"}}}}"#,
                 "linux.resources.pids.limit: ",
             ),
-            (r#"{"mounts": [{"type": "proc"}]}"#, "mounts[0]: missing field `destination`"),
+            (
+                r#"{"mounts": [{"type": "proc"}]}"#,
+                "mounts[0]: missing field `destination`",
+            ),
         ] {
             let e = fault(text);
             assert!(e.starts_with(field), "{e}");

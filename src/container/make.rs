@@ -82,7 +82,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let rootfs = root_path(&order.bundle, &spec)?;
     check_console(order, &plan)?;
 
-    let _lock = containers.claim(&order.id)?;
+    let lock = containers.claim(&order.id)?;
     let mut undo = Undo {
         containers,
         id: &order.id,
@@ -129,6 +129,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             sources: Some(&sources),
             held: Some(&Held {
                 gate: gate.as_fd(),
+                lock: lock.as_fd(),
                 runtime_hooks: !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty()),
                 create_container: &hooks.create_container,
                 start_container: &hooks.start_container,
@@ -221,7 +222,11 @@ impl Undo<'_> {
 
 fn died(record: &Record) -> Error {
     let error = Error::failed("the container's first process died while it was being made");
-    let killed = record.cgroup().ok().flatten().and_then(|c| c.oom_kills().ok());
+    let killed = record
+        .cgroup()
+        .ok()
+        .flatten()
+        .and_then(|c| c.oom_kills().ok());
     match killed {
         Some(1..) => error.hint("it was killed for want of memory: raise the memory limit"),
         _ => error,
@@ -245,14 +250,21 @@ fn check_version(version: &str) -> Result<()> {
 
 fn plan_for(order: &Order, spec: &oci::Spec, warnings: &mut Vec<String>) -> Result<Plan> {
     if spec.linux().is_none() && spec.vm().is_some() {
-        return Err(Error::unsupported("vm: this program makes no virtual machines"));
+        return Err(Error::unsupported(
+            "vm: this program makes no virtual machines",
+        ));
     }
     let mut plan = plan::plan_container(&order.id, spec)?;
     plan::check_namespaces(&plan)?;
     plan::process::check_labels(&plan.process)?;
     plan.pivot = !order.no_pivot;
     plan.keyring = (!order.no_new_keyring).then(|| format!("_ses.{}", order.id));
-    prepare_process(&mut plan.process, order.preserve_fds, order.listen_fds, warnings);
+    prepare_process(
+        &mut plan.process,
+        order.preserve_fds,
+        order.listen_fds,
+        warnings,
+    );
     Ok(plan)
 }
 
@@ -318,7 +330,10 @@ fn check_console(order: &Order, plan: &Plan) -> Result<()> {
 }
 
 fn cgroup_place(order: &Order, spec: &oci::Spec) -> Result<Place> {
-    let path = spec.linux().as_ref().and_then(|l| l.cgroups_path().as_deref());
+    let path = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.cgroups_path().as_deref());
     Place::from_oci(path, &order.id, &Hierarchies::detect()?)
 }
 
@@ -334,7 +349,10 @@ fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<
 fn open_root(path: &Path, propagation: MsFlags) -> Result<Mount> {
     let root = Mount::copy(path, true)?;
     if !crate::linux::root::is_dir(root.as_fd()) {
-        return Err(Error::invalid(format!("{}: is no directory", path.display())));
+        return Err(Error::invalid(format!(
+            "{}: is no directory",
+            path.display()
+        )));
     }
     let until_then = match propagation {
         MsFlags::MS_SLAVE | MsFlags::MS_SHARED => MsFlags::MS_SLAVE,

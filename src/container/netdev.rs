@@ -9,6 +9,8 @@ use crate::{Error, Result};
 pub(super) fn move_in(_pid: Pid, links: &[(String, String)]) -> Result<()> {
     match links.first() {
         None => Ok(()),
-        Some((name, _)) => Err(Error::unsupported(format!("linux.netDevices: {name}: not yet"))),
+        Some((name, _)) => Err(Error::unsupported(format!(
+            "linux.netDevices: {name}: not yet"
+        ))),
     }
 }

@@ -77,7 +77,10 @@ pub(super) fn open_labels(p: &Process) -> Result<Labels> {
             }
             other => other,
         };
-        labels.push((file.context("process.apparmorProfile")?, format!("exec {profile}")));
+        labels.push((
+            file.context("process.apparmorProfile")?,
+            format!("exec {profile}"),
+        ));
     }
     if let Some(label) = &p.selinux_label {
         let file = proc.open_file(Path::new("thread-self/attr/exec"));
@@ -245,9 +248,8 @@ fn serve(listener: Option<std::os::fd::OwnedFd>, line: &Packets) -> Result<()> {
 /// The home of a user as the container's /etc/passwd has it.
 fn home(uid: u32) -> String {
     let root = crate::linux::root::open_dir(Path::new("/"));
-    let accounts = root.and_then(|r| {
-        super::user::Accounts::read(&crate::linux::root::Root::new(r.as_fd()))
-    });
+    let accounts =
+        root.and_then(|r| super::user::Accounts::read(&crate::linux::root::Root::new(r.as_fd())));
     let user = accounts.map(|a| a.by_uid(uid)).unwrap_or_default();
     user.home.unwrap_or_else(|| "/".to_owned())
 }

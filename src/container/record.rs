@@ -144,7 +144,9 @@ impl Containers {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.with_context(|| format!("open({})", self.root.display()))?,
         };
-        let names = dir.flatten().filter_map(|e| e.file_name().into_string().ok());
+        let names = dir
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok());
         let mut ids: Vec<String> = names.filter(|n| check_id(n).is_ok()).collect();
         ids.sort();
         Ok(ids)

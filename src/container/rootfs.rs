@@ -18,9 +18,7 @@ use super::plan::namespace::{CGROUP, USER};
 use super::plan::{Mount as MountPlan, Plan, Source};
 use super::{copy, dev, idmap};
 use crate::linux::cgroup::{Hierarchies, Join};
-use crate::linux::mount::{
-    ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount,
-};
+use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount};
 use crate::linux::root::{Links, Root, is_dir, open_dir};
 use crate::{Context, Error, Result};
 
@@ -138,7 +136,14 @@ fn mount_one(
             made = dev::new_dev(&borrow(options), m.own.set, plan)?;
             &made
         }
-        (Source::New { fstype, name, options }, _) => {
+        (
+            Source::New {
+                fstype,
+                name,
+                options,
+            },
+            _,
+        ) => {
             made = new_filesystem(root, m, (fstype, name, options))?;
             &made
         }
@@ -150,10 +155,7 @@ fn mount_one(
         && m.target == Path::new("/dev/pts")
         && plan.process.terminal
     {
-        *terminal = Some(dev::new_terminal(
-            mount.as_fd(),
-            plan.process.console_size,
-        )?);
+        *terminal = Some(dev::new_terminal(mount.as_fd(), plan.process.console_size)?);
     }
     attach(root, mount, m)
 }
@@ -244,15 +246,25 @@ fn attach(root: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
 /// CVE-2019-16884, CVE-2025-52881). LXCFS's are harmless and wanted.
 fn refuse_proc(target: BorrowedFd, mount: &Mount, m: &MountPlan) -> Result<()> {
     const HARMLESS: [&str; 12] = [
-        "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps",
-        "/proc/uptime", "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev",
-        "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled", "/proc/acpi",
+        "/proc/cpuinfo",
+        "/proc/diskstats",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/swaps",
+        "/proc/uptime",
+        "/proc/loadavg",
+        "/proc/slabinfo",
+        "/proc/net/dev",
+        "/proc/sys/kernel/ns_last_pid",
+        "/proc/sys/crypto/fips_enabled",
+        "/proc/acpi",
     ];
     if !m.target.starts_with("/proc") || m.target == Path::new("/proc") {
         return Ok(());
     }
     use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
-    let is_proc = |fd: BorrowedFd| fstatfs(fd).is_ok_and(|s| s.filesystem_type() == PROC_SUPER_MAGIC);
+    let is_proc =
+        |fd: BorrowedFd| fstatfs(fd).is_ok_and(|s| s.filesystem_type() == PROC_SUPER_MAGIC);
     let harmless = HARMLESS.iter().any(|h| m.target == Path::new(h));
     match !is_proc(target) || harmless || is_proc(mount.as_fd()) {
         true => Ok(()),
@@ -283,7 +295,10 @@ fn mount_cgroups(root: &Root, m: &MountPlan, plan: &Plan, join: Option<&Join>) -
         match &own {
             // The namespace's root in the host's eyes (runc CVE-2023-25809).
             Some(paths) => {
-                let path = paths.iter().find(|(c, _)| c == controllers).map_or("/", |p| &p.1);
+                let path = paths
+                    .iter()
+                    .find(|(c, _)| c == controllers)
+                    .map_or("/", |p| &p.1);
                 let copy = Mount::copy(&point.join(path.trim_start_matches('/')), false)?;
                 copy.set_propagation(MsFlags::MS_PRIVATE, true)?;
                 copy.set(flags, false)?;
@@ -309,7 +324,10 @@ fn mount_cgroups(root: &Root, m: &MountPlan, plan: &Plan, join: Option<&Join>) -
         let place = below.make_dir(Path::new(name), DIR_MODE, Links::Refuse)?;
         // The directory is named after its controllers, by convention and systemd.
         let (list, options): (String, Vec<(&str, &str)>) = match name {
-            "systemd" => ("name=systemd".into(), vec![("none", ""), ("name", "systemd")]),
+            "systemd" => (
+                "name=systemd".into(),
+                vec![("none", ""), ("name", "systemd")],
+            ),
             controllers => (
                 controllers.into(),
                 controllers.split(',').map(|c| (c, "")).collect(),
@@ -343,8 +361,7 @@ fn own_cgroups() -> Result<Vec<(String, String)>> {
 /// Read-only and masked paths.
 pub(super) fn restrict(root: &Root, plan: &Plan, null: BorrowedFd) -> Result<()> {
     for path in &plan.read_only_paths {
-        make_read_only(root, path)
-            .with_context(|| format!("make {} read-only", path.display()))?;
+        make_read_only(root, path).with_context(|| format!("make {} read-only", path.display()))?;
     }
     for path in &plan.masked_paths {
         mask(root, path, null).with_context(|| format!("mask {}", path.display()))?;
@@ -359,7 +376,11 @@ fn make_read_only(root: &Root, path: &Path) -> Result<()> {
     };
     let copy = Mount::copy_fd(fd.as_fd(), true)?;
     let kernel = path.starts_with("/proc") || path.starts_with("/sys");
-    let more = if kernel { ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC } else { 0 };
+    let more = if kernel {
+        ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC
+    } else {
+        0
+    };
     copy.set(ATTR_RDONLY | more, true)?;
     copy.attach(fd.as_fd())
 }
@@ -400,4 +421,3 @@ fn open_existing(root: &Root, path: &Path) -> Result<Option<OwnedFd>> {
         Err(e) => Err(e),
     }
 }
-

@@ -83,7 +83,8 @@ fn join_keyring(name: &str) -> Result<()> {
 pub(super) fn apply_to_namespaces(plan: &Plan) -> Result<()> {
     let n = &plan.namespaces;
     if let Some(name) = plan.hostname.as_ref().filter(|_| n.has(UTS)) {
-        nix::unistd::sethostname(name).map_err(|e| Error::sys(format!("sethostname({name:?})"), e))?;
+        nix::unistd::sethostname(name)
+            .map_err(|e| Error::sys(format!("sethostname({name:?})"), e))?;
     }
     let proc = match (&plan.domainname, plan.sysctls.is_empty()) {
         (None, true) => return Ok(()),

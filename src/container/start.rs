@@ -106,12 +106,7 @@ struct ProcessState<'a> {
 
 impl Listener<'_> {
     /// Takes fd `number` out of the process and hands it over.
-    pub fn deliver(
-        &self,
-        process: std::os::fd::BorrowedFd,
-        pid: i32,
-        number: i32,
-    ) -> Result<()> {
+    pub fn deliver(&self, process: std::os::fd::BorrowedFd, pid: i32, number: i32) -> Result<()> {
         let path = self.path.ok_or_else(|| {
             Error::invalid("linux.seccomp.listenerPath: a profile that notifies needs one")
         })?;

@@ -126,12 +126,8 @@ pub fn hand_over(path: &Path, bytes: &[u8], fd: BorrowedFd) -> Result<()> {
     )
     .map_err(|e| Error::sys(format!("sendmsg({}, SCM_RIGHTS)", path.display()), e))?;
     while sent < bytes.len() {
-        sent += nix::sys::socket::send(
-            stream.as_raw_fd(),
-            &bytes[sent..],
-            MsgFlags::MSG_NOSIGNAL,
-        )
-        .map_err(|e| Error::sys(format!("send({})", path.display()), e))?;
+        sent += nix::sys::socket::send(stream.as_raw_fd(), &bytes[sent..], MsgFlags::MSG_NOSIGNAL)
+            .map_err(|e| Error::sys(format!("send({})", path.display()), e))?;
     }
     Ok(())
 }

@@ -87,7 +87,9 @@ pub fn set_attributes(mount: BorrowedFd, attributes: Attributes, recursive: bool
     if recursive {
         flags |= AT_RECURSIVE;
     }
-    let user_namespace = attributes.user_namespace.map_or(0, |fd| fd.as_raw_fd() as u64);
+    let user_namespace = attributes
+        .user_namespace
+        .map_or(0, |fd| fd.as_raw_fd() as u64);
     let attr: [u64; 4] = [
         attributes.set,
         attributes.clear,

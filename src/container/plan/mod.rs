@@ -205,9 +205,15 @@ fn plan_sysctls(
     namespaces: &Namespaces,
 ) -> Result<Vec<(PathBuf, String)>> {
     let mut sysctls = Vec::new();
-    for (key, value) in linux.and_then(|l| l.sysctl().as_ref()).into_iter().flatten() {
+    for (key, value) in linux
+        .and_then(|l| l.sysctl().as_ref())
+        .into_iter()
+        .flatten()
+    {
         // "a.b" is a/b, and "a/b.c" is a/b.c: sysctl(8).
-        let slashes = key.find(['.', '/']).is_some_and(|at| key[at..].starts_with('/'));
+        let slashes = key
+            .find(['.', '/'])
+            .is_some_and(|at| key[at..].starts_with('/'));
         let path = match slashes {
             true => key.clone(),
             false => key.replace('.', "/"),
@@ -219,10 +225,18 @@ fn plan_sysctls(
         let kind = match path.as_str() {
             p if p.starts_with("net/") => (namespace::NET, "network"),
             "kernel/hostname" | "kernel/domainname" => (namespace::UTS, "uts"),
-            "kernel/msgmax" | "kernel/msgmnb" | "kernel/msgmni" | "kernel/sem"
-            | "kernel/shmall" | "kernel/shmmax" | "kernel/shmmni"
-            | "kernel/shm_rmid_forced" | "kernel/auto_msgmni" | "kernel/msg_next_id"
-            | "kernel/sem_next_id" | "kernel/shm_next_id" => (namespace::IPC, "ipc"),
+            "kernel/msgmax"
+            | "kernel/msgmnb"
+            | "kernel/msgmni"
+            | "kernel/sem"
+            | "kernel/shmall"
+            | "kernel/shmmax"
+            | "kernel/shmmni"
+            | "kernel/shm_rmid_forced"
+            | "kernel/auto_msgmni"
+            | "kernel/msg_next_id"
+            | "kernel/sem_next_id"
+            | "kernel/shm_next_id" => (namespace::IPC, "ipc"),
             p if p.starts_with("fs/mqueue/") => (namespace::IPC, "ipc"),
             p if p.starts_with("user/") => (namespace::USER, "user"),
             _ => {

@@ -175,11 +175,7 @@ fn plan_propagation(option: &str) -> Option<(MsFlags, bool)> {
         .or_else(|| Some((option.strip_prefix('r').and_then(find)?, true)))
 }
 
-fn plan_source(
-    m: &oci::Mount,
-    bind: Option<bool>,
-    data: Vec<(String, String)>,
-) -> Result<Source> {
+fn plan_source(m: &oci::Mount, bind: Option<bool>, data: Vec<(String, String)>) -> Result<Source> {
     let given = m.typ().as_deref().filter(|t| !t.is_empty());
     let fstype = given.unwrap_or(if bind.is_some() { "bind" } else { "" });
     let of = m.source().as_ref().filter(|s| !s.as_os_str().is_empty());
@@ -227,7 +223,11 @@ fn plan_idmap(
     let uids = plan_map(m.uid_mappings().as_deref()).context("uidMappings")?;
     let gids = plan_map(m.gid_mappings().as_deref()).context("gidMappings")?;
     if uids.is_empty() != gids.is_empty() {
-        let missing = if uids.is_empty() { "uidMappings" } else { "gidMappings" };
+        let missing = if uids.is_empty() {
+            "uidMappings"
+        } else {
+            "gidMappings"
+        };
         return Err(Error::invalid(format!(
             "{missing}: an idmapped mount needs both mappings"
         )));

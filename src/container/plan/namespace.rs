@@ -83,7 +83,9 @@ pub fn plan(linux: Option<&oci::Linux>) -> Result<Namespaces> {
         let name = n.typ();
         let field = || format!("linux.namespaces[{i}]");
         if plan.has(kind) {
-            return Err(Error::invalid(format!("type: {name} is there twice")).push_context(field()));
+            return Err(
+                Error::invalid(format!("type: {name} is there twice")).push_context(field())
+            );
         }
         match n.path().as_ref().filter(|p| !p.as_os_str().is_empty()) {
             None => plan.new |= kind,
@@ -105,13 +107,21 @@ pub fn plan(linux: Option<&oci::Linux>) -> Result<Namespaces> {
         // Those that the namespace has already.
         (false, _) if plan.joins(USER) => {}
         (true, (has_uids, _)) => {
-            let missing = if has_uids { "gidMappings" } else { "uidMappings" };
+            let missing = if has_uids {
+                "gidMappings"
+            } else {
+                "uidMappings"
+            };
             return Err(Error::invalid(format!(
                 "linux.{missing}: a new user namespace needs both mappings"
             )));
         }
         (false, (has_uids, _)) => {
-            let there = if has_uids { "uidMappings" } else { "gidMappings" };
+            let there = if has_uids {
+                "uidMappings"
+            } else {
+                "gidMappings"
+            };
             return Err(Error::invalid(format!(
                 "linux.{there}: mappings without a user namespace"
             ))

@@ -93,7 +93,11 @@ pub fn plan_process(
     let user = process.user();
     // To setresuid(2), 4294967295 means "leave it", which would leave root.
     let ids = user.additional_gids().iter().flatten();
-    if [user.uid(), user.gid()].iter().chain(ids).any(|n| *n == u32::MAX) {
+    if [user.uid(), user.gid()]
+        .iter()
+        .chain(ids)
+        .any(|n| *n == u32::MAX)
+    {
         return Err(Error::invalid("process.user: 4294967295 is no id"));
     }
     let program = seccomp
@@ -103,7 +107,9 @@ pub fn plan_process(
         .map(Rc::new);
     let listener = seccomp.and_then(|s| s.listener_path().clone());
     let label = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
-    let size = process.console_size().filter(|b| b.width() != 0 || b.height() != 0);
+    let size = process
+        .console_size()
+        .filter(|b| b.width() != 0 || b.height() != 0);
     Ok(Process {
         argv,
         env,
@@ -143,12 +149,24 @@ pub fn plan_process(
             None => None,
         },
         rlimits: plan_rlimits(process)?,
-        io_priority: process.io_priority().as_ref().map(plan_io_priority).transpose()?,
-        scheduler: process.scheduler().as_ref().map(plan_scheduler).transpose()?,
+        io_priority: process
+            .io_priority()
+            .as_ref()
+            .map(plan_io_priority)
+            .transpose()?,
+        scheduler: process
+            .scheduler()
+            .as_ref()
+            .map(plan_scheduler)
+            .transpose()?,
         affinity: match process.exec_cpu_affinity() {
             Some(a) => (
                 numbers(a.initial(), "process.execCPUAffinity.initial", 8191)?,
-                numbers(a.cpu_affinity_final(), "process.execCPUAffinity.final", 8191)?,
+                numbers(
+                    a.cpu_affinity_final(),
+                    "process.execCPUAffinity.final",
+                    8191,
+                )?,
             ),
             None => (None, None),
         },
@@ -200,7 +218,10 @@ fn plan_rlimits(process: &oci::Process) -> Result<Vec<(u32, u64, u64)>> {
         };
         let field = format!("process.rlimits[{i}]");
         if limits.iter().any(|(n, ..)| *n == number) {
-            return Err(Error::invalid(format!("{field}.type: {} is there twice", r.typ())));
+            return Err(Error::invalid(format!(
+                "{field}.type: {} is there twice",
+                r.typ()
+            )));
         }
         if r.soft() > r.hard() {
             return Err(Error::invalid(format!(
@@ -319,7 +340,11 @@ fn numbers(list: &Option<String>, field: &str, most: usize) -> Result<Option<Vec
     let Some(list) = list.as_deref().filter(|l| !l.is_empty()) else {
         return Ok(None);
     };
-    let bad = || Error::invalid(format!("{field}: {list:?} is no list of numbers up to {most}"));
+    let bad = || {
+        Error::invalid(format!(
+            "{field}: {list:?} is no list of numbers up to {most}"
+        ))
+    };
     let mut all = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -182,10 +182,7 @@ impl Monitor {
                 stdout: null.as_fd(),
                 stderr: null.as_fd(),
             };
-            (
-                birth(plan, root, mountpoint, &join, &stdio)?,
-                Vec::new(),
-            )
+            (birth(plan, root, mountpoint, &join, &stdio)?, Vec::new())
         } else {
             let stdin = if c.stdin {
                 Some(self.make_stdin(name, c, dir)?)
@@ -204,10 +201,7 @@ impl Monitor {
                 stdout: ends[0].as_fd(),
                 stderr: ends[1].as_fd(),
             };
-            (
-                birth(plan, root, mountpoint, &join, &stdio)?,
-                outputs,
-            )
+            (birth(plan, root, mountpoint, &join, &stdio)?, outputs)
         };
         for (output, stream) in outputs.iter().zip(Stream::BOTH) {
             self.watch_output(name, output, stream)?;
