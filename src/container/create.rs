@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hook::{Hook, Subject};
 use super::init;
-use super::plan::namespace::{CGROUP, PID, TIME, USER};
+use super::plan::namespace::{CGROUP, NET, PID, TIME, USER};
 use super::plan::{IdMap, Plan};
 use crate::linux::cgroup::Join;
 use crate::linux::mount::Mount;
@@ -461,7 +461,8 @@ fn equip(b: &Birth, pid: Pid) -> Result<()> {
         }
         super::process::set_limits(pid, &b.plan.process.rlimits)?;
     }
-    super::netdev::move_in(pid, &b.plan.net_devices)
+    let net = b.joined().iter().find(|(kind, _)| *kind == NET);
+    super::netdev::move_in(pid, net.map(|(_, fd)| fd.as_fd()), &b.plan.net_devices)
 }
 
 /// user_namespaces(7): one write, before anybody in there becomes anybody.

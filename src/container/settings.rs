@@ -6,7 +6,7 @@ use std::ffi::CString;
 
 use nix::errno::Errno;
 
-use super::plan::namespace::{MOUNT, UTS};
+use super::plan::namespace::{MOUNT, NET, UTS};
 use super::plan::{Plan, Process};
 use crate::linux::procfs::Procfs;
 use crate::sys::attribute as sys;
@@ -82,6 +82,9 @@ fn join_keyring(name: &str) -> Result<()> {
 /// looks, and no container has had its hands on it.
 pub(super) fn apply_to_namespaces(plan: &Plan) -> Result<()> {
     let n = &plan.namespaces;
+    if n.new.contains(NET) {
+        super::netdev::loopback_up().context("bring loopback up")?;
+    }
     if let Some(name) = plan.hostname.as_ref().filter(|_| n.has(UTS)) {
         nix::unistd::sethostname(name)
             .map_err(|e| Error::sys(format!("sethostname({name:?})"), e))?;

@@ -93,7 +93,7 @@ fn features() -> Value {
                 false => json!({}),
             },
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
         },
         "annotations": {"org.carob.version": env!("CARGO_PKG_VERSION")},
         "potentiallyUnsafeConfigAnnotations": [],
