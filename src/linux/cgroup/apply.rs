@@ -103,20 +103,25 @@ impl Cgroup {
         if rules.is_empty() {
             return Ok(());
         }
-        let v2 = self.hierarchies.v2();
         if let Some(h) = self.v1_with(Controllers::DEVICES) {
             if let Some(writes) = devices::plan_v1(rules) {
                 return self.write_devices(h, &writes);
             }
             // The program decides instead, v1 lets everything by.
-            if v2.is_none() {
+            if self.hierarchies.v2().is_none() {
                 return Err(Error::unsupported(
                     "device rules: cgroup v1 cannot take a part of an earlier rule back",
                 ));
             }
             self.write_devices(h, &[("devices.allow", "a".to_owned())])?;
         }
-        match v2 {
+        self.apply_device_program(rules)
+    }
+
+    /// The program alone, whether v1 has the rules or not. On hybrid both are in
+    /// force then.
+    pub(super) fn apply_device_program(&self, rules: &[DeviceRule]) -> Result<()> {
+        match self.hierarchies.v2() {
             Some(h) => {
                 let dir = io::open_dir(h, self.path_in(h), OFlag::O_RDONLY)?;
                 devices::apply_v2(dir.as_fd(), rules)

@@ -30,6 +30,7 @@ mod measure;
 mod oci;
 mod place;
 mod resources;
+pub mod systemd;
 mod v1;
 mod v2;
 

@@ -93,7 +93,7 @@ pub fn weight_from_shares(shares: u64) -> u64 {
 
 /// blkio's weight (10 to 1000) as io.weight (1 to 10000): a straight line, as
 /// other runtimes have it.
-fn io_weight(weight: u16) -> u64 {
+pub(super) fn io_weight(weight: u16) -> u64 {
     1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
 }
 
