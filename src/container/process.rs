@@ -272,7 +272,8 @@ fn find_program(p: &Process) -> Result<String> {
     let name = &p.argv[0];
     if name.contains('/') {
         return match nix::unistd::access(name.as_str(), nix::unistd::AccessFlags::X_OK) {
-            Ok(()) | Err(Errno::EACCES) => Ok(name.clone()),
+            Ok(()) if Path::new(name).is_dir() => Err(explain(name, Errno::EACCES)),
+            Ok(()) => Ok(name.clone()),
             Err(e) => Err(explain(name, e)),
         };
     }

@@ -31,13 +31,9 @@ impl Log {
 
     /// Whether it can be written to is found out before anything is done.
     pub fn check(&self) -> Result<()> {
-        match &self.path {
-            Some(path) => {
-                open(path).map_err(|e| {
-                    Error::from(e).push_context(format!("--log {}", path.display()))
-                })?;
-            }
-            None => {}
+        if let Some(path) = &self.path {
+            open(path)
+                .map_err(|e| Error::from(e).push_context(format!("--log {}", path.display())))?;
         }
         Ok(())
     }
