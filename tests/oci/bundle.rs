@@ -43,10 +43,10 @@ fn rootfs() -> &'static Path {
             "these tests need root: run `make test`"
         );
         let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("oci-rootfs");
-        let script = "rm -rf \"$1\"; mkdir -p \"$1/bin\" \"$1/etc\" \"$1/tmp\"; \
+        let script = "rm -rf \"$1\"; cd /; for d in bin dev etc proc sys tmp; do mkdir -p \"$1/$d\"; done; \
              cp \"$(command -v busybox)\" \"$1/bin/busybox\"; \
              echo root:x:0:0::/root:/bin/sh > \"$1/etc/passwd\"; \
-             for a in $(busybox --list); do ln -sf busybox \"$1/bin/$a\"; done";
+             for a in $(busybox --list | grep -vx busybox); do ln -sf busybox \"$1/bin/$a\"; done";
         let made = Command::new("sh")
             .args(["-c", script, "sh"])
             .arg(&dir)
