@@ -2,7 +2,7 @@
 //!
 //! The layers, from the top; calls go down, never up (`docs/ARCHITECTURE.md`):
 //!
-//! - [`cli`]: the face. Parses a command line, calls, prints.
+//! - [`cli`], [`oci_cli`]: the faces. They parse a command line, call, print.
 //! - [`manifest`]: bytes to a checked, defaulted Pod. [`pod`]: one Pod's life.
 //! - [`image`], [`volume`], [`network`]: what a Pod is made of.
 //! - [`container`]: one container's life.
@@ -16,6 +16,7 @@ pub mod image;
 pub mod linux;
 pub mod manifest;
 pub mod network;
+pub mod oci_cli;
 pub mod pod;
 pub mod store;
 pub mod sys;

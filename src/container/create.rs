@@ -1,39 +1,144 @@
 //! The parent's side of making a container: one clone, then waiting for word.
 //!
 //! ```text
-//! parent                                   child (own pid and mount namespace,
-//!                                                 born in its v2 cgroup)
+//! parent                                   child (born in its new namespaces and
+//!                                                 its v2 cgroup)
+//!   opens what the host's paths name
 //!   socketpair
-//!   clone3 ------------------------------> joins the v1 cgroups
+//!   clone3 ------------------------------> not dumpable
+//!   | uid_map, gid_map, oom_score_adj,
+//!   | rlimits, with a user namespace only
+//!   | links moved in, if any
+//!   | ---- go -------------------------->  (only if there was any of that)
+//!   |                                      joins the v1 cgroups, then namespaces
 //!   |                                      unshares the cgroup namespace
-//!   |                                      mounts, pivots, drops rights
+//!   |                                      root, mounts, devices
+//!   | <--- Hooks ------------------------- (only with hooks of these two kinds)
+//!   | prestart, createRuntime
+//!   | ---- go -------------------------->
+//!   |                                      createContainer hooks
+//!   |                                      read-only and masked paths, pivot_root
 //!   | <--- Terminal + the master's fd ---- (only with a terminal)
-//!   | <--- Failed(error) ----------------- (then it exits)
+//!   | <--- Failed(error) ----------------- (at any time; then it exits)
+//!   |                                      user, rights, the program looked up
+//!   | <--- Waiting ----------------------- (only if it is to wait for `start`)
+//!   v                                      accepts at its gate (see `gate`)
+//!            start connects -------------->
+//!            ---- go --------------------> startContainer hooks
+//!            <--- Failed(error) ----------
+//!            <--- Listener(fd) ----------- (only with a seccomp listener)
+//!            ---- go -------------------->
 //!   | <--- end of file ------------------- exec: the socket is close-on-exec
 //! ```
+//!
+//! Where a user namespace and a namespace of somebody else's come together, a
+//! process between the two enters the other's namespaces first, clones the child
+//! as its own sibling (CLONE_PARENT), and ends.
 //!
 //! The parent does not block on this: [`Starting`] is an fd to wait for.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::hook::{Hook, Subject};
 use super::init;
-use super::plan::Plan;
+use super::plan::namespace::{CGROUP, NET, PID, TIME, USER};
+use super::plan::{IdMap, Plan};
 use crate::linux::cgroup::Join;
 use crate::linux::mount::Mount;
+use crate::linux::namespace;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Error, Result};
+use crate::{Context, Error, Result};
 
-/// What a child says to its parent.
+/// What a child says to whoever commands it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
     Failed(Error),
     Terminal,
+    Hooks,
+    Waiting,
+    /// The number of an fd in the child.
+    Listener(i32),
+}
+
+/// What a commander hears.
+#[derive(Debug)]
+pub enum Event {
+    NotYet,
+    /// Why there will be no program. The child ends by itself.
+    Failed(Error),
+    /// The master of the process's terminal.
+    Terminal(OwnedFd),
+    /// The hooks of the runtime's namespaces are due; answered by [`Line::go`].
+    Hooks,
+    /// The child waits at its gate.
+    Waiting,
+    /// The seccomp listener is this fd of the child's; answered by [`Line::go`].
+    Listener(i32),
+    /// The program runs, or the child has died without a word.
+    Exec,
+}
+
+/// The connection between a child and its commander.
+#[derive(Debug)]
+pub struct Line(pub(super) Packets);
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Line {
+    /// Blocks unless the fd does not.
+    pub fn next(&self) -> Event {
+        let mut buffer = vec![0; 16 * 1024];
+        match self.0.receive(&mut buffer) {
+            Ok(([], _)) => Event::Exec,
+            Ok((bytes, mut fds)) => match serde_json::from_slice(bytes) {
+                Ok(Word::Failed(e)) => Event::Failed(e),
+                Ok(Word::Terminal) => match fds.pop() {
+                    Some(fd) => Event::Terminal(fd),
+                    None => Event::Failed(Error::failed("the child sent no terminal")),
+                },
+                Ok(Word::Hooks) => Event::Hooks,
+                Ok(Word::Waiting) => Event::Waiting,
+                Ok(Word::Listener(n)) => Event::Listener(n),
+                Err(e) => Event::Failed(Error::failed(format!("the child's word: {e}"))),
+            },
+            Err(Errno::EAGAIN) => Event::NotYet,
+            // Unread words of ours at its end: it died, or runs, all the same.
+            Err(Errno::ECONNRESET) => Event::Exec,
+            Err(e) => Event::Failed(Error::sys("recvmsg(<child>)", e)),
+        }
+    }
+
+    pub fn go(&self) -> Result<()> {
+        self.0
+            .send(b"go", &[])
+            .map_err(|e| Error::sys("sendmsg(<child>)", e))
+    }
+}
+
+/// The child's end.
+pub(super) fn say(line: &Packets, word: &Word, fds: &[BorrowedFd]) -> Result<()> {
+    line.send(&serde_json::to_vec(word)?, fds)
+        .map_err(|e| Error::sys("sendmsg(<parent>)", e))
+}
+
+/// Waits for [`Line::go`].
+pub(super) fn wait_for_go(line: &Packets) -> Result<()> {
+    match line.receive(&mut [0; 16]) {
+        Ok(([], _)) => Err(Error::failed("whoever was making this container has died")),
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::sys("recvmsg(<parent>)", e)),
+    }
 }
 
 /// A child between its clone and its exec.
@@ -41,7 +146,7 @@ pub(super) enum Word {
 pub struct Starting {
     pub pid: Pid,
     pub pidfd: OwnedFd,
-    word: Packets,
+    pub line: Line,
     terminal: Option<OwnedFd>,
 }
 
@@ -59,7 +164,7 @@ pub enum Started {
 impl AsFd for Starting {
     /// Readable when [`Starting::progress`] has something to say.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.word.as_fd()
+        self.line.as_fd()
     }
 }
 
@@ -68,38 +173,37 @@ impl Starting {
         Starting {
             pid,
             pidfd,
-            word,
+            line: Line(word),
             terminal: None,
         }
     }
 
-    /// Reads what the child has said, blocking only if nothing can be read.
+    /// Reads what a child without gate, hooks and listener has said, blocking only
+    /// if nothing can be read.
     pub fn progress(&mut self) -> Started {
-        let mut buffer = vec![0; 16 * 1024];
-        match self.word.receive(&mut buffer) {
-            Ok(([], _)) => Started::Running(self.terminal.take()),
-            Ok((bytes, mut fds)) => match serde_json::from_slice(bytes) {
-                Ok(Word::Terminal) => {
-                    self.terminal = fds.pop();
-                    Started::NotYet
-                }
-                Ok(Word::Failed(e)) => Started::Failed(e),
-                Err(e) => Started::Failed(Error::failed(format!("the child's word: {e}"))),
-            },
-            Err(Errno::EAGAIN) => Started::NotYet,
-            Err(e) => Started::Failed(Error::sys("recvmsg(<child>)", e)),
+        match self.line.next() {
+            Event::Exec => Started::Running(self.terminal.take()),
+            Event::Terminal(fd) => {
+                self.terminal = Some(fd);
+                Started::NotYet
+            }
+            Event::Failed(e) => Started::Failed(e),
+            Event::NotYet => Started::NotYet,
+            Event::Hooks | Event::Waiting | Event::Listener(_) => Started::Failed(Error::failed(
+                "the child waits for what nobody here will do",
+            )),
         }
     }
 
-    /// Waits until it is known how it went.
-    pub fn wait(&mut self) -> Result<Option<OwnedFd>> {
-        loop {
-            match self.progress() {
-                Started::NotYet => {}
-                Started::Running(terminal) => return Ok(terminal),
-                Started::Failed(e) => return Err(e),
-            }
-        }
+    /// Ends a child that is not to become anything.
+    pub fn abandon(&self) {
+        let _ = sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+        let mut fds = [nix::poll::PollFd::new(
+            self.pidfd.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16));
+        let _ = sys::wait_pidfd(self.pidfd.as_fd());
     }
 }
 
@@ -111,31 +215,271 @@ pub struct Stdio<'fd> {
     pub stderr: BorrowedFd<'fd>,
 }
 
-/// Clones the container's first process. It runs the program as soon as it is
-/// ready. `root` is its root filesystem, attached at `mountpoint`, a directory
-/// that exists, in the child's mount namespace only.
-pub fn create(
-    plan: &Plan,
-    root: &Mount,
-    mountpoint: &std::path::Path,
-    join: &Join,
-    stdio: &Stdio,
-    pid_namespace: bool,
-) -> Result<Starting> {
+/// What the host's paths name, opened by the parent while they can be trusted.
+#[derive(Debug)]
+pub struct Sources {
+    /// In the order of the plan's mounts.
+    pub mounts: Vec<Option<Mount>>,
+    pub namespaces: Vec<(CloneFlags, OwnedFd)>,
+}
+
+/// A container that waits for `start` before its program runs.
+#[derive(Debug)]
+pub struct Held<'a> {
+    /// See [`super::gate`].
+    pub gate: BorrowedFd<'a>,
+    /// The record's lock: the child closes its copy, which would keep it held as
+    /// long as the container waits.
+    pub lock: BorrowedFd<'a>,
+    /// Whether there are hooks for the parent to run.
+    pub runtime_hooks: bool,
+    pub create_container: &'a [Hook],
+    pub start_container: &'a [Hook],
+    pub subject: &'a Subject,
+}
+
+/// Everything that a container is made from.
+#[derive(Debug)]
+pub struct Birth<'a> {
+    pub plan: &'a Plan,
+    /// Its root filesystem, attached in the child's mount namespace only, at
+    /// `mountpoint`, a directory that exists.
+    pub root: &'a Mount,
+    pub mountpoint: &'a Path,
+    /// Its cgroup; none where another program takes care of that.
+    pub join: Option<&'a Join>,
+    pub stdio: &'a Stdio<'a>,
+    /// None: the child opens the sources of its mounts itself.
+    pub sources: Option<&'a Sources>,
+    /// None: the program runs as soon as it is ready.
+    pub held: Option<&'a Held<'a>>,
+}
+
+impl Birth<'_> {
+    /// Whether the child begins by waiting for [`Line::go`].
+    pub(super) fn waits_at_birth(&self) -> bool {
+        self.plan.namespaces.has(USER) || !self.plan.net_devices.is_empty()
+    }
+
+    fn joined(&self) -> &[(CloneFlags, OwnedFd)] {
+        self.sources.map_or(&[], |s| &s.namespaces)
+    }
+}
+
+/// Clones the container's first process.
+pub fn create(b: &Birth) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
-    let mut namespaces = CloneFlags::CLONE_NEWNS;
-    if pid_namespace {
-        namespaces |= CloneFlags::CLONE_NEWPID;
+    let n = &b.plan.namespaces;
+    let (pid, pidfd) = match n.has(USER) && !n.joined.is_empty() {
+        true => clone_between(b, &ours, &theirs)?,
+        false => clone_directly(b, &ours, &theirs)?,
+    };
+    drop(theirs);
+    let starting = Starting::new(pid, pidfd, ours);
+    if b.waits_at_birth() {
+        equip(b, pid)
+            .and_then(|()| starting.line.go())
+            .inspect_err(|_| starting.abandon())?;
     }
-    match sys::clone3(namespaces, join.v2_fd()) {
-        Ok(Fork::Parent { pid, pidfd }) => Ok(Starting::new(pid, pidfd, ours)),
+    Ok(starting)
+}
+
+fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
+    let n = &b.plan.namespaces;
+    let joined_pid = b.joined().iter().find(|(kind, _)| *kind == PID);
+    let _lent = joined_pid
+        .map(|(_, fd)| Lent::enter(fd.as_fd(), PID, "pid"))
+        .transpose()?;
+    let _time = n
+        .new
+        .contains(TIME)
+        .then(|| Lent::new_time(&n.time_offsets))
+        .transpose()?;
+    match sys::clone3(clone_flags(n.new), b.join.and_then(Join::v2_fd)) {
+        Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
         Ok(Fork::Child) => {
-            drop(ours);
-            let Err(e) = init::run(plan, root, mountpoint, join, stdio, &theirs);
-            tell_failure(&theirs, e)
+            close_parents(b, &[ours.as_fd()]);
+            let Err(e) = init::run(b, b.joined(), theirs);
+            tell_failure(theirs, e)
         }
-        Err(e) => Err(Error::sys(format!("clone3({namespaces:?})"), e)),
+        Err(e) => Err(clone_error(n.new, e)),
     }
+}
+
+/// Closes the child's copies of fds whose end it has to notice, or whose keeping
+/// would be noticed. Their owners are values of the parent's, never dropped here.
+fn close_parents(b: &Birth, fds: &[BorrowedFd]) {
+    use std::os::fd::AsRawFd;
+    for fd in fds.iter().copied().chain(b.held.map(|h| h.lock)) {
+        let _ = nix::unistd::close(fd.as_raw_fd());
+    }
+}
+
+/// What clone3 makes. The cgroup namespace's root is where its maker is, so that
+/// the child makes it, once it is in its cgroup; the offsets of a time namespace
+/// are fixed as soon as anybody is in it.
+fn clone_flags(new: CloneFlags) -> CloneFlags {
+    new - CGROUP - TIME
+}
+
+fn clone_error(new: CloneFlags, e: Errno) -> Error {
+    let error = Error::sys(format!("clone3({:?})", clone_flags(new)), e);
+    match e {
+        Errno::ENOSPC => error.hint("a limit in /proc/sys/user is reached"),
+        Errno::EBUSY => error.hint("the cgroup has controllers for cgroups below it"),
+        _ => error,
+    }
+}
+
+/// A namespace that the next child is born in, given back when dropped.
+struct Lent {
+    own: OwnedFd,
+    kind: CloneFlags,
+}
+
+impl Lent {
+    fn enter(fd: BorrowedFd, kind: CloneFlags, name: &str) -> Result<Self> {
+        let own = namespace::open_own(name)?;
+        nix::sched::setns(fd, kind)
+            .map_err(|e| Error::sys(format!("setns(<{name}>, {kind:?})"), e))?;
+        Ok(Lent { own, kind })
+    }
+
+    fn new_time(offsets: &str) -> Result<Self> {
+        let own = namespace::open_own("time")?;
+        make_time_namespace(offsets)?;
+        Ok(Lent { own, kind: TIME })
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        let _ = nix::sched::setns(&self.own, self.kind);
+    }
+}
+
+fn make_time_namespace(offsets: &str) -> Result<()> {
+    nix::sched::unshare(TIME).map_err(|e| Error::sys("unshare(CLONE_NEWTIME)", e))?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    std::fs::write("/proc/self/timens_offsets", offsets)
+        .with_context(|| format!("write(/proc/self/timens_offsets, {offsets:?})"))
+        .context("linux.timeOffsets")
+}
+
+/// See the module's head.
+fn clone_between(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
+    let n = &b.plan.namespaces;
+    let (answer, question) = Packets::pair()?;
+    let between = match sys::clone3(CloneFlags::empty(), None) {
+        Ok(Fork::Parent { pidfd, .. }) => pidfd,
+        Ok(Fork::Child) => {
+            let left = match enter_all(b.joined()) {
+                Ok(left) => left,
+                Err(e) => tell_failure(&question, e),
+            };
+            if n.new.contains(TIME)
+                && let Err(e) = make_time_namespace(&n.time_offsets)
+            {
+                tell_failure(&question, e)
+            }
+            match sys::clone_sibling(clone_flags(n.new), b.join.and_then(Join::v2_fd)) {
+                Ok(Fork::Parent { pid, pidfd }) => {
+                    let _ = question.send(pid.to_string().as_bytes(), &[pidfd.as_fd()]);
+                    sys::exit_now(0)
+                }
+                Ok(Fork::Child) => {
+                    close_parents(b, &[ours.as_fd(), answer.as_fd(), question.as_fd()]);
+                    let Err(e) = init::run(b, left, theirs);
+                    tell_failure(theirs, e)
+                }
+                Err(e) => tell_failure(&question, clone_error(n.new, e)),
+            }
+        }
+        Err(e) => return Err(Error::sys("clone3()", e)),
+    };
+    drop(question);
+    let mut buffer = vec![0; 16 * 1024];
+    let received = answer.receive(&mut buffer);
+    let mut fds = [nix::poll::PollFd::new(
+        between.as_fd(),
+        nix::poll::PollFlags::POLLIN,
+    )];
+    let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16));
+    let _ = sys::wait_pidfd(between.as_fd());
+    let (bytes, mut fds) = received.map_err(|e| Error::sys("recvmsg(<child>)", e))?;
+    if let Some(pidfd) = fds.pop()
+        && let Some(pid) = std::str::from_utf8(bytes).ok().and_then(|t| t.parse().ok())
+    {
+        return Ok((Pid::from_raw(pid), pidfd));
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Word::Failed(e)) => Err(e),
+        _ => Err(Error::failed("the process that joins namespaces died")),
+    }
+}
+
+/// The namespaces that only the caller's rights open come first, then the user
+/// namespace, then those that belong to it. Returns what is left for the child:
+/// the mount namespace.
+fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)]> {
+    let end = joined.len()
+        - usize::from(
+            joined
+                .last()
+                .is_some_and(|(k, _)| *k == super::plan::namespace::MOUNT),
+        );
+    let (now, left) = joined.split_at(end);
+    let enter = |(kind, fd): &(CloneFlags, OwnedFd)| {
+        nix::sched::setns(fd, *kind).map_err(|e| Error::sys(format!("setns(<fd>, {kind:?})"), e))
+    };
+    let mut later = Vec::new();
+    for one in now.iter().filter(|(kind, _)| *kind != USER) {
+        match enter(one) {
+            Err(e) if e.errno() == Some(Errno::EPERM) => later.push(one),
+            other => other.context("linux.namespaces")?,
+        }
+    }
+    let user = now.iter().find(|(kind, _)| *kind == USER);
+    for one in user.into_iter().chain(later) {
+        enter(one).context("linux.namespaces")?;
+    }
+    Ok(left)
+}
+
+/// What the child of a user namespace has no right to do for itself.
+fn equip(b: &Birth, pid: Pid) -> Result<()> {
+    let n = &b.plan.namespaces;
+    if n.new.contains(USER) {
+        write_map(pid, "uid_map", &n.uid_map).context("linux.uidMappings")?;
+        write_map(pid, "gid_map", &n.gid_map).context("linux.gidMappings")?;
+    }
+    if n.has(USER) {
+        if let Some(score) = b.plan.process.oom_score_adj {
+            super::process::set_oom_score(&pid.to_string(), score)?;
+        }
+        super::process::set_limits(pid, &b.plan.process.rlimits)?;
+    }
+    let net = b.joined().iter().find(|(kind, _)| *kind == NET);
+    super::netdev::move_in(pid, net.map(|(_, fd)| fd.as_fd()), &b.plan.net_devices)
+}
+
+/// user_namespaces(7): one write, before anybody in there becomes anybody.
+pub(super) fn write_map(pid: Pid, file: &str, map: &[IdMap]) -> Result<()> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for m in map {
+        let _ = writeln!(text, "{} {} {}", m.inside, m.outside, m.count);
+    }
+    let path = format!("/proc/{pid}/{file}");
+    std::fs::write(&path, &text).map_err(|e| {
+        let e = Error::from(e).push_context(format!("write({path}, {text:?})"));
+        match e.errno() {
+            Some(Errno::EINVAL) => e.hint("the ranges overlap"),
+            _ => e,
+        }
+    })
 }
 
 /// The child's last words.

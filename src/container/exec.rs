@@ -6,43 +6,57 @@
 //! container's first process (setns(2)).
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sched::CloneFlags;
-use nix::sys::statfs::fstatfs;
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 
-use super::create::{Starting, Stdio, Word, tell_failure};
+use super::create::{Starting, Stdio, Word, say, tell_failure};
 use super::plan::Process;
-use super::{dev, process};
+use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
+use super::{init, process, settings};
 use crate::linux::cgroup::Join;
-use crate::linux::root::{Links, Root};
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
 use crate::{Context, Error, Result};
 
-/// Clones a process into the container whose first process is `init`.
-/// `own_pid_namespace` is the caller's, to return to; `stdio` is not used with a
-/// terminal.
-pub fn exec(
-    init: BorrowedFd,
-    own_pid_namespace: BorrowedFd,
-    plan: &Process,
-    join: &Join,
-    stdio: &Stdio,
-) -> Result<Starting> {
+/// Where a process goes.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The pidfd of the container's first process.
+    pub init: BorrowedFd<'a>,
+    /// The kinds of namespace that are not the caller's own.
+    pub namespaces: CloneFlags,
+    /// The caller's own pid namespace, to return to.
+    pub own_pid_namespace: BorrowedFd<'a>,
+    pub join: Option<&'a Join>,
+}
+
+/// What a Pod's monitor does not share with its containers.
+pub const OF_POD: CloneFlags = MOUNT.union(CGROUP).union(PID);
+
+/// Clones a process into a container. `stdio` is not used with a terminal.
+pub fn exec(to: &Target, plan: &Process, stdio: &Stdio) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
-    nix::sched::setns(init, CloneFlags::CLONE_NEWPID)
-        .map_err(|e| Error::sys("setns(<init>, CLONE_NEWPID)", e))
-        .context("the container has ended")?;
-    let forked = sys::clone3(CloneFlags::empty(), join.v2_fd());
+    let joins_pid = to.namespaces.contains(PID);
+    if joins_pid {
+        nix::sched::setns(to.init, PID)
+            .map_err(|e| Error::sys("setns(<init>, CLONE_NEWPID)", e))
+            .context("the container has ended")?;
+    }
+    if let Some(cpus) = &plan.affinity.0 {
+        set_affinity(cpus).context("process.execCPUAffinity.initial")?;
+    }
+    let forked = sys::clone3(CloneFlags::empty(), to.join.and_then(Join::v2_fd));
     if let Ok(Fork::Child) = forked {
         drop(ours);
-        let Err(e) = run(init, plan, join, stdio, &theirs);
+        let Err(e) = run(to, plan, stdio, &theirs);
         tell_failure(&theirs, e)
     }
-    nix::sched::setns(own_pid_namespace, CloneFlags::CLONE_NEWPID)
-        .map_err(|e| Error::sys("setns(<own>, CLONE_NEWPID)", e))?;
+    if joins_pid {
+        nix::sched::setns(to.own_pid_namespace, PID)
+            .map_err(|e| Error::sys("setns(<own>, CLONE_NEWPID)", e))?;
+    }
     match forked {
         Ok(Fork::Parent { pid, pidfd }) => Ok(Starting::new(pid, pidfd, ours)),
         Ok(Fork::Child) => unreachable!("handled above"),
@@ -50,49 +64,44 @@ pub fn exec(
     }
 }
 
-fn run(
-    init: BorrowedFd,
-    plan: &Process,
-    join: &Join,
-    stdio: &Stdio,
-    parent: &Packets,
-) -> Result<Infallible> {
+fn set_affinity(cpus: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu)
+            .map_err(|_| Error::invalid(format!("cpu {cpu}: {} at most", CpuSet::count() - 1)))?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
+        .map_err(|e| Error::sys(format!("sched_setaffinity(0, {cpus:?})"), e))
+}
+
+fn run(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> Result<Infallible> {
     process::seclude()?;
     nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
-    join.enter().context("join the cgroup")?;
-    if let Some(score) = plan.oom_score_adj {
-        process::set_oom_score(score)?;
+    if let Some(join) = to.join {
+        join.enter().context("join the cgroup")?;
     }
-    let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWCGROUP;
-    nix::sched::setns(init, namespaces)
+    if let Some(cpus) = &plan.affinity.1 {
+        set_affinity(cpus).context("process.execCPUAffinity.final")?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        process::set_oom_score("self", score)?;
+    }
+    process::set_limits(Pid::from_raw(0), &plan.rlimits)?;
+    settings::apply_to_process(plan)?;
+    let labels = process::open_labels(plan)?;
+    let namespaces = to.namespaces - PID;
+    nix::sched::setns(to.init, namespaces)
         .map_err(|e| Error::sys(format!("setns(<init>, {namespaces:?})"), e))?;
+    if namespaces.contains(USER) {
+        init::become_root_inside()?;
+    }
     if plan.terminal {
-        let (master, slave) = container_terminal(plan.console_size)?;
-        parent
-            .send(&serde_json::to_vec(&Word::Terminal)?, &[master.as_fd()])
-            .map_err(|e| Error::sys("sendmsg(<parent>)", e))?;
+        let (master, slave) = init::container_terminal(plan.console_size)?;
+        say(parent, &Word::Terminal, &[master.as_fd()])?;
         process::take_terminal(slave.as_fd())?;
     } else {
         process::take_stdio(stdio)?;
     }
-    process::become_program(plan)
-}
-
-/// A terminal of the container's own devpts. The container may have put anything
-/// at /dev/pts by now: it is used only if it is a devpts.
-fn container_terminal(size: Option<(u16, u16)>) -> Result<(OwnedFd, OwnedFd)> {
-    const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
-    let root = crate::linux::root::open_dir(Path::new("/"))?;
-    let pts = Root::new(root.as_fd()).open(
-        Path::new("/dev/pts"),
-        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY,
-        Links::Refuse,
-    )?;
-    let kind = fstatfs(&pts)
-        .map_err(|e| Error::sys("fstatfs(/dev/pts)", e))?
-        .filesystem_type();
-    if kind.0 as i64 != DEVPTS_SUPER_MAGIC {
-        return Err(Error::failed("/dev/pts of the container is no devpts"));
-    }
-    dev::new_terminal(pts.as_fd(), size)
+    let program = process::settle(plan)?;
+    process::launch(plan, &program, labels, parent)
 }

@@ -1,17 +1,32 @@
 //! One container's life, a file a step: [`plan`] (data), [`create`] (the parent),
 //! [`init`] (the child, up to exec), [`exec`] (one more process in a running
-//! one). Starting, waiting and ending are the monitor's, by pidfd.
+//! one). A Pod's monitor starts, watches and ends by pidfd.
 //!
-//! Kernel objects: the container's pid, mount and cgroup namespaces, its mounts,
-//! its first process. The net, UTS and IPC namespaces are the caller's own: a
-//! Pod's monitor lives in those of its Pod. Cgroups are given, not made, here.
+//! For a container that an outside commander leads from verb to verb: [`make`],
+//! [`gate`], [`start`], [`end`], with what they keep on disk in [`record`].
+//!
+//! Kernel objects: the container's namespaces, its mounts, its first process.
+//! Those namespaces that its plan does not name are the caller's own: a Pod's
+//! monitor lives in those of its Pod.
 //!
 //! Never prints, never retries, never clones from a threaded process.
 
+mod copy;
 pub mod create;
 pub mod dev;
+pub mod end;
 pub mod exec;
+pub mod gate;
+pub mod hook;
+mod idmap;
 pub mod init;
+pub mod json;
+pub mod make;
+mod netdev;
 pub mod plan;
 mod process;
+pub mod record;
+pub mod rootfs;
+mod settings;
+pub mod start;
 pub mod user;

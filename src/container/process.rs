@@ -17,11 +17,14 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{Gid, Pid, Uid};
 
-use super::create::Stdio;
+use super::create::{Stdio, Word};
 use super::plan::{DEFAULT_PATH, Process};
 use crate::linux::capability;
+use crate::linux::procfs::Procfs;
+use crate::linux::socket::Packets;
+use crate::sys::attribute;
 use crate::sys::process as sys;
 use crate::{Context, Error, Kind, Result};
 
@@ -30,13 +33,60 @@ pub(super) fn seclude() -> Result<()> {
     prctl::set_dumpable(false).map_err(|e| Error::sys("prctl(PR_SET_DUMPABLE, 0)", e))
 }
 
-/// oom_score_adj(5). Without CAP_SYS_RESOURCE a value below the inherited one is
-/// refused; the process then keeps what it inherited, the lowest allowed.
-pub(super) fn set_oom_score(score: i32) -> Result<()> {
-    match std::fs::write("/proc/self/oom_score_adj", score.to_string()) {
+/// oom_score_adj(5) of `who`, a pid or `self`. Without CAP_SYS_RESOURCE a value
+/// below the inherited one is refused; the process then keeps what it inherited,
+/// the lowest allowed.
+pub(super) fn set_oom_score(who: &str, score: i32) -> Result<()> {
+    let path = format!("/proc/{who}/oom_score_adj");
+    match std::fs::write(&path, score.to_string()) {
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-        other => other.with_context(|| format!("write(/proc/self/oom_score_adj, {score})")),
+        other => other.with_context(|| format!("write({path}, {score})")),
     }
+}
+
+/// setrlimit(2) of a process, 0 for the calling one.
+pub(super) fn set_limits(pid: Pid, limits: &[(u32, u64, u64)]) -> Result<()> {
+    for (resource, soft, hard) in limits {
+        attribute::set_limit(pid, *resource, *soft, *hard).map_err(|e| {
+            let call = format!("prlimit({pid}, {resource}, {{{soft}, {hard}}})");
+            let error = Error::sys(call, e).push_context("process.rlimits");
+            match e {
+                Errno::EPERM => error.hint("more than this program itself may have"),
+                _ => error,
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Files that take a label for the next exec, and the labels.
+pub(super) type Labels = Vec<(std::fs::File, String)>;
+
+/// Opened while /proc is the host's: inside, anybody may have put anything there.
+pub(super) fn open_labels(p: &Process) -> Result<Labels> {
+    if p.apparmor_profile.is_none() && p.selinux_label.is_none() {
+        return Ok(Vec::new());
+    }
+    let proc = Procfs::open()?;
+    let mut labels = Vec::new();
+    if let Some(profile) = &p.apparmor_profile {
+        let own = Path::new("thread-self/attr/apparmor/exec");
+        let file = match proc.open_file(own) {
+            Err(e) if e.errno() == Some(Errno::ENOENT) => {
+                proc.open_file(Path::new("thread-self/attr/exec"))
+            }
+            other => other,
+        };
+        labels.push((
+            file.context("process.apparmorProfile")?,
+            format!("exec {profile}"),
+        ));
+    }
+    if let Some(label) = &p.selinux_label {
+        let file = proc.open_file(Path::new("thread-self/attr/exec"));
+        labels.push((file.context("process.selinuxLabel")?, label.clone()));
+    }
+    Ok(labels)
 }
 
 pub(super) fn take_stdio(stdio: &Stdio) -> Result<()> {
@@ -62,7 +112,16 @@ pub(super) fn take_terminal(slave: BorrowedFd) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn become_program(p: &Process) -> Result<Infallible> {
+/// What is to be executed.
+pub(super) struct Program {
+    path: String,
+    argv: Vec<CString>,
+    envp: Vec<CString>,
+}
+
+/// Becomes the user, in its directory, and finds the program. The rights that the
+/// kernel lets one keep through that are kept.
+pub(super) fn settle(p: &Process) -> Result<Program> {
     // The program opens /dev/stdout anew as its own user, which the fd's owner
     // decides on.
     for fd in [
@@ -74,20 +133,37 @@ pub(super) fn become_program(p: &Process) -> Result<Infallible> {
     }
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(p.umask));
     sys::reset_signals();
-    sys::close_on_exec_from(3).map_err(|e| Error::sys("close_range(3, ~0, CLOEXEC)", e))?;
+    sys::close_on_exec_from(3 + p.preserve_fds)
+        .map_err(|e| Error::sys("close_range(3, ~0, CLOEXEC)", e))?;
+    let mut env = p.env.clone();
+    if p.find_home && !env.iter().any(|e| e.starts_with("HOME=")) {
+        env.push(format!("HOME={}", home(p.uid)));
+    }
 
     prctl::set_keepcaps(true).map_err(|e| Error::sys("prctl(PR_SET_KEEPCAPS, 1)", e))?;
     capability::drop_bounding(p.capabilities.bounding)?;
     let groups: Vec<Gid> = p.groups.iter().map(|g| Gid::from_raw(*g)).collect();
-    nix::unistd::setgroups(&groups)
-        .map_err(|e| Error::sys(format!("setgroups({:?})", p.groups), e))?;
+    match nix::unistd::setgroups(&groups) {
+        // Denied in this user namespace: nobody in it has any.
+        Err(Errno::EPERM) if groups.is_empty() => {}
+        other => other.map_err(|e| {
+            Error::sys(format!("setgroups({:?})", p.groups), e)
+                .push_context("process.user.additionalGids")
+        })?,
+    }
     let (uid, gid) = (Uid::from_raw(p.uid), Gid::from_raw(p.gid));
+    let unmapped = |e: Error| match e.errno() {
+        Some(Errno::EINVAL) => e.hint("the user namespace does not map it"),
+        _ => e,
+    };
     nix::unistd::setresgid(gid, gid, gid)
-        .map_err(|e| Error::sys(format!("setresgid({gid})"), e))?;
+        .map_err(|e| unmapped(Error::sys(format!("setresgid({gid})"), e)))
+        .context("process.user.gid")?;
     // The directory may be one that only the user, or only root, can enter.
     let entered_as_root = nix::unistd::chdir(&p.cwd).is_ok();
     nix::unistd::setresuid(uid, uid, uid)
-        .map_err(|e| Error::sys(format!("setresuid({uid})"), e))?;
+        .map_err(|e| unmapped(Error::sys(format!("setresuid({uid})"), e)))
+        .context("process.user.uid")?;
     // The change of user made us dumpable again where the uid did change.
     seclude()?;
     if !entered_as_root {
@@ -104,30 +180,78 @@ pub(super) fn become_program(p: &Process) -> Result<Infallible> {
             p.cwd
         )));
     }
-    if p.no_new_privileges {
-        prctl::set_no_new_privs().map_err(|e| Error::sys("prctl(PR_SET_NO_NEW_PRIVS, 1)", e))?;
-    } else if let Some(program) = &p.seccomp {
-        // Without no_new_privs it takes an effective CAP_SYS_ADMIN, which an
-        // ordinary user has lost by now.
-        capability::make_permitted_effective()?;
-        program.install()?;
-    }
-    capability::apply(&p.capabilities)?;
-    let path = find_program(p)?;
     let to_c = |s: &String| {
         CString::new(s.as_str())
             .map_err(|_| Error::invalid(format!("{s:?}: a NUL byte in an argument or variable")))
     };
-    let argv = p.argv.iter().map(to_c).collect::<Result<Vec<_>>>()?;
-    let envp = p.env.iter().map(to_c).collect::<Result<Vec<_>>>()?;
-    let program = to_c(&path)?;
-    if p.no_new_privileges
-        && let Some(filter) = &p.seccomp
-    {
-        filter.install()?;
+    Ok(Program {
+        path: find_program(p)?,
+        argv: p.argv.iter().map(to_c).collect::<Result<Vec<_>>>()?,
+        envp: env.iter().map(to_c).collect::<Result<Vec<_>>>()?,
+    })
+}
+
+/// Gives up the rights, puts the filter in force, and executes. `line` leads to
+/// whoever serves a seccomp listener.
+pub(super) fn launch(
+    p: &Process,
+    program: &Program,
+    labels: Labels,
+    line: &Packets,
+) -> Result<Infallible> {
+    use std::io::Write;
+    for (mut file, label) in labels {
+        file.write_all(label.as_bytes())
+            .with_context(|| format!("write(/proc/self/attr/exec, {label:?})"))?;
     }
-    let Err(errno) = nix::unistd::execve(&program, &argv, &envp);
-    Err(explain(&path, errno))
+    let filter = || match &p.seccomp {
+        Some(filter) => serve(filter.install()?, line),
+        None => Ok(()),
+    };
+    if p.no_new_privileges {
+        prctl::set_no_new_privs().map_err(|e| Error::sys("prctl(PR_SET_NO_NEW_PRIVS, 1)", e))?;
+        capability::apply(&p.capabilities)?;
+        filter()?;
+    } else {
+        if p.seccomp.is_some() {
+            // Without no_new_privs it takes an effective CAP_SYS_ADMIN, which an
+            // ordinary user has lost by now.
+            capability::make_permitted_effective()?;
+            filter()?;
+        }
+        capability::apply(&p.capabilities)?;
+    }
+    let path = CString::new(program.path.as_str()).unwrap_or_default();
+    let Err(errno) = nix::unistd::execve(&path, &program.argv, &program.envp);
+    Err(explain(&program.path, errno))
+}
+
+/// The listener's number is told, and the process goes on once somebody has it.
+/// With plain write(2) and read(2): a profile may send sendmsg(2) to the listener
+/// that is not served yet, and [`crate::linux::seccomp`] refuses one that does so
+/// with write(2).
+fn serve(listener: Option<std::os::fd::OwnedFd>, line: &Packets) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    let Some(listener) = listener else {
+        return Ok(());
+    };
+    let word = serde_json::to_vec(&Word::Listener(listener.as_raw_fd()))?;
+    nix::unistd::write(line, &word).map_err(|e| Error::sys("write(<line>)", e))?;
+    let fd = line.as_fd().as_raw_fd();
+    match nix::unistd::read(line, &mut [0; 16]) {
+        Ok(0) => Err(Error::failed("nobody serves linux.seccomp.listenerPath")),
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::sys(format!("read({fd})"), e)),
+    }
+}
+
+/// The home of a user as the container's /etc/passwd has it.
+fn home(uid: u32) -> String {
+    let root = crate::linux::root::open_dir(Path::new("/"));
+    let accounts =
+        root.and_then(|r| super::user::Accounts::read(&crate::linux::root::Root::new(r.as_fd())));
+    let user = accounts.map(|a| a.by_uid(uid)).unwrap_or_default();
+    user.home.unwrap_or_else(|| "/".to_owned())
 }
 
 fn own_stdio(fd: BorrowedFd, p: &Process) {
@@ -147,7 +271,11 @@ fn own_stdio(fd: BorrowedFd, p: &Process) {
 fn find_program(p: &Process) -> Result<String> {
     let name = &p.argv[0];
     if name.contains('/') {
-        return Ok(name.clone());
+        return match nix::unistd::access(name.as_str(), nix::unistd::AccessFlags::X_OK) {
+            Ok(()) if Path::new(name).is_dir() => Err(explain(name, Errno::EACCES)),
+            Ok(()) => Ok(name.clone()),
+            Err(e) => Err(explain(name, e)),
+        };
     }
     let path = p
         .env
@@ -180,7 +308,14 @@ fn find_program(p: &Process) -> Result<String> {
 /// Why exec refused, from what is known about the file.
 fn explain(path: &str, errno: Errno) -> Error {
     use std::io::Read;
-    let error = Error::sys(format!("execve({path:?})"), errno).with_kind(Kind::StartFailed);
+    // "exec", the name, and the error in lower case: what callers look for.
+    let plain = match errno {
+        Errno::ENOENT => ": no such file or directory",
+        Errno::EACCES => ": permission denied",
+        _ => "",
+    };
+    let call = format!("exec {path:?}{plain}: execve({path:?})");
+    let error = Error::sys(call, errno).with_kind(Kind::StartFailed);
     let mut head = [0_u8; 256];
     // Not anything that could block or act on being opened.
     let regular = std::fs::metadata(path).is_ok_and(|m| m.is_file());

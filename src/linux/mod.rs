@@ -6,6 +6,7 @@ pub mod cgroup;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod procfs;
 pub mod root;
 pub mod seccomp;
 pub mod socket;

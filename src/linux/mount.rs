@@ -9,8 +9,36 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
 use crate::sys::mount::{self as sys, Attributes, FsContext};
-pub use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, ATTR_STRICTATIME};
+pub use crate::sys::mount::{
+    ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID,
+    ATTR_NOSYMFOLLOW, ATTR_RDONLY, ATTR_STRICTATIME,
+};
 use crate::{Context, Error, Result};
+
+/// A change of a mount's attributes: MOUNT_ATTR_* to set and to clear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    pub set: u64,
+    /// The kernel clears first.
+    pub clear: u64,
+}
+
+impl Change {
+    pub const READ_ONLY: Change = Change {
+        set: ATTR_RDONLY,
+        clear: 0,
+    };
+
+    /// This change and then another one, which wins.
+    pub fn then(&mut self, set: u64, clear: u64) {
+        self.set = self.set & !clear | set;
+        self.clear |= clear;
+    }
+
+    pub fn is_none(self) -> bool {
+        self.set == 0 && self.clear == 0
+    }
+}
 
 /// A mount that is not attached yet.
 #[derive(Debug)]
@@ -25,11 +53,26 @@ impl AsFd for Mount {
 impl Mount {
     /// A new filesystem. An option is `name` or (`name`, value).
     pub fn new(fstype: &str, options: &[(&str, &str)], attributes: u64) -> Result<Self> {
-        let context =
-            FsContext::open(fstype).map_err(|e| Error::sys(format!("fsopen({fstype:?})"), e))?;
-        // What mount(8) shows in its first column.
+        Mount::from(fstype, fstype, options, attributes)
+    }
+
+    /// As [`Mount::new`], of `source`: a device, or what mount(8) shows in its first
+    /// column.
+    pub fn from(
+        fstype: &str,
+        source: &str,
+        options: &[(&str, &str)],
+        attributes: u64,
+    ) -> Result<Self> {
+        let context = FsContext::open(fstype).map_err(|e| {
+            let error = Error::sys(format!("fsopen({fstype:?})"), e);
+            match e {
+                Errno::ENODEV => error.hint("this kernel has no such filesystem"),
+                _ => error,
+            }
+        })?;
         context
-            .set("source", fstype)
+            .set("source", source)
             .map_err(|e| Error::sys(format!("fsconfig({fstype:?}, \"source\")"), e))?;
         for (key, value) in options {
             let set = if value.is_empty() {
@@ -37,7 +80,13 @@ impl Mount {
             } else {
                 context.set(key, value)
             };
-            set.map_err(|e| Error::sys(format!("fsconfig({fstype:?}, {key:?}, {value:?})"), e))?;
+            set.map_err(|e| {
+                let error = Error::sys(format!("fsconfig({fstype:?}, {key:?}, {value:?})"), e);
+                match context.message() {
+                    Some(text) if !text.is_empty() => error.hint(text),
+                    _ => error,
+                }
+            })?;
         }
         context
             .mount(attributes)
@@ -93,9 +142,18 @@ impl Mount {
     }
 
     pub fn set(&self, attributes: u64, recursive: bool) -> Result<()> {
-        self.change(
+        let change = Change {
+            set: attributes,
+            clear: 0,
+        };
+        self.change(change, recursive)
+    }
+
+    pub fn change(&self, change: Change, recursive: bool) -> Result<()> {
+        self.set_attributes(
             Attributes {
-                set: attributes,
+                set: change.set,
+                clear: change.clear,
                 ..Attributes::default()
             },
             recursive,
@@ -103,20 +161,40 @@ impl Mount {
     }
 
     /// `propagation` is one of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE.
-    pub fn set_propagation(&self, propagation: MsFlags) -> Result<()> {
-        let propagation = propagation.bits();
-        self.change(
+    pub fn set_propagation(&self, propagation: MsFlags, recursive: bool) -> Result<()> {
+        self.set_attributes(
             Attributes {
-                propagation,
+                propagation: propagation.bits(),
                 ..Attributes::default()
             },
-            true,
+            recursive,
         )
     }
 
-    fn change(&self, attributes: Attributes, recursive: bool) -> Result<()> {
-        sys::set_attributes(self.as_fd(), attributes, recursive)
-            .map_err(|e| Error::sys(format!("mount_setattr(<mount>, {attributes:x?})"), e))
+    /// Owners are shown as `user_namespace` maps them. Only while it is detached,
+    /// and only for filesystems that can (FS_ALLOW_IDMAP).
+    pub fn map_ids(&self, user_namespace: BorrowedFd, recursive: bool) -> Result<()> {
+        let attributes = Attributes {
+            set: sys::ATTR_IDMAP,
+            user_namespace: Some(user_namespace),
+            ..Attributes::default()
+        };
+        self.set_attributes(attributes, recursive)
+            .map_err(|e| match e.errno() {
+                Some(Errno::EINVAL) => e.hint("its filesystem cannot be idmapped on this kernel"),
+                _ => e,
+            })
+    }
+
+    fn set_attributes(&self, attributes: Attributes, recursive: bool) -> Result<()> {
+        sys::set_attributes(self.as_fd(), attributes, recursive).map_err(|e| {
+            let Attributes { set, clear, .. } = attributes;
+            let propagation = attributes.propagation;
+            let call = format!(
+                "mount_setattr(<mount>, {{set={set:#x}, clear={clear:#x}, propagation={propagation:#x}}})"
+            );
+            Error::sys(call, e)
+        })
     }
 
     /// On top of `target`, in the calling process's mount namespace. The value
@@ -242,5 +320,14 @@ pub fn pivot_here() -> Result<()> {
     umount2(".", MntFlags::MNT_DETACH)
         .map_err(|e| Error::sys("umount2(\".\", MNT_DETACH)", e))
         .context("leave the old root")?;
+    nix::unistd::chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
+}
+
+/// As [`pivot_here`] where the root is the kernel's first one, which cannot be
+/// pivoted from: the current directory's mount is moved over it.
+pub fn move_here() -> Result<()> {
+    nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(|e| Error::sys("mount(\".\", \"/\", MS_MOVE)", e))?;
+    nix::unistd::chroot(".").map_err(|e| Error::sys("chroot(\".\")", e))?;
     nix::unistd::chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
 }

@@ -29,6 +29,24 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
         .with_context(|| format!("open({})", path.display()))
 }
 
+/// As [`open`], checked to be a namespace of that kind: setns(2) would say no more
+/// than EINVAL, and a FIFO would not even let itself be opened.
+pub fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
+    use nix::fcntl::OFlag;
+    use std::os::fd::AsFd;
+    let file = nix::fcntl::open(
+        path,
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
+        nix::sys::stat::Mode::empty(),
+    )
+    .map_err(|e| Error::sys(format!("open({})", path.display()), e))?;
+    match crate::sys::namespace::kind(file.as_fd()) {
+        Ok(found) if found == kind.bits() => Ok(file),
+        Ok(_) => Err(Error::invalid("it is a namespace of another kind")),
+        Err(_) => Err(Error::invalid("it is no namespace")),
+    }
+}
+
 pub fn leave(kinds: CloneFlags) -> Result<()> {
     unshare(kinds).map_err(|e| Error::sys(format!("unshare({kinds:?})"), e))
 }

@@ -103,6 +103,35 @@ impl Packets {
     }
 }
 
+/// Hands an fd, and bytes that say what it is, to whoever listens at the
+/// SOCK_STREAM socket `path`.
+pub fn hand_over(path: &Path, bytes: &[u8], fd: BorrowedFd) -> Result<()> {
+    let (_dir, address) = address(path)?;
+    let stream = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(|e| Error::sys("socket(AF_UNIX, SOCK_STREAM)", e))?;
+    connect(stream.as_raw_fd(), &address)
+        .map_err(|e| Error::sys(format!("connect({})", path.display()), e))?;
+    let fds = [fd.as_raw_fd()];
+    let mut sent = sendmsg::<()>(
+        stream.as_raw_fd(),
+        &[IoSlice::new(bytes)],
+        &[ControlMessage::ScmRights(&fds)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map_err(|e| Error::sys(format!("sendmsg({}, SCM_RIGHTS)", path.display()), e))?;
+    while sent < bytes.len() {
+        sent += nix::sys::socket::send(stream.as_raw_fd(), &bytes[sent..], MsgFlags::MSG_NOSIGNAL)
+            .map_err(|e| Error::sys(format!("send({})", path.display()), e))?;
+    }
+    Ok(())
+}
+
 /// A socket bound to `path` in one step: whoever connects finds the old one or
 /// the new one, never none.
 pub fn listen_at(path: &Path) -> Result<OwnedFd> {

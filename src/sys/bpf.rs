@@ -24,6 +24,7 @@ pub const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 pub const ATTACH_CGROUP_DEVICE: u32 = 6;
 /// Programs of ancestors and of other owners stay in force beside this one.
 pub const F_ALLOW_MULTI: u32 = 1 << 1;
+const F_REPLACE: u32 = 1 << 2;
 
 const PROG_LOAD: libc::c_int = 5;
 const PROG_ATTACH: libc::c_int = 8;
@@ -51,6 +52,7 @@ struct AttachAttr {
     attach_bpf_fd: u32,
     attach_type: u32,
     attach_flags: u32,
+    replace_bpf_fd: u32,
 }
 
 #[repr(C)]
@@ -125,6 +127,27 @@ pub fn prog_attach(
         attach_bpf_fd: prog.as_fd().as_raw_fd() as u32,
         attach_type,
         attach_flags: flags,
+        replace_bpf_fd: 0,
+    };
+    // SAFETY: the attribute holds no addresses.
+    unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+}
+
+/// Puts `prog` in the place of `old`, which is tied to `cgroup`, in one step (Linux
+/// 5.6).
+pub fn prog_replace(
+    cgroup: impl AsFd,
+    prog: impl AsFd,
+    old: impl AsFd,
+    attach_type: u32,
+    flags: u32,
+) -> Result<(), Errno> {
+    let mut attr = AttachAttr {
+        target_fd: cgroup.as_fd().as_raw_fd() as u32,
+        attach_bpf_fd: prog.as_fd().as_raw_fd() as u32,
+        attach_type,
+        attach_flags: flags | F_REPLACE,
+        replace_bpf_fd: old.as_fd().as_raw_fd() as u32,
     };
     // SAFETY: the attribute holds no addresses.
     unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
@@ -136,6 +159,7 @@ pub fn prog_detach(cgroup: impl AsFd, prog: impl AsFd, attach_type: u32) -> Resu
         attach_bpf_fd: prog.as_fd().as_raw_fd() as u32,
         attach_type,
         attach_flags: 0,
+        replace_bpf_fd: 0,
     };
     // SAFETY: the attribute holds no addresses.
     unsafe { bpf(PROG_DETACH, &mut attr) }.map(drop)

@@ -6,9 +6,11 @@
 //! their text.
 #![allow(unsafe_code)]
 
+pub mod attribute;
 pub mod bpf;
 pub mod capability;
 pub mod mount;
+pub mod namespace;
 pub mod netlink;
 pub mod process;
 pub mod pty;

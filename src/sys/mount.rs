@@ -61,17 +61,25 @@ pub fn move_mount(mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
 
 /// MOUNT_ATTR_* bits to set and to clear, and a propagation type (MS_PRIVATE...).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Attributes {
+pub struct Attributes<'fd> {
     pub set: u64,
     pub clear: u64,
     pub propagation: u64,
+    /// The user namespace of MOUNT_ATTR_IDMAP.
+    pub user_namespace: Option<BorrowedFd<'fd>>,
 }
 
 pub const ATTR_RDONLY: u64 = 0x1;
 pub const ATTR_NOSUID: u64 = 0x2;
 pub const ATTR_NODEV: u64 = 0x4;
 pub const ATTR_NOEXEC: u64 = 0x8;
+pub const ATTR_NOATIME: u64 = 0x10;
 pub const ATTR_STRICTATIME: u64 = 0x20;
+/// The field that the two above are values of; 0 is relatime.
+pub const ATIME_MASK: u64 = 0x70;
+pub const ATTR_NODIRATIME: u64 = 0x80;
+pub const ATTR_IDMAP: u64 = 0x10_0000;
+pub const ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// mount_setattr(2) on the mount that `mount` refers to.
 pub fn set_attributes(mount: BorrowedFd, attributes: Attributes, recursive: bool) -> Result<()> {
@@ -79,7 +87,15 @@ pub fn set_attributes(mount: BorrowedFd, attributes: Attributes, recursive: bool
     if recursive {
         flags |= AT_RECURSIVE;
     }
-    let attr: [u64; 4] = [attributes.set, attributes.clear, attributes.propagation, 0];
+    let user_namespace = attributes
+        .user_namespace
+        .map_or(0, |fd| fd.as_raw_fd() as u64);
+    let attr: [u64; 4] = [
+        attributes.set,
+        attributes.clear,
+        attributes.propagation,
+        user_namespace,
+    ];
     // SAFETY: struct mount_attr is four u64, and its size is given.
     let n = unsafe {
         libc::syscall(

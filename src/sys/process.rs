@@ -27,6 +27,21 @@ pub enum Fork {
 /// If the process has more than one thread: the child would own a copy of memory
 /// with other threads' locks held for ever.
 pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
+    clone(namespaces, cgroup, libc::SIGCHLD)
+}
+
+/// As [`clone3`], and the new process is a child of the caller's parent, not of
+/// the caller: CLONE_PARENT. Who dies is told by the signal that the caller itself
+/// was born with.
+pub fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
+    clone(namespaces | CloneFlags::CLONE_PARENT, cgroup, 0)
+}
+
+fn clone(
+    namespaces: CloneFlags,
+    cgroup: Option<BorrowedFd>,
+    exit_signal: libc::c_int,
+) -> Result<Fork> {
     assert_eq!(threads(), 1, "clone from a threaded process");
     // libc's constant overflows its type.
     const CLONE_INTO_CGROUP: u64 = 1 << 33;
@@ -35,7 +50,7 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = (namespaces.bits() as u64) | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal as u64;
     if let Some(fd) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = fd.as_raw_fd() as u64;

@@ -105,6 +105,20 @@ impl DeviceRule {
         }
     }
 
+    /// Of rules for one kind each: every device of `other` is one of this.
+    fn covers(&self, other: &DeviceRule) -> bool {
+        let within = |a: Option<u32>, b| a.is_none() || a == b;
+        self.kind == other.kind
+            && within(self.major, other.major)
+            && within(self.minor, other.minor)
+    }
+
+    /// Likewise: some device is of both.
+    fn overlaps(&self, other: &DeviceRule) -> bool {
+        let meet = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+        self.kind == other.kind && meet(self.major, other.major) && meet(self.minor, other.minor)
+    }
+
     /// Decides every request by itself, whatever came before it.
     fn is_total(&self) -> bool {
         self.kind == DeviceKind::All
@@ -132,48 +146,93 @@ pub fn default_device_rules() -> Vec<DeviceRule> {
     rules
 }
 
-/// The writes that give a v1 cgroup these rules: file and text, in order.
+/// The writes that give a v1 cgroup these rules: file and text, in order. `None` if
+/// v1 cannot hold them.
 ///
-/// The kernel changes its mode (deny or allow by default) only for the rule on
-/// everything, which it wants as a lone `a`. Between the writes the cgroup holds
-/// an intermediate state; harmless before the first process is in it.
-pub fn plan_v1(rules: &[DeviceRule]) -> Vec<(&'static str, String)> {
+/// A v1 cgroup holds a mode (deny or allow by default) and exceptions to it. The
+/// kernel changes the mode only for the rule on everything, which it wants as a
+/// lone `a`, and takes back an exception only as a whole: "all of c 1:*, but not
+/// c 1:3" does not exist there, and would be taken in silence for "all of c 1:*".
+/// So the exceptions are worked out here and not by the kernel.
+///
+/// A request to read and write needs, in the mode that denies, one exception for
+/// both: what a wider one has is said again.
+///
+/// Between the writes the cgroup holds an intermediate state; harmless before the
+/// first process is in it.
+pub fn plan_v1(rules: &[DeviceRule]) -> Option<Vec<(&'static str, String)>> {
+    const OPEN: u8 = Access::READ.0 | Access::WRITE.0;
     let start = rules.iter().rposition(DeviceRule::is_total);
-    let mut writes = Vec::with_capacity(rules.len() + 1);
-    if start.is_none() {
-        writes.push(("devices.deny", "a".to_owned()));
-    }
-    for rule in &rules[start.unwrap_or(0)..] {
-        let file = match rule.allow {
-            true => "devices.allow",
-            false => "devices.deny",
-        };
-        if rule.is_total() {
-            writes.push((file, "a".to_owned()));
-            continue;
-        }
-        // The kernel ignores numbers behind an `a`: say both kinds instead.
-        let kinds: &[char] = match rule.kind {
-            DeviceKind::All => &['c', 'b'],
-            DeviceKind::Char => &['c'],
-            DeviceKind::Block => &['b'],
+    let mode = start.is_some_and(|i| rules[i].allow);
+    let mut exceptions: Vec<DeviceRule> = Vec::with_capacity(rules.len());
+    for rule in &rules[start.map_or(0, |i| i + 1)..] {
+        // The kernel ignores numbers behind an `a`: both kinds instead.
+        let kinds: &[DeviceKind] = match rule.kind {
+            DeviceKind::All => &[DeviceKind::Char, DeviceKind::Block],
+            DeviceKind::Char => &[DeviceKind::Char],
+            DeviceKind::Block => &[DeviceKind::Block],
         };
         for kind in kinds {
-            let mut text = format!("{kind} ");
-            for (number, end) in [(rule.major, ':'), (rule.minor, ' ')] {
-                match number {
-                    Some(n) => write!(text, "{n}{end}").unwrap_or_default(),
-                    None => {
-                        text.push('*');
-                        text.push(end);
+            let rule = DeviceRule {
+                kind: *kind,
+                ..*rule
+            };
+            if rule.allow == mode {
+                for e in &mut exceptions {
+                    match e.access.0 & rule.access.0 {
+                        common if common != 0 && rule.covers(e) => e.access.0 &= !common,
+                        common if common != 0 && rule.overlaps(e) => return None,
+                        _ => {}
                     }
                 }
+                continue;
             }
-            text.push_str(rule.access.letters());
-            writes.push((file, text));
+            let mut access = rule.access.0;
+            let mut known = false;
+            for e in exceptions.iter_mut().filter(|e| e.overlaps(&rule)) {
+                let differ = (e.access.0 ^ rule.access.0) & OPEN;
+                if e.covers(&rule) {
+                    known |= rule.access.0 & !e.access.0 == 0;
+                    access = if mode {
+                        access
+                    } else {
+                        access | e.access.0 & OPEN
+                    };
+                    access &= !(e.access.0 & Access::MKNOD.0);
+                } else if mode || differ == 0 {
+                } else if rule.covers(e) {
+                    e.access.0 |= rule.access.0 & OPEN;
+                } else {
+                    return None;
+                }
+            }
+            if access != 0 && !known {
+                let access = Access(access);
+                exceptions.push(DeviceRule { access, ..rule });
+            }
         }
     }
-    writes
+    let file = |allow| match allow {
+        true => "devices.allow",
+        false => "devices.deny",
+    };
+    let mut writes = vec![(file(mode), "a".to_owned())];
+    for e in exceptions.iter().filter(|e| e.access.0 != 0) {
+        let kind = if e.kind == DeviceKind::Char { 'c' } else { 'b' };
+        let mut text = format!("{kind} ");
+        for (number, end) in [(e.major, ':'), (e.minor, ' ')] {
+            match number {
+                Some(n) => write!(text, "{n}{end}").unwrap_or_default(),
+                None => {
+                    text.push('*');
+                    text.push(end);
+                }
+            }
+        }
+        text.push_str(e.access.letters());
+        writes.push((file(!mode), text));
+    }
+    Some(writes)
 }
 
 /// eBPF opcodes that the program is made of (Documentation/bpf/standardization).
@@ -266,8 +325,9 @@ pub fn plan_v2(rules: &[DeviceRule]) -> Vec<Insn> {
 }
 
 /// Puts the rules in force on the v2 cgroup `dir` (opened for reading: bpf(2)
-/// refuses `O_PATH`). Rules that were there are replaced, the new program first,
-/// so that the cgroup is never without one.
+/// refuses `O_PATH`). Rules that were there are replaced in one step; by a kernel
+/// before 5.6, or if there were several programs, the new one first, so that the
+/// cgroup is never without one.
 pub fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
     let call = |e, call: &str| {
         let error = Error::sys(format_args!("bpf({call}, CGROUP_DEVICE)"), e);
@@ -287,6 +347,12 @@ pub fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
         "carob_devices",
     )
     .map_err(|e| call(e, "BPF_PROG_LOAD"))?;
+    if let [one] = old[..]
+        && let Ok(one) = bpf::prog_by_id(one)
+        && bpf::prog_replace(dir, &program, &one, at, bpf::F_ALLOW_MULTI).is_ok()
+    {
+        return Ok(());
+    }
     bpf::prog_attach(dir, &program, at, bpf::F_ALLOW_MULTI)
         .map_err(|e| call(e, "BPF_PROG_ATTACH"))?;
     for id in old {
@@ -300,133 +366,5 @@ pub fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn evaluate(rules: &[DeviceRule], kind: DeviceKind, major: u32, minor: u32, bits: u8) -> bool {
-        (0..3).map(|b| 1 << b).filter(|b| bits & b != 0).all(|bit| {
-            let last = rules.iter().rev().find(|r| {
-                (r.kind == DeviceKind::All || r.kind == kind)
-                    && r.major.is_none_or(|n| n == major)
-                    && r.minor.is_none_or(|n| n == minor)
-                    && r.access.0 & bit != 0
-            });
-            last.is_some_and(|r| r.allow)
-        })
-    }
-
-    /// Runs the program as the kernel would, on one request.
-    fn run(program: &[Insn], kind: DeviceKind, major: u32, minor: u32, bits: u8) -> bool {
-        let kind = if kind == DeviceKind::Block { 1 } else { 2 };
-        let ctx = [(bits as u32) << 16 | kind, major, minor];
-        let (mut reg, mut pc) = ([0u32; 11], 0usize);
-        loop {
-            let i = program[pc];
-            let (dst, src) = ((i.regs & 15) as usize, (i.regs >> 4) as usize);
-            let imm = i.imm as u32;
-            pc += 1;
-            let jump = match i.code {
-                op::LDX_W => {
-                    reg[dst] = ctx[i.off as usize / 4];
-                    false
-                }
-                op::MOV32_IMM => {
-                    reg[dst] = imm;
-                    false
-                }
-                op::MOV32_REG => {
-                    reg[dst] = reg[src];
-                    false
-                }
-                op::AND32_IMM => {
-                    reg[dst] &= imm;
-                    false
-                }
-                op::RSH32_IMM => {
-                    reg[dst] >>= imm;
-                    false
-                }
-                op::JA => true,
-                op::JNE32_IMM => reg[dst] != imm,
-                op::JSET32_IMM => reg[dst] & imm != 0,
-                op::EXIT => return reg[0] == 1,
-                c => panic!("opcode {c:#x}"),
-            };
-            if jump {
-                pc += i.off as usize;
-            }
-        }
-    }
-
-    #[test]
-    fn the_program_means_what_the_rules_mean() {
-        let mut state = 7u64;
-        let mut random = |n: u64| {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(99);
-            (state >> 33) % n
-        };
-        let kinds = [DeviceKind::All, DeviceKind::Char, DeviceKind::Block];
-        for _ in 0..300 {
-            let rules: Vec<DeviceRule> = (0..random(8))
-                .map(|_| DeviceRule {
-                    allow: random(2) == 0,
-                    kind: kinds[random(3) as usize],
-                    major: (random(3) > 0).then(|| random(3) as u32),
-                    minor: (random(3) > 0).then(|| random(3) as u32),
-                    access: Access(1 + random(7) as u8),
-                })
-                .collect();
-            let program = plan_v2(&rules);
-            for kind in [DeviceKind::Char, DeviceKind::Block] {
-                for (major, minor) in (0..4).flat_map(|a| (0..4).map(move |b| (a, b))) {
-                    for bits in 1..8 {
-                        assert_eq!(
-                            run(&program, kind, major, minor, bits),
-                            evaluate(&rules, kind, major, minor, bits),
-                            "{rules:?} {kind:?} {major}:{minor} {bits}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_default_rules_as_v1_writes() {
-        let writes = plan_v1(&default_device_rules());
-        let text: Vec<String> = writes.iter().map(|(f, t)| format!("{f} {t}")).collect();
-        assert_eq!(text[0], "devices.deny a");
-        assert_eq!(text[1], "devices.allow c *:* m");
-        assert_eq!(text[2], "devices.allow b *:* m");
-        assert_eq!(text[3], "devices.allow c 1:3 rwm");
-        assert_eq!(text.last().unwrap(), "devices.allow c 136:* rwm");
-        assert_eq!(text.len(), 12);
-    }
-
-    #[test]
-    fn v1_starts_from_a_known_state() {
-        let block = DeviceRule {
-            allow: true,
-            kind: DeviceKind::All,
-            major: Some(8),
-            minor: None,
-            access: Access::READ,
-        };
-        let one = |rules: &[DeviceRule]| plan_v1(rules);
-        assert_eq!(one(&[block])[0], ("devices.deny", "a".to_owned()));
-        assert_eq!(one(&[block])[2], ("devices.allow", "b 8:* r".to_owned()));
-        // What stands before a rule on everything is dead.
-        assert_eq!(
-            one(&[block, DeviceRule::ALLOW_ALL]),
-            [("devices.allow", "a".to_owned())]
-        );
-    }
-
-    #[test]
-    fn access_letters() {
-        assert_eq!(Access::parse("rwm").unwrap(), Access::ALL);
-        assert_eq!(Access::parse("mr").unwrap().letters(), "rm");
-        assert!(Access::parse("rx").is_err());
-        assert!(Access::parse("").is_err());
-    }
-}
+#[path = "devices_tests.rs"]
+mod tests;

@@ -36,9 +36,14 @@ impl Controllers {
     pub const FREEZER: Self = Self(1 << 8);
     /// The v1 hierarchy `name=systemd`: no controller, only who belongs where.
     pub const SYSTEMD: Self = Self(1 << 9);
-    /// Everything else: net_cls, net_prio, perf_event, rdma, misc, other names.
+    /// Everything else: v1 hierarchies with other names, controllers to come.
     pub const OTHER: Self = Self(1 << 10);
-    pub const ALL: Self = Self((1 << 11) - 1);
+    pub const NET_CLS: Self = Self(1 << 11);
+    pub const NET_PRIO: Self = Self(1 << 12);
+    pub const RDMA: Self = Self(1 << 13);
+    pub const MISC: Self = Self(1 << 14);
+    pub const PERF_EVENT: Self = Self(1 << 15);
+    pub const ALL: Self = Self(u16::MAX);
 
     pub fn parse(name: &str) -> Self {
         match name {
@@ -52,6 +57,11 @@ impl Controllers {
             "hugetlb" => Self::HUGETLB,
             "freezer" => Self::FREEZER,
             "name=systemd" => Self::SYSTEMD,
+            "net_cls" => Self::NET_CLS,
+            "net_prio" => Self::NET_PRIO,
+            "rdma" => Self::RDMA,
+            "misc" => Self::MISC,
+            "perf_event" => Self::PERF_EVENT,
             _ => Self::OTHER,
         }
     }
@@ -114,10 +124,11 @@ pub struct Hierarchy {
     point: PathBuf,
     dir: OwnedFd,
     controllers: Controllers,
+    list: String,
 }
 
 impl Hierarchy {
-    fn open(point: &Path, controllers: Controllers) -> Result<Self> {
+    fn open(point: &Path, list: &str, controllers: Controllers) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = open(point, flags, Mode::empty())
             .map_err(|e| Error::sys(format_args!("open({point:?}, O_PATH)"), e))?;
@@ -125,6 +136,7 @@ impl Hierarchy {
             point: point.to_owned(),
             dir,
             controllers,
+            list: list.to_owned(),
         })
     }
 
@@ -132,7 +144,7 @@ impl Hierarchy {
     fn open_v2(point: &Path) -> Result<Self> {
         let file = point.join("cgroup.controllers");
         let list = std::fs::read_to_string(&file).with_context(|| format!("read {file:?}"))?;
-        Self::open(point, Controllers::parse_list(&list, ' '))
+        Self::open(point, "", Controllers::parse_list(&list, ' '))
     }
 
     /// Where it is mounted; paths of cgroups are relative to this.
@@ -141,6 +153,11 @@ impl Hierarchy {
     }
     pub fn controllers(&self) -> Controllers {
         self.controllers
+    }
+    /// As /proc/self/cgroup and mount options name it: `cpu,cpuacct`,
+    /// `name=systemd`; empty for v2.
+    pub fn list(&self) -> &str {
+        &self.list
     }
 }
 
@@ -204,7 +221,7 @@ impl Hierarchies {
             let controllers = Controllers::parse_list(list, ',');
             found
                 .v1
-                .push(Hierarchy::open(Path::new(&place), controllers)?);
+                .push(Hierarchy::open(Path::new(&place), list, controllers)?);
         }
         if found.v1.is_empty() && found.v2.is_none() {
             return Self::from_mountinfo();
@@ -216,17 +233,16 @@ impl Hierarchies {
         let text =
             std::fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
         let mut found = Inner::default();
-        for (point, controllers) in parse_mountinfo(&text) {
-            match controllers {
+        for (point, list) in parse_mountinfo(&text) {
+            match list {
                 None if found.v2.is_none() => found.v2 = Some(Hierarchy::open_v2(&point)?),
                 None => {}
                 // A hierarchy mounted twice is one hierarchy.
-                Some(c)
-                    if found
-                        .v1
-                        .iter()
-                        .any(|h| h.controllers.meets(c - Controllers::OTHER)) => {}
-                Some(c) => found.v1.push(Hierarchy::open(&point, c)?),
+                Some(list) if found.v1.iter().any(|h| h.list == list) => {}
+                Some(list) => {
+                    let controllers = Controllers::parse_list(&list, ',');
+                    found.v1.push(Hierarchy::open(&point, &list, controllers)?);
+                }
             }
         }
         if found.v1.is_empty() && found.v2.is_none() {
@@ -268,9 +284,9 @@ impl Hierarchies {
     }
 }
 
-/// The cgroup mounts of a mountinfo: the mount point, and the controllers for a
-/// v1 hierarchy or `None` for v2.
-fn parse_mountinfo(text: &str) -> Vec<(PathBuf, Option<Controllers>)> {
+/// The cgroup mounts of a mountinfo: the mount point, and the list of controllers
+/// for a v1 hierarchy or `None` for v2.
+fn parse_mountinfo(text: &str) -> Vec<(PathBuf, Option<String>)> {
     let mut mounts = Vec::new();
     for line in text.lines() {
         // "id parent dev root point options [optional...] - type source super"
@@ -284,12 +300,14 @@ fn parse_mountinfo(text: &str) -> Vec<(PathBuf, Option<Controllers>)> {
             Some("cgroup2") => mounts.push((unescape(point), None)),
             Some("cgroup") => {
                 let options = right.nth(1).unwrap_or_default();
-                let controllers = options
-                    .split(',')
-                    .filter(|o| !matches!(*o, "rw" | "ro" | "xattr" | "clone_children"))
-                    .filter(|o| !o.starts_with("release_agent="))
-                    .fold(Controllers::NONE, |s, o| s | Controllers::parse(o));
-                mounts.push((unescape(point), Some(controllers)));
+                let plain = |o: &&str| {
+                    !matches!(
+                        *o,
+                        "rw" | "ro" | "none" | "xattr" | "noprefix" | "clone_children"
+                    ) && !o.starts_with("release_agent=")
+                };
+                let list: Vec<&str> = options.split(',').filter(plain).collect();
+                mounts.push((unescape(point), Some(list.join(","))));
             }
             _ => {}
         }
@@ -325,7 +343,6 @@ fn unescape(field: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Controllers as C;
 
     #[test]
     fn reads_every_layout_of_mountinfo() {
@@ -341,9 +358,12 @@ mod tests {
             [
                 (
                     PathBuf::from("/sys/fs/cgroup/cpu,cpuacct"),
-                    Some(C::CPU | C::CPUACCT)
+                    Some("cpu,cpuacct".to_owned())
                 ),
-                (PathBuf::from("/sys/fs/cgroup/systemd"), Some(C::SYSTEMD)),
+                (
+                    PathBuf::from("/sys/fs/cgroup/systemd"),
+                    Some("name=systemd".to_owned())
+                ),
                 (PathBuf::from("/mnt/with space"), None),
             ]
         );
@@ -353,7 +373,7 @@ mod tests {
     fn the_two_ways_of_looking_agree() {
         let fast = Hierarchies::probe().unwrap();
         let slow = Hierarchies::from_mountinfo().unwrap();
-        let key = |h: &Hierarchy| (h.point.clone(), h.controllers.0);
+        let key = |h: &Hierarchy| (h.point.clone(), h.list.clone(), h.controllers.0);
         assert_eq!(fast.v2.as_ref().map(key), slow.v2.as_ref().map(key));
         let sorted = |v: &[Hierarchy]| {
             let mut v: Vec<_> = v.iter().map(key).collect();

@@ -59,13 +59,21 @@ pub(super) fn write(h: &Hierarchy, path: &str, file: &str, value: &str) -> Resul
 }
 
 /// The whole file from its start; again and again on the same fd if need be.
+///
+/// The kernel fills the buffer as long as the next record fits: half an empty
+/// buffer is the end of the file, and a read that would only say so is saved.
 pub(super) fn read_fd(fd: &OwnedFd) -> Result<String, Errno> {
     let mut out = Vec::new();
     let mut buf = [0u8; 4096];
     loop {
         match nix::sys::uio::pread(fd, &mut buf, out.len() as i64) {
             Ok(0) => break,
-            Ok(n) => out.extend_from_slice(&buf[..n]),
+            Ok(n) => {
+                out.extend_from_slice(&buf[..n]);
+                if n < buf.len() / 2 {
+                    break;
+                }
+            }
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e),
         }

@@ -1,25 +1,36 @@
 //! Control groups: one path in all the hierarchies that a container needs.
 //!
-//! Owns the directory of that path in each hierarchy, its limits, its death and
-//! its removal, on pure v2, hybrid and pure v1 alike ([`hierarchy`]). Limits are
-//! planned as data first (`v1::plan`, `v2::plan`, [`devices`]) and then written.
+//! Owns the directory of that path in each hierarchy, its limits, its accounts, its
+//! death and its removal, on pure v2, hybrid and pure v1 alike ([`hierarchy`]).
+//! Limits come as [`Resources`], from a Pod or from OCI ([`Resources::from_oci`]);
+//! they are planned as data first (`v1::plan`, `v2::plan`, [`devices`]) and then
+//! written. [`Place`] is OCI's `cgroupsPath`.
 //!
 //! The life of a container's cgroup:
-//! 1. [`Cgroup::create`] makes the directories and switches controllers on.
+//! 1. [`Cgroup::create`] (or [`Cgroup::create_fresh`], which refuses one in use)
+//!    makes the directories and switches controllers on.
 //! 2. [`Cgroup::apply`] writes limits and device rules, before any process is in
 //!    it: v1's device rules pass through intermediate states.
 //! 3. [`Cgroup::join_plan`] opens what the child needs. The parent gives
 //!    [`Join::v2_fd`] to `clone3(CLONE_INTO_CGROUP)`; the child, while it has one
 //!    thread, calls [`Join::enter`].
-//! 4. [`Cgroup::kill`], then [`Cgroup::remove`].
+//! 4. [`Cgroup::pause`], [`Cgroup::resume`], [`Cgroup::stat`], [`Cgroup::accounts`].
+//! 5. [`Cgroup::kill`], then [`Cgroup::remove`].
 //!
 //! Never mounts a hierarchy, never moves a process of another program, never
 //! removes a cgroup above its path.
 
+mod accounts;
+mod apply;
 pub mod devices;
+mod end;
 pub mod hierarchy;
 mod io;
+mod measure;
+mod oci;
+mod place;
 mod resources;
+pub mod systemd;
 mod v1;
 mod v2;
 
@@ -27,35 +38,37 @@ mod v2;
 mod tests;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{Pid, UnlinkatFlags, unlinkat, write};
+use nix::unistd::{Pid, write};
 
+pub use accounts::*;
 pub use devices::{Access, DeviceKind, DeviceRule, default_device_rules};
 pub use hierarchy::{Controllers, Hierarchies, Hierarchy, Select};
-pub use resources::{Limit, Resources};
+pub use measure::page_sizes;
+pub use place::Place;
+pub use resources::{
+    HugepageLimit, Io, IoWeight, Limit, RdmaLimit, Resources, Throttle, ThrottleOf,
+};
 pub use v2::weight_from_shares;
 
 use crate::{Context, Error, Kind, Result};
-
-/// How long [`Cgroup::remove`] waits for processes that are on their way out.
-const REMOVE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A cgroup of ours; see the module's head. Holds no fds of its own.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
     hierarchies: Hierarchies,
-    path: String,
+    place: Place,
     set: Controllers,
 }
 
 /// What a process needs to get into a cgroup. Close-on-exec throughout.
 #[derive(Debug)]
 pub struct Join {
+    hierarchies: Hierarchies,
+    set: Controllers,
     v2: Option<OwnedFd>,
     v1: Vec<(String, OwnedFd)>,
 }
@@ -66,6 +79,18 @@ impl Join {
         self.v2.as_ref().map(AsFd::as_fd)
     }
 
+    /// The machine's hierarchies, as they were found for this cgroup.
+    pub fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+
+    /// The v1 hierarchies that the process is put into: what it may see of its own.
+    /// In any other, the root of its cgroup namespace is the host's.
+    pub fn joined_v1(&self) -> impl Iterator<Item = &Hierarchy> {
+        let joined = |h: &&Hierarchy| h.controllers().meets(self.set);
+        self.hierarchies.v1().iter().filter(joined)
+    }
+
     /// Called in the child after the clone, while it has a single thread: moves
     /// it into the v1 cgroups.
     ///
@@ -73,11 +98,25 @@ impl Join {
     /// takes the write side of `cgroup_threadgroup_rwsem` and so waits for an RCU
     /// grace period, 7 to 9 ms on a machine that was idle, against 0.3.
     pub fn enter(&self) -> Result<()> {
+        self.write_tasks("0")
+    }
+
+    /// The same for another process, that has one thread and is in the v2 cgroup
+    /// already: systemd has put it there.
+    pub fn put(&self, pid: Pid) -> Result<()> {
+        self.write_tasks(&pid.to_string())
+    }
+
+    fn write_tasks(&self, pid: &str) -> Result<()> {
         for (file, fd) in &self.v1 {
-            write(fd, b"0").map_err(|e| {
-                let error = Error::sys(format_args!("write({file:?}, \"0\")"), e);
+            write(fd, pid.as_bytes()).map_err(|e| {
+                let error = Error::sys(format_args!("write({file:?}, {pid:?})"), e);
                 match e {
                     Errno::ENOSPC => error.hint("the cpuset has no cpus or mems"),
+                    // cpu.rt_runtime_us of the new group is 0.
+                    Errno::EINVAL if file.contains("/cpu") => error.hint(
+                        "a real-time process can only be in a group with real-time bandwidth",
+                    ),
                     _ => error,
                 }
             })?;
@@ -86,71 +125,133 @@ impl Join {
     }
 }
 
-/// A cgroup's accounts; a value is missing where its controller is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Bytes.
-    pub memory_current: Option<u64>,
-    /// Bytes, the highest so far.
-    pub memory_peak: Option<u64>,
-    /// Nanoseconds, user and system.
-    pub cpu_usage_ns: Option<u64>,
-    pub pids_current: Option<u64>,
-    /// Processes killed for want of memory.
-    pub oom_kills: Option<u64>,
-}
-
 impl Cgroup {
     /// Makes the cgroup, and those above it that are missing, in every hierarchy
     /// that `select` means. Finding it there already is no error. `path` is
     /// relative, as in `carob/pod<uid>/app`.
     pub fn create(h: &Hierarchies, path: &str, select: Select) -> Result<Cgroup> {
-        let cgroup = Cgroup::new(h, path, select)?;
+        let cgroup = Cgroup::new(h, Place::new(path)?, select)?;
+        cgroup.make().map(|_| cgroup)
+    }
+
+    /// As [`Self::create`], for a container that shall have it alone: a cgroup that
+    /// is there already must hold no process and not be frozen ([`Kind::Conflict`]).
+    pub fn create_fresh(h: &Hierarchies, place: &Place, select: Select) -> Result<Cgroup> {
+        let cgroup = Cgroup::new(h, place.clone(), select)?;
+        if cgroup.make()? {
+            return Ok(cgroup);
+        }
+        let conflict = |what: String| {
+            Err(Error::new(Kind::Conflict, what).push_context(format!("cgroup {}", cgroup.path())))
+        };
+        match cgroup.procs()?.len() {
+            0 => {}
+            n => return conflict(format!("is not empty: {n} process(es) found")),
+        }
+        if cgroup.is_frozen()? {
+            return conflict("is frozen".to_owned());
+        }
+        Ok(cgroup)
+    }
+
+    /// As [`Self::create`], by place: for the scope that systemd has made, which has
+    /// processes.
+    pub fn create_at(h: &Hierarchies, place: &Place, select: Select) -> Result<Cgroup> {
+        let cgroup = Cgroup::new(h, place.clone(), select)?;
+        cgroup.make().map(|_| cgroup)
+    }
+
+    /// Says whether it is new in the first hierarchy.
+    fn make(&self) -> Result<bool> {
+        let mut new = None;
         let made = (|| {
-            for h in cgroup.joined() {
-                make_dirs(h, path)?;
+            let mut fresh_cpuset = false;
+            for h in self.joined() {
+                let made = make_dirs(h, self.path_in(h))?;
+                fresh_cpuset |= made && h.controllers().meets(Controllers::CPUSET);
+                new.get_or_insert(made);
             }
-            if let Some(v2) = h.v2() {
-                v2::enable(v2, path, cgroup.set)?;
+            if let Some(v2) = self.hierarchies.v2() {
+                // On hybrid, a limit that needs one switches it on.
+                let wanted = match self.hierarchies.is_pure_v2() {
+                    true => self.set,
+                    false => Controllers::NONE,
+                };
+                v2::enable(v2, self.path_in(v2), wanted)?;
             }
-            match cgroup.v1_with(Controllers::CPUSET) {
-                Some(cpuset) => v1::fill_cpuset(cpuset, path),
+            match self.v1_with(Controllers::CPUSET) {
+                Some(h) => v1::fill_cpuset(h, self.path_in(h), fresh_cpuset),
                 None => Ok(()),
             }
         })();
-        made.with_context(|| format!("create cgroup {path}"))?;
-        Ok(cgroup)
+        if let Err(e) = made {
+            if new == Some(true) {
+                self.remove_if_empty();
+            }
+            return Err(e.push_context(format!("create cgroup {}", self.path())));
+        }
+        Ok(new.unwrap_or(true))
     }
 
     /// The cgroup if any hierarchy that `select` means has it.
     pub fn open(h: &Hierarchies, path: &str, select: Select) -> Result<Option<Cgroup>> {
-        let cgroup = Cgroup::new(h, path, select)?;
+        Cgroup::open_at(h, &Place::new(path)?, select)
+    }
+
+    /// As [`Self::open`], by place.
+    pub fn open_at(h: &Hierarchies, place: &Place, select: Select) -> Result<Option<Cgroup>> {
+        let cgroup = Cgroup::new(h, place.clone(), select)?;
         Ok(cgroup.exists().then_some(cgroup))
     }
 
-    fn new(h: &Hierarchies, path: &str, select: Select) -> Result<Cgroup> {
-        // The kernel would follow `..` out of our part of the tree.
-        let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains(['\0', '\n']);
-        if path.split('/').any(bad) {
-            return Err(Error::invalid(format!(
-                "cgroup path {path:?}: has to be relative, without empty parts, . and .."
-            )));
-        }
+    /// The cgroup at that place without a look whether it is there: for ending what
+    /// a record tells of.
+    pub fn at(h: &Hierarchies, place: &Place, select: Select) -> Result<Cgroup> {
+        Cgroup::new(h, place.clone(), select)
+    }
+
+    fn new(h: &Hierarchies, place: Place, select: Select) -> Result<Cgroup> {
+        place.check()?;
         Ok(Cgroup {
             hierarchies: h.clone(),
-            path: path.to_owned(),
+            place,
             set: h.resolve(select),
         })
     }
 
+    /// The path in most hierarchies; see [`Place`].
     pub fn path(&self) -> &str {
-        &self.path
+        self.place.path()
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// A cgroup below this one; it is not made.
+    pub fn below(&self, path: &str) -> Result<Cgroup> {
+        Ok(Cgroup {
+            place: self.place.join(path)?,
+            ..self.clone()
+        })
+    }
+
+    fn path_in(&self, h: &Hierarchy) -> &str {
+        self.place.path_in(h)
     }
 
     /// The directory in the v2 hierarchy, for what has to name it (`podman`, an
     /// error's text); on pure v1 in the first hierarchy joined.
     pub fn directory(&self) -> Option<std::path::PathBuf> {
-        Some(self.main()?.point().join(&self.path))
+        let h = self.main()?;
+        Some(h.point().join(self.path_in(h)))
+    }
+
+    /// Where it is in each hierarchy, by the controllers' list as /proc/self/cgroup
+    /// has it (empty for v2): what runc's state calls `cgroup_paths`.
+    pub fn directories(&self) -> Vec<(&str, std::path::PathBuf)> {
+        let place = |h: &Hierarchy| h.point().join(self.path_in(h));
+        self.joined().map(|h| (h.list(), place(h))).collect()
     }
 
     /// v2 first: where it exists it knows of the processes and of their end.
@@ -176,244 +277,60 @@ impl Cgroup {
     /// that names the controller and says how to get it.
     pub fn apply(&self, r: &Resources) -> Result<()> {
         self.apply_all(r)
-            .with_context(|| format!("set limits of cgroup {}", self.path))
+            .with_context(|| format!("set limits of cgroup {}", self.path()))
     }
 
     /// Opens what a process needs to get in.
     pub fn join_plan(&self) -> Result<Join> {
         let v2 = self.hierarchies.v2();
+        let open = |h| io::open_dir(h, self.path_in(h), OFlag::O_PATH);
         let mut join = Join {
-            v2: v2
-                .map(|h| io::open_dir(h, &self.path, OFlag::O_PATH))
-                .transpose()?,
+            hierarchies: self.hierarchies.clone(),
+            set: self.set,
+            v2: v2.map(open).transpose()?,
             v1: Vec::new(),
         };
         for h in self.joined().skip(v2.is_some() as usize) {
-            let file = io::full(h, &self.path, "tasks").display().to_string();
-            join.v1
-                .push((file, io::open_write(h, &self.path, "tasks")?));
+            let path = self.path_in(h);
+            let file = io::full(h, path, "tasks").display().to_string();
+            join.v1.push((file, io::open_write(h, path, "tasks")?));
         }
         Ok(join)
     }
 
-    /// SIGKILL to every process in it and below. Does not wait for their end; a
-    /// cgroup that is gone holds none.
-    pub fn kill(&self) -> Result<()> {
-        let doing = || format!("kill cgroup {}", self.path);
-        if let Some(v2) = self.hierarchies.v2() {
-            match io::write(v2, &self.path, "cgroup.kill", "1") {
-                Ok(()) => return Ok(()),
-                // Gone, or a kernel before 5.14.
-                Err(e) if e.errno() == Some(Errno::ENOENT) => {}
-                Err(e) => return Err(e).with_context(doing),
-            }
+    /// For a further process of a container that manages cgroups itself: where v2
+    /// has controllers on for what is below, nobody may be in the container's own
+    /// cgroup (EBUSY from `clone3`), and the new process goes where `init` is now.
+    pub fn join_plan_beside(&self, init: Pid) -> Result<Join> {
+        let mut join = self.join_plan()?;
+        if let Some(h) = self.hierarchies.v2() {
+            let file = format!("/proc/{init}/cgroup");
+            let text = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
+            let line = text.lines().find_map(|l| l.strip_prefix("0::/"));
+            let path = line.ok_or_else(|| Error::failed(format!("{file}: has no v2 cgroup")))?;
+            join.v2 = Some(io::open_dir(h, path, OFlag::O_PATH)?);
         }
-        if !self.exists() {
-            return Ok(());
-        }
-        // Frozen processes cannot fork, so that one pass finds them all; where
-        // freezing fails, passes are repeated until one finds nothing new.
-        let frozen = self.freeze(true).is_ok();
-        let killed = self.kill_each();
-        if frozen {
-            self.freeze(false).with_context(doing)?;
-        }
-        killed.with_context(doing)
-    }
-
-    fn kill_each(&self) -> Result<()> {
-        let mut known = std::collections::HashSet::new();
-        loop {
-            let fresh: Vec<Pid> = self
-                .procs()?
-                .into_iter()
-                .filter(|p| known.insert(*p))
-                .collect();
-            if fresh.is_empty() {
-                return Ok(());
-            }
-            for pid in fresh {
-                match kill(pid, Signal::SIGKILL) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(e) => return Err(Error::sys(format_args!("kill({pid}, SIGKILL)"), e)),
-                }
-            }
-        }
-    }
-
-    /// Stops (or continues) every process in it and below.
-    pub fn freeze(&self, on: bool) -> Result<()> {
-        if let Some(freezer) = self.v1_with(Controllers::FREEZER) {
-            return v1::freeze(freezer, &self.path, on);
-        }
-        match self.hierarchies.v2() {
-            Some(v2) => io::write(v2, &self.path, "cgroup.freeze", if on { "1" } else { "0" }),
-            None => Err(missing("freezer", None)),
-        }
-    }
-
-    pub fn exists(&self) -> bool {
-        let found = |h| io::open_dir(h, &self.path, OFlag::O_PATH).is_ok();
-        self.joined().any(found)
-    }
-
-    /// Removes it in every hierarchy, what is below it first. Does not kill: it
-    /// waits up to 2 s for processes that are dying. Goes on past an error and
-    /// reports all; finding nothing to remove is none.
-    pub fn remove(&self) -> Result<()> {
-        let deadline = Instant::now() + REMOVE_WITHIN;
-        let is_v2 = self.hierarchies.v2().is_some();
-        let mut errors = Vec::new();
-        for (i, h) in self.joined().enumerate() {
-            errors.extend(self.remove_in(h, is_v2 && i == 0, deadline).err());
-        }
-        let mut errors = errors.into_iter();
-        let Some(first) = errors.next() else {
-            return Ok(());
-        };
-        let rest: String = errors.map(|e| format!("; {e}")).collect();
-        let pids = self.procs().unwrap_or_default();
-        let mut error = match rest.is_empty() {
-            true => first,
-            false => Error::failed(format!("{first}{rest}")),
-        };
-        if !pids.is_empty() {
-            let pids: Vec<String> = pids.iter().take(8).map(Pid::to_string).collect();
-            error = error.hint(format!("still in it: pid {}", pids.join(", ")));
-        }
-        Err(error.push_context(format!("remove cgroup {}", self.path)))
-    }
-
-    /// rmdir in each hierarchy, once: what has processes or children stays, and so
-    /// does what somebody else is just moving into.
-    pub fn remove_if_empty(&self) {
-        for h in self.joined() {
-            let _ = unlinkat(h, self.path.as_str(), UnlinkatFlags::RemoveDir);
-        }
-    }
-
-    fn remove_in(&self, h: &Hierarchy, is_v2: bool, deadline: Instant) -> Result<()> {
-        let mut pause = Duration::from_millis(1);
-        loop {
-            match remove_tree(h, &self.path) {
-                Err(e) if e.errno() == Some(Errno::EBUSY) => {
-                    if Instant::now() >= deadline {
-                        return Err(e);
-                    }
-                    if is_v2 && !v2::wait_event(h, &self.path, "populated", 0, deadline)? {
-                        return Err(e);
-                    }
-                    // v1 has no event for this; on v2 a cgroup of a thousand
-                    // dying ones may still refuse for a moment.
-                    std::thread::sleep(pause.min(deadline.duration_since(Instant::now())));
-                    pause = (pause * 2).min(Duration::from_millis(50));
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// The processes in it and below it; none if it is gone.
-    pub fn procs(&self) -> Result<Vec<Pid>> {
-        let Some(h) = self.main() else {
-            return Ok(Vec::new());
-        };
-        let mut pids = Vec::new();
-        let mut left = vec![self.path.clone()];
-        while let Some(path) = left.pop() {
-            match io::read(h, &path, "cgroup.procs") {
-                Ok(text) => pids.extend(
-                    text.lines()
-                        .filter_map(|l| l.parse().ok())
-                        .map(Pid::from_raw),
-                ),
-                // ENODEV: removed between open and read. EOPNOTSUPP: a threaded
-                // cgroup, whose processes its domain lists.
-                Err(e) => match e.errno() {
-                    Some(Errno::ENOENT | Errno::ENODEV | Errno::EOPNOTSUPP) => {}
-                    _ => return Err(e),
-                },
-            }
-            left.extend(io::children(h, &path)?);
-        }
-        Ok(pids)
-    }
-
-    pub fn stat(&self) -> Result<Stats> {
-        use Controllers as C;
-        let v2 = self.hierarchies.v2();
-        let number = |h: &Hierarchy, file| -> Option<u64> {
-            io::read(h, &self.path, file).ok()?.trim().parse().ok()
-        };
-        let one = |c, old, new| match self.v1_with(c) {
-            Some(h) => number(h, old),
-            None => number(v2?, new),
-        };
-        if !self.exists() {
-            return Err(Error::not_found(format!("cgroup {}: is gone", self.path)));
-        }
-        Ok(Stats {
-            memory_current: one(C::MEMORY, "memory.usage_in_bytes", "memory.current"),
-            memory_peak: one(C::MEMORY, "memory.max_usage_in_bytes", "memory.peak"),
-            pids_current: one(C::PIDS, "pids.current", "pids.current"),
-            // v2 keeps the account of CPU time without any controller.
-            cpu_usage_ns: match self.v1_with(C::CPUACCT) {
-                Some(h) => number(h, "cpuacct.usage"),
-                None => v2
-                    .and_then(|h| io::read(h, &self.path, "cpu.stat").ok())
-                    .and_then(|text| v2::keyed(&text, "usage_usec"))
-                    .map(|us| us * 1000),
-            },
-            oom_kills: self.oom_kills_if_known(),
-        })
-    }
-
-    fn oom_kills_if_known(&self) -> Option<u64> {
-        let text = match self.v1_with(Controllers::MEMORY) {
-            Some(h) => io::read(h, &self.path, "memory.oom_control"),
-            None => io::read(self.hierarchies.v2()?, &self.path, "memory.events"),
-        };
-        v2::keyed(&text.ok()?, "oom_kill")
-    }
-
-    /// How many processes were killed for want of memory; 0 where that is not
-    /// accounted.
-    pub fn oom_kills(&self) -> Result<u64> {
-        Ok(self.oom_kills_if_known().unwrap_or(0))
-    }
-
-    /// An fd that becomes readable when the cgroup runs out of memory, if its
-    /// memory is controlled. It also does for lesser reasons (v1: the cgroup's
-    /// removal; v2: any change of memory.events): then compare [`Self::oom_kills`].
-    pub fn oom_event_fd(&self) -> Result<Option<OwnedFd>> {
-        let fd = match (self.v1_with(Controllers::MEMORY), self.hierarchies.v2()) {
-            (Some(h), _) => v1::oom_event_fd(h, &self.path),
-            (None, Some(h)) => v2::oom_event_fd(h, &self.path),
-            (None, None) => return Ok(None),
-        };
-        match fd {
-            Ok(fd) => Ok(Some(fd)),
-            Err(e) if e.errno() == Some(Errno::ENOENT) && self.exists() => Ok(None),
-            Err(e) => Err(e.push_context(format!("watch memory of cgroup {}", self.path))),
-        }
+        Ok(join)
     }
 }
 
-/// mkdir of the last part first: the parents are there nearly always.
-fn make_dirs(h: &Hierarchy, path: &str) -> Result<()> {
-    let mode = Mode::from_bits_truncate(0o755);
-    match mkdirat(h, path, mode) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+/// mkdir of the last part first: the parents are there nearly always. Says whether
+/// it is new.
+fn make_dirs(h: &Hierarchy, path: &str) -> Result<bool> {
+    let make = || match mkdirat(h, path, Mode::from_bits_truncate(0o755)) {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(e) => Err(e),
+    };
+    match make() {
         Err(Errno::ENOENT) if path.contains('/') => {
             let (parent, _) = path.rsplit_once('/').unwrap_or_default();
             make_dirs(h, parent)?;
-            match mkdirat(h, path, mode) {
-                Ok(()) | Err(Errno::EEXIST) => Ok(()),
-                Err(e) => Err(mkdir_error(h, path, e)),
-            }
+            make()
         }
-        Err(e) => Err(mkdir_error(h, path, e)),
+        other => other,
     }
+    .map_err(|e| mkdir_error(h, path, e))
 }
 
 fn mkdir_error(h: &Hierarchy, path: &str, e: Errno) -> Error {
@@ -426,23 +343,6 @@ fn mkdir_error(h: &Hierarchy, path: &str, e: Errno) -> Error {
         }
         _ => error,
     }
-}
-
-/// rmdir, and only if that is refused, of what is below it too.
-fn remove_tree(h: &Hierarchy, path: &str) -> Result<()> {
-    let rmdir = || match unlinkat(h, path, UnlinkatFlags::RemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(e) => Err(e),
-    };
-    let error = |e| Error::sys(format_args!("rmdir({:?})", h.point().join(path)), e);
-    match rmdir() {
-        Err(Errno::EBUSY) => {}
-        other => return other.map_err(error),
-    }
-    for child in io::children(h, path)? {
-        remove_tree(h, &child)?;
-    }
-    rmdir().map_err(error)
 }
 
 /// The error for a controller that this machine does not give.

@@ -1,14 +1,10 @@
-//! A container's limits, and the way they get to the right hierarchy.
+//! A container's limits as data, in the kernel's units. How they get to the right
+//! hierarchy is in [`super::apply`]; where OCI's come from, in [`super::oci`].
 
-use std::path::Path;
+use std::borrow::Cow;
 
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-
-use super::devices::{self, DeviceRule};
-use super::hierarchy::{Controllers, Hierarchy};
-use super::{Cgroup, io, missing, v1, v2};
-use crate::{Error, Kind, Result};
+use super::devices::DeviceRule;
+use super::hierarchy::Controllers;
 
 /// A limit that can be lifted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +20,8 @@ impl From<i64> for Limit {
     }
 }
 
-/// What a cgroup is limited to; `None` leaves things as they are.
+/// What a cgroup is limited to; `None` (or nothing in a list) leaves things as
+/// they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
     /// Weight among siblings: v1's scale, 2 to 262144, usually 1024 for a CPU
@@ -34,6 +31,14 @@ pub struct Resources {
     pub cpu_quota_us: Option<Limit>,
     /// Microseconds, 1000 to 1000000.
     pub cpu_period_us: Option<u64>,
+    /// CPU time beyond the quota that may be saved up, microseconds.
+    pub cpu_burst_us: Option<u64>,
+    /// SCHED_IDLE for the group: then it has no weight.
+    pub cpu_idle: Option<bool>,
+    /// v1, and only of a kernel with CONFIG_RT_GROUP_SCHED; microseconds, -1 for
+    /// all of the period.
+    pub cpu_rt_runtime_us: Option<i64>,
+    pub cpu_rt_period_us: Option<u64>,
     /// As in `0-3,5`.
     pub cpuset_cpus: Option<String>,
     pub cpuset_mems: Option<String>,
@@ -41,186 +46,130 @@ pub struct Resources {
     pub memory_max: Option<Limit>,
     /// Bytes that are reclaimed last: v2 memory.low, v1 soft limit.
     pub memory_reservation: Option<Limit>,
-    /// Bytes of swap alone, not memory and swap together as OCI has it. On v1 it
-    /// needs `memory_max`, because the kernel there limits the sum.
+    /// Bytes of swap alone. On v1 it needs `memory_max`, because the kernel there
+    /// limits the sum.
     pub memory_swap_max: Option<Limit>,
+    /// Bytes of memory and swap together, as OCI has it; goes before
+    /// `memory_swap_max`. On v2 the memory limit, new or standing, is taken off.
+    pub memory_and_swap_max: Option<Limit>,
+    /// Fail where more than `memory_max` is in use, which v2 answers by killing.
+    pub memory_check: bool,
+    /// 0 to 100; v1 alone.
+    pub memory_swappiness: Option<u64>,
+    /// Out of memory, its processes wait instead of being killed; v1 alone.
+    pub oom_kill_disable: bool,
     /// Out of memory, kill all of it or one process. v1 always kills one.
     pub oom_group: Option<bool>,
     pub pids_max: Option<Limit>,
+    pub io: Io,
+    pub hugepages: Vec<HugepageLimit>,
+    /// Tag on its packets, `0xAAAABBBB` for tc's class AAAA:BBBB; v1 alone.
+    pub net_class: Option<u32>,
+    /// Priority of what it sends, by network interface; v1 alone.
+    pub net_priorities: Vec<(String, u32)>,
+    pub rdma: Vec<RdmaLimit>,
     /// Who may make and open which device; empty leaves the rules alone.
     pub devices: Vec<DeviceRule>,
     /// Files of v2 and their values, written as they are after all else: OCI's
-    /// `unified`.
+    /// `unified`. A value of several lines is as many writes.
     pub unified: Vec<(String, String)>,
+    /// What was asked for and means nothing to any kernel of today, by its field:
+    /// for a log.
+    pub ignored: Vec<&'static str>,
+}
+
+/// Block devices: shares and bounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Io {
+    /// v1's scale, 10 to 1000, usually 500.
+    pub weight: Option<u16>,
+    /// Against its own children; kernels before 5.0.
+    pub leaf_weight: Option<u16>,
+    pub devices: Vec<IoWeight>,
+    pub throttles: Vec<Throttle>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IoWeight {
+    pub major: u32,
+    pub minor: u32,
+    pub weight: Option<u16>,
+    pub leaf_weight: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Throttle {
+    pub major: u32,
+    pub minor: u32,
+    pub of: ThrottleOf,
+    /// Per second; 0 lifts it.
+    pub rate: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThrottleOf {
+    ReadBytes,
+    WriteBytes,
+    ReadOperations,
+    WriteOperations,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HugepageLimit {
+    /// As the kernel's files have it: `2MB`, `1GB`.
+    pub page_size: String,
+    /// Bytes, in use and reserved alike.
+    pub limit: Limit,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RdmaLimit {
+    /// As in `mlx5_0`.
+    pub device: String,
+    pub handles: Limit,
+    pub objects: Limit,
 }
 
 /// One write of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Write {
     pub controller: Controllers,
-    pub file: &'static str,
+    pub file: Cow<'static, str>,
     pub value: String,
+    pub absent: Absent,
+}
+
+/// What to do where the kernel has no such file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Absent {
+    Fail,
+    /// The file came later than its fellow, which does most of the work.
+    Skip,
+    /// Another file says the same.
+    Instead(&'static str, String),
 }
 
 impl Write {
-    pub fn new(controller: Controllers, file: &'static str, value: String) -> Self {
+    pub fn new(
+        controller: Controllers,
+        file: impl Into<Cow<'static, str>>,
+        value: impl ToString,
+    ) -> Self {
         Write {
             controller,
-            file,
-            value,
+            file: file.into(),
+            value: value.to_string(),
+            absent: Absent::Fail,
         }
     }
 
-    /// v2 names a file after its controller.
-    fn controller_name(&self) -> &'static str {
-        self.file.split('.').next().unwrap_or(self.file)
-    }
-}
-
-impl Cgroup {
-    pub(super) fn apply_all(&self, r: &Resources) -> Result<()> {
-        let v2 = self.hierarchies.v2();
-        let completed;
-        let new = match v2 {
-            Some(h) if self.v1_with(Controllers::CPU).is_none() => {
-                completed = v2::complete(h, &self.path, r)?;
-                v2::plan(&completed)
-            }
-            _ => v2::plan(r),
-        };
-        let old = v1::plan(r);
-        let joined_v1 = self.joined().skip(v2.is_some() as usize);
-        for h in joined_v1 {
-            let here: Vec<_> = old
-                .iter()
-                .filter(|w| h.controllers().meets(w.controller))
-                .collect();
-            v1::apply(h, &self.path, &here, || no_swap_to_limit(r)).map_err(explain)?;
-        }
-        for w in new.iter().filter(|w| self.v1_with(w.controller).is_none()) {
-            let Some(h) = v2.filter(|h| h.controllers().meets(w.controller)) else {
-                let name = w.controller_name();
-                // The v1 hierarchy is there, but this cgroup was made without it.
-                return Err(missing(name, self.why_not(w.controller).as_deref()));
-            };
-            match io::write(h, &self.path, w.file, &w.value) {
-                Ok(()) => {}
-                Err(e) if e.errno() == Some(Errno::ENOENT) && self.exists() => {
-                    if !(w.file == "memory.swap.max" && no_swap_to_limit(r)) {
-                        return Err(not_switched_on(h, &self.path, w, e));
-                    }
-                }
-                Err(e) => return Err(explain(e)),
-            }
-        }
-        self.apply_devices(&r.devices)?;
-        self.apply_unified(&r.unified)
+    pub fn or(mut self, absent: Absent) -> Self {
+        self.absent = absent;
+        self
     }
 
-    fn apply_devices(&self, rules: &[DeviceRule]) -> Result<()> {
-        if rules.is_empty() {
-            return Ok(());
-        }
-        if let Some(h) = self.v1_with(Controllers::DEVICES) {
-            // One open serves a run of writes to the same file.
-            let mut open: Option<(&str, _)> = None;
-            for (file, text) in devices::plan_v1(rules) {
-                let fd = match open.take() {
-                    Some((name, fd)) if name == file => fd,
-                    _ => io::open_write(h, &self.path, file)?,
-                };
-                nix::unistd::write(&fd, text.as_bytes()).map_err(|e| {
-                    let file = io::full(h, &self.path, file);
-                    let error = Error::sys(format_args!("write({file:?}, {text:?})"), e);
-                    match e {
-                        Errno::EPERM => error.hint("the cgroup above it denies this device"),
-                        _ => error,
-                    }
-                })?;
-                open = Some((file, fd));
-            }
-            return Ok(());
-        }
-        match self.hierarchies.v2() {
-            Some(h) => {
-                use std::os::fd::AsFd;
-                let dir = io::open_dir(h, &self.path, OFlag::O_RDONLY)?;
-                devices::apply_v2(dir.as_fd(), rules)
-            }
-            None => Err(missing(
-                "devices",
-                self.why_not(Controllers::DEVICES).as_deref(),
-            )),
-        }
+    /// Both versions name a file after its controller.
+    pub fn controller_name(&self) -> &str {
+        self.file.split('.').next().unwrap_or(&self.file)
     }
-
-    fn apply_unified(&self, writes: &[(String, String)]) -> Result<()> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let Some(h) = self.hierarchies.v2() else {
-            return Err(Error::unsupported("unified: no cgroup v2 hierarchy here"));
-        };
-        for (file, value) in writes {
-            if file.contains('/') || file.is_empty() {
-                return Err(Error::invalid(format!(
-                    "unified: {file:?}: has to be a file name, without a slash"
-                )));
-            }
-            io::write(h, &self.path, file, value).map_err(|e| match e.errno() {
-                Some(Errno::ENOENT) => e.with_kind(Kind::Unsupported),
-                _ => explain(e),
-            })?;
-        }
-        Ok(())
-    }
-
-    fn why_not(&self, controller: Controllers) -> Option<String> {
-        let h = self.hierarchies.v1_with(controller)?;
-        let point = h.point().display();
-        Some(format!(
-            "{point} has it, but this cgroup was made without it"
-        ))
-    }
-}
-
-/// A limit on swap is kept by itself where there is no swap.
-fn no_swap_to_limit(r: &Resources) -> bool {
-    let none = || std::fs::read_to_string("/proc/swaps").is_ok_and(|s| s.lines().count() <= 1);
-    r.memory_swap_max == Some(Limit::Max) || none()
-}
-
-fn explain(e: Error) -> Error {
-    match e.errno() {
-        Some(Errno::EBUSY) => e.hint("more is in use already, or a process is where none may be"),
-        Some(Errno::EINVAL | Errno::ERANGE) => e.with_kind(Kind::Invalid),
-        Some(Errno::EACCES | Errno::EPERM) => e.with_kind(Kind::Permission),
-        _ => e,
-    }
-}
-
-fn not_switched_on(h: &Hierarchy, path: &str, w: &Write, e: Error) -> Error {
-    let name = w.controller_name();
-    // cpu.max exists from the controller on; the controller's other files may
-    // need more of the kernel.
-    let probe = match name {
-        "memory" => "memory.max",
-        "cpu" => "cpu.weight",
-        _ => w.file,
-    };
-    let file = |f: &str| Path::new(h.point()).join(path).join(f);
-    if file(probe).exists() {
-        let hint = match w.file {
-            "memory.swap.max" => "boot the kernel with swapaccount=1, or without swap",
-            _ => "the kernel was built without it, or is too old",
-        };
-        return e.with_kind(Kind::Unsupported).hint(hint);
-    }
-    let parent = Path::new(path).parent().unwrap_or(Path::new(""));
-    let parent = h.point().join(parent).join("cgroup.subtree_control");
-    let hint = format!(
-        "switch it on: echo +{name} > {}, and above",
-        parent.display()
-    );
-    missing(name, Some(&hint))
 }

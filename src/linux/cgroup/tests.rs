@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use nix::unistd::Pid;
+
 use super::*;
 
 /// A cgroup of this test that goes away with its processes.
@@ -26,8 +28,8 @@ impl Scratch {
     fn shell(&self, script: &str) -> Child {
         let mut joins: Vec<String> = Vec::new();
         for h in self.0.joined() {
-            let tasks = io::full(h, &self.0.path, "tasks");
-            let procs = io::full(h, &self.0.path, "cgroup.procs");
+            let tasks = io::full(h, self.0.path(), "tasks");
+            let procs = io::full(h, self.0.path(), "cgroup.procs");
             let file = if tasks.exists() { tasks } else { procs };
             joins.push(format!("echo 0 > {} || exit 99", file.display()));
         }
@@ -302,6 +304,172 @@ fn a_missing_controller_is_named() {
             ..Resources::default()
         };
         assert_eq!(s.0.apply(&r).unwrap_err().kind(), Kind::Unsupported);
+    }
+}
+
+/// Limits that are judged by one another, in every direction.
+#[test]
+fn updates_go_up_and_down() {
+    let s = Scratch::new("updates", Select::All);
+    let mib = |n: u64| Some(Limit::At(n << 20));
+    for (max, sum) in [(32, 64), (16, 16), (128, 256), (8, 200), (100, 100)] {
+        let r = Resources {
+            memory_max: mib(max),
+            memory_and_swap_max: mib(sum),
+            ..Resources::default()
+        };
+        s.0.apply(&r).unwrap();
+        let memory = s.0.accounts().unwrap().memory;
+        assert_eq!(memory.usage.limit, max << 20);
+    }
+    let lifted = Resources {
+        memory_max: Some(Limit::Max),
+        memory_and_swap_max: Some(Limit::Max),
+        cpu_quota_us: Some(Limit::Max),
+        ..Resources::default()
+    };
+    s.0.apply(&lifted).unwrap();
+    for (quota, period, burst) in [
+        (50_000, 100_000, 50_000),
+        (5_000, 10_000, 0),
+        (400_000, 200_000, 300_000),
+        (20_000, 1_000_000, 20_000),
+    ] {
+        let r = Resources {
+            cpu_quota_us: Some(Limit::At(quota)),
+            cpu_period_us: Some(period),
+            cpu_burst_us: Some(burst),
+            ..Resources::default()
+        };
+        s.0.apply(&r).unwrap();
+    }
+    let e = s.0.apply(&Resources {
+        cpu_burst_us: Some(20_001),
+        ..Resources::default()
+    });
+    assert_eq!(e.unwrap_err().kind(), Kind::Invalid);
+}
+
+#[test]
+fn a_cgroup_of_somebody_else_is_refused() {
+    let s = Scratch::new("taken", Select::All);
+    let h = Hierarchies::detect().unwrap();
+    let fresh = || Cgroup::create_fresh(&h, s.0.place(), Select::All);
+    fresh().expect("there, but empty");
+    let mut child = s.shell("echo in; exec sleep 1000");
+    line(&mut child);
+    let e = fresh().unwrap_err();
+    assert_eq!(e.kind(), Kind::Conflict);
+    assert!(e.to_string().contains("is not empty: 1 process"), "{e}");
+    s.0.kill().unwrap();
+    child.wait().unwrap();
+    s.0.freeze(true).unwrap();
+    let e = fresh().unwrap_err();
+    assert!(e.to_string().contains("frozen"), "{e}");
+    s.0.resume().unwrap();
+    fresh().unwrap();
+}
+
+#[test]
+fn what_is_paused_stands_still() {
+    // v1's freezer where there is one, and v2's.
+    for (name, select) in [
+        ("all", Select::All),
+        ("v2", Select::These(Controllers::PIDS)),
+    ] {
+        let s = Scratch::new(&format!("pause-{name}"), select);
+        let mut child = s.shell("echo in; while :; do :; done");
+        line(&mut child);
+        let state = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+            stat.rsplit(") ").next().unwrap().as_bytes()[0]
+        };
+        assert!(!s.0.is_frozen().unwrap());
+        s.0.pause().unwrap();
+        assert!(s.0.is_frozen().unwrap());
+        let time = || s.0.stat().unwrap().cpu_usage_ns;
+        let before = time();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(time(), before, "{name} {}", state());
+        s.0.resume().unwrap();
+        assert!(!s.0.is_frozen().unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(time() > before, "{name}");
+        // What is paused dies all the same.
+        s.0.pause().unwrap();
+        s.0.kill().unwrap();
+        child.wait().unwrap();
+        s.0.remove().unwrap();
+        assert!(!s.0.is_frozen().unwrap());
+    }
+}
+
+#[test]
+fn accounts_add_up() {
+    let s = Scratch::new("accounts", Select::All);
+    s.0.apply(&limits()).unwrap();
+    let script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; echo in; exec sleep 1000";
+    let mut child = s.shell(script);
+    line(&mut child);
+    let all = s.0.accounts().unwrap();
+    assert!(all.cpu.usage.total > 0);
+    assert_eq!(all.memory.usage.limit, 32 << 20);
+    assert!(all.memory.usage.usage > 0 && !all.memory.raw.is_empty());
+    assert_eq!((all.pids.limit, all.pids.current), (20, 1));
+    assert!(!all.cpuset.cpus.is_empty());
+    let json = serde_json::to_string(&all).unwrap();
+    assert_eq!(serde_json::from_str::<Accounts>(&json).unwrap(), all);
+    s.0.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn unified_is_v2s() {
+    let h = Hierarchies::detect().unwrap();
+    let s = Scratch::new("unified", Select::All);
+    let apply = |file: &str, value: &str| {
+        s.0.apply(&Resources {
+            unified: vec![(file.into(), value.into())],
+            ..Resources::default()
+        })
+    };
+    if h.v2().is_none() {
+        let e = apply("memory.max", "1").unwrap_err();
+        assert!(e.to_string().contains("cgroup v1"), "{e}");
+        return;
+    }
+    apply("cgroup.max.depth", "7").unwrap();
+    let file = s.0.directory().unwrap().join("cgroup.max.depth");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), "7\n");
+    for (file, kind) in [
+        ("../x.y", Kind::Invalid),
+        ("memory", Kind::Invalid),
+        ("nosuch.max", Kind::Unsupported),
+        ("cgroup.nosuch", Kind::Unsupported),
+    ] {
+        let e = apply(file, "1").unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains(file), "{e}");
+    }
+    // On hybrid the controller is v1's, whose files have other names.
+    if !h.is_pure_v2() && h.v1_with(Controllers::MEMORY).is_some() {
+        let e = apply("memory.max", "1").unwrap_err();
+        assert!(e.get_hint().unwrap().contains("v1"), "{e}");
+    }
+    // A controller that only v2 has is switched on when it is needed.
+    if let (Some(size), true) = (
+        page_sizes().first(),
+        h.v1_with(Controllers::HUGETLB).is_none(),
+    ) {
+        let r = Resources {
+            hugepages: vec![HugepageLimit {
+                page_size: size.clone(),
+                limit: Limit::At(0),
+            }],
+            ..Resources::default()
+        };
+        s.0.apply(&r).unwrap();
+        assert!(s.0.accounts().unwrap().hugetlb.contains_key(size));
     }
 }
 

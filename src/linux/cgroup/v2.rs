@@ -9,19 +9,21 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::hierarchy::{Controllers, Hierarchy};
 use super::io;
-use super::resources::{Limit, Resources, Write};
+use super::resources::{Absent, Io, Limit, RdmaLimit, Resources, ThrottleOf, Write};
 use crate::{Error, Result};
 
 const SUBTREE: &str = "cgroup.subtree_control";
 
 /// The controllers that are switched on for children, by the kernel's names.
-const SWITCHABLE: [(&str, Controllers); 6] = [
+const SWITCHABLE: [(&str, Controllers); 8] = [
     ("cpu", Controllers::CPU),
     ("memory", Controllers::MEMORY),
     ("pids", Controllers::PIDS),
     ("io", Controllers::IO),
     ("cpuset", Controllers::CPUSET),
     ("hugetlb", Controllers::HUGETLB),
+    ("rdma", Controllers::RDMA),
+    ("misc", Controllers::MISC),
 ];
 
 /// Makes the controllers of `wanted` that the hierarchy has available in `path`,
@@ -89,8 +91,14 @@ pub fn weight_from_shares(shares: u64) -> u64 {
     (exact as u64).clamp(1, 10_000)
 }
 
+/// blkio's weight (10 to 1000) as io.weight (1 to 10000): a straight line, as
+/// other runtimes have it.
+pub(super) fn io_weight(weight: u16) -> u64 {
+    1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990
+}
+
 impl Limit {
-    fn v2(self) -> String {
+    pub(super) fn v2(self) -> String {
         match self {
             Limit::Max => "max".to_owned(),
             Limit::At(n) => n.to_string(),
@@ -98,58 +106,202 @@ impl Limit {
     }
 }
 
-/// The writes for these limits. `cpu.max` needs both of its numbers: a caller
-/// that sets one alone fills in the other from the file (see [`complete`]).
+impl RdmaLimit {
+    /// v1 and v2 alike.
+    pub(super) fn line(&self) -> String {
+        let (handles, objects) = (self.handles.v2(), self.objects.v2());
+        format!("{} hca_handle={handles} hca_object={objects}", self.device)
+    }
+}
+
+/// What v2 has no file for, at all.
+pub(super) fn expressible(r: &Resources, on_v2: impl Fn(Controllers) -> bool) -> Result<()> {
+    use Controllers as C;
+    let rt = r.cpu_rt_runtime_us.is_some() || r.cpu_rt_period_us.is_some();
+    let leaf = r.io.devices.iter().any(|d| d.leaf_weight.is_some());
+    for (asked, controller, field) in [
+        (rt, C::CPU, "cpu.realtimeRuntime and realtimePeriod"),
+        (
+            r.memory_swappiness.is_some(),
+            C::MEMORY,
+            "memory.swappiness",
+        ),
+        (r.oom_kill_disable, C::MEMORY, "memory.disableOOMKiller"),
+        (
+            leaf || r.io.leaf_weight.is_some(),
+            C::IO,
+            "blockIO.leafWeight",
+        ),
+        (r.net_class.is_some(), C::NET_CLS, "network.classID"),
+        (
+            !r.net_priorities.is_empty(),
+            C::NET_PRIO,
+            "network.priorities",
+        ),
+    ] {
+        if asked && on_v2(controller) {
+            return Err(Error::unsupported(format!(
+                "linux.resources.{field}: cgroup v2 has nothing like it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The writes for these limits. What depends on a limit that stands is filled in
+/// before, by [`complete`].
 pub(super) fn plan(r: &Resources) -> Vec<Write> {
     use Controllers as C;
-    let mut w = Vec::with_capacity(8);
-    let mut add = |controller, file, value| w.push(Write::new(controller, file, value));
-    if let Some(shares) = r.cpu_shares {
-        add(C::CPU, "cpu.weight", weight_from_shares(shares).to_string());
+    let mut w = Vec::with_capacity(16);
+    let mut add = |write: Write| w.push(write);
+    // An idle group takes no weight, so that it has to be one no longer, first.
+    if r.cpu_idle == Some(false) {
+        add(Write::new(C::CPU, "cpu.idle", 0).or(Absent::Skip));
+    }
+    if let (Some(shares), true) = (r.cpu_shares, r.cpu_idle != Some(true)) {
+        add(Write::new(C::CPU, "cpu.weight", weight_from_shares(shares)));
     }
     match (r.cpu_quota_us, r.cpu_period_us) {
         (None, None) => {}
         // The kernel keeps a period that is not written.
-        (Some(quota), None) => add(C::CPU, "cpu.max", quota.v2()),
+        (Some(quota), None) => add(Write::new(C::CPU, "cpu.max", quota.v2())),
         (quota, Some(period)) => {
-            let quota = quota.unwrap_or(Limit::Max);
-            add(C::CPU, "cpu.max", format!("{} {period}", quota.v2()));
+            let quota = quota.unwrap_or(Limit::Max).v2();
+            add(Write::new(C::CPU, "cpu.max", format!("{quota} {period}")));
         }
     }
+    if let Some(burst) = r.cpu_burst_us {
+        add(Write::new(C::CPU, "cpu.max.burst", burst));
+    }
+    if r.cpu_idle == Some(true) {
+        add(Write::new(C::CPU, "cpu.idle", 1));
+    }
     if let Some(cpus) = &r.cpuset_cpus {
-        add(C::CPUSET, "cpuset.cpus", cpus.clone());
+        add(Write::new(C::CPUSET, "cpuset.cpus", cpus));
     }
     if let Some(mems) = &r.cpuset_mems {
-        add(C::CPUSET, "cpuset.mems", mems.clone());
+        add(Write::new(C::CPUSET, "cpuset.mems", mems));
     }
     if let Some(low) = r.memory_reservation {
-        add(C::MEMORY, "memory.low", low.v2());
+        add(Write::new(C::MEMORY, "memory.low", low.v2()));
     }
     if let Some(max) = r.memory_max {
-        add(C::MEMORY, "memory.max", max.v2());
+        add(Write::new(C::MEMORY, "memory.max", max.v2()));
     }
     if let Some(swap) = r.memory_swap_max {
-        add(C::MEMORY, "memory.swap.max", swap.v2());
+        add(Write::new(C::MEMORY, "memory.swap.max", swap.v2()));
     }
     if let Some(group) = r.oom_group {
-        add(C::MEMORY, "memory.oom.group", (group as u8).to_string());
+        add(Write::new(C::MEMORY, "memory.oom.group", group as u8));
     }
     if let Some(pids) = r.pids_max {
-        add(C::PIDS, "pids.max", pids.v2());
+        add(Write::new(C::PIDS, "pids.max", pids.v2()));
+    }
+    io_writes(&r.io, &mut add);
+    for page in &r.hugepages {
+        let file = |middle: &str| format!("hugetlb.{}{middle}.max", page.page_size);
+        add(Write::new(C::HUGETLB, file(""), page.limit.v2()));
+        add(Write::new(C::HUGETLB, file(".rsvd"), page.limit.v2()).or(Absent::Skip));
+    }
+    for limit in &r.rdma {
+        add(Write::new(C::RDMA, "rdma.max", limit.line()));
     }
     w
 }
 
-/// A period without a quota means the quota that stands.
-pub(super) fn complete(h: &Hierarchy, path: &str, r: &Resources) -> Result<Resources> {
+/// The weights are the BFQ scheduler's where the kernel has it, on v1's scale;
+/// otherwise those of blk-iocost.
+fn io_writes(io: &Io, add: &mut impl FnMut(Write)) {
+    let mut weight = |device: &str, n: u16| {
+        let cost = format!("{device}{}", io_weight(n));
+        let other = Absent::Instead("io.weight", cost);
+        add(Write::new(Controllers::IO, "io.bfq.weight", format!("{device}{n}")).or(other));
+    };
+    if let Some(n) = io.weight {
+        weight("", n);
+    }
+    for d in &io.devices {
+        if let Some(n) = d.weight {
+            weight(&format!("{}:{} ", d.major, d.minor), n);
+        }
+    }
+    for t in &io.throttles {
+        let key = match t.of {
+            ThrottleOf::ReadBytes => "rbps",
+            ThrottleOf::WriteBytes => "wbps",
+            ThrottleOf::ReadOperations => "riops",
+            ThrottleOf::WriteOperations => "wiops",
+        };
+        let rate = match t.rate {
+            0 => Limit::Max,
+            n => Limit::At(n),
+        };
+        let value = format!("{}:{} {key}={}", t.major, t.minor, rate.v2());
+        add(Write::new(Controllers::IO, "io.max", value));
+    }
+}
+
+/// What is said only together with a limit that stands: a period without a quota
+/// means that quota, and a sum of memory and swap that memory.
+pub(super) fn complete(
+    h: &Hierarchy,
+    path: &str,
+    r: &Resources,
+    on_v2: impl Fn(Controllers) -> bool,
+) -> Result<Resources> {
     let mut r = r.clone();
-    if r.cpu_period_us.is_some() && r.cpu_quota_us.is_none() {
-        // Without the file, the write of the limit tells what is missing.
-        let now = io::read(h, path, "cpu.max").unwrap_or_default();
+    // Without the file, the write of the limit tells what is missing.
+    let now = |file| io::read(h, path, file).unwrap_or_default();
+    if r.cpu_period_us.is_some() && r.cpu_quota_us.is_none() && on_v2(Controllers::CPU) {
+        let now = now("cpu.max");
         let quota = now.split_whitespace().next();
         r.cpu_quota_us = quota.and_then(|q| q.parse().ok()).map(Limit::At);
     }
+    if let (Some(sum), true) = (r.memory_and_swap_max, on_v2(Controllers::MEMORY)) {
+        let standing = || now("memory.max").trim().parse().ok().map(Limit::At);
+        r.memory_swap_max = Some(match (sum, r.memory_max.or_else(standing)) {
+            (Limit::Max, _) => Limit::Max,
+            (Limit::At(sum), Some(Limit::At(max))) if sum >= max => Limit::At(sum - max),
+            (Limit::At(sum), Some(Limit::At(max))) => {
+                return Err(Error::invalid(format!(
+                    "linux.resources.memory.swap: {sum} bytes of memory and swap together are \
+                     less than the {max} of memory alone"
+                )));
+            }
+            // The whole sum may be swap where memory has no bound.
+            (sum, Some(Limit::Max)) => sum,
+            (Limit::At(_), None) => {
+                return Err(Error::invalid(
+                    "linux.resources.memory.swap: counts memory and swap together, and so needs \
+                     a memory limit",
+                ));
+            }
+        });
+    }
     Ok(r)
+}
+
+/// v1 refuses a limit below what is in use. v2 takes it and kills.
+pub(super) fn check_memory(h: &Hierarchy, path: &str, r: &Resources) -> Result<()> {
+    if !r.memory_check {
+        return Ok(());
+    }
+    // No such file: a fresh cgroup whose controller is not on.
+    let now = io::read(h, path, "memory.current").ok();
+    let Some(now) = now.and_then(|t| t.trim().parse::<u64>().ok()) else {
+        return Ok(());
+    };
+    for (limit, field) in [(r.memory_and_swap_max, "swap"), (r.memory_max, "limit")] {
+        if let Some(Limit::At(limit)) = limit
+            && limit <= now
+        {
+            return Err(Error::invalid(format!(
+                "linux.resources.memory.{field}: {limit} bytes, but {now} are in use"
+            ))
+            .hint("checkBeforeUpdate is set: without it, the kernel would kill"));
+        }
+    }
+    Ok(())
 }
 
 /// The value of `key` in a file of lines "key value".

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sched::CloneFlags;
 use nix::sys::epoll::EpollFlags;
 
 use super::launch::open_null;
@@ -125,7 +126,16 @@ impl Monitor {
         let Stage::Running { pidfd } = &self.live[name].stage else {
             return Ok(());
         };
-        let starting = exec::exec(pidfd.as_fd(), own, process, &join, stdio)?;
+        let target = exec::Target {
+            init: pidfd.as_fd(),
+            namespaces: match self.pod.spec.host_pid {
+                true => exec::OF_POD - CloneFlags::CLONE_NEWPID,
+                false => exec::OF_POD,
+            },
+            own_pid_namespace: own,
+            join: Some(&join),
+        };
+        let starting = exec::exec(&target, process, stdio)?;
         self.next_id += 1;
         let id = self.next_id;
         self.watch(&starting, EpollFlags::EPOLLIN, Source::ExecStarting(id))?;

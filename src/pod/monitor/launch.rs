@@ -19,12 +19,12 @@ use nix::sys::stat::Mode;
 use super::lifecycle::Stage;
 use super::logs::{Output, Stream, make_fifo};
 use super::{Monitor, Source};
-use crate::container::create::{self, Starting, Stdio};
+use crate::container::create::{self, Birth, Starting, Stdio};
 use crate::container::plan::{self, Plan};
 use crate::container::user::Accounts;
 use crate::image::Image;
 use crate::linux::capability::{Sets, permitted};
-use crate::linux::cgroup::{Cgroup, Select};
+use crate::linux::cgroup::{Cgroup, Join, Select};
 use crate::linux::mount::Mount;
 use crate::linux::root::{Root, reopen};
 use crate::pod::bundle::{self, Bundle};
@@ -163,7 +163,6 @@ impl Monitor {
         bundle: &Bundle,
     ) -> Result<(Starting, Vec<Output>)> {
         let dir = mountpoint.parent().unwrap_or(mountpoint);
-        let pid_namespace = !self.pod.spec.host_pid;
         let live = self.live(name);
         let Some(cgroup) = &live.cgroup else {
             return Err(Error::failed("no cgroup"));
@@ -182,10 +181,7 @@ impl Monitor {
                 stdout: null.as_fd(),
                 stderr: null.as_fd(),
             };
-            (
-                create::create(plan, root, mountpoint, &join, &stdio, pid_namespace)?,
-                Vec::new(),
-            )
+            (birth(plan, root, mountpoint, &join, &stdio)?, Vec::new())
         } else {
             let stdin = if c.stdin {
                 Some(self.make_stdin(name, c, dir)?)
@@ -204,10 +200,7 @@ impl Monitor {
                 stdout: ends[0].as_fd(),
                 stderr: ends[1].as_fd(),
             };
-            (
-                create::create(plan, root, mountpoint, &join, &stdio, pid_namespace)?,
-                outputs,
-            )
+            (birth(plan, root, mountpoint, &join, &stdio)?, outputs)
         };
         for (output, stream) in outputs.iter().zip(Stream::BOTH) {
             self.watch_output(name, output, stream)?;
@@ -307,6 +300,24 @@ impl Monitor {
         self.pump(name, false);
         Ok(())
     }
+}
+
+fn birth(
+    plan: &Plan,
+    root: &Mount,
+    mountpoint: &std::path::Path,
+    join: &Join,
+    stdio: &Stdio,
+) -> Result<Starting> {
+    create::create(&Birth {
+        plan,
+        root,
+        mountpoint,
+        join: Some(join),
+        stdio,
+        sources: None,
+        held: None,
+    })
 }
 
 /// A null device to hand into a container: [`Mount::null_device`].

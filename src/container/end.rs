@@ -1,0 +1,159 @@
+//! How a container ends: signals, and its removal. runtime.md, "Kill", "Delete",
+//! and "Lifecycle", steps 10 to 13.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill as send};
+
+use super::hook::{self, Hooks};
+use super::plan::namespace::PID;
+use super::record::{Containers, Record, Status};
+use crate::sys::process as sys;
+use crate::{Error, Kind, Result};
+
+/// How long a killed process may take to end: one in an uninterruptible call (a
+/// dead NFS server's) takes longer.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Signals the first process, or every process of the container.
+pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result<()> {
+    let record = containers.load(id)?;
+    let pidfd = record.pidfd();
+    if all {
+        return kill_all(&record, signal, pidfd.is_some());
+    }
+    let Some(pidfd) = pidfd else {
+        return Err(not_running());
+    };
+    match sys::pidfd_send_signal(pidfd.as_fd(), signal) {
+        Ok(()) => {}
+        Err(Errno::ESRCH) => return Err(not_running()),
+        Err(e) => {
+            return Err(Error::sys(
+                format!("pidfd_send_signal(<init>, {signal})"),
+                e,
+            ));
+        }
+    }
+    if signal != libc::SIGKILL {
+        return Ok(());
+    }
+    let Some(cgroup) = record.cgroup()? else {
+        return Ok(());
+    };
+    // Its first process is not a pid namespace's: its end is nobody else's.
+    if !record.namespaces().contains(PID) {
+        cgroup.kill()?;
+    }
+    // v1 delivers no signal, not even this one, to a frozen process.
+    if cgroup.is_frozen()? {
+        cgroup.resume()?;
+    }
+    Ok(())
+}
+
+fn not_running() -> Error {
+    Error::new(Kind::Conflict, "container not running")
+}
+
+fn kill_all(record: &Record, signal: i32, lives: bool) -> Result<()> {
+    let Some(cgroup) = record.cgroup()? else {
+        return Err(Error::unsupported(
+            "--all: a container without a cgroup has no list of its processes",
+        ));
+    };
+    if signal == libc::SIGKILL {
+        cgroup.kill()?;
+        return match lives || cgroup.exists() {
+            true => Ok(()),
+            false => Err(not_running()),
+        };
+    }
+    let pids = cgroup.procs()?;
+    if pids.is_empty() {
+        return Err(not_running());
+    }
+    let signal = Signal::try_from(signal)
+        .map_err(|_| Error::invalid(format!("signal {signal}: not one that has a name")))?;
+    for pid in pids {
+        match send(pid, signal) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(e) => return Err(Error::sys(format!("kill({pid}, {signal})"), e)),
+        }
+    }
+    Ok(())
+}
+
+/// SIGKILL to everything in it, and its first process has ended when this returns.
+pub fn stop(record: &Record) -> Result<()> {
+    let pidfd = record.pidfd();
+    if let Some(pidfd) = &pidfd {
+        let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+    if let Some(cgroup) = record.cgroup()? {
+        cgroup.kill()?;
+        if cgroup.is_frozen()? {
+            cgroup.freeze(false)?;
+        }
+    }
+    match &pidfd {
+        Some(pidfd) => wait_for_end(pidfd.as_fd()),
+        None => Ok(()),
+    }
+}
+
+fn wait_for_end(pidfd: BorrowedFd) -> Result<()> {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(END_WITHIN).unwrap_or(PollTimeout::MAX);
+    match poll(&mut fds, limit) {
+        Ok(0) => Err(Error::new(
+            Kind::Timeout,
+            "the container's first process has not ended within 10 s of SIGKILL",
+        )),
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(e) => Err(Error::sys("poll(<init>)", e)),
+    }
+}
+
+/// Removes what a container has left. One that has not started yet is ended, as
+/// runc does and its callers rely on; one that runs only with `force`. Finding half
+/// of it gone already is no error, and with `force` finding nothing is none.
+pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<()> {
+    let _lock = match containers.lock(id) {
+        Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let record = match containers.load(id) {
+        // Its maker died before it had written anything, or made anything.
+        Err(e) if e.kind() == Kind::NotFound && force => return containers.forget(id),
+        other => other?,
+    };
+    match containers.status(&record) {
+        Status::Running | Status::Paused if !force => {
+            let status = containers.status(&record).name();
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("cannot delete container {id} that is not stopped: {status}"),
+            ));
+        }
+        _ => {}
+    }
+    stop(&record)?;
+    let mut first = None;
+    if let Some(cgroup) = record.cgroup()? {
+        first = cgroup.remove().err();
+    }
+    if record.hooks {
+        let hooks = containers
+            .config(id)
+            .and_then(|c| Hooks::plan(c.hooks().as_ref()));
+        let state = record.subject().state("stopped", 0);
+        let ran = hooks.and_then(|h| hook::run_all("poststop", &h.poststop, &state));
+        first = first.or(ran.err());
+    }
+    first = first.or(containers.forget(id).err());
+    first.map_or(Ok(()), Err)
+}

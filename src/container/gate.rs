@@ -1,0 +1,46 @@
+//! Where a created container waits for `start`: a socket that its first process
+//! listens at (unix(7), SOCK_SEQPACKET), in the record's directory.
+//!
+//! `start` connects, takes the socket's file away, says go, and hears how it went
+//! like any commander: a refusal of execve(2) is its error, not a mystery. The file
+//! says "created" to everybody else; between its end and the word lies nothing that
+//! can fail, and if `start` dies there, the container ends with it instead of
+//! waiting for ever.
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::socket::{SockFlag, accept4};
+
+use super::create::{Line, wait_for_go};
+use crate::linux::socket::{Packets, listen_at};
+use crate::{Error, Result};
+
+/// For the parent, before the clone.
+pub fn build(path: &Path) -> Result<OwnedFd> {
+    listen_at(path)
+}
+
+/// The child's side. Whoever connects and leaves without a word has died.
+pub(super) fn wait(listener: BorrowedFd) -> Result<Packets> {
+    let line = loop {
+        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            Ok(fd) => break Packets::from(crate::sys::own_received_fd(fd)),
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+            Err(e) => return Err(Error::sys("accept4(<gate>)", e)),
+        }
+    };
+    wait_for_go(&line)?;
+    Ok(line)
+}
+
+/// The side of `start`: connected, and the file gone.
+///
+/// # Errors
+/// ENOENT: it was opened before. ECONNREFUSED: nobody waits there any more.
+pub fn open(path: &Path) -> Result<Line> {
+    let line = Packets::connect(path)?;
+    std::fs::remove_file(path)?;
+    Ok(Line(line))
+}

@@ -1,0 +1,209 @@
+//! Hooks: config.md, "POSIX-platform Hooks". Programs that somebody else wants run
+//! at certain points of a container's life, told its state on their stdin.
+//!
+//! A hook's output goes to a memfd, not to a pipe: a background process that keeps
+//! a pipe open must not keep the runtime (cri-o CVE-2022-1708). What it said is
+//! shown if it fails.
+
+use std::collections::HashMap;
+use std::io::{Read, Seek};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime as oci;
+use serde::Serialize;
+
+use crate::sys::process as sys;
+use crate::{Context, Error, Result};
+
+/// The most of a hook's output that an error shows, bytes.
+const SHOWN: u64 = 4096;
+
+#[derive(Clone, Debug)]
+pub struct Hook {
+    pub path: PathBuf,
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub timeout: Option<Duration>,
+}
+
+/// Every hook of a container, by when it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Hooks {
+    pub prestart: Vec<Hook>,
+    pub create_runtime: Vec<Hook>,
+    pub create_container: Vec<Hook>,
+    pub start_container: Vec<Hook>,
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+}
+
+/// What a container's state says of it, whatever its status: runtime.md, "State".
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub oci_version: String,
+    pub id: String,
+    pub bundle: PathBuf,
+    pub annotations: HashMap<String, String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State<'a> {
+    oci_version: &'a str,
+    id: &'a str,
+    status: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    pid: i32,
+    bundle: &'a PathBuf,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    annotations: &'a HashMap<String, String>,
+}
+
+fn is_zero(pid: &i32) -> bool {
+    *pid == 0
+}
+
+impl Subject {
+    /// `pid` 0: there is none.
+    pub fn state(&self, status: &str, pid: i32) -> Vec<u8> {
+        let state = State {
+            oci_version: &self.oci_version,
+            id: &self.id,
+            status,
+            pid,
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        };
+        serde_json::to_vec(&state).unwrap_or_default()
+    }
+}
+
+impl Hooks {
+    #[allow(deprecated)]
+    pub fn plan(hooks: Option<&oci::Hooks>) -> Result<Hooks> {
+        let Some(h) = hooks else {
+            return Ok(Hooks::default());
+        };
+        Ok(Hooks {
+            prestart: plan("prestart", h.prestart())?,
+            create_runtime: plan("createRuntime", h.create_runtime())?,
+            create_container: plan("createContainer", h.create_container())?,
+            start_container: plan("startContainer", h.start_container())?,
+            poststart: plan("poststart", h.poststart())?,
+            poststop: plan("poststop", h.poststop())?,
+        })
+    }
+}
+
+fn plan(kind: &str, list: &Option<Vec<oci::Hook>>) -> Result<Vec<Hook>> {
+    let mut hooks = Vec::new();
+    for (i, h) in list.iter().flatten().enumerate() {
+        let invalid = |what: String| Err(Error::invalid(format!("hooks.{kind}[{i}].{what}")));
+        if !h.path().is_absolute() {
+            return invalid(format!("path: {:?} is not absolute", h.path()));
+        }
+        let timeout = match h.timeout() {
+            None => None,
+            Some(n @ 1..=86_400) => Some(Duration::from_secs(n as u64)),
+            Some(n) => return invalid(format!("timeout: {n}: 1 to 86400 seconds")),
+        };
+        let (args, env) = (h.args().clone(), h.env().clone());
+        let (args, env) = (args.unwrap_or_default(), env.unwrap_or_default());
+        if args.iter().chain(&env).any(|s| s.contains('\0')) {
+            return invalid("args: a NUL byte in args or env".into());
+        }
+        hooks.push(Hook {
+            path: h.path().clone(),
+            args,
+            env,
+            timeout,
+        });
+    }
+    Ok(hooks)
+}
+
+/// Runs hooks one after the other, until one fails. `state` is what each reads.
+pub fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    for (i, hook) in hooks.iter().enumerate() {
+        run_one(hook, state).with_context(|| format!("hooks.{kind}[{i}] {:?}", hook.path))?;
+    }
+    Ok(())
+}
+
+/// Runs all hooks, whatever becomes of each: "the remaining hooks and lifecycle
+/// continue as if the hook had succeeded". The first failure is returned.
+pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+    let mut first = Ok(());
+    for (i, hook) in hooks.iter().enumerate() {
+        let ran = run_one(hook, state);
+        let ran = ran.with_context(|| format!("hooks.{kind}[{i}] {:?}", hook.path));
+        first = first.and(ran);
+    }
+    first
+}
+
+fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+    let memfd = |name| {
+        nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
+            .map(std::fs::File::from)
+            .map_err(|e| Error::sys("memfd_create()", e))
+    };
+    // Not a pipe: a hook that does not read it is no error.
+    let mut input = memfd("state")?;
+    std::io::Write::write_all(&mut input, state)?;
+    input.rewind()?;
+    let mut output = memfd("output")?;
+    let mut command = Command::new(&hook.path);
+    command
+        .env_clear()
+        .stdin(input)
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?);
+    if let Some((name, rest)) = hook.args.split_first() {
+        command.arg0(name).args(rest);
+    }
+    for entry in &hook.env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        if !name.is_empty() {
+            command.env(name, value);
+        }
+    }
+    let mut child = command.spawn().context("execve()")?;
+    if let Some(limit) = hook.timeout {
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        let pidfd = sys::pidfd_open(pid).map_err(|e| Error::sys("pidfd_open()", e))?;
+        let wait = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(
+            std::os::fd::AsFd::as_fd(&pidfd),
+            PollFlags::POLLIN,
+        )];
+        if poll(&mut fds, wait) == Ok(0) {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Error::failed(format!(
+                "killed after its timeout of {} s{}",
+                limit.as_secs(),
+                said(&mut output)
+            )));
+        }
+    }
+    let status = child.wait()?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::failed(format!("{status}{}", said(&mut output)))),
+    }
+}
+
+fn said(output: &mut std::fs::File) -> String {
+    let mut text = Vec::new();
+    let _ = output.rewind();
+    let _ = output.take(SHOWN).read_to_end(&mut text);
+    match String::from_utf8_lossy(&text).trim() {
+        "" => String::new(),
+        text => format!(", and said {text:?}"),
+    }
+}

@@ -1,0 +1,391 @@
+//! A container made from a bundle, for whoever commands from outside: runtime.md,
+//! "Lifecycle", steps 2 to 5.
+//!
+//! 1. the configuration is read and planned: what is wrong with it is found while
+//!    there is nothing to undo;
+//! 2. the id is claimed, the record written;
+//! 3. cgroup, limits;
+//! 4. what the host's paths name is opened, the gate built;
+//! 5. one clone ([`super::create`]); the pid is recorded;
+//! 6. hooks of the runtime's namespaces, the terminal handed over;
+//! 7. the child waits at its gate: pid file.
+//!
+//! A failure undoes what was made, last first.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use oci_spec::runtime as oci;
+
+use super::create::{self, Birth, Event, Held, Sources, Starting, Stdio};
+use super::hook::{self, Hooks};
+use super::plan::{self, Plan};
+use super::record::{Containers, Record, check_id, read_config, start_of_living};
+use super::{gate, rootfs};
+use crate::linux::capability::permitted;
+use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Place, Resources, Select};
+use crate::linux::mount::Mount;
+use crate::linux::{namespace, socket};
+use crate::{Context, Error, Result};
+
+/// Who takes care of cgroups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    #[default]
+    Cgroupfs,
+    Systemd,
+    /// Somebody else: the container stays where its maker is.
+    Disabled,
+}
+
+/// What is to be made.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    pub id: String,
+    /// Absolute.
+    pub bundle: PathBuf,
+    pub pid_file: Option<PathBuf>,
+    pub console_socket: Option<PathBuf>,
+    pub pidfd_socket: Option<PathBuf>,
+    pub no_pivot: bool,
+    pub no_new_keyring: bool,
+    /// Fds from 3 on that the program inherits.
+    pub preserve_fds: u32,
+    /// How many of these are sockets of systemd's (LISTEN_FDS).
+    pub listen_fds: u32,
+    pub cgroups: CgroupDriver,
+    /// With a terminal and without a socket for it, the master comes back.
+    pub keep_terminal: bool,
+}
+
+/// A container that waits for `start`.
+#[derive(Debug)]
+pub struct Made {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    pub terminal: Option<OwnedFd>,
+    /// What was asked for and could not be given, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// See the module's head.
+pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
+    check_id(&order.id)?;
+    let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
+    check_version(spec.version())?;
+    let mut warnings = Vec::new();
+    let plan = plan_for(order, &spec, &mut warnings)?;
+    let hooks = Hooks::plan(spec.hooks().as_ref())?;
+    let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+    let resources = Resources::from_oci(resources.unwrap_or(&oci::LinuxResources::default()))?;
+    let rootfs = root_path(&order.bundle, &spec)?;
+    check_console(order, &plan)?;
+
+    let lock = containers.claim(&order.id)?;
+    let mut undo = Undo {
+        containers,
+        id: &order.id,
+        cgroup: None,
+        starting: None,
+        hooks: None,
+    };
+    let made = (|| {
+        let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
+        record.namespaces = plan.namespaces.all().bits();
+        record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
+        let place = match order.cgroups {
+            CgroupDriver::Disabled => None,
+            CgroupDriver::Cgroupfs => Some(cgroup_place(order, &spec)?),
+            CgroupDriver::Systemd => {
+                return Err(Error::unsupported(
+                    "--systemd-cgroup: not supported by this build yet",
+                ));
+            }
+        };
+        record.cgroup = place.clone();
+        containers.save(&record)?;
+        containers.keep_config(&order.id, &bytes)?;
+
+        let join = match &place {
+            Some(place) => Some(make_cgroup(place, &resources, &mut undo)?),
+            None => None,
+        };
+        let root = open_root(&rootfs, plan.root_propagation).context("root.path")?;
+        let sources = open_sources(&plan)?;
+        let gate = gate::build(&containers.gate(&order.id))?;
+        let subject = record.subject();
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let birth = Birth {
+            plan: &plan,
+            root: &root,
+            mountpoint: &rootfs,
+            join: join.as_ref(),
+            stdio: &Stdio {
+                stdin: stdin.as_fd(),
+                stdout: stdout.as_fd(),
+                stderr: stderr.as_fd(),
+            },
+            sources: Some(&sources),
+            held: Some(&Held {
+                gate: gate.as_fd(),
+                lock: lock.as_fd(),
+                runtime_hooks: !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty()),
+                create_container: &hooks.create_container,
+                start_container: &hooks.start_container,
+                subject: &subject,
+            }),
+        };
+        let starting = undo.starting.insert(create::create(&birth)?);
+        drop((gate, sources, root, join));
+        let pid = starting.pid.as_raw();
+        record.pid = pid;
+        record.pid_start = start_of_living(pid).unwrap_or(0);
+        containers.save(&record)?;
+        undo.hooks = Some((hooks.clone(), subject.clone()));
+
+        let mut terminal = None;
+        loop {
+            match starting.line.next() {
+                Event::NotYet => {}
+                Event::Failed(e) => return Err(e),
+                Event::Terminal(master) => match &order.console_socket {
+                    Some(path) => send_terminal(path, master.as_fd())?,
+                    None => terminal = Some(master),
+                },
+                Event::Hooks => {
+                    let state = subject.state("creating", pid);
+                    hook::run("prestart", &hooks.prestart, &state)?;
+                    hook::run("createRuntime", &hooks.create_runtime, &state)?;
+                    starting.line.go()?;
+                }
+                Event::Waiting => break,
+                Event::Listener(_) => return Err(Error::failed("a listener before the start")),
+                Event::Exec => return Err(died(&record)),
+            }
+        }
+        if let Some(path) = &order.pidfd_socket {
+            socket::hand_over(path, b"pidfd", starting.pidfd.as_fd()).context("--pidfd-socket")?;
+        }
+        if let Some(path) = &order.pid_file {
+            write_pid_file(path, pid)?;
+        }
+        Ok((pid, terminal))
+    })();
+    let (pid, terminal) = made.map_err(|e| undo.everything(e))?;
+    let starting = undo.starting.take();
+    let pidfd = starting.map(|s| s.pidfd);
+    Ok(Made {
+        pid,
+        pidfd: pidfd.ok_or_else(|| Error::failed("no process"))?,
+        terminal,
+        warnings,
+    })
+}
+
+/// What has been made so far.
+struct Undo<'a> {
+    containers: &'a Containers,
+    id: &'a str,
+    cgroup: Option<Cgroup>,
+    starting: Option<Starting>,
+    hooks: Option<(Hooks, hook::Subject)>,
+}
+
+impl Undo<'_> {
+    /// Last in, first out; goes on past failures. The error it is given is the one
+    /// that is reported.
+    fn everything(&mut self, e: Error) -> Error {
+        if let Some(starting) = &self.starting {
+            starting.abandon();
+        }
+        let mut hint = None;
+        if let Some(cgroup) = &self.cgroup
+            && let Err(left) = cgroup.kill().and_then(|()| cgroup.remove())
+        {
+            hint = Some(format!("left behind: {left}"));
+        }
+        if let Some((hooks, subject)) = &self.hooks
+            && let Err(e) = hook::run_all("poststop", &hooks.poststop, &subject.state("stopped", 0))
+        {
+            hint = Some(e.to_string());
+        }
+        if let Err(left) = self.containers.forget(self.id) {
+            hint = Some(format!("left behind: {left}"));
+        }
+        match hint {
+            Some(hint) if e.get_hint().is_none() => e.hint(hint),
+            _ => e,
+        }
+    }
+}
+
+fn died(record: &Record) -> Error {
+    let error = Error::failed("the container's first process died while it was being made");
+    let killed = record
+        .cgroup()
+        .ok()
+        .flatten()
+        .and_then(|c| c.oom_kills().ok());
+    match killed {
+        Some(1..) => error.hint("it was killed for want of memory: raise the memory limit"),
+        _ => error,
+    }
+}
+
+/// semver: 1.x is what this program knows.
+fn check_version(version: &str) -> Result<()> {
+    let numbers = version.split(['-', '+']).next().unwrap_or("");
+    let parts: Vec<Option<u32>> = numbers.split('.').map(|p| p.parse().ok()).collect();
+    match parts.as_slice() {
+        [Some(1), Some(_), Some(_)] => Ok(()),
+        [Some(_), Some(_), Some(_)] => Err(Error::unsupported(format!(
+            "ociVersion: {version}: this program knows 1.x"
+        ))),
+        _ => Err(Error::invalid(format!(
+            "ociVersion: {version:?} is no version, as in 1.3.0"
+        ))),
+    }
+}
+
+fn plan_for(order: &Order, spec: &oci::Spec, warnings: &mut Vec<String>) -> Result<Plan> {
+    if spec.linux().is_none() && spec.vm().is_some() {
+        return Err(Error::unsupported(
+            "vm: this program makes no virtual machines",
+        ));
+    }
+    let mut plan = plan::plan_container(&order.id, spec)?;
+    plan::check_namespaces(&plan)?;
+    plan::process::check_labels(&plan.process)?;
+    plan.pivot = !order.no_pivot;
+    plan.keyring = (!order.no_new_keyring).then(|| format!("_ses.{}", order.id));
+    prepare_process(
+        &mut plan.process,
+        order.preserve_fds,
+        order.listen_fds,
+        warnings,
+    );
+    Ok(plan)
+}
+
+/// What holds for the first process and for those that come later.
+pub fn prepare_process(
+    p: &mut plan::Process,
+    preserve_fds: u32,
+    listen_fds: u32,
+    warnings: &mut Vec<String>,
+) {
+    p.preserve_fds = preserve_fds + listen_fds;
+    p.find_home = true;
+    if listen_fds > 0 {
+        p.env.push(format!("LISTEN_FDS={listen_fds}"));
+        p.env.push("LISTEN_PID=1".into());
+    }
+    // "Any value which cannot be granted ... SHOULD NOT fail": config.md.
+    let have = permitted();
+    let c = &mut p.capabilities;
+    let lacking = (c.permitted | c.bounding) - have;
+    if !lacking.is_empty() {
+        warnings.push(format!(
+            "process.capabilities: this program does not have {lacking:?}, and cannot give them"
+        ));
+        c.bounding = c.bounding & have;
+        c.permitted = c.permitted & have;
+        c.effective = c.effective & have;
+        c.inheritable = c.inheritable & have;
+        c.ambient = c.ambient & have;
+    }
+}
+
+fn root_path(bundle: &Path, spec: &oci::Spec) -> Result<PathBuf> {
+    let root = spec
+        .root()
+        .as_ref()
+        .ok_or_else(|| Error::invalid("root: a container needs one"))?;
+    if root.path().as_os_str().is_empty() {
+        return Err(Error::invalid("root.path: is empty"));
+    }
+    let path = bundle.join(root.path());
+    path.canonicalize()
+        .map_err(Error::from)
+        .map_err(|e| match e.errno() {
+            Some(nix::errno::Errno::ENOENT) => e.hint("the bundle has no such directory"),
+            _ => e,
+        })
+        .with_context(|| format!("root.path: {}", path.display()))
+}
+
+fn check_console(order: &Order, plan: &Plan) -> Result<()> {
+    match (plan.process.terminal, &order.console_socket) {
+        (true, None) if !order.keep_terminal => Err(Error::invalid(
+            "process.terminal: cannot allocate tty if carob-oci will detach without setting \
+             console socket",
+        )),
+        (false, Some(_)) => Err(Error::invalid(
+            "--console-socket: cannot use console socket if carob-oci will not detach or \
+             allocate tty",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn cgroup_place(order: &Order, spec: &oci::Spec) -> Result<Place> {
+    let path = spec
+        .linux()
+        .as_ref()
+        .and_then(|l| l.cgroups_path().as_deref());
+    Place::from_oci(path, &order.id, &Hierarchies::detect()?)
+}
+
+fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
+    let cgroup = Cgroup::create_fresh(&Hierarchies::detect()?, place, Select::All)?;
+    let cgroup = undo.cgroup.insert(cgroup);
+    cgroup.apply(resources).context("linux.resources")?;
+    cgroup.join_plan()
+}
+
+/// The copy belongs to the host's mount as a slave or not at all: what is mounted
+/// inside is never seen outside.
+fn open_root(path: &Path, propagation: MsFlags) -> Result<Mount> {
+    let root = Mount::copy(path, true)?;
+    if !crate::linux::root::is_dir(root.as_fd()) {
+        return Err(Error::invalid(format!(
+            "{}: is no directory",
+            path.display()
+        )));
+    }
+    let until_then = match propagation {
+        MsFlags::MS_SLAVE | MsFlags::MS_SHARED => MsFlags::MS_SLAVE,
+        _ => MsFlags::MS_PRIVATE,
+    };
+    root.set_propagation(until_then, true)?;
+    Ok(root)
+}
+
+fn open_sources(plan: &Plan) -> Result<Sources> {
+    let mut namespaces = Vec::new();
+    for (kind, path) in &plan.namespaces.joined {
+        let fd = namespace::open_kind(path, *kind)
+            .with_context(|| format!("linux.namespaces: {}", path.display()))?;
+        namespaces.push((*kind, fd));
+    }
+    Ok(Sources {
+        mounts: rootfs::open_sources(plan)?,
+        namespaces,
+    })
+}
+
+/// As runc names it, which nobody reads.
+pub fn send_terminal(path: &Path, master: BorrowedFd) -> Result<()> {
+    socket::hand_over(path, b"/dev/ptmx", master).context("--console-socket")
+}
+
+/// Whole or not there: conmon reads it as soon as it can.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let temporary = path.with_file_name(name);
+    std::fs::write(&temporary, pid.to_string())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("--pid-file {}", path.display()))
+}

@@ -1,0 +1,328 @@
+//! What will be done to make a container: pure data, made from an OCI
+//! `config.json` and printable, applied by [`super::init`] in the child.
+//!
+//! Source: OCI runtime-spec 1.3, config.md and config-linux.md. What this program
+//! or this kernel cannot do is refused by its field's name, never passed over.
+
+pub mod mount;
+pub mod namespace;
+pub mod process;
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use oci_spec::runtime as oci;
+
+pub use mount::{Mount, Source};
+pub use namespace::{IdMap, Namespaces};
+pub use process::{DEFAULT_PATH, Process, plan_process};
+
+use crate::{Context, Error, Result};
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub id: String,
+    pub root_read_only: bool,
+    /// MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE.
+    pub root_propagation: MsFlags,
+    pub namespaces: Namespaces,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    /// Paths below /proc/sys and their values.
+    pub sysctls: Vec<(PathBuf, String)>,
+    /// In their order. A target below an earlier one's comes later.
+    pub mounts: Vec<Mount>,
+    /// Beside the standard ones.
+    pub devices: Vec<Device>,
+    /// Whether /dev gets the standard devices; not one that is bind-mounted.
+    pub standard_devices: bool,
+    pub masked_paths: Vec<PathBuf>,
+    pub read_only_paths: Vec<PathBuf>,
+    pub process: Process,
+    /// Only of the first process: set_mempolicy(2).
+    pub memory_policy: Option<process::MemoryPolicy>,
+    /// Links of the host that move in: name there, name inside.
+    pub net_devices: Vec<(String, String)>,
+    /// The session keyring that the process joins instead of its caller's.
+    pub keyring: Option<String>,
+    /// pivot_root(2), or on a root that cannot be pivoted from (an initramfs)
+    /// MS_MOVE and chroot(2).
+    pub pivot: bool,
+}
+
+/// A node to be made: config-linux.md, "Devices".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute.
+    pub path: PathBuf,
+    /// S_IFCHR, S_IFBLK or S_IFIFO, and the permissions.
+    pub mode: u32,
+    pub major: u64,
+    pub minor: u64,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Plans what `spec` asks for.
+pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::invalid("process: a container needs one to run"))?;
+    let linux = spec.linux().as_ref();
+    let seccomp = linux.and_then(|l| l.seccomp().as_ref());
+    let namespaces = namespace::plan(linux)?;
+    let mut mounts = Vec::new();
+    for (i, m) in spec.mounts().iter().flatten().enumerate() {
+        mounts.push(mount::plan(m, &namespaces).with_context(|| format!("mounts[{i}]"))?);
+    }
+    let paths = |field: &str, list: Option<&Vec<String>>| {
+        let mut out = Vec::new();
+        for (i, path) in list.into_iter().flatten().enumerate() {
+            out.push(absolute(path).with_context(|| format!("linux.{field}[{i}]"))?);
+        }
+        Ok::<_, Error>(out)
+    };
+    let mut plan = Plan {
+        id: id.to_owned(),
+        root_read_only: spec
+            .root()
+            .as_ref()
+            .and_then(|r| r.readonly())
+            .unwrap_or(false),
+        root_propagation: match linux.and_then(|l| l.rootfs_propagation().as_deref()) {
+            Some(word) => plan_propagation(word).context("linux.rootfsPropagation")?,
+            None => MsFlags::MS_PRIVATE,
+        },
+        hostname: name("hostname", spec.hostname().as_deref())?,
+        domainname: name("domainname", spec.domainname().as_deref())?,
+        sysctls: plan_sysctls(linux, &namespaces).context("linux.sysctl")?,
+        standard_devices: !mounts
+            .iter()
+            .any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. })),
+        mounts,
+        devices: plan_devices(linux).context("linux.devices")?,
+        masked_paths: paths("maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()))?,
+        read_only_paths: paths(
+            "readonlyPaths",
+            linux.and_then(|l| l.readonly_paths().as_ref()),
+        )?,
+        process: plan_process(process, seccomp)?,
+        memory_policy: linux
+            .and_then(|l| l.memory_policy().as_ref())
+            .map(process::plan_memory_policy)
+            .transpose()
+            .context("linux.memoryPolicy")?,
+        net_devices: plan_net_devices(linux, &namespaces).context("linux.netDevices")?,
+        keyring: None,
+        pivot: true,
+        namespaces,
+    };
+    plan.process.personality = linux
+        .and_then(|l| l.personality().as_ref())
+        .map(process::plan_personality)
+        .transpose()
+        .context("linux.personality")?;
+    refuse_what_is_missing(linux)?;
+    Ok(plan)
+}
+
+/// What would otherwise change the host. A Pod's monitor needs no such check: it
+/// lives in the namespaces that its containers share.
+pub fn check_namespaces(plan: &Plan) -> Result<()> {
+    let n = &plan.namespaces;
+    let needs = |field: &str, kind: &str| {
+        Err(Error::invalid(format!(
+            "{field}: without a {kind} namespace of its own this would be the host's"
+        ))
+        .hint(format!("add {{\"type\": \"{kind}\"}} to linux.namespaces")))
+    };
+    if !n.has(namespace::MOUNT) {
+        return needs("root", "mount");
+    }
+    if plan.hostname.is_some() && !n.has(namespace::UTS) {
+        return needs("hostname", "uts");
+    }
+    if plan.domainname.is_some() && !n.has(namespace::UTS) {
+        return needs("domainname", "uts");
+    }
+    Ok(())
+}
+
+fn refuse_what_is_missing(linux: Option<&oci::Linux>) -> Result<()> {
+    let Some(linux) = linux else {
+        return Ok(());
+    };
+    if linux.intel_rdt().is_some() {
+        return Err(
+            Error::unsupported("linux.intelRdt: not supported by this build")
+                .hint("it needs resctrl, which few machines have"),
+        );
+    }
+    if linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()) {
+        return Err(Error::unsupported(
+            "linux.mountLabel: SELinux labels of mounts are not supported by this build",
+        ));
+    }
+    Ok(())
+}
+
+fn absolute(path: &str) -> Result<PathBuf> {
+    match path.starts_with('/') && !path.contains('\0') {
+        true => Ok(PathBuf::from(path)),
+        false => Err(Error::invalid(format!("{path:?} is no absolute path"))),
+    }
+}
+
+/// A host or NIS domain name: uname(2).
+fn name(field: &str, text: Option<&str>) -> Result<Option<String>> {
+    match text {
+        None | Some("") => Ok(None),
+        Some(text) if text.len() > 64 || text.contains(['\0', '\n']) => Err(Error::invalid(
+            format!("{field}: {text:?}: at most 64 bytes, and no NUL or newline"),
+        )),
+        Some(text) => Ok(Some(text.to_owned())),
+    }
+}
+
+fn plan_propagation(word: &str) -> Result<MsFlags> {
+    Ok(match word.strip_prefix('r').unwrap_or(word) {
+        "" | "private" => MsFlags::MS_PRIVATE,
+        "slave" => MsFlags::MS_SLAVE,
+        "shared" => MsFlags::MS_SHARED,
+        "unbindable" => MsFlags::MS_UNBINDABLE,
+        _ => {
+            return Err(Error::invalid(format!(
+                "{word:?}: it is shared, slave, private or unbindable"
+            )));
+        }
+    })
+}
+
+/// A sysctl is a namespace's own or it is the host's.
+fn plan_sysctls(
+    linux: Option<&oci::Linux>,
+    namespaces: &Namespaces,
+) -> Result<Vec<(PathBuf, String)>> {
+    let mut sysctls = Vec::new();
+    for (key, value) in linux
+        .and_then(|l| l.sysctl().as_ref())
+        .into_iter()
+        .flatten()
+    {
+        // "a.b" is a/b, and "a/b.c" is a/b.c: sysctl(8).
+        let slashes = key
+            .find(['.', '/'])
+            .is_some_and(|at| key[at..].starts_with('/'));
+        let path = match slashes {
+            true => key.clone(),
+            false => key.replace('.', "/"),
+        };
+        let bad = |part: &str| matches!(part, "" | "." | "..");
+        if path.split('/').any(bad) || path.contains('\0') || value.contains('\0') {
+            return Err(Error::invalid(format!("{key:?}: no name of a sysctl")));
+        }
+        let kind = match path.as_str() {
+            p if p.starts_with("net/") => (namespace::NET, "network"),
+            "kernel/hostname" | "kernel/domainname" => (namespace::UTS, "uts"),
+            "kernel/msgmax"
+            | "kernel/msgmnb"
+            | "kernel/msgmni"
+            | "kernel/sem"
+            | "kernel/shmall"
+            | "kernel/shmmax"
+            | "kernel/shmmni"
+            | "kernel/shm_rmid_forced"
+            | "kernel/auto_msgmni"
+            | "kernel/msg_next_id"
+            | "kernel/sem_next_id"
+            | "kernel/shm_next_id" => (namespace::IPC, "ipc"),
+            p if p.starts_with("fs/mqueue/") => (namespace::IPC, "ipc"),
+            p if p.starts_with("user/") => (namespace::USER, "user"),
+            _ => {
+                return Err(Error::invalid(format!(
+                    "{key}: it belongs to no namespace, so it would change the host"
+                )));
+            }
+        };
+        if !namespaces.has(kind.0) {
+            return Err(Error::invalid(format!(
+                "{key}: without a {} namespace of its own this would be the host's",
+                kind.1
+            )));
+        }
+        sysctls.push((path.into(), value.clone()));
+    }
+    sysctls.sort();
+    Ok(sysctls)
+}
+
+fn plan_devices(linux: Option<&oci::Linux>) -> Result<Vec<Device>> {
+    let mut devices = Vec::new();
+    for (i, d) in linux
+        .and_then(|l| l.devices().as_ref())
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        devices.push(plan_device(d).with_context(|| format!("[{i}]"))?);
+    }
+    Ok(devices)
+}
+
+fn plan_device(d: &oci::LinuxDevice) -> Result<Device> {
+    let kind = match d.typ() {
+        oci::LinuxDeviceType::B => libc::S_IFBLK,
+        oci::LinuxDeviceType::P => libc::S_IFIFO,
+        oci::LinuxDeviceType::C | oci::LinuxDeviceType::U => libc::S_IFCHR,
+        oci::LinuxDeviceType::A => {
+            return Err(Error::invalid("type: \"a\" is no kind of device node"));
+        }
+    };
+    let path = absolute(&d.path().to_string_lossy()).context("path")?;
+    if path.components().any(|c| c.as_os_str() == "..") || path.file_name().is_none() {
+        return Err(Error::invalid(format!("path: {path:?} names no node")));
+    }
+    // The kernel has 12 and 20 bits.
+    let number = |field: &str, n: i64, most: i64| match n {
+        n if (0..=most).contains(&n) => Ok(n as u64),
+        n => Err(Error::invalid(format!("{field}: {n}: 0 to {most}"))),
+    };
+    Ok(Device {
+        path,
+        mode: kind | (d.file_mode().unwrap_or(0o666) & 0o7777),
+        major: number("major", d.major(), (1 << 12) - 1)?,
+        minor: number("minor", d.minor(), (1 << 20) - 1)?,
+        uid: d.uid().unwrap_or(0),
+        gid: d.gid().unwrap_or(0),
+    })
+}
+
+fn plan_net_devices(
+    linux: Option<&oci::Linux>,
+    namespaces: &Namespaces,
+) -> Result<Vec<(String, String)>> {
+    let mut moves = Vec::new();
+    for (host, inside) in linux
+        .and_then(|l| l.net_devices().as_ref())
+        .into_iter()
+        .flatten()
+    {
+        let inside = inside.name().as_deref().filter(|n| !n.is_empty());
+        let inside = inside.unwrap_or(host);
+        for link in [host.as_str(), inside] {
+            let bad = link.contains(['/', ':', '\0', '%']) || link.contains(char::is_whitespace);
+            if link.is_empty() || link.len() > 15 || bad || matches!(link, "." | "..") {
+                return Err(Error::invalid(format!("{link:?}: no name of a link")));
+            }
+        }
+        moves.push((host.clone(), inside.to_owned()));
+    }
+    if !moves.is_empty() && !namespaces.has(namespace::NET) {
+        return Err(Error::invalid(
+            "a container without a network namespace of its own has the host's links already",
+        ));
+    }
+    moves.sort();
+    Ok(moves)
+}

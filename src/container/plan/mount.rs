@@ -1,0 +1,254 @@
+//! Mounts and their options: config.md, "Mounts"; mount(8), mount_setattr(2).
+
+use std::path::PathBuf;
+
+use nix::mount::MsFlags;
+use oci_spec::runtime as oci;
+
+use super::namespace::{IdMap, Namespaces, USER, plan_map};
+use crate::linux::mount::{
+    ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID,
+    ATTR_NOSYMFOLLOW, ATTR_RDONLY, ATTR_STRICTATIME, Change,
+};
+use crate::{Context, Error, Result};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute, inside the container.
+    pub target: PathBuf,
+    pub source: Source,
+    /// Of the mount itself.
+    pub own: Change,
+    /// Of it and of every mount below it.
+    pub tree: Change,
+    /// In their order; of it alone, or of those below too.
+    pub propagation: Vec<(MsFlags, bool)>,
+    pub idmap: Option<IdMapped>,
+    /// The tmpfs gets a copy of what it covers.
+    pub copy_up: bool,
+}
+
+/// Owners that differ from those on disk: "idmap" and "ridmap".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMapped {
+    pub recursive: bool,
+    /// Both empty: as in the container's user namespace.
+    pub uids: Vec<IdMap>,
+    pub gids: Vec<IdMap>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A new filesystem: its type, what /proc/mounts shows as its source, its
+    /// options.
+    New {
+        fstype: String,
+        name: String,
+        options: Vec<(String, String)>,
+    },
+    /// The tmpfs of /dev with the standard devices and links in it.
+    Dev(Vec<(String, String)>),
+    /// The cgroup hierarchies as this container sees them.
+    Cgroup,
+    Bind {
+        path: PathBuf,
+        recursive: bool,
+    },
+    /// `sub_path` of the volume at `volume`, looked up so that no link in it leads
+    /// out, and made as a directory where it is missing.
+    SubPath {
+        volume: PathBuf,
+        sub_path: PathBuf,
+    },
+}
+
+/// The names that change an attribute of a mount: what they set, what they clear.
+/// With an `r` before them they hold for the whole tree.
+pub const ATTRIBUTES: [(&str, u64, u64); 16] = [
+    ("ro", ATTR_RDONLY, 0),
+    ("rw", 0, ATTR_RDONLY),
+    ("nosuid", ATTR_NOSUID, 0),
+    ("suid", 0, ATTR_NOSUID),
+    ("nodev", ATTR_NODEV, 0),
+    ("dev", 0, ATTR_NODEV),
+    ("noexec", ATTR_NOEXEC, 0),
+    ("exec", 0, ATTR_NOEXEC),
+    ("nodiratime", ATTR_NODIRATIME, 0),
+    ("diratime", 0, ATTR_NODIRATIME),
+    ("nosymfollow", ATTR_NOSYMFOLLOW, 0),
+    ("symfollow", 0, ATTR_NOSYMFOLLOW),
+    // One field of three values; 0 is relatime, the kernel's default.
+    ("noatime", ATTR_NOATIME, ATIME_MASK),
+    ("strictatime", ATTR_STRICTATIME, ATIME_MASK),
+    ("relatime", 0, ATIME_MASK),
+    ("atime", 0, ATIME_MASK),
+];
+
+/// The opposites of the atime options, which mean relatime again.
+const ATIME_OPPOSITES: [&str; 2] = ["nostrictatime", "norelatime"];
+
+pub const PROPAGATIONS: [(&str, MsFlags); 4] = [
+    ("private", MsFlags::MS_PRIVATE),
+    ("slave", MsFlags::MS_SLAVE),
+    ("shared", MsFlags::MS_SHARED),
+    ("unbindable", MsFlags::MS_UNBINDABLE),
+];
+
+/// What the superblock takes from fsconfig(2) as flags.
+pub const SUPERBLOCK_FLAGS: [&str; 10] = [
+    "sync",
+    "async",
+    "dirsync",
+    "lazytime",
+    "nolazytime",
+    "mand",
+    "nomand",
+    "iversion",
+    "noiversion",
+    "silent",
+];
+
+fn attribute(name: &str) -> Option<(u64, u64)> {
+    if ATIME_OPPOSITES.contains(&name) {
+        return Some((0, ATIME_MASK));
+    }
+    let found = ATTRIBUTES.iter().find(|(n, ..)| *n == name)?;
+    Some((found.1, found.2))
+}
+
+pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
+    let target = m.destination().clone();
+    if !target.is_absolute() {
+        return Err(Error::invalid(format!(
+            "destination: {target:?} is not absolute"
+        )));
+    }
+    let (mut own, mut tree) = (Change::default(), Change::default());
+    let mut propagation = Vec::new();
+    let (mut bind, mut idmap, mut copy_up) = (None, None, false);
+    let mut data = Vec::new();
+    for option in m.options().iter().flatten() {
+        let o = option.as_str();
+        if let Some((set, clear)) = attribute(o) {
+            own.then(set, clear);
+        } else if let Some((set, clear)) = o.strip_prefix('r').and_then(attribute) {
+            tree.then(set, clear);
+        } else if let Some((p, recursive)) = plan_propagation(o) {
+            propagation.push((p, recursive));
+        } else {
+            match o {
+                "" | "defaults" | "loud" => {}
+                "bind" => bind = Some(bind.unwrap_or(false)),
+                "rbind" => bind = Some(true),
+                "idmap" => idmap = Some(false),
+                "ridmap" => idmap = Some(true),
+                "tmpcopyup" => copy_up = true,
+                other if other.contains('\0') => {
+                    return Err(Error::invalid(format!("options: {other:?}: a NUL byte")));
+                }
+                other => {
+                    let (key, value) = other.split_once('=').unwrap_or((other, ""));
+                    data.push((key.to_owned(), value.to_owned()));
+                }
+            }
+        }
+    }
+    let source = plan_source(m, bind, data)?;
+    if copy_up && !matches!(&source, Source::New { fstype, .. } if fstype == "tmpfs") {
+        return Err(Error::invalid("options: tmpcopyup is for a tmpfs"));
+    }
+    Ok(Mount {
+        target,
+        own,
+        tree,
+        propagation,
+        idmap: plan_idmap(m, idmap, &source, namespaces)?,
+        source,
+        copy_up,
+    })
+}
+
+fn plan_propagation(option: &str) -> Option<(MsFlags, bool)> {
+    let find = |name: &str| PROPAGATIONS.iter().find(|(n, _)| *n == name).map(|p| p.1);
+    find(option)
+        .map(|p| (p, false))
+        .or_else(|| Some((option.strip_prefix('r').and_then(find)?, true)))
+}
+
+fn plan_source(m: &oci::Mount, bind: Option<bool>, data: Vec<(String, String)>) -> Result<Source> {
+    let given = m.typ().as_deref().filter(|t| !t.is_empty());
+    let fstype = given.unwrap_or(if bind.is_some() { "bind" } else { "" });
+    let of = m.source().as_ref().filter(|s| !s.as_os_str().is_empty());
+    Ok(match (fstype, bind) {
+        (_, Some(_)) | ("bind", None) => {
+            if let Some((key, _)) = data
+                .iter()
+                .find(|(k, _)| !SUPERBLOCK_FLAGS.contains(&k.as_str()))
+            {
+                return Err(Error::invalid(format!(
+                    "options: {key:?}: no option of a bind mount"
+                )));
+            }
+            Source::Bind {
+                path: of
+                    .cloned()
+                    .ok_or_else(|| Error::invalid("source: a bind mount needs one"))?,
+                recursive: bind.unwrap_or(false),
+            }
+        }
+        ("cgroup" | "cgroup2", None) => Source::Cgroup,
+        ("tmpfs", None) if m.destination().as_os_str() == "/dev" => Source::Dev(data),
+        ("", None) => return Err(Error::invalid("type: missing, and no bind option")),
+        (fstype, None) => {
+            let mut options = data;
+            if fstype == "devpts" {
+                // Each mount has been an instance of its own since Linux 4.7.
+                options.retain(|(key, _)| key != "newinstance");
+            }
+            Source::New {
+                fstype: fstype.to_owned(),
+                name: of.map_or(fstype.to_owned(), |s| s.to_string_lossy().into_owned()),
+                options,
+            }
+        }
+    })
+}
+
+fn plan_idmap(
+    m: &oci::Mount,
+    option: Option<bool>,
+    source: &Source,
+    namespaces: &Namespaces,
+) -> Result<Option<IdMapped>> {
+    let uids = plan_map(m.uid_mappings().as_deref()).context("uidMappings")?;
+    let gids = plan_map(m.gid_mappings().as_deref()).context("gidMappings")?;
+    if uids.is_empty() != gids.is_empty() {
+        let missing = if uids.is_empty() {
+            "uidMappings"
+        } else {
+            "gidMappings"
+        };
+        return Err(Error::invalid(format!(
+            "{missing}: an idmapped mount needs both mappings"
+        )));
+    }
+    if option.is_none() && uids.is_empty() {
+        return Ok(None);
+    }
+    if !matches!(source, Source::Bind { .. }) {
+        return Err(Error::unsupported(
+            "uidMappings: only a bind mount can be idmapped here",
+        ));
+    }
+    if uids.is_empty() && !namespaces.has(USER) {
+        return Err(Error::invalid(
+            "options: idmap without uidMappings takes those of the container's user namespace, \
+             and it has none",
+        ));
+    }
+    Ok(Some(IdMapped {
+        recursive: option.unwrap_or(false),
+        uids,
+        gids,
+    }))
+}

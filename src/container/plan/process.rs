@@ -1,0 +1,372 @@
+//! A process: config.md, "process"; and what config-linux.md says of its first.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use oci_spec::runtime as oci;
+
+use crate::linux::{capability, seccomp};
+use crate::{Context, Error, Result};
+
+/// The PATH of a process that has none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub argv: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    pub umask: u32,
+    pub capabilities: capability::Sets,
+    pub no_new_privileges: bool,
+    /// Shared by the containers that have the same.
+    pub seccomp: Option<Rc<seccomp::Filter>>,
+    /// Where the filter's notifications are served, and what is told there.
+    pub seccomp_listener: Option<(PathBuf, String)>,
+    pub oom_score_adj: Option<i32>,
+    pub terminal: bool,
+    /// Columns and rows.
+    pub console_size: Option<(u16, u16)>,
+    /// RLIMIT_*, soft, hard.
+    pub rlimits: Vec<(u32, u64, u64)>,
+    /// ioprio_set(2).
+    pub io_priority: Option<i32>,
+    pub scheduler: Option<Scheduler>,
+    /// CPUs of an exec process: before it joins the cgroup, and from then on.
+    pub affinity: (Option<Vec<usize>>, Option<Vec<usize>>),
+    /// personality(2).
+    pub personality: Option<u64>,
+    pub apparmor_profile: Option<String>,
+    pub selinux_label: Option<String>,
+    /// The fds from 3 on that it inherits, this many.
+    pub preserve_fds: u32,
+    /// HOME is taken from /etc/passwd if `env` does not have it.
+    pub find_home: bool,
+}
+
+/// sched_setattr(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduler {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    /// Nanoseconds, as the two below: SCHED_DEADLINE's.
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// set_mempolicy(2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// MPOL_* and MPOL_F_*.
+    pub mode: i32,
+    pub nodes: Vec<usize>,
+}
+
+/// Plans a process of a container, its first or one more.
+pub fn plan_process(
+    process: &oci::Process,
+    seccomp: Option<&oci::LinuxSeccomp>,
+) -> Result<Process> {
+    let argv = process.args().clone().unwrap_or_default();
+    if argv.is_empty() || argv[0].is_empty() {
+        return Err(Error::invalid("process.args: no command to run"));
+    }
+    let env = process.env().clone().unwrap_or_default();
+    for (field, list) in [("args", &argv), ("env", &env)] {
+        if let Some(i) = list.iter().position(|s| s.contains('\0')) {
+            return Err(Error::invalid(format!("process.{field}[{i}]: a NUL byte")));
+        }
+    }
+    if !process.cwd().is_absolute() {
+        return Err(Error::invalid(format!(
+            "process.cwd: {:?} is not absolute",
+            process.cwd()
+        )));
+    }
+    let user = process.user();
+    // To setresuid(2), 4294967295 means "leave it", which would leave root.
+    let ids = user.additional_gids().iter().flatten();
+    if [user.uid(), user.gid()]
+        .iter()
+        .chain(ids)
+        .any(|n| *n == u32::MAX)
+    {
+        return Err(Error::invalid("process.user: 4294967295 is no id"));
+    }
+    let program = seccomp
+        .map(|s| seccomp::Profile::from_oci(s).and_then(|p| seccomp::Filter::new(&p)))
+        .transpose()
+        .context("linux.seccomp")?
+        .map(Rc::new);
+    let listener = seccomp.and_then(|s| s.listener_path().clone());
+    let label = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
+    let size = process
+        .console_size()
+        .filter(|b| b.width() != 0 || b.height() != 0);
+    Ok(Process {
+        argv,
+        env,
+        cwd: process.cwd().clone(),
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask().unwrap_or(0o022) & 0o7777,
+        capabilities: match process.capabilities() {
+            Some(c) => plan_capabilities(c)?,
+            None => capability::Sets::default(),
+        },
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        seccomp: program,
+        seccomp_listener: listener.map(|path| {
+            let metadata = seccomp.and_then(|s| s.listener_metadata().clone());
+            (path, metadata.unwrap_or_default())
+        }),
+        oom_score_adj: match process.oom_score_adj() {
+            Some(n) if !(-1000..=1000).contains(&n) => {
+                return Err(Error::invalid(format!(
+                    "process.oomScoreAdj: {n}: -1000 to 1000"
+                )));
+            }
+            n => n,
+        },
+        terminal: process.terminal().unwrap_or(false),
+        console_size: match size {
+            Some(b) => {
+                let side = |field: &str, n: u64| {
+                    u16::try_from(n).map_err(|_| {
+                        Error::invalid(format!("process.consoleSize.{field}: {n}: 65535 at most"))
+                    })
+                };
+                Some((side("width", b.width())?, side("height", b.height())?))
+            }
+            None => None,
+        },
+        rlimits: plan_rlimits(process)?,
+        io_priority: process
+            .io_priority()
+            .as_ref()
+            .map(plan_io_priority)
+            .transpose()?,
+        scheduler: process
+            .scheduler()
+            .as_ref()
+            .map(plan_scheduler)
+            .transpose()?,
+        affinity: match process.exec_cpu_affinity() {
+            Some(a) => (
+                numbers(a.initial(), "process.execCPUAffinity.initial", 8191)?,
+                numbers(
+                    a.cpu_affinity_final(),
+                    "process.execCPUAffinity.final",
+                    8191,
+                )?,
+            ),
+            None => (None, None),
+        },
+        personality: None,
+        apparmor_profile: label(process.apparmor_profile()),
+        selinux_label: label(process.selinux_label()),
+        preserve_fds: 0,
+        find_home: false,
+    })
+}
+
+/// What this machine cannot do for a process: found out before anything is made.
+pub fn check_labels(p: &Process) -> Result<()> {
+    let there = |path: &str| Path::new(path).exists();
+    if p.apparmor_profile.is_some() && !there("/sys/module/apparmor/parameters/enabled") {
+        return Err(Error::unsupported(
+            "process.apparmorProfile: this kernel has no AppArmor",
+        ));
+    }
+    if p.selinux_label.is_some() && !there("/sys/fs/selinux/enforce") {
+        return Err(Error::unsupported(
+            "process.selinuxLabel: SELinux is not enabled on this machine",
+        ));
+    }
+    Ok(())
+}
+
+fn plan_rlimits(process: &oci::Process) -> Result<Vec<(u32, u64, u64)>> {
+    use oci::PosixRlimitType as T;
+    let mut limits: Vec<(u32, u64, u64)> = Vec::new();
+    for (i, r) in process.rlimits().iter().flatten().enumerate() {
+        let number = match r.typ() {
+            T::RlimitCpu => libc::RLIMIT_CPU,
+            T::RlimitFsize => libc::RLIMIT_FSIZE,
+            T::RlimitData => libc::RLIMIT_DATA,
+            T::RlimitStack => libc::RLIMIT_STACK,
+            T::RlimitCore => libc::RLIMIT_CORE,
+            T::RlimitRss => libc::RLIMIT_RSS,
+            T::RlimitNproc => libc::RLIMIT_NPROC,
+            T::RlimitNofile => libc::RLIMIT_NOFILE,
+            T::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+            T::RlimitAs => libc::RLIMIT_AS,
+            T::RlimitLocks => libc::RLIMIT_LOCKS,
+            T::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+            T::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+            T::RlimitNice => libc::RLIMIT_NICE,
+            T::RlimitRtprio => libc::RLIMIT_RTPRIO,
+            T::RlimitRttime => libc::RLIMIT_RTTIME,
+        };
+        let field = format!("process.rlimits[{i}]");
+        if limits.iter().any(|(n, ..)| *n == number) {
+            return Err(Error::invalid(format!(
+                "{field}.type: {} is there twice",
+                r.typ()
+            )));
+        }
+        if r.soft() > r.hard() {
+            return Err(Error::invalid(format!(
+                "{field}.soft: {} is more than hard, {}",
+                r.soft(),
+                r.hard()
+            )));
+        }
+        limits.push((number, r.soft(), r.hard()));
+    }
+    Ok(limits)
+}
+
+fn plan_io_priority(p: &oci::LinuxIOPriority) -> Result<i32> {
+    use oci::IOPriorityClass as C;
+    let class = match p.class() {
+        C::IoprioClassRt => 1,
+        C::IoprioClassBe => 2,
+        C::IoprioClassIdle => 3,
+    };
+    match p.priority() {
+        level @ 0..=7 => Ok(class << 13 | level as i32),
+        other => Err(Error::invalid(format!(
+            "process.ioPriority.priority: {other}: 0 to 7"
+        ))),
+    }
+}
+
+fn plan_scheduler(s: &oci::Scheduler) -> Result<Scheduler> {
+    use oci::{LinuxSchedulerFlag as F, LinuxSchedulerPolicy as P};
+    let policy = match s.policy() {
+        P::SchedOther => 0,
+        P::SchedFifo => 1,
+        P::SchedRr => 2,
+        P::SchedBatch => 3,
+        P::SchedIso => 4,
+        P::SchedIdle => 5,
+        P::SchedDeadline => 6,
+    };
+    let invalid = |what: String| Err(Error::invalid(format!("process.scheduler.{what}")));
+    let real_time = matches!(policy, 1 | 2);
+    let priority = s.priority().unwrap_or(0);
+    if real_time && !(1..=99).contains(&priority) || !real_time && priority != 0 {
+        return invalid(format!(
+            "priority: {priority}: 1 to 99 with SCHED_FIFO and SCHED_RR, else 0"
+        ));
+    }
+    let nice = s.nice().unwrap_or(0);
+    if !(-20..=19).contains(&nice) {
+        return invalid(format!("nice: {nice}: -20 to 19"));
+    }
+    let flags = s.flags().iter().flatten().fold(0, |all, f| {
+        all | match f {
+            F::SchedResetOnFork => 0x01,
+            F::SchedFlagReclaim => 0x02,
+            F::SchedFlagDLOverrun => 0x04,
+            F::SchedFlagKeepPolicy => 0x08,
+            F::SchedFlagKeepParams => 0x10,
+            F::SchedFlagUtilClampMin => 0x20,
+            F::SchedFlagUtilClampMax => 0x40,
+        }
+    });
+    let (runtime, deadline, period) = (*s.runtime(), *s.deadline(), *s.period());
+    if policy != 6 && (runtime, deadline, period) != (None, None, None) {
+        return invalid("runtime: it, deadline and period are SCHED_DEADLINE's".into());
+    }
+    Ok(Scheduler {
+        policy,
+        flags,
+        nice,
+        priority: priority as u32,
+        runtime: runtime.unwrap_or(0),
+        deadline: deadline.unwrap_or(0),
+        period: period.unwrap_or(0),
+    })
+}
+
+pub(super) fn plan_personality(p: &oci::LinuxPersonality) -> Result<u64> {
+    if p.flags().iter().flatten().next().is_some() {
+        return Err(Error::invalid("flags: runtime-spec 1.3 defines none"));
+    }
+    Ok(match p.domain() {
+        oci::LinuxPersonalityDomain::PerLinux => 0,
+        // PER_LINUX32 of linux/personality.h.
+        oci::LinuxPersonalityDomain::PerLinux32 => 0x0008,
+    })
+}
+
+pub(super) fn plan_memory_policy(p: &oci::LinuxMemoryPolicy) -> Result<MemoryPolicy> {
+    use oci::{MemoryPolicyFlagType as F, MemoryPolicyModeType as M};
+    // linux/mempolicy.h
+    let mode = match p.mode() {
+        M::MpolDefault => 0,
+        M::MpolPreferred => 1,
+        M::MpolBind => 2,
+        M::MpolInterleave => 3,
+        M::MpolLocal => 4,
+        M::MpolPreferredMany => 5,
+        M::MpolWeightedInterleave => 6,
+    };
+    let flags = p.flags().iter().flatten().fold(0, |all, f| {
+        all | match f {
+            F::MpolFNumaBalancing => 1 << 13,
+            F::MpolFRelativeNodes => 1 << 14,
+            F::MpolFStaticNodes => 1 << 15,
+        }
+    });
+    Ok(MemoryPolicy {
+        mode: mode | flags,
+        nodes: numbers(p.nodes(), "nodes", 1023)?.unwrap_or_default(),
+    })
+}
+
+/// A list as in `0-3,7`.
+fn numbers(list: &Option<String>, field: &str, most: usize) -> Result<Option<Vec<usize>>> {
+    let Some(list) = list.as_deref().filter(|l| !l.is_empty()) else {
+        return Ok(None);
+    };
+    let bad = || {
+        Error::invalid(format!(
+            "{field}: {list:?} is no list of numbers up to {most}"
+        ))
+    };
+    let mut all = Vec::new();
+    for part in list.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|n| *n <= most);
+        match (number(first), number(last)) {
+            (Some(first), Some(last)) if first <= last => all.extend(first..=last),
+            _ => return Err(bad()),
+        }
+    }
+    Ok(Some(all))
+}
+
+fn plan_capabilities(c: &oci::LinuxCapabilities) -> Result<capability::Sets> {
+    let set = |names: &Option<oci::Capabilities>| {
+        let names: Vec<String> = names.iter().flatten().map(|c| format!("CAP_{c}")).collect();
+        capability::Set::from_names(&names)
+    };
+    Ok(capability::Sets {
+        bounding: set(c.bounding())?,
+        effective: set(c.effective())?,
+        permitted: set(c.permitted())?,
+        inheritable: set(c.inheritable())?,
+        ambient: set(c.ambient())?,
+    })
+}

@@ -1,0 +1,292 @@
+//! What is kept of a container that somebody outside commands, one verb at a time:
+//! a directory per container below `--root`.
+//!
+//! ```text
+//! <root>/                0700
+//!   <id>/                0700; its making is what claims the id
+//!     lock               held by the verb that changes the container
+//!     state.json         see [`Record`]; written before the container is made
+//!     config.json        the bundle's, byte for byte as it was at creation
+//!     gate               as long as the container waits for `start`
+//! ```
+//!
+//! The status is computed: a pid is alive only if the process that has it started
+//! when the record says.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+use oci_spec::runtime as oci;
+use serde::{Deserialize, Serialize};
+
+use super::hook::Subject;
+use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
+use crate::store::{self, Lock, make_dir};
+use crate::sys::process as sys;
+use crate::{Context, Error, Kind, Result};
+
+/// Of the record's format; one that is newer is not touched.
+const VERSION: u32 = 1;
+
+/// The most that is read of a config.json, bytes.
+const CONFIG_MOST: u64 = 16 << 20;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    pub oci_version: String,
+    pub id: String,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339.
+    pub created: String,
+    /// 0 until there is a process.
+    pub pid: i32,
+    /// In clock ticks since boot: field 22 of /proc/<pid>/stat.
+    pub pid_start: u64,
+    /// CLONE_NEW*: the namespaces that are not its maker's.
+    pub namespaces: i32,
+    pub cgroup: Option<Place>,
+    /// The unit that systemd has made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Whether config.json has hooks of the kinds that run later.
+    pub hooks: bool,
+    #[serde(default, skip_serializing_if = "HashMap::is_empty")]
+    pub annotations: HashMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    pub fn name(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+/// All containers of one `--root`.
+#[derive(Clone, Debug)]
+pub struct Containers {
+    root: PathBuf,
+}
+
+impl Containers {
+    pub fn new(root: &Path) -> Self {
+        Containers { root: root.into() }
+    }
+
+    pub fn dir(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+    pub fn gate(&self, id: &str) -> PathBuf {
+        self.dir(id).join("gate")
+    }
+    fn config_path(&self, id: &str) -> PathBuf {
+        self.dir(id).join("config.json")
+    }
+
+    /// Claims an id.
+    pub fn claim(&self, id: &str) -> Result<Lock> {
+        make_dir(&self.root)?;
+        match std::fs::DirBuilder::new().mode(0o700).create(self.dir(id)) {
+            Ok(()) => Lock::acquire(&self.dir(id).join("lock")),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::new(
+                Kind::Conflict,
+                format!("container with given ID already exists: {id}"),
+            )),
+            Err(e) => Err(e).with_context(|| format!("mkdir({})", self.dir(id).display())),
+        }
+    }
+
+    /// For a verb that changes the container.
+    pub fn lock(&self, id: &str) -> Result<Lock> {
+        check_id(id)?;
+        Lock::acquire(&self.dir(id).join("lock")).map_err(|e| not_there(id, e))
+    }
+
+    pub fn load(&self, id: &str) -> Result<Record> {
+        check_id(id)?;
+        let record: Record =
+            store::load(&self.dir(id).join("state.json")).map_err(|e| not_there(id, e))?;
+        match record.version == VERSION && record.id == id {
+            true => Ok(record),
+            false => Err(Error::failed(format!(
+                "the record of container {id} is of another version ({}) or another container",
+                record.version
+            ))),
+        }
+    }
+
+    pub fn save(&self, record: &Record) -> Result<()> {
+        store::save(&self.dir(&record.id).join("state.json"), record)
+    }
+
+    /// The ids there are, in order.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        let dir = match std::fs::read_dir(&self.root) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.with_context(|| format!("open({})", self.root.display()))?,
+        };
+        let names = dir
+            .flatten()
+            .filter_map(|e| e.file_name().into_string().ok());
+        let mut ids: Vec<String> = names.filter(|n| check_id(n).is_ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    pub fn keep_config(&self, id: &str, bytes: &[u8]) -> Result<()> {
+        std::fs::write(self.config_path(id), bytes)
+            .with_context(|| format!("write({})", self.config_path(id).display()))
+    }
+
+    /// The configuration that the container was made with.
+    pub fn config(&self, id: &str) -> Result<oci::Spec> {
+        read_config(&self.config_path(id)).map(|(spec, _)| spec)
+    }
+
+    pub fn status(&self, record: &Record) -> Status {
+        if record.pid == 0 {
+            return match Lock::is_held(&self.dir(&record.id).join("lock")) {
+                Ok(true) => Status::Creating,
+                _ => Status::Stopped,
+            };
+        }
+        if !record.is_alive() {
+            return Status::Stopped;
+        }
+        if self.gate(&record.id).exists() {
+            return Status::Created;
+        }
+        match record.cgroup().ok().flatten().map(|c| c.is_frozen()) {
+            Some(Ok(true)) => Status::Paused,
+            _ => Status::Running,
+        }
+    }
+
+    /// The last step of a container's end.
+    pub fn forget(&self, id: &str) -> Result<()> {
+        crate::linux::root::remove_tree(&self.dir(id))
+    }
+}
+
+fn not_there(id: &str, e: Error) -> Error {
+    match e.errno() {
+        Some(nix::errno::Errno::ENOENT) => {
+            Error::not_found(format!("container {id}: container does not exist"))
+        }
+        _ => e,
+    }
+}
+
+/// As runc has them: they become names of files and of cgroups.
+pub fn check_id(id: &str) -> Result<()> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'.' | b'-');
+    match !id.is_empty() && id.len() <= 1024 && !id.starts_with('.') && id.bytes().all(good) {
+        true => Ok(()),
+        false => Err(Error::invalid(format!(
+            "invalid container ID format: {id:?}: letters, digits, _, +, . and -, and no . in \
+             front"
+        ))),
+    }
+}
+
+impl Record {
+    pub fn new(id: &str, bundle: &Path, rootfs: &Path, spec: &oci::Spec) -> Self {
+        Record {
+            version: VERSION,
+            oci_version: spec.version().clone(),
+            id: id.to_owned(),
+            bundle: bundle.to_owned(),
+            rootfs: rootfs.to_owned(),
+            created: jiff::Timestamp::now().to_string(),
+            pid: 0,
+            pid_start: 0,
+            namespaces: 0,
+            cgroup: None,
+            unit: None,
+            hooks: false,
+            annotations: spec.annotations().clone().unwrap_or_default(),
+        }
+    }
+
+    pub fn subject(&self) -> Subject {
+        Subject {
+            oci_version: self.oci_version.clone(),
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+            annotations: self.annotations.clone(),
+        }
+    }
+
+    pub fn namespaces(&self) -> CloneFlags {
+        CloneFlags::from_bits_retain(self.namespaces)
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.pid > 0 && start_of_living(self.pid) == Some(self.pid_start)
+    }
+
+    /// A pidfd of the first process; `None` if it has ended.
+    pub fn pidfd(&self) -> Option<OwnedFd> {
+        if self.pid <= 0 {
+            return None;
+        }
+        // The fd first: what is found out afterwards is true of it.
+        let pidfd = sys::pidfd_open(Pid::from_raw(self.pid)).ok()?;
+        self.is_alive().then_some(pidfd)
+    }
+
+    /// Its cgroup, whether or not it is there.
+    pub fn cgroup(&self) -> Result<Option<Cgroup>> {
+        let Some(place) = &self.cgroup else {
+            return Ok(None);
+        };
+        Cgroup::at(&Hierarchies::detect()?, place, Select::All).map(Some)
+    }
+}
+
+/// When the process of that pid started, unless it has ended: a zombie has.
+pub fn start_of_living(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(start)
+}
+
+/// Reads a config.json: what it says, and its bytes.
+pub fn read_config(path: &Path) -> Result<(oci::Spec, Vec<u8>)> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).with_context(|| format!("open({})", path.display()))?;
+    let mut bytes = Vec::new();
+    file.take(CONFIG_MOST + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("read({})", path.display()))?;
+    if bytes.len() as u64 > CONFIG_MOST {
+        return Err(Error::invalid(format!(
+            "{}: more than {CONFIG_MOST} bytes",
+            path.display()
+        )));
+    }
+    let spec = super::json::parse(&bytes).with_context(|| path.display().to_string())?;
+    Ok((spec, bytes))
+}

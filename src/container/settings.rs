@@ -1,0 +1,110 @@
+//! What a container's first process sets for itself and its namespaces before it
+//! is confined: keyrings(7), personality(2), set_mempolicy(2), ioprio_set(2),
+//! sched(7), sethostname(2), and sysctls (proc(5), /proc/sys).
+
+use std::ffi::CString;
+
+use nix::errno::Errno;
+
+use super::plan::namespace::{MOUNT, NET, UTS};
+use super::plan::{Plan, Process};
+use crate::linux::procfs::Procfs;
+use crate::sys::attribute as sys;
+use crate::{Context, Error, Result};
+
+/// What goes with the process through exec.
+pub(super) fn apply_inherited(plan: &Plan) -> Result<()> {
+    if let Some(name) = &plan.keyring {
+        join_keyring(name)?;
+    }
+    if let Some(policy) = &plan.memory_policy {
+        let mut mask = Vec::new();
+        for node in &policy.nodes {
+            if mask.len() <= node / 64 {
+                mask.resize(node / 64 + 1, 0_u64);
+            }
+            mask[node / 64] |= 1 << (node % 64);
+        }
+        sys::set_memory_policy(policy.mode, &mask)
+            .map_err(|e| {
+                let call = format!("set_mempolicy({:#x}, {:?})", policy.mode, policy.nodes);
+                Error::sys(call, e)
+            })
+            .context("linux.memoryPolicy")?;
+    }
+    apply_to_process(&plan.process)
+}
+
+pub(super) fn apply_to_process(p: &Process) -> Result<()> {
+    if let Some(value) = p.personality {
+        sys::set_personality(value)
+            .map_err(|e| Error::sys(format!("personality({value:#x})"), e))
+            .context("linux.personality")?;
+    }
+    if let Some(value) = p.io_priority {
+        sys::set_io_priority(value)
+            .map_err(|e| Error::sys(format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value:#x})"), e))
+            .context("process.ioPriority")?;
+    }
+    if let Some(s) = p.scheduler {
+        let attr = sys::SchedAttr {
+            policy: s.policy,
+            flags: s.flags,
+            nice: s.nice,
+            priority: s.priority,
+            runtime: s.runtime,
+            deadline: s.deadline,
+            period: s.period,
+            ..Default::default()
+        };
+        sys::set_scheduler(attr)
+            .map_err(|e| Error::sys(format!("sched_setattr(0, {s:?})"), e))
+            .context("process.scheduler")?;
+    }
+    Ok(())
+}
+
+/// So that the caller's keys are not the container's. A kernel without keyrings has
+/// none to leak; one user may have only so many, and a container without a keyring
+/// of its own is better than none at all.
+fn join_keyring(name: &str) -> Result<()> {
+    let name = CString::new(name).map_err(|_| Error::invalid("a NUL byte in the id"))?;
+    match sys::join_session_keyring(&name) {
+        Ok(()) | Err(Errno::ENOSYS | Errno::EDQUOT) => Ok(()),
+        Err(e) => Err(Error::sys(
+            format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})"),
+            e,
+        )),
+    }
+}
+
+/// While the host's /proc is still there: it shows the namespaces of whoever
+/// looks, and no container has had its hands on it.
+pub(super) fn apply_to_namespaces(plan: &Plan) -> Result<()> {
+    let n = &plan.namespaces;
+    if n.new.contains(NET) {
+        super::netdev::loopback_up().context("bring loopback up")?;
+    }
+    if let Some(name) = plan.hostname.as_ref().filter(|_| n.has(UTS)) {
+        nix::unistd::sethostname(name)
+            .map_err(|e| Error::sys(format!("sethostname({name:?})"), e))?;
+    }
+    let proc = match (&plan.domainname, plan.sysctls.is_empty()) {
+        (None, true) => return Ok(()),
+        _ => Procfs::open()?,
+    };
+    if let Some(name) = plan.domainname.as_ref().filter(|_| n.has(UTS)) {
+        proc.write("sys/kernel/domainname".as_ref(), name)
+            .context("domainname")?;
+    }
+    debug_assert!(n.has(MOUNT));
+    for (path, value) in &plan.sysctls {
+        proc.write(&std::path::Path::new("sys").join(path), value)
+            .map_err(|e| match e.errno() {
+                Some(Errno::ENOENT) => e.hint("this kernel has no such sysctl"),
+                _ => e,
+            })
+            .with_context(|| format!("linux.sysctl: {}", path.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Files of procfs that are written to: proc(5).
+//!
+//! A write to /proc/... that lands in a file of somebody's making is a write that
+//! did not happen: labels and sysctls have been lost that way (runc CVE-2019-16884,
+//! CVE-2025-52881). So the filesystem is checked to be procfs, and a path in it
+//! crosses no mount point and no magic link.
+
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+use super::root::open_dir;
+use crate::{Context, Error, Result};
+
+/// The procfs at /proc.
+#[derive(Debug)]
+pub struct Procfs(OwnedFd);
+
+impl Procfs {
+    pub fn open() -> Result<Self> {
+        let dir = open_dir(Path::new("/proc"))?;
+        let stat = fstatfs(&dir).map_err(|e| Error::sys("fstatfs(/proc)", e))?;
+        match stat.filesystem_type() == PROC_SUPER_MAGIC {
+            true => Ok(Procfs(dir)),
+            false => Err(Error::failed("/proc is no procfs")),
+        }
+    }
+
+    /// Opens `path`, relative, to write to.
+    pub fn open_file(&self, path: &Path) -> Result<std::fs::File> {
+        let how = OpenHow::new()
+            .flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
+            .resolve(
+                ResolveFlag::RESOLVE_BENEATH
+                    | ResolveFlag::RESOLVE_NO_XDEV
+                    | ResolveFlag::RESOLVE_NO_MAGICLINKS,
+            );
+        openat2(&self.0, path, how)
+            .map(std::fs::File::from)
+            .map_err(|e| Error::sys(format!("openat2(/proc, {path:?}, O_WRONLY)"), e))
+    }
+
+    pub fn write(&self, path: &Path, value: &str) -> Result<()> {
+        self.open_file(path)?
+            .write_all(value.as_bytes())
+            .with_context(|| format!("write(/proc/{}, {value:?})", path.display()))
+    }
+}

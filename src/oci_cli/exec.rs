@@ -1,0 +1,304 @@
+//! `exec`: one more process in a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use oci_spec::runtime as oci;
+
+use super::args::{Args, Order, usage};
+use super::foreground::{self, Foreground};
+use super::{Face, Verb, inherited};
+use crate::container::create::{Event, Starting, Stdio};
+use crate::container::make::{prepare_process, send_terminal, write_pid_file};
+use crate::container::plan::{self, Process};
+use crate::container::record::{Record, Status};
+use crate::container::start::Listener;
+use crate::container::user::Accounts;
+use crate::container::{exec, json};
+use crate::linux::cgroup::Join;
+use crate::linux::root::{Root, open_dir};
+use crate::linux::{capability, namespace};
+use crate::{Context, Error, Kind, Result};
+
+pub(super) const VERB: Verb = Verb {
+    name: "exec",
+    operands: "ID [COMMAND...]",
+    about: "runs one more process in a running container",
+    flags: &[
+        (
+            "process",
+            'p',
+            "FILE",
+            "the process, as in config.json; no command then",
+        ),
+        (
+            "console-socket",
+            '\0',
+            "PATH",
+            "a socket that the terminal's master is sent to",
+        ),
+        (
+            "pidfd-socket",
+            '\0',
+            "PATH",
+            "a socket that a pidfd of the process is sent to",
+        ),
+        (
+            "pid-file",
+            '\0',
+            "FILE",
+            "where the process's pid is written",
+        ),
+        ("detach", 'd', "", "returns as soon as it runs"),
+        ("tty", 't', "", "with a terminal"),
+        ("cwd", '\0', "DIR", "its working directory"),
+        ("env", 'e', "NAME=VALUE", "a variable more"),
+        ("user", 'u', "USER[:GROUP]", "names or numbers"),
+        ("additional-gids", 'g', "GID", "a supplementary group"),
+        ("cap", 'c', "CAP", "a capability more"),
+        ("no-new-privs", '\0', "", "no_new_privs"),
+        ("apparmor", '\0', "PROFILE", "its AppArmor profile"),
+        ("process-label", '\0', "LABEL", "its SELinux label"),
+        ("preserve-fds", '\0', "N", "it inherits N fds from 3 on"),
+        ("cgroup", '\0', "PATH", "a cgroup below the container's"),
+        ("ignore-paused", '\0', "", "in a paused container too"),
+        ("no-subreaper", '\0', "", "accepted"),
+    ],
+    order: Order::FlagsFirst,
+    enters: true,
+    run,
+};
+
+fn run(face: &Face, args: &Args) -> Result<u8> {
+    let Some((id, command)) = args.operands.split_first() else {
+        return Err(usage("exec: a container's id is missing"));
+    };
+    let record = face.containers.load(id)?;
+    let status = face.containers.status(&record);
+    let pidfd = match status {
+        Status::Created | Status::Running => record.pidfd(),
+        Status::Paused if args.is("ignore-paused") => record.pidfd(),
+        Status::Paused => {
+            return Err(conflict(
+                "cannot exec in a paused container (use --ignore-paused to override)",
+            ));
+        }
+        Status::Creating | Status::Stopped => None,
+    };
+    let pidfd = pidfd
+        .ok_or_else(|| conflict("cannot exec in a stopped container: container not running"))?;
+
+    let spec = face.containers.config(id)?;
+    let process = match args.get("process") {
+        Some(file) => read_process(file)?,
+        None => from_flags(&spec, command, args, &record)?,
+    };
+    let plan = plan_for(face, &spec, &process, args)?;
+    let detach = args.is("detach");
+    let socket = args.path("console-socket");
+    match (plan.terminal, &socket) {
+        (true, None) if detach => {
+            return Err(Error::invalid(
+                "cannot allocate tty if carob-oci will detach without setting console socket",
+            ));
+        }
+        (false, Some(_)) => {
+            return Err(Error::invalid(
+                "cannot use console socket if carob-oci will not detach or allocate tty",
+            ));
+        }
+        _ => {}
+    }
+    let foreground = match detach {
+        true => None,
+        false => Some(Foreground::prepare()?),
+    };
+    let starting = clone(&record, pidfd.as_fd(), &plan, args)?;
+    let terminal = settle(&starting, &record, &spec, socket.as_deref())
+        .inspect_err(|_| starting.abandon())
+        .context("exec failed: unable to start container process")?;
+    if let Some(path) = args.path("pidfd-socket") {
+        crate::linux::socket::hand_over(&path, b"pidfd", starting.pidfd.as_fd())
+            .context("--pidfd-socket")?;
+    }
+    if let Some(path) = args.path("pid-file") {
+        write_pid_file(&path, starting.pid.as_raw())?;
+    }
+    match foreground {
+        None => Ok(0),
+        Some(f) => f
+            .attend(starting.pidfd, terminal)
+            .map(foreground::exit_code),
+    }
+}
+
+fn conflict(message: &str) -> Error {
+    Error::new(Kind::Conflict, message)
+}
+
+fn read_process(file: &str) -> Result<oci::Process> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)
+        .and_then(|f| f.take(16 << 20).read_to_end(&mut bytes))
+        .with_context(|| format!("--process {file}"))?;
+    json::parse(&bytes).with_context(|| format!("--process {file}"))
+}
+
+/// The container's own process, and what the flags say.
+fn from_flags(
+    spec: &oci::Spec,
+    command: &[String],
+    args: &Args,
+    record: &Record,
+) -> Result<oci::Process> {
+    let mut process = spec
+        .process()
+        .clone()
+        .ok_or_else(|| Error::invalid("process: the container has none"))?;
+    if command.is_empty() {
+        return Err(usage("exec: a command is missing, or --process"));
+    }
+    process.set_args(Some(command.to_vec()));
+    process.set_terminal(Some(args.is("tty")));
+    if let Some(cwd) = args.path("cwd") {
+        process.set_cwd(cwd);
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(args.all("env").map(str::to_owned));
+    process.set_env(Some(env));
+    if let Some(user) = args.get("user") {
+        let dir = open_dir(Path::new(&format!("/proc/{}/root", record.pid)))?;
+        let accounts = Accounts::read(&Root::new(dir.as_fd()))?;
+        let found = accounts
+            .find(user)
+            .with_context(|| format!("--user {user}"))?;
+        let u = process.user_mut();
+        u.set_uid(found.uid).set_gid(found.gid);
+        u.set_additional_gids(Some(found.groups));
+    }
+    let more: Vec<u32> = args
+        .all("additional-gids")
+        .map(|g| {
+            let gid = g.parse::<u32>().ok().filter(|g| *g <= i32::MAX as u32);
+            gid.ok_or_else(|| usage(format!("--additional-gids: {g:?}: a group's number")))
+        })
+        .collect::<Result<_>>()?;
+    if !more.is_empty() {
+        let u = process.user_mut();
+        let mut groups = u.additional_gids().clone().unwrap_or_default();
+        groups.extend(more);
+        u.set_additional_gids(Some(groups));
+    }
+    if args.is("no-new-privs") {
+        process.set_no_new_privileges(Some(true));
+    }
+    if let Some(profile) = args.get("apparmor") {
+        process.set_apparmor_profile(Some(profile.to_owned()));
+    }
+    if let Some(label) = args.get("process-label") {
+        process.set_selinux_label(Some(label.to_owned()));
+    }
+    Ok(process)
+}
+
+fn plan_for(face: &Face, spec: &oci::Spec, process: &oci::Process, args: &Args) -> Result<Process> {
+    let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let mut plan = plan::plan_process(process, seccomp)?;
+    let more: Vec<&str> = args.all("cap").collect();
+    if !more.is_empty() {
+        // As runc has it: inheritable and ambient stay as they are.
+        let set = capability::Set::from_names(&more).context("--cap")?;
+        let c = &mut plan.capabilities;
+        c.bounding = c.bounding | set;
+        c.permitted = c.permitted | set;
+        c.effective = c.effective | set;
+    }
+    plan::process::check_labels(&plan)?;
+    let (listen, preserve) = inherited(args)?;
+    let mut warnings = Vec::new();
+    prepare_process(&mut plan, preserve, listen, &mut warnings);
+    for warning in warnings {
+        face.log.warn(&warning);
+    }
+    Ok(plan)
+}
+
+fn join_plan(record: &Record, args: &Args) -> Result<Option<Join>> {
+    let Some(cgroup) = record.cgroup()? else {
+        return Ok(None);
+    };
+    let join = match args.get("cgroup").map(|p| p.trim_matches('/')) {
+        None | Some("") => cgroup.join_plan_beside(nix::unistd::Pid::from_raw(record.pid)),
+        Some(below) => {
+            let below = cgroup.below(below).context("--cgroup")?;
+            match below.exists() {
+                true => below.join_plan(),
+                false => Err(Error::not_found("--cgroup: there is no such cgroup")),
+            }
+        }
+    };
+    join.map(Some)
+}
+
+fn clone(
+    record: &Record,
+    init: std::os::fd::BorrowedFd,
+    plan: &Process,
+    args: &Args,
+) -> Result<Starting> {
+    let join = join_plan(record, args)?;
+    let own = namespace::open_own("pid")?;
+    let target = exec::Target {
+        init,
+        namespaces: record.namespaces(),
+        own_pid_namespace: own.as_fd(),
+        join: join.as_ref(),
+    };
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let stdio = Stdio {
+        stdin: stdin.as_fd(),
+        stdout: stdout.as_fd(),
+        stderr: stderr.as_fd(),
+    };
+    exec::exec(&target, plan, &stdio)
+}
+
+/// Until it runs. Returns its terminal, if nobody else was to have it.
+fn settle(
+    starting: &Starting,
+    record: &Record,
+    spec: &oci::Spec,
+    console_socket: Option<&Path>,
+) -> Result<Option<OwnedFd>> {
+    let mut terminal = None;
+    loop {
+        match starting.line.next() {
+            Event::Exec => return Ok(terminal),
+            Event::Failed(e) => {
+                let mut fds = [PollFd::new(starting.pidfd.as_fd(), PollFlags::POLLIN)];
+                let _ = poll(&mut fds, PollTimeout::from(2000_u16));
+                return Err(e);
+            }
+            Event::Terminal(master) => match console_socket {
+                Some(path) => send_terminal(path, master.as_fd())?,
+                None => terminal = Some(master),
+            },
+            Event::Listener(number) => {
+                let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+                let path = seccomp.and_then(|s| s.listener_path().clone());
+                let metadata = seccomp.and_then(|s| s.listener_metadata().clone());
+                let listener = Listener {
+                    path: path.as_deref(),
+                    metadata: metadata.as_deref().unwrap_or(""),
+                    subject: &record.subject(),
+                    init: record.pid,
+                };
+                listener.deliver(starting.pidfd.as_fd(), starting.pid.as_raw(), number)?;
+                starting.line.go()?;
+            }
+            Event::NotYet | Event::Hooks | Event::Waiting => {}
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `pause` and `resume`.
+
+use super::args::{Args, Order};
+use super::{Face, Verb};
+use crate::container::record::Status;
+use crate::{Error, Kind, Result};
+
+pub(super) const PAUSE: Verb = Verb {
+    name: "pause",
+    operands: "ID",
+    about: "stops a container's processes where they are",
+    flags: &[],
+    order: Order::Any,
+    enters: false,
+    run: |face, args| turn(face, args, true),
+};
+
+pub(super) const RESUME: Verb = Verb {
+    name: "resume",
+    about: "lets a paused container go on",
+    run: |face, args| turn(face, args, false),
+    ..PAUSE
+};
+
+fn turn(face: &Face, args: &Args, pause: bool) -> Result<u8> {
+    let id = args.id()?;
+    let _lock = face.containers.lock(id)?;
+    let record = face.containers.load(id)?;
+    let status = face.containers.status(&record);
+    let good = match pause {
+        true => matches!(status, Status::Created | Status::Running),
+        false => status == Status::Paused,
+    };
+    if !good {
+        let text = match (pause, status) {
+            (_, Status::Stopped) | (true, Status::Creating) => "container not running",
+            (true, _) => "container is paused already",
+            (false, _) => "container not paused",
+        };
+        return Err(Error::new(Kind::Conflict, text));
+    }
+    let cgroup = record
+        .cgroup()?
+        .ok_or_else(|| Error::unsupported("a container without a cgroup cannot be paused"))?;
+    match pause {
+        true => cgroup.pause()?,
+        false => cgroup.resume()?,
+    }
+    Ok(0)
+}

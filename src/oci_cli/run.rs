@@ -1,0 +1,59 @@
+//! `run`: `create`, `start`, and without --detach the program's end awaited and the
+//! container deleted.
+
+use super::args::{Args, Flag, Order};
+use super::create::{FLAGS as CREATE, create};
+use super::foreground::{self, Foreground};
+use super::{Face, Verb};
+use crate::Result;
+use crate::container::{end, start};
+
+const FLAGS: [Flag; 10] = {
+    let mut flags = [CREATE[0]; 10];
+    let mut i = 0;
+    while i < CREATE.len() {
+        flags[i] = CREATE[i];
+        i += 1;
+    }
+    flags[8] = ("detach", 'd', "", "returns as soon as the program runs");
+    flags[9] = ("keep", '\0', "", "an ended container is not deleted");
+    flags
+};
+
+pub(super) const VERB: Verb = Verb {
+    name: "run",
+    operands: "ID",
+    about: "makes a container and runs its program",
+    flags: &FLAGS,
+    order: Order::Any,
+    enters: true,
+    run,
+};
+
+fn run(face: &Face, args: &Args) -> Result<u8> {
+    let id = args.id()?;
+    let detach = args.is("detach");
+    let keep_terminal = !detach && args.get("console-socket").is_none();
+    if !detach && !args.is("no-subreaper") {
+        // The program's orphans become ours, not our caller's.
+        let _ = crate::sys::attribute::become_subreaper();
+    }
+    let foreground = match detach {
+        true => None,
+        false => Some(Foreground::prepare()?),
+    };
+    let made = create(face, args, keep_terminal)?;
+    let started = start::start(&face.containers, id);
+    let code = match (started, foreground) {
+        (Ok(()), None) => return Ok(0),
+        (Ok(()), Some(f)) => f.attend(made.pidfd, made.terminal),
+        (Err(e), _) => Err(e),
+    };
+    if code.is_err() {
+        // Nobody else knows that it is there.
+        let _ = end::delete(&face.containers, id, true);
+    } else if !args.is("keep") {
+        end::delete(&face.containers, id, true)?;
+    }
+    code.map(foreground::exit_code)
+}

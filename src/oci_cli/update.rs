@@ -1,0 +1,155 @@
+//! `update`: new limits for a container.
+
+use std::io::Read;
+
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Value, json};
+
+use super::args::{Args, Flag, Order, usage};
+use super::{Face, Verb};
+use crate::container::json;
+use crate::container::record::Status;
+use crate::linux::cgroup::Resources;
+use crate::{Context, Error, Kind, Result};
+
+/// Where each flag of a number goes in `linux.resources`.
+const NUMBERS: [(&str, &str, &str); 11] = [
+    ("blkio-weight", "blockIO", "weight"),
+    ("cpu-period", "cpu", "period"),
+    ("cpu-quota", "cpu", "quota"),
+    ("cpu-burst", "cpu", "burst"),
+    ("cpu-share", "cpu", "shares"),
+    ("cpu-rt-period", "cpu", "realtimePeriod"),
+    ("cpu-rt-runtime", "cpu", "realtimeRuntime"),
+    ("cpu-idle", "cpu", "idle"),
+    ("memory", "memory", "limit"),
+    ("memory-reservation", "memory", "reservation"),
+    ("memory-swap", "memory", "swap"),
+];
+
+const FLAGS: [Flag; 17] = [
+    (
+        "resources",
+        'r',
+        "FILE|-",
+        "linux.resources as JSON; then no other flag counts",
+    ),
+    ("blkio-weight", '\0', "N", "10 to 1000"),
+    ("cpu-period", '\0', "US", "length of a period, microseconds"),
+    ("cpu-quota", '\0', "US", "CPU time per period"),
+    ("cpu-burst", '\0', "US", "unused time that may be saved up"),
+    (
+        "cpu-share",
+        '\0',
+        "N",
+        "weight among others, 1024 for a CPU",
+    ),
+    (
+        "cpu-rt-period",
+        '\0',
+        "US",
+        "as cpu-period, for real-time processes",
+    ),
+    (
+        "cpu-rt-runtime",
+        '\0',
+        "US",
+        "as cpu-quota, for real-time processes",
+    ),
+    ("cpu-idle", '\0', "0|1", "SCHED_IDLE for the whole cgroup"),
+    ("cpuset-cpus", '\0', "LIST", "as in 0-3,7"),
+    ("cpuset-mems", '\0', "LIST", "memory nodes"),
+    ("memory", '\0', "BYTES", "limit"),
+    (
+        "memory-reservation",
+        '\0',
+        "BYTES",
+        "what is reclaimed last",
+    ),
+    (
+        "memory-swap",
+        '\0',
+        "BYTES",
+        "limit of memory and swap together",
+    ),
+    ("pids-limit", '\0', "N", "most processes and threads"),
+    (
+        "l3-cache-schema",
+        '\0',
+        "TEXT",
+        "not supported by this build",
+    ),
+    ("mem-bw-schema", '\0', "TEXT", "not supported by this build"),
+];
+
+pub(super) const VERB: Verb = Verb {
+    name: "update",
+    operands: "ID",
+    about: "changes a container's limits",
+    flags: &FLAGS,
+    order: Order::Any,
+    enters: false,
+    run: update,
+};
+
+fn update(face: &Face, args: &Args) -> Result<u8> {
+    let id = args.id()?;
+    for flag in ["l3-cache-schema", "mem-bw-schema"] {
+        if args.get(flag).is_some_and(|v| !v.is_empty()) {
+            return Err(Error::unsupported(format!(
+                "--{flag}: not supported by this build (linux.intelRdt)"
+            )));
+        }
+    }
+    let spec = match args.get("resources") {
+        Some(file) => read(file).with_context(|| format!("--resources {file}"))?,
+        None => from_flags(args)?,
+    };
+    let mut resources = Resources::from_oci(&spec)?;
+    // The rules of a running container's devices are not this verb's to change.
+    resources.devices.clear();
+    let _lock = face.containers.lock(id)?;
+    let record = face.containers.load(id)?;
+    if face.containers.status(&record) == Status::Stopped {
+        return Err(Error::new(Kind::Conflict, "container not running"));
+    }
+    let cgroup = record
+        .cgroup()?
+        .ok_or_else(|| Error::unsupported("a container without a cgroup has no limits"))?;
+    cgroup.apply(&resources)?;
+    Ok(0)
+}
+
+fn read(file: &str) -> Result<LinuxResources> {
+    const MOST: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    match file {
+        "-" => std::io::stdin().take(MOST).read_to_end(&mut bytes)?,
+        path => std::fs::File::open(path)?
+            .take(MOST)
+            .read_to_end(&mut bytes)?,
+    };
+    json::parse(&bytes)
+}
+
+fn from_flags(args: &Args) -> Result<LinuxResources> {
+    let mut all = json!({});
+    let parse = |flag: &str, text: &str| {
+        let n = text.parse::<i64>();
+        n.map_err(|_| usage(format!("--{flag}: {text:?}: a number")))
+    };
+    for (flag, group, field) in NUMBERS {
+        if let Some(text) = args.get(flag).filter(|t| !t.is_empty()) {
+            all[group][field] = parse(flag, text)?.into();
+        }
+    }
+    for (flag, field) in [("cpuset-cpus", "cpus"), ("cpuset-mems", "mems")] {
+        if let Some(text) = args.get(flag).filter(|t| !t.is_empty()) {
+            all["cpu"][field] = Value::from(text);
+        }
+    }
+    if let Some(text) = args.get("pids-limit") {
+        all["pids"]["limit"] = parse("pids-limit", text)?.into();
+    }
+    serde_json::from_value(all).map_err(|e| usage(e.to_string()))
+}

@@ -1,0 +1,116 @@
+//! What a process carries through exec and no crate can set: ioprio_set(2),
+//! sched_setattr(2), set_mempolicy(2), personality(2), keyctl(2), prlimit(2).
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// ioprio_set(2) of the calling thread; `value` holds class and level.
+pub fn set_io_priority(value: i32) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: no pointers.
+    let n = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
+    Errno::result(n).map(drop)
+}
+
+/// struct sched_attr of sched_setattr(2), its first version.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SchedAttr {
+    /// Filled in by [`set_scheduler`].
+    pub size: u32,
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// sched_setattr(2) of the calling thread.
+pub fn set_scheduler(attr: SchedAttr) -> Result<()> {
+    let attr = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        ..attr
+    };
+    // SAFETY: the kernel reads `size` bytes of attr, which outlives the call.
+    let n = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    Errno::result(n).map(drop)
+}
+
+/// set_mempolicy(2). `nodes` is a bit per node; empty means none given.
+pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<()> {
+    let (pointer, bits) = match nodes.is_empty() {
+        true => (std::ptr::null(), 0),
+        // The kernel reads one bit less than it is told.
+        false => (nodes.as_ptr(), nodes.len() * 64 + 1),
+    };
+    // SAFETY: null, or a mask of the length given.
+    let n = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, pointer, bits) };
+    Errno::result(n).map(drop)
+}
+
+/// personality(2).
+pub fn set_personality(value: u64) -> Result<()> {
+    // SAFETY: no pointers.
+    Errno::result(unsafe { libc::personality(value as libc::c_ulong) }).map(drop)
+}
+
+/// KEYCTL_JOIN_SESSION_KEYRING: the session keyring of that name, made if it is not
+/// there.
+pub fn join_session_keyring(name: &CStr) -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
+    // SAFETY: a C string that outlives the call.
+    let n = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    Errno::result(n).map(drop)
+}
+
+/// prlimit(2): sets the soft and hard limit `resource` (RLIMIT_*) of a process, 0
+/// for the calling one.
+pub fn set_limit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: the kernel reads limit; no old limit is asked for.
+    let n = unsafe {
+        libc::prlimit64(
+            pid.as_raw(),
+            resource as _,
+            &raw const limit,
+            std::ptr::null_mut(),
+        )
+    };
+    Errno::result(n).map(drop)
+}
+
+/// pidfd_getfd(2): a copy of fd `number` of another process, close-on-exec.
+pub fn take_fd_of(pidfd: BorrowedFd, number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let n = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    // SAFETY: a new fd that nobody else owns.
+    Errno::result(n).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Lets an fd that is not ours pass through exec.
+pub fn let_pass(number: RawFd) -> Result<()> {
+    // SAFETY: F_SETFD takes an integer.
+    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// Whether this number is an open fd.
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// prctl(PR_SET_CHILD_SUBREAPER, 1).
+pub fn become_subreaper() -> Result<()> {
+    // SAFETY: no pointers.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}

@@ -1,0 +1,168 @@
+//! `carob-oci` on the real kernel, as root, each test with a private `--root` and a
+//! bundle of its own. What a test leaves behind fails it.
+
+#[path = "oci/bundle.rs"]
+mod bundle;
+
+use bundle::Bundle;
+use serde_json::json;
+
+#[test]
+fn a_life_verb_by_verb() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |_| {});
+    let pid_file = b.dir().join("pid");
+    b.oci(&["create", "--pid-file", pid_file.to_str().unwrap(), "box"])
+        .ok();
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(b.state("box")["status"], "created");
+    assert_eq!(b.state("box")["pid"].to_string(), pid);
+    b.oci(&["create", "box"]).fails(1, "already exists");
+    b.oci(&["start", "box"]).ok();
+    assert_eq!(b.state("box")["status"], "running");
+    b.oci(&["start", "box"]).fails(1, "already running");
+    let out = b.oci(&["exec", "box", "sh", "-c", "id -u; exit 7"]);
+    assert_eq!((out.code, out.stdout.trim()), (7, "0"));
+    b.oci(&["exec", "box", "nope"])
+        .fails(255, "executable file not found in $PATH");
+    b.oci(&["pause", "box"]).ok();
+    assert_eq!(b.state("box")["status"], "paused");
+    b.oci(&["exec", "box", "true"]).fails(255, "paused");
+    b.oci(&["resume", "box"]).ok();
+    b.oci(&["update", "--pids-limit", "20", "box"]).ok();
+    b.oci(&["delete", "box"]).fails(1, "not stopped: running");
+    b.oci(&["kill", "box", "KILL"]).ok();
+    b.becomes("box", "stopped");
+    b.oci(&["kill", "box"]).fails(1, "container not running");
+    b.oci(&["delete", "box"]).ok();
+    b.oci(&["delete", "box"]).fails(1, "does not exist");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
+#[test]
+fn exit_codes_pass_through() {
+    let b = Bundle::new();
+    b.sh("exit 42", |_| {});
+    assert_eq!(b.oci(&["run", "box"]).code, 42);
+    b.sh("kill -TERM $$", |_| {});
+    let code = b.oci(&["run", "box"]).code;
+    // Its first process of a pid namespace ignores what it does not handle.
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn what_cannot_be_run_is_said_at_create() {
+    let b = Bundle::new();
+    for (program, text) in [
+        ("nope", "executable file not found in $PATH"),
+        ("/nope", "no such file or directory"),
+        ("/etc", "permission denied"),
+    ] {
+        b.config(|c| c["process"]["args"] = json!([program]));
+        b.oci(&["create", "box"]).fails(1, text);
+    }
+}
+
+#[test]
+fn a_user_namespace_maps_root() {
+    let b = Bundle::new();
+    b.sh("id -u; cat /proc/self/uid_map; echo x > /dev/null", |c| {
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+        kinds.push(json!({"type": "user"}));
+        c["linux"]["uidMappings"] = map.clone();
+        c["linux"]["gidMappings"] = map;
+    });
+    let words = b.oci(&["run", "box"]).ok();
+    let words: Vec<&str> = words.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "100000", "65536"]);
+}
+
+#[test]
+fn a_time_namespace_has_its_offsets() {
+    let b = Bundle::new();
+    b.sh("cat /proc/self/timens_offsets", |c| {
+        let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+        kinds.push(json!({"type": "time"}));
+        c["linux"]["timeOffsets"] = json!({"boottime": {"secs": 5000}});
+    });
+    let text = b.oci(&["run", "box"]).ok();
+    assert!(text.contains("5000"), "{text}");
+}
+
+#[test]
+fn hooks_run_in_the_spec_s_order() {
+    let b = Bundle::new();
+    let log = b.dir().join("hooks");
+    let hook = |kind: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {kind} >> {}", log.display())]}]);
+    b.sh("true", |c| {
+        for kind in [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "poststart",
+            "poststop",
+        ] {
+            c["hooks"][kind] = hook(kind);
+        }
+    });
+    b.oci(&["run", "box"]).ok();
+    let ran = std::fs::read_to_string(&log).unwrap();
+    let ran: Vec<&str> = ran.lines().collect();
+    assert_eq!(
+        ran,
+        [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "poststart",
+            "poststop"
+        ]
+    );
+    b.sh("true", |c| {
+        c["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo no; exit 3"]}]});
+    });
+    b.oci(&["run", "box"]).fails(1, "hooks.createRuntime[0]");
+}
+
+#[test]
+fn only_its_own_fds_are_open() {
+    let b = Bundle::new();
+    b.sh("ls /proc/self/fd", |_| {});
+    // The fourth is the directory that `ls` reads.
+    assert_eq!(b.oci(&["run", "box"]).ok(), "0\n1\n2\n3\n");
+    b.sh("true", |_| {});
+    b.oci(&["run", "--preserve-fds", "5", "box"])
+        .fails(1, "is not open");
+}
+
+#[test]
+fn wrong_configurations_name_the_field() {
+    let b = Bundle::new();
+    let cases: [(&str, serde_json::Value, &str); 9] = [
+        ("/process", json!(null), "process"),
+        ("/process/cwd", json!("here"), "process.cwd"),
+        ("/process/user/uid", json!("root"), "process.user.uid"),
+        ("/process/args", json!([]), "process.args"),
+        ("/root/path", json!("nowhere"), "root.path"),
+        (
+            "/linux/namespaces/0/type",
+            json!("nope"),
+            "linux.namespaces[0].type",
+        ),
+        (
+            "/linux/rootfsPropagation",
+            json!("nope"),
+            "linux.rootfsPropagation",
+        ),
+        ("/mounts/0/destination", json!("proc"), "mounts[0]"),
+        ("/ociVersion", json!("one"), "ociVersion"),
+    ];
+    for (pointer, value, field) in cases {
+        b.config(|c| {
+            let (parent, name) = pointer.rsplit_once('/').unwrap();
+            c.pointer_mut(parent).unwrap()[name] = value.clone();
+        });
+        b.oci(&["create", "box"]).fails(1, field);
+    }
+}

@@ -1,0 +1,175 @@
+//! A bundle, a private `--root`, and the count of what is left.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub struct Bundle {
+    dir: PathBuf,
+    name: String,
+}
+
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout
+    }
+
+    #[track_caller]
+    pub fn fails(self, code: i32, text: &str) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(self.stderr.contains(text), "no {text:?} in {self:?}");
+    }
+}
+
+/// A root filesystem of Debian's busybox-static, made once.
+fn rootfs() -> &'static Path {
+    static ROOTFS: OnceLock<PathBuf> = OnceLock::new();
+    ROOTFS.get_or_init(|| {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests need root: run `make test`"
+        );
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("oci-rootfs");
+        let script = "rm -rf \"$1\"; cd /; for d in bin dev etc proc sys tmp; do mkdir -p \"$1/$d\"; done; \
+             cp \"$(command -v busybox)\" \"$1/bin/busybox\"; \
+             echo root:x:0:0::/root:/bin/sh > \"$1/etc/passwd\"; \
+             for a in $(busybox --list | grep -vx busybox); do ln -sf busybox \"$1/bin/$a\"; done";
+        let made = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(&dir)
+            .status();
+        assert!(made.unwrap().success());
+        dir
+    })
+}
+
+impl Bundle {
+    pub fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("carob-oci-test-{}-{n}", std::process::id());
+        let dir = std::env::temp_dir().join(&name);
+        std::fs::create_dir(&dir).unwrap();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .args([rootfs(), &dir.join("rootfs")])
+            .status();
+        assert!(copied.unwrap().success());
+        Bundle { dir, name }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The configuration of `spec`, changed.
+    pub fn config(&self, change: impl FnOnce(&mut Value)) {
+        let path = self.dir.join("config.json");
+        let _ = std::fs::remove_file(&path);
+        self.oci(&["spec"]).ok();
+        let mut c: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        c["process"]["terminal"] = false.into();
+        c["linux"]["cgroupsPath"] = format!("/{}", self.name).into();
+        change(&mut c);
+        std::fs::write(&path, c.to_string()).unwrap();
+    }
+
+    pub fn sh(&self, script: &str, change: impl FnOnce(&mut Value)) {
+        self.config(|c| {
+            c["process"]["args"] = serde_json::json!(["/bin/sh", "-c", script]);
+            change(c);
+        });
+    }
+
+    pub fn oci(&self, args: &[&str]) -> Ran {
+        // What is created keeps its stdio: files, so that nobody waits for it.
+        let file = |name| std::fs::File::create(self.dir.join(name)).unwrap();
+        let status = Command::new("timeout")
+            .args(["-k", "1", "20", env!("CARGO_BIN_EXE_carob-oci"), "--root"])
+            .arg(self.dir.join("state"))
+            .args(args)
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .status()
+            .unwrap();
+        let text = |name| std::fs::read_to_string(self.dir.join(name)).unwrap();
+        Ran {
+            code: status.code().unwrap_or(-1),
+            stdout: text("stdout"),
+            stderr: text("stderr"),
+        }
+    }
+
+    pub fn state(&self, id: &str) -> Value {
+        serde_json::from_str(&self.oci(&["state", id]).ok()).unwrap()
+    }
+
+    #[track_caller]
+    pub fn becomes(&self, id: &str, status: &str) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.state(id)["status"] != status {
+            assert!(Instant::now() < end, "{id} is not {status}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn left(&self) -> Vec<String> {
+        let dir = self.dir.to_str().unwrap();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let mut left: Vec<String> = mounts
+            .lines()
+            .filter(|l| l.contains(dir))
+            .map(str::to_owned)
+            .collect();
+        let ids = std::fs::read_dir(self.dir.join("state"));
+        left.extend(
+            ids.into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.path().display().to_string()),
+        );
+        let mut cgroups = vec![PathBuf::from("/sys/fs/cgroup")];
+        while let Some(at) = cgroups.pop() {
+            for e in std::fs::read_dir(&at).into_iter().flatten().flatten() {
+                if e.file_type().is_ok_and(|t| t.is_dir()) {
+                    if e.file_name() == *self.name {
+                        left.push(e.path().display().to_string());
+                    } else if at.components().count() < 5 {
+                        cgroups.push(e.path());
+                    }
+                }
+            }
+        }
+        left
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let left = self.left();
+        let ids = std::fs::read_dir(self.dir.join("state"));
+        for e in ids.into_iter().flatten().flatten() {
+            let id = e.file_name().into_string().unwrap();
+            let _ = self.oci(&["delete", "--force", &id]);
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "left behind: {left:#?}");
+        }
+    }
+}
