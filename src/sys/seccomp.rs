@@ -1,4 +1,5 @@
-//! seccomp(2): putting a filter in force on the calling thread.
+//! seccomp(2): putting a filter in force on the calling thread, and asking what the
+//! kernel knows.
 
 use std::os::fd::{FromRawFd, OwnedFd};
 
@@ -36,4 +37,33 @@ pub fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> Result<Optio
         // SAFETY: with this flag success is a new fd that nobody else owns.
         _ => Ok(Some(unsafe { OwnedFd::from_raw_fd(r as i32) })),
     }
+}
+
+/// Whether the kernel has the action (`SECCOMP_RET_*`); Linux 4.14 on.
+pub fn action_available(action: u32) -> bool {
+    // SAFETY: the kernel reads one u32 through the pointer, which is alive.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_GET_ACTION_AVAIL,
+            0 as libc::c_ulong,
+            &action,
+        )
+    };
+    r == 0
+}
+
+/// Whether the kernel takes these flags together. It looks at them before it looks
+/// at the filter: without one, flags that it knows give EFAULT.
+pub fn flags_known(flags: libc::c_ulong) -> bool {
+    // SAFETY: there is no filter to read; nothing is installed without one.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            std::ptr::null::<libc::sock_fprog>(),
+        )
+    };
+    Errno::result(r) == Err(Errno::EFAULT)
 }

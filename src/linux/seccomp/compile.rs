@@ -228,8 +228,14 @@ impl Program {
 /// Which calls of one architecture meet which fate.
 fn fates(profile: &Profile, arch: Arch) -> HashMap<u32, Fate> {
     let mut fates: HashMap<u32, Fate> = HashMap::with_capacity(512);
+    let default = profile.default_action;
     let mut add = |nr: u32, action: Action, args: &[Arg]| match (fates.get_mut(&nr), args) {
         (Some(Fate::Act(_)), _) => {}
+        // Says nothing but that the profile knows the call.
+        (None, _) if action == default => {
+            fates.insert(nr, Fate::Test(Vec::new()));
+        }
+        (Some(_), _) if action == default => {}
         (_, []) => {
             fates.insert(nr, Fate::Act(action));
         }
@@ -266,7 +272,11 @@ fn fates(profile: &Profile, arch: Arch) -> HashMap<u32, Fate> {
 fn ranges(profile: &Profile, arch: Arch, floor: u32) -> Vec<(u32, Fate)> {
     let fates = fates(profile, arch);
     let default = Fate::Act(profile.default_action);
-    let mut known: Vec<(u32, Fate)> = fates.into_iter().collect();
+    let plain = |fate: Fate| match fate {
+        Fate::Test(rules) if rules.is_empty() => default.clone(),
+        fate => fate,
+    };
+    let mut known: Vec<(u32, Fate)> = fates.into_iter().map(|(n, f)| (n, plain(f))).collect();
     known.sort_unstable_by_key(|(nr, _)| *nr);
     let private = |nr: u32| arch == Arch::Arm && nr >= table::ARM_PRIVATE;
     let newest = known
@@ -330,20 +340,24 @@ pub fn compile(profile: &Profile) -> Result<Vec<sock_filter>> {
         }
         // Tests of arguments first, that is at the end: they are the longest.
         // Calls with the same tests share them.
-        let mut written: Vec<(&Vec<_>, Label)> = Vec::new();
+        let mut written: Vec<(bool, &Vec<_>, Label)> = Vec::new();
         let mut leaves: Vec<(u32, Leaf)> = Vec::with_capacity(fates.len());
         for (start, fate) in &fates {
+            let is_x32 = *arch == Arch::X86_64 && *start >= X32_BIT;
+            let narrow = is_x32 || arch.is_32_bit();
             let leaf = match fate {
                 Fate::Act(action) => Leaf::Act(*action),
-                Fate::Test(rules) => match written.iter().find(|(r, _)| *r == rules) {
-                    Some((_, label)) => Leaf::At(*label),
-                    None => {
-                        let default = profile.default_action;
-                        let label = program.tests(rules, default, arch.is_32_bit());
-                        written.push((rules, label));
-                        Leaf::At(label)
+                Fate::Test(rules) => {
+                    let same = |(n, r, _): &&(bool, _, _)| (*n, *r) == (narrow, rules);
+                    match written.iter().find(same) {
+                        Some((_, _, label)) => Leaf::At(*label),
+                        None => {
+                            let label = program.tests(rules, profile.default_action, narrow);
+                            written.push((narrow, rules, label));
+                            Leaf::At(label)
+                        }
                     }
-                },
+                }
             };
             leaves.push((*start, leaf));
         }

@@ -6,12 +6,14 @@
 //! Documentation/userspace-api/seccomp_filter.rst.
 //!
 //! The meaning, which is libseccomp's where the two can be told apart:
+//! - A rule with the default action is no rule, as in runc and crun, which do not
+//!   hand it to libseccomp: it cannot take back what another allows.
 //! - A rule without arguments beats every rule with some; the first one counts.
 //! - A rule with arguments matches if all of them do; of several, the first that
 //!   matches counts. If none does, the default action.
 //! - A name that an architecture does not have, or that is unknown here, is
 //!   skipped for it.
-//! - On a 32-bit architecture an argument is its low 32 bits.
+//! - On a 32-bit architecture, x32 among them, an argument is its low 32 bits.
 //! - A call newer than the newest that the profile names gets ENOSYS, as in runc:
 //!   the profile's author cannot have meant it, and EPERM would keep a C library
 //!   from falling back.
@@ -37,6 +39,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 
 pub use compile::compile;
+pub use oci::{Features, features};
 
 use crate::sys::seccomp::{self, sock_filter};
 use crate::{Error, Kind, Result};
@@ -71,7 +74,7 @@ impl Arch {
     }
 
     fn is_32_bit(self) -> bool {
-        matches!(self, Arch::X86 | Arch::Arm)
+        matches!(self, Arch::X86 | Arch::X32 | Arch::Arm)
     }
 
     /// Whether a machine of the native architecture can run it.

@@ -6,7 +6,11 @@ use oci_spec::runtime::{
 };
 
 use super::{Action, Arch, Arg, Flags, Op, Profile, Rule};
+use crate::sys::seccomp as sys;
 use crate::{Error, Result};
+
+/// SECCOMP_RET_ACTION_FULL: an action without its number.
+const ACTION_FULL: u32 = 0xffff_0000;
 
 /// The kernel cuts a larger errno down to this.
 const MAX_ERRNO: u32 = 4095;
@@ -113,9 +117,77 @@ fn rules(at: usize, call: &LinuxSyscall) -> Result<Vec<Rule>> {
     })
 }
 
+/// What of `linux.seccomp` is known here, in OCI's words: for `features`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// Those that the kernel has.
+    pub actions: Vec<OciAction>,
+    pub operators: Vec<&'static str>,
+    /// Those that a filter here can tell apart. Any other may stand in a profile.
+    pub archs: Vec<OciArch>,
+    pub known_flags: Vec<&'static str>,
+    /// Those of `known_flags` that the kernel has.
+    pub supported_flags: Vec<&'static str>,
+}
+
+/// Asks the kernel; installs nothing.
+pub fn features() -> Features {
+    use OciAction as A;
+    let actions = [
+        A::ScmpActKill,
+        A::ScmpActKillProcess,
+        A::ScmpActKillThread,
+        A::ScmpActTrap,
+        A::ScmpActErrno,
+        A::ScmpActTrace,
+        A::ScmpActAllow,
+        A::ScmpActLog,
+        A::ScmpActNotify,
+    ];
+    let known = |a: &OciAction| {
+        let value = action("", *a, None).map(Action::value).unwrap_or_default();
+        sys::action_available(value & ACTION_FULL)
+    };
+    let all = [
+        OciArch::ScmpArchX86,
+        OciArch::ScmpArchX86_64,
+        OciArch::ScmpArchX32,
+        OciArch::ScmpArchArm,
+        OciArch::ScmpArchAarch64,
+    ];
+    let flags = [
+        ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC),
+        (
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        ),
+        ("SECCOMP_FILTER_FLAG_LOG", libc::SECCOMP_FILTER_FLAG_LOG),
+        (
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+            libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+        ),
+    ];
+    let supported = flags.iter().filter(|(_, bits)| sys::flags_known(*bits));
+    Features {
+        actions: actions.into_iter().filter(known).collect(),
+        operators: vec![
+            "SCMP_CMP_NE",
+            "SCMP_CMP_LT",
+            "SCMP_CMP_LE",
+            "SCMP_CMP_EQ",
+            "SCMP_CMP_GE",
+            "SCMP_CMP_GT",
+            "SCMP_CMP_MASKED_EQ",
+        ],
+        archs: all.into_iter().filter(|a| arch(*a).is_some()).collect(),
+        known_flags: flags.iter().map(|(name, _)| *name).collect(),
+        supported_flags: supported.map(|(name, _)| *name).collect(),
+    }
+}
+
 impl Profile {
     /// The listener's path and metadata are not part of the filter: whoever
-    /// installs it reads them from `spec`.
+    /// installs it and gets a listener's fd reads them from `spec`.
     pub fn from_oci(spec: &LinuxSeccomp) -> Result<Profile> {
         let default = spec.default_action();
         let default_action = action("defaultErrnoRet", default, spec.default_errno_ret())?;
@@ -154,11 +226,19 @@ impl Profile {
                 OciFlag::SeccompFilterFlagWaitKillableRecv => flags.wait_killable = true,
             }
         }
-        Ok(Profile {
+        let profile = Profile {
             default_action,
             architectures,
             rules: all,
             flags,
-        })
+        };
+        let listener = spec.listener_path().is_some();
+        if profile.notifies() && !listener {
+            return Err(invalid("listenerPath", "SCMP_ACT_NOTIFY needs one"));
+        }
+        if spec.listener_metadata().is_some() && !listener {
+            return Err(invalid("listenerMetadata", "is for a listenerPath"));
+        }
+        Ok(profile)
     }
 }

@@ -63,6 +63,22 @@ const X32_OWN: [&str; 36] = [
     "pwritev2",
 ];
 
+/// The calls that x86_64 has and x32 never had ("64" in the same table).
+const NOT_X32: [&str; 12] = [
+    "uselib",
+    "_sysctl",
+    "create_module",
+    "get_kernel_syms",
+    "query_module",
+    "nfsservctl",
+    "set_thread_area",
+    "get_thread_area",
+    "epoll_ctl_old",
+    "epoll_wait_old",
+    "vserver",
+    "uretprobe",
+];
+
 /// 32-bit x86's two old calls that stand for many: number, and the value of the
 /// first argument for each.
 const SOCKETCALL: u32 = 102;
@@ -163,6 +179,9 @@ pub fn number(arch: Arch, name: &str) -> Option<u32> {
     let nr = *TABLES[slot].get_or_init(|| build(arch)).get(name)?;
     if arch != Arch::X32 {
         return Some(nr);
+    }
+    if NOT_X32.contains(&name) {
+        return None;
     }
     let own = X32_OWN.iter().position(|n| *n == name);
     Some(X32_BIT | own.map_or(nr, |i| 512 + i as u32))

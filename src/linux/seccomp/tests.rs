@@ -90,7 +90,8 @@ fn decide(p: &Profile, data: &Data) -> u32 {
                 }
                 if nr == data.nr {
                     named = true;
-                    if rule.args.is_empty() {
+                    if rule.action == p.default_action {
+                    } else if rule.args.is_empty() {
                         plain = plain.or(Some(rule.action));
                     } else if rule.args.iter().all(holds) {
                         matching = matching.or(Some(rule.action));
@@ -101,7 +102,9 @@ fn decide(p: &Profile, data: &Data) -> u32 {
                 && rule.args.is_empty()
             {
                 newest = newest.max(nr);
-                if nr == data.nr && data.args[0] as u32 as u64 == which {
+                named |= nr == data.nr;
+                let says = rule.action != p.default_action;
+                if says && nr == data.nr && data.args[0] as u32 as u64 == which {
                     matching = matching.or(Some(rule.action));
                 }
             }
@@ -334,7 +337,7 @@ fn reads_oci() {
     let p = from_json(
         r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38,
             "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_S390X"],
-            "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+            "flags": ["SECCOMP_FILTER_FLAG_LOG"], "listenerPath": "/run/agent",
             "syscalls": [
               {"names": ["read", "write"], "action": "SCMP_ACT_ALLOW"},
               {"names": ["socket"], "action": "SCMP_ACT_NOTIFY", "args": [
@@ -380,6 +383,15 @@ fn errors_name_the_field() {
                 {"names": ["read"], "action": "SCMP_ACT_KILL",
                  "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}]}"#,
             "linux.seccomp.syscalls[0].args[0].index:",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+                {"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]}"#,
+            "linux.seccomp.listenerPath:",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}"#,
+            "linux.seccomp.listenerMetadata:",
         ),
         (
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
@@ -445,6 +457,108 @@ fn a_listener_is_returned() {
             "{link:?}"
         );
     });
+}
+
+/// Each action on the kernel: what a call meets that the profile names. Judged in a
+/// process of its own, for some actions end it: this program again, with
+/// [`judged`] as its only test and thread.
+#[test]
+fn actions_do_what_they_say() {
+    use std::os::unix::process::ExitStatusExt;
+    for (i, (action, expected)) in JUDGED.iter().enumerate() {
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--test-threads=1"])
+            .arg("linux::seccomp::tests::judged")
+            .env("CAROB_TEST_JUDGED", i.to_string())
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        let is = status.signal().map_or(status.code(), |n| Some(-n));
+        assert_eq!(is, Some(*expected), "{action:?}");
+    }
+}
+
+/// What the process ends with: the errno of the call, or the signal below zero.
+const JUDGED: [(Action, i32); 9] = [
+    (Action::KillProcess, -libc::SIGSYS),
+    // The harness runs a test in a thread, and that alone dies.
+    (Action::KillThread, OUTLIVED),
+    (Action::Trap, -libc::SIGSYS),
+    (Action::Errno(77), 77),
+    (Action::Errno(0), 0),
+    // Nobody traces it, and nobody holds the listener's fd.
+    (Action::Trace(5), libc::ENOSYS),
+    (Action::Notify, libc::ENOSYS),
+    (Action::Log, 0),
+    (Action::Allow, 0),
+];
+
+/// The thread that made the call is no more, the process is.
+const OUTLIVED: i32 = 42;
+
+#[test]
+#[ignore = "the other process of actions_do_what_they_say"]
+fn judged() {
+    let Some(i) = std::env::var("CAROB_TEST_JUDGED").ok() else {
+        return;
+    };
+    let (action, _) = JUDGED[i.parse::<usize>().unwrap()];
+    let profile = Profile {
+        default_action: Action::Allow,
+        architectures: vec![Arch::X86],
+        rules: vec![Rule {
+            names: vec!["getsid".into()],
+            action,
+            args: vec![],
+        }],
+        flags: Flags::default(),
+    };
+    // Without the filter, since it is older.
+    std::thread::spawn(|| {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        std::process::exit(OUTLIVED);
+    });
+    drop(Filter::new(&profile).unwrap().install().unwrap());
+    let said = nix::unistd::getsid(None);
+    std::process::exit(said.err().map_or(0, |e| e as i32));
+}
+
+#[test]
+fn features_are_asked_of_the_kernel() {
+    let f = features();
+    assert_eq!(f.actions.len(), 9, "{f:?}");
+    assert_eq!(f.known_flags, f.supported_flags);
+    assert!(!crate::sys::seccomp::flags_known(1 << 30));
+    assert!(!crate::sys::seccomp::action_available(0x1234_0000));
+    assert_eq!(
+        f.archs.len(),
+        if cfg!(target_arch = "x86_64") { 3 } else { 2 }
+    );
+}
+
+/// As runc and crun: a rule with the default action takes nothing back.
+#[test]
+fn the_default_action_is_no_rule() {
+    let p = from_json(
+        r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["acct"], "action": "SCMP_ACT_ERRNO"},
+            {"names": ["acct"], "action": "SCMP_ACT_ALLOW",
+             "args": [{"index": 0, "value": 5, "op": "SCMP_CMP_EQ"}]},
+            {"names": ["sync"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2}]}"#,
+    )
+    .unwrap();
+    let program = compile(&p).unwrap();
+    let ask = |name: &str, arg: u64| {
+        let data = Data {
+            nr: table::number(Arch::NATIVE, name).unwrap(),
+            arch: Arch::NATIVE.audit(),
+            args: [arg, 0, 0, 0, 0, 0],
+        };
+        run(&program, &data)
+    };
+    assert_eq!(ask("acct", 5), Action::Allow.value());
+    assert_eq!(ask("acct", 4), Action::Errno(1).value());
+    assert_eq!(ask("sync", 0), Action::Errno(2).value());
 }
 
 /// `cargo test --release -- --ignored --nocapture seccomp::tests::timing`
