@@ -67,15 +67,19 @@ fn a_link_in_a_volume_leads_no_mount_into_proc_or_sys() {
         let ran = root.apply(&pod(&name, spec));
         ran.fails(7, "mount at /v/link");
     }
-    // Who names the place means it.
-    let spec = json!({
-        "terminationGracePeriodSeconds": 0,
-        "volumes": [{"name": "f", "hostPath": {"path": "/etc/debian_version"}}],
-        "containers": [sh("main", "exec sleep 1000", json!({"volumeMounts": [{"name": "f", "mountPath": "/proc/version"}]}))],
-    });
-    root.apply(&pod("lxcfs", spec)).ok();
+    // Who names one of LXCFS's files means it; others of /proc are nobody's to cover.
+    let over = |place: &str| {
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "volumes": [{"name": "f", "hostPath": {"path": "/etc/debian_version"}}],
+            "containers": [sh("main", "exec sleep 1000", json!({"volumeMounts": [{"name": "f", "mountPath": place}]}))],
+        })
+    };
+    root.apply(&pod("lxcfs", over("/proc/uptime"))).ok();
     let version = std::fs::read_to_string("/etc/debian_version").unwrap();
-    assert_eq!(root.sh("lxcfs", "cat /proc/version"), version);
+    assert_eq!(root.sh("lxcfs", "cat /proc/uptime"), version);
+    root.apply(&pod("attr", over("/proc/version")))
+        .fails(7, "nothing is mounted inside /proc");
 }
 
 #[test]
