@@ -38,11 +38,12 @@ lint: ## formatting, clippy, shellcheck, the documents' tables
 bench: build images ## Pods timed beside Debian's podman (needs root)
 	hack/bench pod
 
-install: build ## put carob into PREFIX/bin, /usr/local by default (needs root)
+install: build ## put carob and carob-oci into PREFIX/bin, /usr/local by default (needs root)
 	install -D -m 0755 $(CAROB) $(DESTDIR)$(PREFIX)/bin/carob
+	install -D -m 0755 $(CAROB)-oci $(DESTDIR)$(PREFIX)/bin/carob-oci
 
 uninstall: ## take it away again
-	rm -f $(DESTDIR)$(PREFIX)/bin/carob
+	rm -f $(DESTDIR)$(PREFIX)/bin/carob $(DESTDIR)$(PREFIX)/bin/carob-oci
 
 clean: ## remove what was built
 	cargo clean
