@@ -166,3 +166,28 @@ fn wrong_configurations_name_the_field() {
         b.oci(&["create", "box"]).fails(1, field);
     }
 }
+
+/// The mount namespace's own root is not the one that a chrooted runtime sees: an
+/// exec, which enters the namespace, must not arrive there.
+#[test]
+fn a_runtime_in_a_chroot() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |_| {});
+    let outside = b.dir().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let script = format!(
+        "mount --make-rprivate / && mount --rbind / {0} && exec chroot {0} sh -c '\
+         cd {1} && oci=\"{2} --root {1}/state\" && $oci create box </dev/null >/dev/null 2>&1 && \
+         $oci exec box ls -d /home /etc/debian_version /bin/busybox'",
+        outside.display(),
+        b.dir().display(),
+        env!("CARGO_BIN_EXE_carob-oci"),
+    );
+    let ran = std::process::Command::new("timeout")
+        .args(["20", "unshare", "--mount", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(text(&ran.stdout), "/bin/busybox\n", "{}", text(&ran.stderr));
+    b.oci(&["delete", "--force", "box"]).ok();
+}

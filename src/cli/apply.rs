@@ -201,14 +201,12 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
     }
     let delete_it = format!("carob delete pod {} -n {}", pod.name, pod.namespace);
     if deleting {
-        return Err(Error::new(
-            Kind::Conflict,
-            format!("pods {:?} is being deleted", pod.name),
-        )
-        .hint(format!(
-            "wait for its end: carob wait pod/{} -n {} --for=delete",
-            pod.name, pod.namespace
-        )));
+        return Err(
+            Error::conflict(format!("pods {:?} is being deleted", pod.name)).hint(format!(
+                "wait for its end: carob wait pod/{} -n {} --for=delete",
+                pod.name, pod.namespace
+            )),
+        );
     }
     let mut fields = vec![];
     differences(
@@ -221,13 +219,10 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
         0 => "spec".to_owned(),
         _ => fields.join(", "),
     };
-    Err(Error::new(
-        Kind::Conflict,
-        format!(
-            "pods {:?} exists and cannot be changed in: {fields}",
-            pod.name
-        ),
-    )
+    Err(Error::conflict(format!(
+        "pods {:?} exists and cannot be changed in: {fields}",
+        pod.name
+    ))
     .hint(format!(
         "delete it first ({delete_it}), or let `apply --force` delete and make it anew"
     )))

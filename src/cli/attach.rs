@@ -14,7 +14,7 @@ use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::spec::Pod;
 use crate::pod::state::Now;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub struct Attach {
@@ -80,11 +80,10 @@ pub fn attach(
 ) -> Result<End> {
     let spec = view.pod.spec.container(&container);
     if stdin && !spec.is_some_and(|c| c.stdin) {
-        return Err(Error::new(
-            Kind::Conflict,
-            format!("container {container} has no stdin to attach to"),
-        )
-        .hint("its manifest needs `stdin: true`; without -i its output is shown"));
+        return Err(
+            Error::conflict(format!("container {container} has no stdin to attach to"))
+                .hint("its manifest needs `stdin: true`; without -i its output is shown"),
+        );
     }
     let connection = ask(face, &view.pod, container, stdin)?;
     carry_on(connection, stdin, quiet, signals)

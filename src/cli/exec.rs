@@ -15,7 +15,7 @@ use nix::unistd::pipe2;
 use super::Verb;
 use super::face::{Face, say, usage};
 use super::stream::{self, End, Pump};
-use super::terminal::{Raw, Signals};
+use super::terminal::{Signals, raw};
 use super::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};
@@ -186,7 +186,7 @@ pub fn talk(
     let mut pumps = vec![Pump::outward(output, stream::own(std::io::stdout())?)];
     let signals = Signals::new()?;
     let raw = match stdin {
-        true => Some(Raw::enter()?),
+        true => Some(raw()?),
         false => None,
     };
     if stdin {

@@ -177,13 +177,10 @@ fn find_attempt(
     }
     if waiting.is_some() && !restarted || seen.is_none() {
         let reason = waiting.unwrap_or("ContainerCreating");
-        return Err(Error::new(
-            Kind::Conflict,
-            format!(
-                "container {container:?} in pod {:?} is waiting to start: {reason}",
-                pod.name
-            ),
-        ));
+        return Err(Error::conflict(format!(
+            "container {container:?} in pod {:?} is waiting to start: {reason}",
+            pod.name
+        )));
     }
     logs.iter()
         .rev()

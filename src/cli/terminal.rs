@@ -6,37 +6,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::face::usage;
+use crate::linux::terminal::Raw;
 use crate::{Error, Result};
 
-/// Restores the terminal when dropped.
-pub struct Raw(Termios);
-
-impl Raw {
-    /// stdin must be a terminal.
-    pub fn enter() -> Result<Self> {
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() {
-            return Err(usage(
-                "Unable to use a TTY - input is not a terminal or the right kind of file",
-            )
-            .hint("leave -t out when stdin is a pipe or a file"));
-        }
-        let before = tcgetattr(&stdin).map_err(|e| Error::sys("tcgetattr(stdin)", e))?;
-        let mut raw = before.clone();
-        cfmakeraw(&mut raw);
-        tcsetattr(&stdin, SetArg::TCSANOW, &raw)
-            .map_err(|e| Error::sys("tcsetattr(stdin, TCSANOW)", e))?;
-        Ok(Raw(before))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        // Nothing is left to do about a terminal that has gone.
-        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
+/// stdin in raw mode, which must be a terminal.
+pub fn raw() -> Result<Raw> {
+    match std::io::stdin().is_terminal() {
+        true => Raw::enter(),
+        false => Err(usage(
+            "Unable to use a TTY - input is not a terminal or the right kind of file",
+        )
+        .hint("leave -t out when stdin is a pipe or a file")),
     }
 }
 

@@ -197,13 +197,7 @@ impl Starting {
 
     /// Ends a child that is not to become anything.
     pub fn abandon(&self) {
-        let _ = sys::pidfd_send_signal(self.pidfd.as_fd(), libc::SIGKILL);
-        let mut fds = [nix::poll::PollFd::new(
-            self.pidfd.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
-        let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16));
-        let _ = sys::wait_pidfd(self.pidfd.as_fd());
+        sys::kill_and_reap(self.pidfd.as_fd());
     }
 }
 
@@ -327,6 +321,9 @@ fn clone_error(new: CloneFlags, e: Errno) -> Error {
     match e {
         Errno::ENOSPC => error.hint("a limit in /proc/sys/user is reached"),
         Errno::EBUSY => error.hint("the cgroup has controllers for cgroups below it"),
+        Errno::EPERM if new.contains(USER) => {
+            error.hint("the kernel makes no user namespace for a program in a chroot")
+        }
         _ => error,
     }
 }
@@ -402,12 +399,8 @@ fn clone_between(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, Ow
     drop(question);
     let mut buffer = vec![0; 16 * 1024];
     let received = answer.receive(&mut buffer);
-    let mut fds = [nix::poll::PollFd::new(
-        between.as_fd(),
-        nix::poll::PollFlags::POLLIN,
-    )];
-    let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16));
-    let _ = sys::wait_pidfd(between.as_fd());
+    // It has said its word, or has died: there is nothing that a kill could cut off.
+    sys::kill_and_reap(between.as_fd());
     let (bytes, mut fds) = received.map_err(|e| Error::sys("recvmsg(<child>)", e))?;
     if let Some(pidfd) = fds.pop()
         && let Some(pid) = std::str::from_utf8(bytes).ok().and_then(|t| t.parse().ok())

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill as send};
 
 use super::hook::{self, Hooks};
@@ -23,7 +22,7 @@ pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result
     let record = containers.load(id)?;
     let pidfd = record.pidfd();
     if all {
-        return kill_all(&record, signal, pidfd.is_some());
+        return kill_all(containers, &record, signal, pidfd.is_some());
     }
     let Some(pidfd) = pidfd else {
         return Err(not_running());
@@ -41,7 +40,7 @@ pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result
     if signal != libc::SIGKILL {
         return Ok(());
     }
-    let Some(cgroup) = record.cgroup()? else {
+    let Some(cgroup) = containers.cgroup(&record)? else {
         return Ok(());
     };
     // Its first process is not a pid namespace's: its end is nobody else's.
@@ -55,12 +54,12 @@ pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result
     Ok(())
 }
 
-fn not_running() -> Error {
-    Error::new(Kind::Conflict, "container not running")
+pub fn not_running() -> Error {
+    Error::conflict("container not running")
 }
 
-fn kill_all(record: &Record, signal: i32, lives: bool) -> Result<()> {
-    let Some(cgroup) = record.cgroup()? else {
+fn kill_all(containers: &Containers, record: &Record, signal: i32, lives: bool) -> Result<()> {
+    let Some(cgroup) = containers.cgroup(record)? else {
         return Err(Error::unsupported(
             "--all: a container without a cgroup has no list of its processes",
         ));
@@ -88,12 +87,12 @@ fn kill_all(record: &Record, signal: i32, lives: bool) -> Result<()> {
 }
 
 /// SIGKILL to everything in it, and its first process has ended when this returns.
-pub fn stop(record: &Record) -> Result<()> {
+pub fn stop(containers: &Containers, record: &Record) -> Result<()> {
     let pidfd = record.pidfd();
     if let Some(pidfd) = &pidfd {
         let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
     }
-    if let Some(cgroup) = record.cgroup()? {
+    if let Some(cgroup) = containers.cgroup(record)? {
         cgroup.kill()?;
         if cgroup.is_frozen()? {
             cgroup.freeze(false)?;
@@ -106,14 +105,12 @@ pub fn stop(record: &Record) -> Result<()> {
 }
 
 fn wait_for_end(pidfd: BorrowedFd) -> Result<()> {
-    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
-    let limit = PollTimeout::try_from(END_WITHIN).unwrap_or(PollTimeout::MAX);
-    match poll(&mut fds, limit) {
-        Ok(0) => Err(Error::new(
+    match sys::await_end(pidfd, END_WITHIN) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::new(
             Kind::Timeout,
             "the container's first process has not ended within 10 s of SIGKILL",
         )),
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
         Err(e) => Err(Error::sys("poll(<init>)", e)),
     }
 }
@@ -132,18 +129,17 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<()> {
         other => other?,
     };
     match containers.status(&record) {
-        Status::Running | Status::Paused if !force => {
-            let status = containers.status(&record).name();
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("cannot delete container {id} that is not stopped: {status}"),
-            ));
+        status @ (Status::Running | Status::Paused) if !force => {
+            let status = status.name();
+            return Err(Error::conflict(format!(
+                "cannot delete container {id} that is not stopped: {status}"
+            )));
         }
         _ => {}
     }
-    stop(&record)?;
+    stop(containers, &record)?;
     let mut first = None;
-    if let Some(cgroup) = record.cgroup()? {
+    if let Some(cgroup) = containers.cgroup(&record)? {
         first = cgroup.remove().err();
     }
     if record.hooks {

@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Seek};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime as oci;
 use serde::Serialize;
 
@@ -176,12 +176,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     if let Some(limit) = hook.timeout {
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         let pidfd = sys::pidfd_open(pid).map_err(|e| Error::sys("pidfd_open()", e))?;
-        let wait = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(
-            std::os::fd::AsFd::as_fd(&pidfd),
-            PollFlags::POLLIN,
-        )];
-        if poll(&mut fds, wait) == Ok(0) {
+        if sys::await_end(pidfd.as_fd(), limit) == Ok(false) {
             let _ = child.kill();
             let _ = child.wait();
             return Err(Error::failed(format!(

@@ -29,12 +29,6 @@ pub(super) fn user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> 
         write_map(pid, "gid_map", gids).context("gidMappings")?;
         namespace::open(format!("/proc/{pid}/ns/user").as_ref())
     })();
-    let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-    let mut fds = [nix::poll::PollFd::new(
-        pidfd.as_fd(),
-        nix::poll::PollFlags::POLLIN,
-    )];
-    let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::from(5000_u16));
-    let _ = sys::wait_pidfd(pidfd.as_fd());
+    sys::kill_and_reap(pidfd.as_fd());
     made
 }

@@ -121,6 +121,7 @@ pub(super) fn run(
             .set(ATTR_RDONLY, false)
             .context("make the root read-only")?;
     }
+    mount::leave_chroot()?;
     nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
     match plan.pivot {
         true => mount::pivot_here()?,

@@ -21,11 +21,12 @@ use oci_spec::runtime as oci;
 use super::create::{self, Birth, Event, Held, Sources, Starting, Stdio};
 use super::hook::{self, Hooks};
 use super::plan::{self, Plan};
-use super::record::{Containers, Record, check_id, read_config, start_of_living};
+use super::record::{Containers, Record, check_id, read_config};
 use super::{gate, rootfs};
 use crate::linux::capability::permitted;
-use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Place, Resources, Select};
+use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
 use crate::linux::mount::Mount;
+use crate::linux::procfs::Stat;
 use crate::linux::{namespace, socket};
 use crate::{Context, Error, Result};
 
@@ -96,7 +97,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
         let place = match order.cgroups {
             CgroupDriver::Disabled => None,
-            CgroupDriver::Cgroupfs => Some(cgroup_place(order, &spec)?),
+            CgroupDriver::Cgroupfs => Some(cgroup_place(containers, order, &spec)?),
             CgroupDriver::Systemd => {
                 return Err(Error::unsupported(
                     "--systemd-cgroup: not supported by this build yet",
@@ -140,7 +141,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         drop((gate, sources, root, join));
         let pid = starting.pid.as_raw();
         record.pid = pid;
-        record.pid_start = start_of_living(pid).unwrap_or(0);
+        record.pid_start = Stat::of(pid).map_or(0, |s| s.start);
         containers.save(&record)?;
         undo.hooks = Some((hooks.clone(), subject.clone()));
 
@@ -161,7 +162,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                 }
                 Event::Waiting => break,
                 Event::Listener(_) => return Err(Error::failed("a listener before the start")),
-                Event::Exec => return Err(died(&record)),
+                Event::Exec => return Err(died(containers, &record)),
             }
         }
         if let Some(path) = &order.pidfd_socket {
@@ -220,10 +221,10 @@ impl Undo<'_> {
     }
 }
 
-fn died(record: &Record) -> Error {
+fn died(containers: &Containers, record: &Record) -> Error {
     let error = Error::failed("the container's first process died while it was being made");
-    let killed = record
-        .cgroup()
+    let killed = containers
+        .cgroup(record)
         .ok()
         .flatten()
         .and_then(|c| c.oom_kills().ok());
@@ -329,16 +330,16 @@ fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     }
 }
 
-fn cgroup_place(order: &Order, spec: &oci::Spec) -> Result<Place> {
+fn cgroup_place(containers: &Containers, order: &Order, spec: &oci::Spec) -> Result<Place> {
     let path = spec
         .linux()
         .as_ref()
         .and_then(|l| l.cgroups_path().as_deref());
-    Place::from_oci(path, &order.id, &Hierarchies::detect()?)
+    Place::from_oci(path, &order.id, containers.hierarchies()?)
 }
 
 fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
-    let cgroup = Cgroup::create_fresh(&Hierarchies::detect()?, place, Select::All)?;
+    let cgroup = Cgroup::create_fresh(undo.containers.hierarchies()?, place, Select::All)?;
     let cgroup = undo.cgroup.insert(cgroup);
     cgroup.apply(resources).context("linux.resources")?;
     cgroup.join_plan()

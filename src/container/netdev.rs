@@ -8,40 +8,20 @@ use nix::unistd::Pid;
 
 use super::plan::namespace::NET;
 use crate::linux::namespace;
-use crate::linux::netlink::{
-    Batch, Body, Family, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket,
-};
+use crate::linux::netlink::{Batch, Family, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket};
 use crate::{Context, Error, Result};
 
-const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
-const RTM_NEWADDR: u16 = 20;
-const RTM_GETADDR: u16 = 22;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_NET_NS_FD: u16 = 28;
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
-const IFA_F_PERMANENT: u32 = 0x80;
-const RT_SCOPE_UNIVERSE: u8 = 0;
-/// struct ifinfomsg and struct ifaddrmsg.
+/// struct ifaddrmsg.
 const IFADDRMSG: usize = 8;
-
-fn link_message(body: &mut Body, index: u32, up: bool) {
-    let mut m = [0_u8; 16];
-    m[4..8].copy_from_slice(&index.to_ne_bytes());
-    if up {
-        // ifi_flags and ifi_change: IFF_UP.
-        m[8..12].copy_from_slice(&1_u32.to_ne_bytes());
-        m[12..16].copy_from_slice(&1_u32.to_ne_bytes());
-    }
-    body.fixed(&m);
-}
+const UP: u32 = libc::IFF_UP as u32;
 
 /// It is link 1 of every network namespace, and down in a new one.
 pub(super) fn loopback_up() -> Result<()> {
     let mut batch = Batch::default();
-    batch.add(RTM_NEWLINK, 0, "RTM_NEWLINK(lo, IFF_UP)", |b| {
-        link_message(b, 1, true)
+    batch.add(libc::RTM_NEWLINK, 0, "RTM_NEWLINK(lo, IFF_UP)", |b| {
+        b.ifinfomsg(1, UP);
     });
     Socket::open(Family::Route)?.send_all(batch)
 }
@@ -77,7 +57,7 @@ fn move_one(here: &OwnedFd, there: BorrowedFd, name: &str, inside: &str) -> Resu
     let index = index_of(&socket, name)?;
     let addresses: Vec<Reply> = socket
         .dump(|batch| {
-            batch.add(RTM_GETADDR, NLM_F_DUMP, "RTM_GETADDR", |b| {
+            batch.add(libc::RTM_GETADDR, NLM_F_DUMP, "RTM_GETADDR", |b| {
                 b.fixed(&[0; IFADDRMSG]);
             });
         })?
@@ -86,13 +66,13 @@ fn move_one(here: &OwnedFd, there: BorrowedFd, name: &str, inside: &str) -> Resu
         .collect();
     let mut batch = Batch::default();
     batch.add(
-        RTM_NEWLINK,
+        libc::RTM_NEWLINK,
         0,
         format!("RTM_NEWLINK({name}, IFLA_NET_NS_FD)"),
         |b| {
-            link_message(b, index, false);
-            b.u32(IFLA_NET_NS_FD, there.as_raw_fd() as u32);
-            b.text(IFLA_IFNAME, inside);
+            b.ifinfomsg(index, 0);
+            b.u32(libc::IFLA_NET_NS_FD, there.as_raw_fd() as u32);
+            b.text(libc::IFLA_IFNAME, inside);
         },
     );
     socket.send_all(batch)?;
@@ -105,9 +85,9 @@ fn move_one(here: &OwnedFd, there: BorrowedFd, name: &str, inside: &str) -> Resu
 
 fn index_of(socket: &Socket, name: &str) -> Result<u32> {
     let mut batch = Batch::default();
-    batch.add(RTM_GETLINK, 0, format!("RTM_GETLINK({name})"), |b| {
-        link_message(b, 0, false);
-        b.text(IFLA_IFNAME, name);
+    batch.add(libc::RTM_GETLINK, 0, format!("RTM_GETLINK({name})"), |b| {
+        b.ifinfomsg(0, 0);
+        b.text(libc::IFLA_IFNAME, name);
     });
     let replies = socket.ask(batch)?;
     let head = replies
@@ -129,7 +109,7 @@ fn is_kept(r: &Reply, index: u32) -> bool {
             flags = n;
         }
     }
-    of_link && p.get(3) == Some(&RT_SCOPE_UNIVERSE) && flags & IFA_F_PERMANENT != 0
+    of_link && p.get(3) == Some(&libc::RT_SCOPE_UNIVERSE) && flags & libc::IFA_F_PERMANENT != 0
 }
 
 fn set_up(name: &str, addresses: &[Reply]) -> Result<()> {
@@ -138,7 +118,7 @@ fn set_up(name: &str, addresses: &[Reply]) -> Result<()> {
     let mut batch = Batch::default();
     for a in addresses {
         let what = format!("RTM_NEWADDR({name})");
-        batch.add(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, what, |b| {
+        batch.add(libc::RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, what, |b| {
             let mut head = [0_u8; IFADDRMSG];
             head.copy_from_slice(&a.payload[..IFADDRMSG]);
             head[4..8].copy_from_slice(&index.to_ne_bytes());
@@ -151,11 +131,11 @@ fn set_up(name: &str, addresses: &[Reply]) -> Result<()> {
         });
     }
     batch.add(
-        RTM_NEWLINK,
+        libc::RTM_NEWLINK,
         0,
         format!("RTM_NEWLINK({name}, IFF_UP)"),
         |b| {
-            link_message(b, index, true);
+            b.ifinfomsg(index, UP);
         },
     );
     socket.send_all(batch)

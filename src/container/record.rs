@@ -13,6 +13,7 @@
 //! The status is computed: a pid is alive only if the process that has it started
 //! when the record says.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -24,16 +25,15 @@ use oci_spec::runtime as oci;
 use serde::{Deserialize, Serialize};
 
 use super::hook::Subject;
+use super::json;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
+use crate::linux::procfs::Stat;
 use crate::store::{self, Lock, make_dir};
 use crate::sys::process as sys;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 /// Of the record's format; one that is newer is not touched.
 const VERSION: u32 = 1;
-
-/// The most that is read of a config.json, bytes.
-const CONFIG_MOST: u64 = 16 << 20;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -82,14 +82,35 @@ impl Status {
 }
 
 /// All containers of one `--root`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Containers {
     root: PathBuf,
+    hierarchies: OnceCell<Hierarchies>,
 }
 
 impl Containers {
     pub fn new(root: &Path) -> Self {
-        Containers { root: root.into() }
+        Containers {
+            root: root.into(),
+            hierarchies: OnceCell::new(),
+        }
+    }
+
+    /// Of this machine, found at the first call.
+    pub fn hierarchies(&self) -> Result<&Hierarchies> {
+        if let Some(h) = self.hierarchies.get() {
+            return Ok(h);
+        }
+        let found = Hierarchies::detect()?;
+        Ok(self.hierarchies.get_or_init(|| found))
+    }
+
+    /// The container's cgroup, whether or not it is there.
+    pub fn cgroup(&self, record: &Record) -> Result<Option<Cgroup>> {
+        let Some(place) = &record.cgroup else {
+            return Ok(None);
+        };
+        Cgroup::at(self.hierarchies()?, place, Select::All).map(Some)
     }
 
     pub fn dir(&self, id: &str) -> PathBuf {
@@ -107,8 +128,7 @@ impl Containers {
         make_dir(&self.root)?;
         match std::fs::DirBuilder::new().mode(0o700).create(self.dir(id)) {
             Ok(()) => Lock::acquire(&self.dir(id).join("lock")),
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::new(
-                Kind::Conflict,
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::conflict(
                 format!("container with given ID already exists: {id}"),
             )),
             Err(e) => Err(e).with_context(|| format!("mkdir({})", self.dir(id).display())),
@@ -175,7 +195,7 @@ impl Containers {
         if self.gate(&record.id).exists() {
             return Status::Created;
         }
-        match record.cgroup().ok().flatten().map(|c| c.is_frozen()) {
+        match self.cgroup(record).ok().flatten().map(|c| c.is_frozen()) {
             Some(Ok(true)) => Status::Paused,
             _ => Status::Running,
         }
@@ -241,7 +261,7 @@ impl Record {
     }
 
     pub fn is_alive(&self) -> bool {
-        self.pid > 0 && start_of_living(self.pid) == Some(self.pid_start)
+        self.pid > 0 && Stat::of(self.pid).is_some_and(|s| !s.ended && s.start == self.pid_start)
     }
 
     /// A pidfd of the first process; `None` if it has ended.
@@ -253,40 +273,14 @@ impl Record {
         let pidfd = sys::pidfd_open(Pid::from_raw(self.pid)).ok()?;
         self.is_alive().then_some(pidfd)
     }
-
-    /// Its cgroup, whether or not it is there.
-    pub fn cgroup(&self) -> Result<Option<Cgroup>> {
-        let Some(place) = &self.cgroup else {
-            return Ok(None);
-        };
-        Cgroup::at(&Hierarchies::detect()?, place, Select::All).map(Some)
-    }
-}
-
-/// When the process of that pid started, unless it has ended: a zombie has.
-pub fn start_of_living(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(start)
 }
 
 /// Reads a config.json: what it says, and its bytes.
 pub fn read_config(path: &Path) -> Result<(oci::Spec, Vec<u8>)> {
-    use std::io::Read;
-    let file = std::fs::File::open(path).with_context(|| format!("open({})", path.display()))?;
-    let mut bytes = Vec::new();
-    file.take(CONFIG_MOST + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("read({})", path.display()))?;
-    if bytes.len() as u64 > CONFIG_MOST {
-        return Err(Error::invalid(format!(
-            "{}: more than {CONFIG_MOST} bytes",
-            path.display()
-        )));
-    }
-    let spec = super::json::parse(&bytes).with_context(|| path.display().to_string())?;
+    let read = std::fs::File::open(path).map_err(Error::from);
+    let bytes = read
+        .and_then(json::read_bytes)
+        .with_context(|| path.display().to_string())?;
+    let spec = json::parse(&bytes).with_context(|| path.display().to_string())?;
     Ok((spec, bytes))
 }

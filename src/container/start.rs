@@ -1,19 +1,19 @@
 //! `start`: the gate of a created container is opened, and its program runs.
 //! runtime.md, "Lifecycle", steps 6 to 9.
 
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
+use oci_spec::runtime as oci;
 use serde::Serialize;
 
 use super::create::{Event, Line};
-use super::hook::{self, Hooks, Subject};
+use super::hook::{self, Hooks};
 use super::record::{Containers, Record, Status};
 use super::{end, gate};
 use crate::linux::socket;
 use crate::sys::attribute::take_fd_of;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 pub fn start(containers: &Containers, id: &str) -> Result<()> {
     let _lock = containers.lock(id)?;
@@ -21,20 +21,22 @@ pub fn start(containers: &Containers, id: &str) -> Result<()> {
     match containers.status(&record) {
         Status::Created => {}
         Status::Stopped => {
-            return Err(conflict(format!(
+            return Err(Error::conflict(format!(
                 "cannot start a container that has stopped: {id}"
             )));
         }
-        Status::Creating => return Err(conflict(format!("container {id} is being created"))),
+        Status::Creating => {
+            return Err(Error::conflict(format!("container {id} is being created")));
+        }
         Status::Running | Status::Paused => {
-            return Err(conflict(format!(
+            return Err(Error::conflict(format!(
                 "cannot start an already running container: {id}"
             )));
         }
     }
     let line = gate::open(&containers.gate(id)).map_err(|e| match e.errno() {
         Some(Errno::ECONNREFUSED) => {
-            conflict(format!("cannot start a container that has stopped: {id}"))
+            Error::conflict(format!("cannot start a container that has stopped: {id}"))
         }
         _ => e,
     })?;
@@ -47,12 +49,8 @@ pub fn start(containers: &Containers, id: &str) -> Result<()> {
     let state = record.subject().state("running", record.pid);
     hook::run("poststart", &hooks.poststart, &state).inspect_err(|_| {
         // "stop the container, and continue the lifecycle at step 12".
-        let _ = end::stop(&record);
+        let _ = end::stop(containers, &record);
     })
-}
-
-fn conflict(message: String) -> Error {
-    Error::new(Kind::Conflict, message)
 }
 
 fn run(containers: &Containers, record: &Record, line: &Line) -> Result<()> {
@@ -62,35 +60,15 @@ fn run(containers: &Containers, record: &Record, line: &Line) -> Result<()> {
             Event::Failed(e) => return Err(e.push_context("unable to start container process")),
             Event::Listener(number) => {
                 let spec = containers.config(&record.id)?;
-                let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-                let path = seccomp.and_then(|s| s.listener_path().clone());
-                let metadata = seccomp.and_then(|s| s.listener_metadata().clone());
-                let listener = Listener {
-                    path: path.as_deref(),
-                    metadata: metadata.as_deref().unwrap_or(""),
-                    subject: &record.subject(),
-                    init: record.pid,
-                };
                 let pidfd = record
                     .pidfd()
                     .ok_or_else(|| Error::failed("the container has ended"))?;
-                listener.deliver(pidfd.as_fd(), record.pid, number)?;
+                deliver_listener(&spec, record, pidfd.as_fd(), record.pid, number)?;
                 line.go()?;
             }
             Event::NotYet | Event::Hooks | Event::Waiting | Event::Terminal(_) => {}
         }
     }
-}
-
-/// Who serves a filter's notifications: config-linux.md, "The Container Process
-/// State".
-#[derive(Debug)]
-pub struct Listener<'a> {
-    pub path: Option<&'a Path>,
-    pub metadata: &'a str,
-    pub subject: &'a Subject,
-    /// The pid of the container's first process.
-    pub init: i32,
 }
 
 #[derive(Serialize)]
@@ -104,22 +82,32 @@ struct ProcessState<'a> {
     state: serde_json::Value,
 }
 
-impl Listener<'_> {
-    /// Takes fd `number` out of the process and hands it over.
-    pub fn deliver(&self, process: std::os::fd::BorrowedFd, pid: i32, number: i32) -> Result<()> {
-        let path = self.path.ok_or_else(|| {
-            Error::invalid("linux.seccomp.listenerPath: a profile that notifies needs one")
-        })?;
-        let fd = take_fd_of(process, number)
-            .map_err(|e| Error::sys(format!("pidfd_getfd(<init>, {number})"), e))?;
-        let state = ProcessState {
-            oci_version: &self.subject.oci_version,
-            fds: ["seccompFd"],
-            pid,
-            metadata: self.metadata,
-            state: serde_json::from_slice(&self.subject.state("running", self.init))?,
-        };
-        socket::hand_over(path, &serde_json::to_vec(&state)?, fd.as_fd())
-            .context("linux.seccomp.listenerPath")
-    }
+/// Takes the seccomp listener, which is fd `number` of the process, out of it and
+/// hands it to whoever serves the filter's notifications: config-linux.md, "The
+/// Container Process State".
+pub fn deliver_listener(
+    spec: &oci::Spec,
+    record: &Record,
+    process: BorrowedFd,
+    pid: i32,
+    number: i32,
+) -> Result<()> {
+    let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let path = seccomp.and_then(|s| s.listener_path().as_deref());
+    let metadata = seccomp.and_then(|s| s.listener_metadata().as_deref());
+    let path = path.ok_or_else(|| {
+        Error::invalid("linux.seccomp.listenerPath: a profile that notifies needs one")
+    })?;
+    let fd = take_fd_of(process, number)
+        .map_err(|e| Error::sys(format!("pidfd_getfd(<init>, {number})"), e))?;
+    let subject = record.subject();
+    let state = ProcessState {
+        oci_version: &subject.oci_version,
+        fds: ["seccompFd"],
+        pid,
+        metadata: metadata.unwrap_or(""),
+        state: serde_json::from_slice(&subject.state("running", record.pid))?,
+    };
+    socket::hand_over(path, &serde_json::to_vec(&state)?, fd.as_fd())
+        .context("linux.seccomp.listenerPath")
 }

@@ -210,10 +210,10 @@ impl Store {
                 .collect(),
         };
         if keys.len() > 1 && !force {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("image {name_or_id} has several names: {}", keys.join(", ")),
-            )
+            return Err(Error::conflict(format!(
+                "image {name_or_id} has several names: {}",
+                keys.join(", ")
+            ))
             .hint("remove it by name, or use --force"));
         }
         let others = index
@@ -222,11 +222,10 @@ impl Store {
             .any(|(k, n)| n.id == id && !keys.contains(k));
         let used = in_use(&image.id);
         if used && !others && (!force || keys.is_empty()) {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("image {name_or_id} is in use by a pod"),
-            )
-            .hint("delete the pods that use it first"));
+            return Err(
+                Error::conflict(format!("image {name_or_id} is in use by a pod"))
+                    .hint("delete the pods that use it first"),
+            );
         }
         for key in &keys {
             index.names.remove(key);

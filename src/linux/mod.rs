@@ -9,4 +9,6 @@ pub mod netlink;
 pub mod procfs;
 pub mod root;
 pub mod seccomp;
+pub mod signal;
 pub mod socket;
+pub mod terminal;

@@ -15,6 +15,8 @@ pub use crate::sys::mount::{
 };
 use crate::{Context, Error, Result};
 
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
 /// A change of a mount's attributes: MOUNT_ATTR_* to set and to clear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -54,6 +56,15 @@ impl Mount {
     /// A new filesystem. An option is `name` or (`name`, value).
     pub fn new(fstype: &str, options: &[(&str, &str)], attributes: u64) -> Result<Self> {
         Mount::from(fstype, fstype, options, attributes)
+    }
+
+    /// This program's own file, read-only, to run a process from that is about to be
+    /// a container's: what it has of this program is /proc/<pid>/exe, and whoever
+    /// opens that could write to the host's file later on (runc CVE-2019-5736).
+    pub fn of_this_program() -> Result<Self> {
+        let program = Mount::copy(Path::new(OWN_PROGRAM), false)?;
+        program.set(ATTR_RDONLY, false)?;
+        Ok(program)
     }
 
     /// As [`Mount::new`], of `source`: a device, or what mount(8) shows in its first
@@ -311,6 +322,17 @@ pub fn unmount(path: &Path) -> Result<()> {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(e) => Err(Error::sys(format!("umount2({path:?}, MNT_DETACH)"), e)),
     }
+}
+
+/// Goes to the root of this process's own mount namespace, which is not the one it
+/// sees if it was started in a chroot. Relative to a chroot, [`pivot_here`] would
+/// leave the namespace's own root as it is: where setns(2) leads, so that a process
+/// that enters the container would find itself outside, and where one that may
+/// chroot(2) gets out to.
+pub fn leave_chroot() -> Result<()> {
+    let own = super::namespace::open_own("mnt")?;
+    nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNS)
+        .map_err(|e| Error::sys("setns(<own>, CLONE_NEWNS)", e))
 }
 
 /// The current directory becomes the root; the old root is gone from this mount

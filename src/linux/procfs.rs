@@ -15,6 +15,33 @@ use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use super::root::open_dir;
 use crate::{Context, Error, Result};
 
+/// What /proc/<pid>/stat says of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// It has ended, reaped or not.
+    pub ended: bool,
+    /// In clock ticks since boot. With the pid it names a process for good.
+    pub start: u64,
+    /// Of one that has ended, as wait(2) encodes it.
+    pub exit_code: i32,
+}
+
+impl Stat {
+    /// `None`: there is no such process.
+    pub fn of(pid: i32) -> Option<Stat> {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Field 2 is the name, in parentheses; it may hold anything.
+        let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+        let mut field = |skipped| fields.nth(skipped);
+        // Fields 3, 22 and 52.
+        Some(Stat {
+            ended: matches!(field(0)?, "Z" | "X"),
+            start: field(18)?.parse().ok()?,
+            exit_code: field(29)?.parse().ok()?,
+        })
+    }
+}
+
 /// The procfs at /proc.
 #[derive(Debug)]
 pub struct Procfs(OwnedFd);

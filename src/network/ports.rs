@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::record::Leases;
 use crate::linux::netlink::{Batch, NLM_F_DUMP, Socket, number};
 use crate::pod::spec::Protocol;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 /// One port of the host that leads to a Pod's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,11 +129,8 @@ pub(super) fn check_free(
 }
 
 fn in_use(port: &HostPort, by: &str) -> Error {
-    Error::new(
-        Kind::Conflict,
-        format!("host port {port} is in use by {by}"),
-    )
-    .hint("choose another hostPort, or stop what uses this one")
+    Error::conflict(format!("host port {port} is in use by {by}"))
+        .hint("choose another hostPort, or stop what uses this one")
 }
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -227,6 +224,7 @@ fn holder_of(inode: u32) -> Option<(u32, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
 
     fn port(ip: Option<&str>, host_port: u16, protocol: Protocol) -> HostPort {
         HostPort {

@@ -11,11 +11,10 @@ use nix::errno::Errno;
 
 use super::Subnet;
 use crate::linux::netlink::{
-    Batch, Body, Events, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket, number, text,
+    Batch, Events, IFINFOMSG, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket, number, text,
 };
 use crate::{Error, Result};
 
-const IFINFOMSG: usize = 16;
 const RTMSG: usize = 12;
 const IFADDRMSG: usize = 8;
 const UP: u32 = libc::IFF_UP as u32;
@@ -63,7 +62,7 @@ pub(super) fn link(socket: &Socket, name: &str) -> Result<Option<Link>> {
 
 pub(super) fn put_get_link(batch: &mut Batch, name: &str) {
     batch.add(libc::RTM_GETLINK, 0, format!("RTM_GETLINK({name})"), |m| {
-        ifinfomsg(m, 0, 0);
+        m.ifinfomsg(0, 0);
         m.text(libc::IFLA_IFNAME, name)
             .u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
     });
@@ -114,7 +113,7 @@ pub(super) fn links(socket: &Socket) -> Result<Vec<Link>> {
             NLM_F_DUMP,
             "RTM_GETLINK(NLM_F_DUMP)",
             |m| {
-                ifinfomsg(m, 0, 0);
+                m.ifinfomsg(0, 0);
                 m.u32(libc::IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
             },
         );
@@ -234,7 +233,7 @@ pub(super) fn put_bridge(batch: &mut Batch, name: &str, mac: [u8; 6], mtu: u32) 
         NLM_F_CREATE | NLM_F_EXCL,
         format!("RTM_NEWLINK({name}, bridge)"),
         |m| {
-            ifinfomsg(m, 0, 0);
+            m.ifinfomsg(0, 0);
             m.text(libc::IFLA_IFNAME, name)
                 .u32(libc::IFLA_MTU, mtu)
                 .bytes(libc::IFLA_ADDRESS, &mac)
@@ -266,7 +265,7 @@ pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
         NLM_F_CREATE | NLM_F_EXCL,
         format!("RTM_NEWLINK({}, veth)", pair.host),
         |m| {
-            ifinfomsg(m, 0, UP);
+            m.ifinfomsg(0, UP);
             m.text(libc::IFLA_IFNAME, pair.host)
                 .u32(libc::IFLA_MTU, pair.mtu)
                 .u32(libc::IFLA_MASTER, pair.bridge)
@@ -274,7 +273,7 @@ pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
                     m.text(libc::IFLA_INFO_KIND, "veth")
                         .nest(libc::IFLA_INFO_DATA, |m| {
                             m.nest(VETH_INFO_PEER, |m| {
-                                ifinfomsg(m, 0, 0);
+                                m.ifinfomsg(0, 0);
                                 m.text(libc::IFLA_IFNAME, pair.pod)
                                     .u32(libc::IFLA_MTU, pair.mtu)
                                     .bytes(libc::IFLA_ADDRESS, &pair.pod_mac)
@@ -290,7 +289,7 @@ pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
 pub(super) fn put_master(batch: &mut Batch, name: &str, bridge: u32) {
     let what = format!("RTM_SETLINK({name}, IFLA_MASTER)");
     batch.add(libc::RTM_SETLINK, 0, what, |m| {
-        ifinfomsg(m, 0, 0);
+        m.ifinfomsg(0, 0);
         m.text(libc::IFLA_IFNAME, name)
             .u32(libc::IFLA_MASTER, bridge);
     });
@@ -302,7 +301,7 @@ pub(super) fn put_master(batch: &mut Batch, name: &str, bridge: u32) {
 pub(super) fn put_hairpin(batch: &mut Batch, name: &str) {
     let what = format!("RTM_NEWLINK({name}, IFLA_BRPORT_MODE)");
     batch.add(libc::RTM_NEWLINK, 0, what, |m| {
-        ifinfomsg(m, 0, 0);
+        m.ifinfomsg(0, 0);
         m.text(libc::IFLA_IFNAME, name)
             .nest(libc::IFLA_LINKINFO, |m| {
                 m.text(IFLA_INFO_SLAVE_KIND, "bridge")
@@ -321,7 +320,7 @@ pub(super) fn put_no_ipv6_address(batch: &mut Batch, name: &str) {
         0,
         format!("RTM_SETLINK({name}, IFLA_INET6_ADDR_GEN_MODE)"),
         |m| {
-            ifinfomsg(m, 0, 0);
+            m.ifinfomsg(0, 0);
             m.text(libc::IFLA_IFNAME, name)
                 .nest(libc::IFLA_AF_SPEC, |m| {
                     m.nest(libc::AF_INET6 as u16, |m| {
@@ -338,7 +337,7 @@ pub(super) fn put_up(batch: &mut Batch, name: &str) {
         0,
         format!("RTM_SETLINK({name}, up)"),
         |m| {
-            ifinfomsg(m, 0, UP);
+            m.ifinfomsg(0, UP);
             m.text(libc::IFLA_IFNAME, name);
         },
     );
@@ -374,7 +373,7 @@ pub(super) fn put_default_route(batch: &mut Batch, link: u32, gateway: Ipv4Addr)
 pub(super) fn delete_link(socket: &Socket, name: &str) -> Result<()> {
     let mut batch = Batch::default();
     batch.add(libc::RTM_DELLINK, 0, format!("RTM_DELLINK({name})"), |m| {
-        ifinfomsg(m, 0, 0);
+        m.ifinfomsg(0, 0);
         m.text(libc::IFLA_IFNAME, name);
     });
     ignoring(&[Errno::ENODEV], socket.send_all(batch))
@@ -396,14 +395,6 @@ pub(super) fn ignoring_no_ipv6<T>(result: Result<T>) -> Result<(), Error> {
 }
 
 /// `set` is what of IFF_UP shall be on.
-fn ifinfomsg(m: &mut Body, index: u32, set: u32) {
-    let mut head = [0u8; IFINFOMSG];
-    head[4..8].copy_from_slice(&index.to_ne_bytes());
-    head[8..12].copy_from_slice(&set.to_ne_bytes());
-    head[12..16].copy_from_slice(&set.to_ne_bytes());
-    m.fixed(&head);
-}
-
 fn rtmsg(table: u8, protocol: u8, scope: u8, kind: u8) -> [u8; RTMSG] {
     [AF_INET, 0, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]
 }

@@ -7,6 +7,25 @@ use super::{Face, Verb, inherited};
 use crate::container::make::{self, Made};
 use crate::{Context, Result};
 
+pub(super) const CONSOLE_SOCKET: Flag = (
+    "console-socket",
+    '\0',
+    "PATH",
+    "a socket that the terminal's master is sent to",
+);
+pub(super) const PIDFD_SOCKET: Flag = (
+    "pidfd-socket",
+    '\0',
+    "PATH",
+    "a socket that a pidfd of the process is sent to",
+);
+pub(super) const PID_FILE: Flag = (
+    "pid-file",
+    '\0',
+    "FILE",
+    "where the process's pid is written",
+);
+
 pub const FLAGS: [Flag; 8] = [
     (
         "bundle",
@@ -14,24 +33,9 @@ pub const FLAGS: [Flag; 8] = [
         "PATH",
         "the bundle's directory (the current one)",
     ),
-    (
-        "console-socket",
-        '\0',
-        "PATH",
-        "a socket that the terminal's master is sent to",
-    ),
-    (
-        "pidfd-socket",
-        '\0',
-        "PATH",
-        "a socket that a pidfd of the process is sent to",
-    ),
-    (
-        "pid-file",
-        '\0',
-        "FILE",
-        "where the process's pid is written",
-    ),
+    CONSOLE_SOCKET,
+    PIDFD_SOCKET,
+    PID_FILE,
     (
         "no-pivot",
         '\0',

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::args::{Args, Order, usage};
 use super::{Face, Verb};
+use crate::container::end::not_running;
 use crate::container::record::Status;
 use crate::linux::cgroup::{Accounts, Cgroup};
 use crate::{Error, Kind, Result};
@@ -45,13 +46,13 @@ fn events(face: &Face, args: &Args) -> Result<u8> {
     let id = args.id()?;
     let interval = interval(args.get("interval").unwrap_or("5s"))?;
     let record = face.containers.load(id)?;
-    let not_running = || Error::new(Kind::Conflict, "container not running");
     if face.containers.status(&record) == Status::Stopped {
         return Err(not_running());
     }
     let pidfd = record.pidfd().ok_or_else(not_running)?;
-    let cgroup = record
-        .cgroup()?
+    let cgroup = face
+        .containers
+        .cgroup(&record)?
         .ok_or_else(|| Error::unsupported("a container without a cgroup has no accounts"))?;
     if args.is("stats") {
         say(id, "stats", Some(cgroup.accounts()?))?;

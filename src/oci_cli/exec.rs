@@ -3,23 +3,23 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use oci_spec::runtime as oci;
 
 use super::args::{Args, Order, usage};
+use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET};
 use super::foreground::{self, Foreground};
 use super::{Face, Verb, inherited};
 use crate::container::create::{Event, Starting, Stdio};
 use crate::container::make::{prepare_process, send_terminal, write_pid_file};
 use crate::container::plan::{self, Process};
-use crate::container::record::{Record, Status};
-use crate::container::start::Listener;
+use crate::container::record::{Containers, Record, Status};
+use crate::container::start::deliver_listener;
 use crate::container::user::Accounts;
 use crate::container::{exec, json};
 use crate::linux::cgroup::Join;
 use crate::linux::root::{Root, open_dir};
 use crate::linux::{capability, namespace};
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 pub(super) const VERB: Verb = Verb {
     name: "exec",
@@ -32,24 +32,9 @@ pub(super) const VERB: Verb = Verb {
             "FILE",
             "the process, as in config.json; no command then",
         ),
-        (
-            "console-socket",
-            '\0',
-            "PATH",
-            "a socket that the terminal's master is sent to",
-        ),
-        (
-            "pidfd-socket",
-            '\0',
-            "PATH",
-            "a socket that a pidfd of the process is sent to",
-        ),
-        (
-            "pid-file",
-            '\0',
-            "FILE",
-            "where the process's pid is written",
-        ),
+        CONSOLE_SOCKET,
+        PIDFD_SOCKET,
+        PID_FILE,
         ("detach", 'd', "", "returns as soon as it runs"),
         ("tty", 't', "", "with a terminal"),
         ("cwd", '\0', "DIR", "its working directory"),
@@ -80,14 +65,15 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
         Status::Created | Status::Running => record.pidfd(),
         Status::Paused if args.is("ignore-paused") => record.pidfd(),
         Status::Paused => {
-            return Err(conflict(
+            return Err(Error::conflict(
                 "cannot exec in a paused container (use --ignore-paused to override)",
             ));
         }
         Status::Creating | Status::Stopped => None,
     };
-    let pidfd = pidfd
-        .ok_or_else(|| conflict("cannot exec in a stopped container: container not running"))?;
+    let pidfd = pidfd.ok_or_else(|| {
+        Error::conflict("cannot exec in a stopped container: container not running")
+    })?;
 
     let spec = face.containers.config(id)?;
     let process = match args.get("process") {
@@ -114,7 +100,7 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
         true => None,
         false => Some(Foreground::prepare()?),
     };
-    let starting = clone(&record, pidfd.as_fd(), &plan, args)?;
+    let starting = clone(&face.containers, &record, pidfd.as_fd(), &plan, args)?;
     let terminal = settle(&starting, &record, &spec, socket.as_deref())
         .inspect_err(|_| starting.abandon())
         .context("exec failed: unable to start container process")?;
@@ -133,17 +119,10 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
     }
 }
 
-fn conflict(message: &str) -> Error {
-    Error::new(Kind::Conflict, message)
-}
-
 fn read_process(file: &str) -> Result<oci::Process> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(file)
-        .and_then(|f| f.take(16 << 20).read_to_end(&mut bytes))
-        .with_context(|| format!("--process {file}"))?;
-    json::parse(&bytes).with_context(|| format!("--process {file}"))
+    let read = std::fs::File::open(file).map_err(Error::from);
+    read.and_then(json::read)
+        .with_context(|| format!("--process {file}"))
 }
 
 /// The container's own process, and what the flags say.
@@ -225,8 +204,8 @@ fn plan_for(face: &Face, spec: &oci::Spec, process: &oci::Process, args: &Args) 
     Ok(plan)
 }
 
-fn join_plan(record: &Record, args: &Args) -> Result<Option<Join>> {
-    let Some(cgroup) = record.cgroup()? else {
+fn join_plan(containers: &Containers, record: &Record, args: &Args) -> Result<Option<Join>> {
+    let Some(cgroup) = containers.cgroup(record)? else {
         return Ok(None);
     };
     let join = match args.get("cgroup").map(|p| p.trim_matches('/')) {
@@ -243,12 +222,13 @@ fn join_plan(record: &Record, args: &Args) -> Result<Option<Join>> {
 }
 
 fn clone(
+    containers: &Containers,
     record: &Record,
     init: std::os::fd::BorrowedFd,
     plan: &Process,
     args: &Args,
 ) -> Result<Starting> {
-    let join = join_plan(record, args)?;
+    let join = join_plan(containers, record, args)?;
     let own = namespace::open_own("pid")?;
     let target = exec::Target {
         init,
@@ -276,26 +256,14 @@ fn settle(
     loop {
         match starting.line.next() {
             Event::Exec => return Ok(terminal),
-            Event::Failed(e) => {
-                let mut fds = [PollFd::new(starting.pidfd.as_fd(), PollFlags::POLLIN)];
-                let _ = poll(&mut fds, PollTimeout::from(2000_u16));
-                return Err(e);
-            }
+            Event::Failed(e) => return Err(e),
             Event::Terminal(master) => match console_socket {
                 Some(path) => send_terminal(path, master.as_fd())?,
                 None => terminal = Some(master),
             },
             Event::Listener(number) => {
-                let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-                let path = seccomp.and_then(|s| s.listener_path().clone());
-                let metadata = seccomp.and_then(|s| s.listener_metadata().clone());
-                let listener = Listener {
-                    path: path.as_deref(),
-                    metadata: metadata.as_deref().unwrap_or(""),
-                    subject: &record.subject(),
-                    init: record.pid,
-                };
-                listener.deliver(starting.pidfd.as_fd(), starting.pid.as_raw(), number)?;
+                let (process, pid) = (starting.pidfd.as_fd(), starting.pid.as_raw());
+                deliver_listener(spec, record, process, pid, number)?;
                 starting.line.go()?;
             }
             Event::NotYet | Event::Hooks | Event::Waiting => {}

@@ -43,6 +43,7 @@ fn features() -> Value {
     .any(|p| there(p));
     let cgroup1 = there("/sys/fs/cgroup/memory") || there("/sys/fs/cgroup/cpu");
     let numa = there("/sys/devices/system/node");
+    let seccomp = crate::linux::seccomp::features();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,
@@ -63,18 +64,11 @@ fn features() -> Value {
             },
             "seccomp": {
                 "enabled": true,
-                "actions": [
-                    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL",
-                    "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG",
-                    "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"
-                ],
-                "operators": [
-                    "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT",
-                    "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"
-                ],
-                "archs": archs(),
-                "knownFlags": FLAGS,
-                "supportedFlags": FLAGS,
+                "actions": seccomp.actions,
+                "operators": seccomp.operators,
+                "archs": seccomp.archs,
+                "knownFlags": seccomp.known_flags,
+                "supportedFlags": seccomp.supported_flags,
             },
             "apparmor": {"enabled": there("/sys/module/apparmor/parameters/enabled")},
             "selinux": {"enabled": there("/sys/fs/selinux/enforce")},
@@ -98,20 +92,6 @@ fn features() -> Value {
         "annotations": {"org.carob.version": env!("CARGO_PKG_VERSION")},
         "potentiallyUnsafeConfigAnnotations": [],
     })
-}
-
-const FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
-
-fn archs() -> &'static [&'static str] {
-    match cfg!(target_arch = "aarch64") {
-        true => &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
-        false => &["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
-    }
 }
 
 fn mount_options() -> Vec<String> {

@@ -8,23 +8,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use crate::linux::terminal::Raw;
 use crate::sys::process as sys;
 use crate::sys::tty;
 use crate::{Error, Result};
 
 /// Signals as events, from before there is a process to pass them on to.
 pub struct Foreground(SignalFd);
-
-/// Ours again when dropped.
-struct Raw(Termios);
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
-    }
-}
 
 /// As a shell tells it.
 pub fn exit_code(status: i32) -> u8 {
@@ -161,18 +152,8 @@ struct Console {
 
 impl Console {
     fn new(master: OwnedFd) -> Result<Self> {
-        let stdin = std::io::stdin();
-        let raw = match stdin.is_terminal() {
-            true => {
-                let before = tcgetattr(&stdin).map_err(|e| Error::sys("tcgetattr(stdin)", e))?;
-                let mut raw = before.clone();
-                cfmakeraw(&mut raw);
-                tcsetattr(&stdin, SetArg::TCSANOW, &raw)
-                    .map_err(|e| Error::sys("tcsetattr(stdin)", e))?;
-                Some(Raw(before))
-            }
-            false => None,
-        };
+        let is_terminal = std::io::stdin().is_terminal();
+        let raw = is_terminal.then(Raw::enter).transpose()?;
         let console = Console {
             master,
             master_open: true,

@@ -22,15 +22,17 @@ mod start;
 mod state;
 mod update;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use args::{Args, Flag, Order, usage};
 use log::Log;
 
 use crate::container::make::CgroupDriver;
 use crate::container::record::Containers;
-use crate::linux::mount::{ATTR_RDONLY, Mount};
+use crate::linux::mount::{Mount, OWN_PROGRAM};
 use crate::{Context, Error, Result};
 
 /// Of a verb: its name, its operands, what it does, its flags, the order they may
@@ -265,22 +267,15 @@ fn check_inherited(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A process of ours that is about to become a container's is this program for the
-/// container to see: its /proc/<pid>/exe leads to the host's file, and one that
-/// opens it could write to it later on (runc CVE-2019-5736). So this program runs
-/// from a read-only mount that nobody else has. A file that cannot be written to
-/// as it is needs none.
+/// Runs this program from [`Mount::of_this_program`], unless its file cannot be
+/// written to as it is.
 fn protect_program() -> Result<()> {
     use std::os::fd::AsFd;
-    const ST_RDONLY: u64 = 1;
-    let own = Path::new("/proc/self/exe");
-    let stat =
-        nix::sys::statvfs::statvfs(own).map_err(|e| Error::sys("statvfs(/proc/self/exe)", e))?;
-    if stat.flags().bits() as u64 & ST_RDONLY != 0 {
+    let stat = statvfs(OWN_PROGRAM).map_err(|e| Error::sys("statvfs(/proc/self/exe)", e))?;
+    if stat.flags().contains(FsFlags::ST_RDONLY) {
         return Ok(());
     }
-    let program = Mount::copy(own, false).context("protect this program")?;
-    program.set(ATTR_RDONLY, false)?;
+    let program = Mount::of_this_program().context("protect this program")?;
     let to_c = |bytes: Vec<u8>| std::ffi::CString::new(bytes).unwrap_or_default();
     use std::os::unix::ffi::OsStringExt;
     let argv: Vec<_> = std::env::args_os().map(|w| to_c(w.into_vec())).collect();

@@ -2,8 +2,9 @@
 
 use super::args::{Args, Order};
 use super::{Face, Verb};
+use crate::container::end::not_running;
 use crate::container::record::Status;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 pub(super) const PAUSE: Verb = Verb {
     name: "pause",
@@ -32,15 +33,15 @@ fn turn(face: &Face, args: &Args, pause: bool) -> Result<u8> {
         false => status == Status::Paused,
     };
     if !good {
-        let text = match (pause, status) {
-            (_, Status::Stopped) | (true, Status::Creating) => "container not running",
-            (true, _) => "container is paused already",
-            (false, _) => "container not paused",
-        };
-        return Err(Error::new(Kind::Conflict, text));
+        return Err(match (pause, status) {
+            (_, Status::Stopped) | (true, Status::Creating) => not_running(),
+            (true, _) => Error::conflict("container is paused already"),
+            (false, _) => Error::conflict("container not paused"),
+        });
     }
-    let cgroup = record
-        .cgroup()?
+    let cgroup = face
+        .containers
+        .cgroup(&record)?
         .ok_or_else(|| Error::unsupported("a container without a cgroup cannot be paused"))?;
     match pause {
         true => cgroup.pause()?,

@@ -18,8 +18,9 @@ pub(super) const VERB: Verb = Verb {
             return Err(usage("ps: a container's id is missing"));
         };
         let record = face.containers.load(id)?;
-        let cgroup = record
-            .cgroup()?
+        let cgroup = face
+            .containers
+            .cgroup(&record)?
             .ok_or_else(|| Error::unsupported("ps: the container has no cgroup"))?;
         let pids: Vec<i32> = cgroup.procs()?.iter().map(|p| p.as_raw()).collect();
         match args.get("format").unwrap_or("table") {

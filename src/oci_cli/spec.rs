@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Args, Order};
 use super::features::SPEC_VERSION;
 use super::{Face, Verb};
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 pub(super) const VERB: Verb = Verb {
     name: "spec",
@@ -41,13 +41,10 @@ fn run(_: &Face, args: &Args) -> Result<u8> {
         .create_new(true)
         .open(&path)
         .map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => Error::new(
-                Kind::Conflict,
-                format!(
-                    "File config.json exists. Remove it first: {}",
-                    path.display()
-                ),
-            ),
+            std::io::ErrorKind::AlreadyExists => Error::conflict(format!(
+                "File config.json exists. Remove it first: {}",
+                path.display()
+            )),
             _ => Error::from(e).push_context(format!("open({})", path.display())),
         })?;
     let mut text = serde_json::to_string_pretty(&example(args.is("rootless")))?;

@@ -1,16 +1,15 @@
 //! `update`: new limits for a container.
 
-use std::io::Read;
-
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use super::args::{Args, Flag, Order, usage};
 use super::{Face, Verb};
+use crate::container::end::not_running;
 use crate::container::json;
 use crate::container::record::Status;
 use crate::linux::cgroup::Resources;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 /// Where each flag of a number goes in `linux.resources`.
 const NUMBERS: [(&str, &str, &str); 11] = [
@@ -111,25 +110,21 @@ fn update(face: &Face, args: &Args) -> Result<u8> {
     let _lock = face.containers.lock(id)?;
     let record = face.containers.load(id)?;
     if face.containers.status(&record) == Status::Stopped {
-        return Err(Error::new(Kind::Conflict, "container not running"));
+        return Err(not_running());
     }
-    let cgroup = record
-        .cgroup()?
+    let cgroup = face
+        .containers
+        .cgroup(&record)?
         .ok_or_else(|| Error::unsupported("a container without a cgroup has no limits"))?;
     cgroup.apply(&resources)?;
     Ok(0)
 }
 
 fn read(file: &str) -> Result<LinuxResources> {
-    const MOST: u64 = 1 << 20;
-    let mut bytes = Vec::new();
     match file {
-        "-" => std::io::stdin().take(MOST).read_to_end(&mut bytes)?,
-        path => std::fs::File::open(path)?
-            .take(MOST)
-            .read_to_end(&mut bytes)?,
-    };
-    json::parse(&bytes)
+        "-" => json::read(std::io::stdin()),
+        path => json::read(std::fs::File::open(path)?),
+    }
 }
 
 fn from_flags(args: &Args) -> Result<LinuxResources> {

@@ -176,10 +176,10 @@ fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
     if let Some(owner) = name_owner(layout, &pod.namespace, &pod.name) {
         let record = layout.pod(&owner).record();
         if record.exists() {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("pods {:?} already exists", pod.name),
-            ));
+            return Err(Error::conflict(format!(
+                "pods {:?} already exists",
+                pod.name
+            )));
         }
         std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
     }

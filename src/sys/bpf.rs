@@ -122,15 +122,7 @@ pub fn prog_attach(
     attach_type: u32,
     flags: u32,
 ) -> Result<(), Errno> {
-    let mut attr = AttachAttr {
-        target_fd: cgroup.as_fd().as_raw_fd() as u32,
-        attach_bpf_fd: prog.as_fd().as_raw_fd() as u32,
-        attach_type,
-        attach_flags: flags,
-        replace_bpf_fd: 0,
-    };
-    // SAFETY: the attribute holds no addresses.
-    unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+    attach(PROG_ATTACH, cgroup, prog, attach_type, flags, 0)
 }
 
 /// Puts `prog` in the place of `old`, which is tied to `cgroup`, in one step (Linux
@@ -142,27 +134,38 @@ pub fn prog_replace(
     attach_type: u32,
     flags: u32,
 ) -> Result<(), Errno> {
-    let mut attr = AttachAttr {
-        target_fd: cgroup.as_fd().as_raw_fd() as u32,
-        attach_bpf_fd: prog.as_fd().as_raw_fd() as u32,
+    let old = old.as_fd().as_raw_fd() as u32;
+    attach(
+        PROG_ATTACH,
+        cgroup,
+        prog,
         attach_type,
-        attach_flags: flags | F_REPLACE,
-        replace_bpf_fd: old.as_fd().as_raw_fd() as u32,
-    };
-    // SAFETY: the attribute holds no addresses.
-    unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+        flags | F_REPLACE,
+        old,
+    )
 }
 
 pub fn prog_detach(cgroup: impl AsFd, prog: impl AsFd, attach_type: u32) -> Result<(), Errno> {
+    attach(PROG_DETACH, cgroup, prog, attach_type, 0, 0)
+}
+
+fn attach(
+    command: i32,
+    cgroup: impl AsFd,
+    prog: impl AsFd,
+    attach_type: u32,
+    attach_flags: u32,
+    replace_bpf_fd: u32,
+) -> Result<(), Errno> {
     let mut attr = AttachAttr {
         target_fd: cgroup.as_fd().as_raw_fd() as u32,
         attach_bpf_fd: prog.as_fd().as_raw_fd() as u32,
         attach_type,
-        attach_flags: 0,
-        replace_bpf_fd: 0,
+        attach_flags,
+        replace_bpf_fd,
     };
     // SAFETY: the attribute holds no addresses.
-    unsafe { bpf(PROG_DETACH, &mut attr) }.map(drop)
+    unsafe { bpf(command, &mut attr) }.map(drop)
 }
 
 /// The ids of the programs tied to exactly this cgroup (not to its ancestors).

@@ -245,6 +245,28 @@ pub fn drop_program_pages() {
     }
 }
 
+/// Waits until the process has ended, at most so long. False: it has not.
+pub fn await_end(pidfd: BorrowedFd, limit: std::time::Duration) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let deadline = std::time::Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|n| n > 0),
+        }
+    }
+}
+
+/// Kills a child and reaps it. One that SIGKILL does not end within 5 s is left to
+/// whoever inherits it.
+pub fn kill_and_reap(pidfd: BorrowedFd) {
+    let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
+    let _ = await_end(pidfd, std::time::Duration::from_secs(5));
+    let _ = wait_pidfd(pidfd);
+}
+
 /// Waits for a child by its pidfd without blocking: waitid(2), P_PIDFD.
 /// `None` while it runs. The status is as wait(2) encodes it.
 pub fn wait_pidfd(pidfd: BorrowedFd) -> Result<Option<i32>> {

@@ -142,7 +142,7 @@ impl Cgroup {
             return Ok(cgroup);
         }
         let conflict = |what: String| {
-            Err(Error::new(Kind::Conflict, what).push_context(format!("cgroup {}", cgroup.path())))
+            Err(Error::conflict(what).push_context(format!("cgroup {}", cgroup.path())))
         };
         match cgroup.procs()?.len() {
             0 => {}

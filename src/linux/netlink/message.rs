@@ -104,6 +104,9 @@ impl Batch {
     }
 }
 
+/// The size of struct ifinfomsg: rtnetlink(7).
+pub const IFINFOMSG: usize = 16;
+
 /// The inside of a message or of a nested attribute.
 #[derive(Debug)]
 pub struct Body<'a> {
@@ -115,6 +118,15 @@ impl Body<'_> {
     pub fn fixed(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self.pad()
+    }
+
+    /// struct ifinfomsg: of link `index`, or 0, with these IFF_* flags set.
+    pub fn ifinfomsg(&mut self, index: u32, set: u32) -> &mut Self {
+        let mut head = [0_u8; IFINFOMSG];
+        head[4..8].copy_from_slice(&index.to_ne_bytes());
+        head[8..12].copy_from_slice(&set.to_ne_bytes());
+        head[12..16].copy_from_slice(&set.to_ne_bytes());
+        self.fixed(&head)
     }
 
     /// # Panics

@@ -112,9 +112,7 @@ fn ignoring_absence(replies: Result<Vec<Reply>>) -> Result<Vec<Reply>> {
 
 /// What to say of it.
 pub(in crate::network) fn in_use(port: &HostPort, table: &str) -> Error {
-    Error::new(
-        crate::Kind::Conflict,
-        format!("host port {port} is in use by a Pod of another carob root (nftables table {table})"),
+    Error::conflict(format!("host port {port} is in use by a Pod of another carob root (nftables table {table})"),
     )
     .hint(format!(
         "choose another hostPort, or delete that Pod; if its root is no more: nft delete table ip {table}"

@@ -13,11 +13,12 @@ use nix::unistd::Pid;
 
 use super::lifecycle::Stage;
 use super::logs::{Output, Stream};
-use super::{Monitor, Source, Timer, launch, policy, sandbox};
+use super::{Monitor, Source, Timer, policy, sandbox};
 use crate::Result;
 use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
+use crate::linux::procfs::Stat;
 use crate::pod::spec::Seccomp;
 use crate::pod::state::{Now, Running};
 use crate::sys::process as sys;
@@ -26,13 +27,6 @@ impl Monitor {
     pub(super) fn adopt(&mut self) -> Result<()> {
         if let Err(e) = sandbox::enter(&self.layout, &self.pod) {
             return self.replace_sandbox(&e);
-        }
-        if let (Some(seconds), Some(start)) = (self.pod.spec.active_deadline, self.state.start_time)
-        {
-            let gone = jiff::Timestamp::now().duration_since(start);
-            let left = Duration::from_secs(seconds)
-                .saturating_sub(Duration::try_from(gone).unwrap_or_default());
-            self.set_timer(Timer::Deadline, left);
         }
         for name in self.container_names() {
             match self.running(&name).cloned() {
@@ -110,9 +104,10 @@ impl Monitor {
         let pid = Pid::from_raw(running.pid);
         let alive = sys::pidfd_open(pid)
             .ok()
-            .filter(|_| zombie_status(running.pid, running.pid_start).is_none())
             // Asked after the pidfd is there: it is this process or none.
-            .filter(|_| launch::pid_start(running.pid) == Some(running.pid_start));
+            .filter(|_| {
+                Stat::of(running.pid).is_some_and(|s| !s.ended && s.start == running.pid_start)
+            });
         match alive {
             Some(pidfd) => {
                 let ran = since(running.since);
@@ -181,7 +176,7 @@ impl Monitor {
     }
 }
 
-fn since(time: jiff::Timestamp) -> Duration {
+pub(super) fn since(time: jiff::Timestamp) -> Duration {
     Duration::try_from(jiff::Timestamp::now().duration_since(time)).unwrap_or_default()
 }
 
@@ -208,11 +203,7 @@ pub(super) fn exit_status(pid: i32, pid_start: u64, pidfd: BorrowedFd) -> Option
     None
 }
 
-/// Fields 3, 22 and 52 of /proc/<pid>/stat: state, start time, exit code as
-/// wait(2) encodes it.
 fn zombie_status(pid: i32, pid_start: u64) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let is_it = fields.get(19)?.parse() == Ok(pid_start);
-    (is_it && matches!(*fields.first()?, "Z" | "X")).then(|| fields.get(49)?.parse().ok())?
+    let stat = Stat::of(pid).filter(|s| s.ended && s.start == pid_start)?;
+    Some(stat.exit_code)
 }

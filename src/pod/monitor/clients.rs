@@ -165,7 +165,7 @@ impl Monitor {
             )));
         }
         if self.termination.is_some() {
-            return Some(Err(Error::new(Kind::Conflict, "the Pod is being deleted")));
+            return Some(Err(Error::conflict("the Pod is being deleted")));
         }
         let mut all = true;
         for c in self.pod.spec.all_containers() {
@@ -209,10 +209,9 @@ impl Monitor {
             return Ok(());
         }
         if !runs {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("container {name:?} is not running"),
-            ));
+            return Err(Error::conflict(format!(
+                "container {name:?} is not running"
+            )));
         }
         if stdin && !c.stdin {
             return Err(
@@ -234,10 +233,9 @@ impl Monitor {
             let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
             let fd = nix::fcntl::open(&fifo, flags, nix::sys::stat::Mode::empty()).map_err(
                 |e| match e {
-                    Errno::ENXIO => Error::new(
-                        Kind::Conflict,
-                        format!("container {name:?} has closed its stdin"),
-                    ),
+                    Errno::ENXIO => {
+                        Error::conflict(format!("container {name:?} has closed its stdin"))
+                    }
                     e => Error::sys(format!("open({}, O_WRONLY)", fifo.display()), e),
                 },
             )?;
@@ -246,11 +244,10 @@ impl Monitor {
             // With stdinOnce this becomes the only writing end: when its client closes
             // it, or dies, the container's stdin ends.
             if c.stdin_once && live.stdin.take().is_none() {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!("container {name:?}: stdin was taken before"),
-                )
-                .hint("`stdinOnce: true` gives it to the first client alone"));
+                return Err(
+                    Error::conflict(format!("container {name:?}: stdin was taken before"))
+                        .hint("`stdinOnce: true` gives it to the first client alone"),
+                );
             }
             fds.push(fd);
         }

@@ -15,7 +15,7 @@ use crate::container::{exec, plan};
 use crate::pod::protocol::{Exec, Reply};
 use crate::pod::state::Now;
 use crate::sys::process as sys;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 /// On whose behalf a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,10 +92,10 @@ impl Monitor {
             .filter(|l| matches!(l.stage, Stage::Running { .. }));
         match live.and_then(|l| l.process.as_ref()) {
             Some(process) => Ok(Rc::clone(process)),
-            None => Err(Error::new(
-                Kind::Conflict,
-                format!("container {name:?} is not running: {}", self.describe(name)),
-            )),
+            None => Err(Error::conflict(format!(
+                "container {name:?} is not running: {}",
+                self.describe(name)
+            ))),
         }
     }
 
@@ -116,10 +116,9 @@ impl Monitor {
     ) -> Result<()> {
         let live = self.live(name);
         let (Stage::Running { .. }, Some(cgroup)) = (&live.stage, &live.cgroup) else {
-            return Err(Error::new(
-                Kind::Conflict,
-                format!("container {name:?} is not running"),
-            ));
+            return Err(Error::conflict(format!(
+                "container {name:?} is not running"
+            )));
         };
         let join = cgroup.join_plan()?;
         let own = self.host.pid_namespace.as_fd();

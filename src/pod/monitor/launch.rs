@@ -26,7 +26,9 @@ use crate::image::Image;
 use crate::linux::capability::{Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Join, Select};
 use crate::linux::mount::Mount;
+use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
+use crate::linux::signal;
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::spec::{Container, Hook, Seccomp};
 use crate::pod::state::{Now, Running};
@@ -94,7 +96,7 @@ impl Monitor {
         live.log = Some(log);
         live.outputs = outputs;
         live.process = Some(process);
-        live.stop_signal = image.config.stop_signal.as_deref().and_then(parse_signal);
+        live.stop_signal = image.config.stop_signal.as_deref().and_then(signal::parse);
         live.stage = Stage::Starting(starting);
         Ok(())
     }
@@ -250,7 +252,7 @@ impl Monitor {
         let running = Running {
             id: container_id(&self.pod.uid, name, attempt),
             pid: starting.pid.as_raw(),
-            pid_start: pid_start(starting.pid.as_raw()).unwrap_or(0),
+            pid_start: Stat::of(starting.pid.as_raw()).map_or(0, |s| s.start),
             since: Timestamp::now(),
             started: c.post_start.is_none(),
         };
@@ -337,18 +339,6 @@ fn make_termination_log(path: &std::path::Path) -> Result<()> {
         .with_context(|| format!("chmod({})", path.display()))
 }
 
-/// Field 22 of /proc/<pid>/stat: when the process started, in clock ticks.
-pub(super) fn pid_start(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
-    stat.rsplit_once(')')?
-        .1
-        .split_whitespace()
-        .nth(19)?
-        .parse()
-        .ok()
-}
-
 fn node_cpu() -> u64 {
     std::thread::available_parallelism().map_or(1000, |n| n.get() as u64 * 1000)
 }
@@ -359,43 +349,4 @@ fn node_memory() -> u64 {
     kilobytes
         .and_then(|k| k.trim().trim_end_matches(" kB").parse::<u64>().ok())
         .map_or(u64::MAX, |k| k * 1024)
-}
-
-/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
-pub(super) fn parse_signal(text: &str) -> Option<i32> {
-    let name = text.trim().to_ascii_uppercase();
-    if let Ok(n) = name.parse::<i32>() {
-        return (1..=64).contains(&n).then_some(n);
-    }
-    let name = name.strip_prefix("SIG").unwrap_or(&name);
-    if let Some(offset) = name.strip_prefix("RTMIN") {
-        let offset = offset
-            .strip_prefix('+')
-            .map_or(Some(0), |o| o.parse().ok())?;
-        return (0..=30).contains(&offset).then_some(34 + offset);
-    }
-    format!("SIG{name}")
-        .parse::<nix::sys::signal::Signal>()
-        .ok()
-        .map(|s| s as i32)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_signal;
-
-    #[test]
-    fn signals_by_name_and_number() {
-        for (text, want) in [
-            ("SIGTERM", Some(15)),
-            ("quit", Some(3)),
-            ("9", Some(9)),
-            ("SIGRTMIN+3", Some(37)),
-            ("0", None),
-            ("SIGNOPE", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_signal(text), want, "{text}");
-        }
-    }
 }

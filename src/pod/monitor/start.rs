@@ -4,9 +4,8 @@
 //! over: a client can connect before the monitor has run an instruction, and no
 //! two monitors ever live at once.
 //!
-//! The monitor is this program, executed through a read-only copy of its mount:
-//! no process of a container, whatever it can reach by /proc/<pid>/exe, can open
-//! it for writing (runc CVE-2019-5736).
+//! The monitor is this program, executed through a read-only copy of its mount
+//! ([`Mount::of_this_program`]), since its children become processes of containers.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +18,7 @@ use nix::sys::stat::Mode;
 
 use super::sandbox::monitor_cgroup_path;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select};
-use crate::linux::mount::{ATTR_RDONLY, Mount};
+use crate::linux::mount::Mount;
 use crate::linux::socket::listen_at;
 use crate::store::{Layout, Lock, PodPaths};
 use crate::sys::process::{self as sys, Fork};
@@ -63,8 +62,7 @@ fn spawn(
     lock: &Lock,
     listener: &OwnedFd,
 ) -> Result<()> {
-    let program = Mount::copy(Path::new("/proc/self/exe"), false)?;
-    program.set(ATTR_RDONLY, false)?;
+    let program = Mount::of_this_program()?;
     let errors = std::fs::OpenOptions::new()
         .create(true)
         .append(true)

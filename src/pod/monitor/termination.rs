@@ -92,9 +92,8 @@ impl Monitor {
         let Some(deletion) = &self.state.deletion else {
             return;
         };
-        let gone = Timestamp::now().duration_since(deletion.requested);
-        let left = Duration::from_secs(deletion.grace_period)
-            .saturating_sub(Duration::try_from(gone).unwrap_or_default());
+        let gone = super::adopt::since(deletion.requested);
+        let left = Duration::from_secs(deletion.grace_period).saturating_sub(gone);
         self.termination = Some(Termination {
             deadline: Instant::now() + left,
             force: false,

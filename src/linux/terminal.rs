@@ -1,0 +1,28 @@
+//! The caller's terminal in raw mode: termios(3).
+
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use crate::{Error, Result};
+
+/// Our stdin, a terminal, in raw mode; as it was before when dropped.
+#[derive(Debug)]
+pub struct Raw(Termios);
+
+impl Raw {
+    pub fn enter() -> Result<Self> {
+        let stdin = std::io::stdin();
+        let before = tcgetattr(&stdin).map_err(|e| Error::sys("tcgetattr(stdin)", e))?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw)
+            .map_err(|e| Error::sys("tcsetattr(stdin, TCSANOW)", e))?;
+        Ok(Raw(before))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // Nothing is left to do about a terminal that has gone.
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
