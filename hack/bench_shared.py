@@ -23,8 +23,6 @@ class Runner:
         self.gap = gap
         self.log = os.path.join(work, "output")
         self.null = os.open("/dev/null", os.O_RDONLY)
-        # Of the last process and of those that it waited for, KiB.
-        self.peak = 0
 
     def timed(self, argv, env=None, until=None):
         """Milliseconds from spawn to exit, or to when `until()` is true."""
@@ -37,9 +35,8 @@ class Runner:
         ]
         begin = time.perf_counter_ns()
         pid = os.posix_spawnp(argv[0], argv, env or os.environ, file_actions=actions)
-        _, status, usage = os.wait4(pid, 0)
+        _, status = os.waitpid(pid, 0)
         end = time.perf_counter_ns()
-        self.peak = usage.ru_maxrss
         os.close(out)
         code = os.waitstatus_to_exitcode(status)
         if code != 0:
