@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
@@ -86,13 +87,17 @@ fn spawn(
     let cgroup = monitor_cgroup_path(layout);
     // The last monitor of a root removes the cgroup, perhaps right now.
     for _ in 0..10 {
-        let join = Cgroup::create(&hierarchies, &cgroup, Select::Pod)?.join_plan()?;
+        let made = Cgroup::create(&hierarchies, &cgroup, Select::Pod);
+        let join = match made.and_then(|c| c.join_plan()) {
+            Err(e) if matches!(e.errno(), Some(Errno::ENODEV | Errno::ENOENT)) => continue,
+            other => other?,
+        };
         match sys::clone3(CloneFlags::empty(), join.v2_fd()) {
             Ok(Fork::Parent { .. }) => return Ok(()),
             Ok(Fork::Child) => become_monitor(
                 &program, &join, lock, listener, &errors, &null, &argv, &envp,
             ),
-            Err(nix::errno::Errno::ENODEV | nix::errno::Errno::ENOENT) => {}
+            Err(Errno::ENODEV | Errno::ENOENT) => {}
             Err(e) => return Err(Error::sys("clone3(CLONE_INTO_CGROUP)", e)),
         }
     }
