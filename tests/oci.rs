@@ -191,3 +191,37 @@ fn a_runtime_in_a_chroot() {
     assert_eq!(text(&ran.stdout), "/bin/busybox\n", "{}", text(&ran.stderr));
     b.oci(&["delete", "--force", "box"]).ok();
 }
+
+#[test]
+fn without_a_mount_namespace_the_host_sees_no_mount_of_it() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |c| {
+        let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+        kinds.retain(|n| n["type"] != "mount");
+        c["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/there", "type": "bind", "source": "/usr", "options": ["bind", "mode=755"]
+        }));
+    });
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let ours = |text: String| {
+        let of_this = |l: &&str| l.contains(b.dir().to_str().unwrap());
+        text.lines().filter(of_this).count()
+    };
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["start", "box"]).ok();
+    // The one that keeps its mounts.
+    assert_eq!(ours(mounts()), 1, "{}", mounts());
+    let pid = b.state("box")["pid"].to_string();
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    assert_eq!(namespace(&pid), namespace("self"));
+    let script =
+        "ls -d /home /there/bin /proc/self /dev/null; ls / | grep -c .; ls /proc/1/root/..";
+    let seen = b.oci(&["exec", "box", "sh", "-c", script]).stdout;
+    assert!(
+        seen.starts_with("/dev/null\n/proc/self\n/there/bin\n"),
+        "{seen}"
+    );
+    assert!(!seen.contains("home"), "{seen}");
+    b.oci(&["delete", "--force", "box"]).ok();
+    assert_eq!(ours(mounts()), 0, "{}", mounts());
+}

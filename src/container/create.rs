@@ -47,7 +47,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hook::{Hook, Subject};
 use super::init;
-use super::plan::namespace::{CGROUP, NET, PID, TIME, USER};
+use super::plan::namespace::{CGROUP, MOUNT, NET, PID, TIME, USER};
 use super::plan::{IdMap, Plan};
 use crate::linux::cgroup::Join;
 use crate::linux::mount::Mount;
@@ -247,12 +247,26 @@ pub struct Birth<'a> {
     pub sources: Option<&'a Sources>,
     /// None: the program runs as soon as it is ready.
     pub held: Option<&'a Held<'a>>,
+    /// For a container without a mount namespace of its own.
+    pub host_mounts: Option<&'a HostMounts<'a>>,
+}
+
+/// Without a mount namespace of its own, a container still has its mounts in one
+/// that is nobody else's; its processes are in the host's, and only their root is in
+/// the other. So nothing is mounted on the host that would have to be undone there.
+#[derive(Debug)]
+pub struct HostMounts<'a> {
+    pub namespace: BorrowedFd<'a>,
+    /// What keeps the other one, which has no process: a path to be made.
+    pub pin: &'a Path,
 }
 
 impl Birth<'_> {
     /// Whether the child begins by waiting for [`Line::go`].
     pub(super) fn waits_at_birth(&self) -> bool {
-        self.plan.namespaces.has(USER) || !self.plan.net_devices.is_empty()
+        self.plan.namespaces.has(USER)
+            || !self.plan.net_devices.is_empty()
+            || self.host_mounts.is_some()
     }
 
     fn joined(&self) -> &[(CloneFlags, OwnedFd)] {
@@ -289,7 +303,11 @@ fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, O
         .contains(TIME)
         .then(|| Lent::new_time(&n.time_offsets))
         .transpose()?;
-    match sys::clone3(clone_flags(n.new), b.join.and_then(Join::v2_fd)) {
+    let mut new = clone_flags(n.new);
+    if b.host_mounts.is_some() {
+        new |= MOUNT;
+    }
+    match sys::clone3(new, b.join.and_then(Join::v2_fd)) {
         Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
         Ok(Fork::Child) => {
             close_parents(b, &[ours.as_fd()]);
@@ -417,12 +435,7 @@ fn clone_between(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, Ow
 /// namespace, then those that belong to it. Returns what is left for the child:
 /// the mount namespace.
 fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)]> {
-    let end = joined.len()
-        - usize::from(
-            joined
-                .last()
-                .is_some_and(|(k, _)| *k == super::plan::namespace::MOUNT),
-        );
+    let end = joined.len() - usize::from(joined.last().is_some_and(|(k, _)| *k == MOUNT));
     let (now, left) = joined.split_at(end);
     let enter = |(kind, fd): &(CloneFlags, OwnedFd)| {
         nix::sched::setns(fd, *kind).map_err(|e| Error::sys(format!("setns(<fd>, {kind:?})"), e))
@@ -444,6 +457,10 @@ fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)
 /// What the child of a user namespace has no right to do for itself.
 fn equip(b: &Birth, pid: Pid) -> Result<()> {
     let n = &b.plan.namespaces;
+    if let Some(host) = b.host_mounts {
+        namespace::pin(Path::new(&format!("/proc/{pid}/ns/mnt")), host.pin)
+            .context("keep the container's mounts")?;
+    }
     if n.new.contains(USER) {
         write_map(pid, "uid_map", &n.uid_map).context("linux.uidMappings")?;
         write_map(pid, "gid_map", &n.gid_map).context("linux.gidMappings")?;

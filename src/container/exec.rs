@@ -16,6 +16,7 @@ use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{init, process, settings};
 use crate::linux::cgroup::Join;
+use crate::linux::mount::change_root;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
 use crate::{Context, Error, Result};
@@ -27,6 +28,9 @@ pub struct Target<'a> {
     pub init: BorrowedFd<'a>,
     /// The kinds of namespace that are not the caller's own.
     pub namespaces: CloneFlags,
+    /// Where the container's processes have their root, if it has no mount namespace
+    /// of its own that leads there.
+    pub root: Option<BorrowedFd<'a>>,
     /// The caller's own pid namespace, to return to.
     pub own_pid_namespace: BorrowedFd<'a>,
     pub join: Option<&'a Join>,
@@ -92,6 +96,9 @@ fn run(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> Result<I
     let namespaces = to.namespaces - PID;
     nix::sched::setns(to.init, namespaces)
         .map_err(|e| Error::sys(format!("setns(<init>, {namespaces:?})"), e))?;
+    if let Some(root) = to.root {
+        change_root(root)?;
+    }
     if namespaces.contains(USER) {
         init::become_root_inside()?;
     }

@@ -35,7 +35,7 @@ use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid};
 
 use super::create::{Birth, Word, say, wait_for_go};
-use super::plan::namespace::{CGROUP, PID, USER};
+use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::mount::{self, ATTR_RDONLY};
 use crate::linux::root::{Links, Root, open_dir};
@@ -134,6 +134,11 @@ pub(super) fn run(
         b.root
             .set_propagation(plan.root_propagation, false)
             .context("linux.rootfsPropagation")?;
+    }
+    if let Some(host) = b.host_mounts {
+        let root = open_dir(Path::new("/"))?;
+        setns(host.namespace, MOUNT).map_err(|e| Error::sys("setns(<host>, CLONE_NEWNS)", e))?;
+        mount::change_root(root.as_fd())?;
     }
 
     let terminal = match (plan.process.terminal, terminal) {

@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
 
-use super::create::{self, Birth, Event, Held, Sources, Starting, Stdio};
+use super::create::{self, Birth, Event, Held, HostMounts, Sources, Starting, Stdio};
 use super::hook::{self, Hooks};
+use super::plan::namespace::MOUNT;
 use super::plan::{self, Plan};
 use super::record::{Containers, Record, check_id, read_config};
 use super::{gate, rootfs};
@@ -116,6 +117,17 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         let sources = open_sources(&plan)?;
         let gate = gate::build(&containers.gate(&order.id))?;
         let subject = record.subject();
+        let own_mounts = match plan.namespaces.has(MOUNT) {
+            true => None,
+            false => Some((
+                namespace::open_own("mnt")?,
+                containers.mounts_pin(&order.id),
+            )),
+        };
+        let host_mounts = own_mounts.as_ref().map(|(own, pin)| HostMounts {
+            namespace: own.as_fd(),
+            pin,
+        });
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let birth = Birth {
             plan: &plan,
@@ -136,6 +148,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                 start_container: &hooks.start_container,
                 subject: &subject,
             }),
+            host_mounts: host_mounts.as_ref(),
         };
         let starting = undo.starting.insert(create::create(&birth)?);
         drop((gate, sources, root, join));
@@ -155,8 +168,11 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                     None => terminal = Some(master),
                 },
                 Event::Hooks => {
-                    let state = subject.state("creating", pid);
+                    // It ran between `create` and `start` before there were the
+                    // kinds that follow, and is told so still.
+                    let state = subject.state("created", pid);
                     hook::run("prestart", &hooks.prestart, &state)?;
+                    let state = subject.state("creating", pid);
                     hook::run("createRuntime", &hooks.create_runtime, &state)?;
                     starting.line.go()?;
                 }

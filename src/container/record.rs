@@ -7,6 +7,7 @@
 //!     lock               held by the verb that changes the container
 //!     state.json         see [`Record`]; written before the container is made
 //!     config.json        the bundle's, byte for byte as it was at creation
+//!     mounts             pinned, of a container in the host's mount namespace
 //!     gate               as long as the container waits for `start`
 //! ```
 //!
@@ -28,6 +29,7 @@ use super::hook::Subject;
 use super::json;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
 use crate::linux::procfs::Stat;
+use crate::linux::root::open_dir;
 use crate::store::{self, Lock, make_dir};
 use crate::sys::process as sys;
 use crate::{Context, Error, Result};
@@ -119,6 +121,10 @@ impl Containers {
     pub fn gate(&self, id: &str) -> PathBuf {
         self.dir(id).join("gate")
     }
+    /// See [`super::create::HostMounts`].
+    pub fn mounts_pin(&self, id: &str) -> PathBuf {
+        self.dir(id).join("mounts")
+    }
     fn config_path(&self, id: &str) -> PathBuf {
         self.dir(id).join("config.json")
     }
@@ -203,6 +209,7 @@ impl Containers {
 
     /// The last step of a container's end.
     pub fn forget(&self, id: &str) -> Result<()> {
+        crate::linux::namespace::unpin(&self.mounts_pin(id))?;
         crate::linux::root::remove_tree(&self.dir(id))
     }
 }
@@ -262,6 +269,16 @@ impl Record {
 
     pub fn is_alive(&self) -> bool {
         self.pid > 0 && Stat::of(self.pid).is_some_and(|s| !s.ended && s.start == self.pid_start)
+    }
+
+    /// The root of the first process.
+    pub fn open_root(&self) -> Result<OwnedFd> {
+        let root = open_dir(Path::new(&format!("/proc/{}/root", self.pid)))?;
+        // Asked afterwards: if it lives now, it was its root.
+        match self.is_alive() {
+            true => Ok(root),
+            false => Err(super::end::not_running()),
+        }
     }
 
     /// A pidfd of the first process; `None` if it has ended.

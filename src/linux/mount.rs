@@ -345,6 +345,12 @@ pub fn pivot_here() -> Result<()> {
     nix::unistd::chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
 }
 
+/// The directory becomes the root of this process, whatever namespace it is in.
+pub fn change_root(dir: BorrowedFd) -> Result<()> {
+    nix::unistd::fchdir(dir).map_err(|e| Error::sys("fchdir(<root>)", e))?;
+    nix::unistd::chroot(".").map_err(|e| Error::sys("chroot(\".\")", e))
+}
+
 /// As [`pivot_here`] where the root is the kernel's first one, which cannot be
 /// pivoted from: the current directory's mount is moved over it.
 pub fn move_here() -> Result<()> {

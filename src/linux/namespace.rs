@@ -59,11 +59,16 @@ pub fn enter(path: &Path, kind: CloneFlags) -> Result<()> {
 
 /// Pins the calling process's namespace of a kind at `path`, a file that is made.
 pub fn pin_own(kind: &str, path: &Path) -> Result<()> {
-    File::create(path).with_context(|| format!("open({}, O_CREAT)", path.display()))?;
-    mount::bind(Path::new(&format!("/proc/self/ns/{kind}")), path)
+    pin(Path::new(&format!("/proc/self/ns/{kind}")), path)
 }
 
-/// Undoes [`pin_own`]; nothing there is fine.
+/// Pins a namespace at `path`, a file that is made.
+pub fn pin(namespace: &Path, path: &Path) -> Result<()> {
+    File::create(path).with_context(|| format!("open({}, O_CREAT)", path.display()))?;
+    mount::bind(namespace, path)
+}
+
+/// Undoes [`pin`]; nothing there is fine.
 pub fn unpin(path: &Path) -> Result<()> {
     mount::unmount(path)?;
     match std::fs::remove_file(path) {

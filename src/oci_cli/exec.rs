@@ -11,13 +11,14 @@ use super::foreground::{self, Foreground};
 use super::{Face, Verb, inherited};
 use crate::container::create::{Event, Starting, Stdio};
 use crate::container::make::{prepare_process, send_terminal, write_pid_file};
+use crate::container::plan::namespace::MOUNT;
 use crate::container::plan::{self, Process};
 use crate::container::record::{Containers, Record, Status};
 use crate::container::start::deliver_listener;
 use crate::container::user::Accounts;
 use crate::container::{exec, json};
 use crate::linux::cgroup::Join;
-use crate::linux::root::{Root, open_dir};
+use crate::linux::root::Root;
 use crate::linux::{capability, namespace};
 use crate::{Context, Error, Result};
 
@@ -148,7 +149,7 @@ fn from_flags(
     env.extend(args.all("env").map(str::to_owned));
     process.set_env(Some(env));
     if let Some(user) = args.get("user") {
-        let dir = open_dir(Path::new(&format!("/proc/{}/root", record.pid)))?;
+        let dir = record.open_root()?;
         let accounts = Accounts::read(&Root::new(dir.as_fd()))?;
         let found = accounts
             .find(user)
@@ -230,9 +231,14 @@ fn clone(
 ) -> Result<Starting> {
     let join = join_plan(containers, record, args)?;
     let own = namespace::open_own("pid")?;
+    let root = match record.namespaces().contains(MOUNT) {
+        true => None,
+        false => Some(record.open_root()?),
+    };
     let target = exec::Target {
         init,
         namespaces: record.namespaces(),
+        root: root.as_ref().map(|r| r.as_fd()),
         own_pid_namespace: own.as_fd(),
         join: join.as_ref(),
     };

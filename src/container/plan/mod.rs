@@ -137,7 +137,7 @@ pub fn check_namespaces(plan: &Plan) -> Result<()> {
         ))
         .hint(format!("add {{\"type\": \"{kind}\"}} to linux.namespaces")))
     };
-    if !n.has(namespace::MOUNT) {
+    if !n.has(namespace::MOUNT) && n.has(namespace::USER) {
         return needs("root", "mount");
     }
     if plan.hostname.is_some() && !n.has(namespace::UTS) {

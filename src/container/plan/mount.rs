@@ -181,14 +181,9 @@ fn plan_source(m: &oci::Mount, bind: Option<bool>, data: Vec<(String, String)>) 
     let of = m.source().as_ref().filter(|s| !s.as_os_str().is_empty());
     Ok(match (fstype, bind) {
         (_, Some(_)) | ("bind", None) => {
-            if let Some((key, _)) = data
-                .iter()
-                .find(|(k, _)| !SUPERBLOCK_FLAGS.contains(&k.as_str()))
-            {
-                return Err(Error::invalid(format!(
-                    "options: {key:?}: no option of a bind mount"
-                )));
-            }
+            // What is for a new filesystem says nothing of one that is there:
+            // mount(2) takes no notice of it, and configurations have relied on that.
+            drop(data);
             Source::Bind {
                 path: of
                     .cloned()

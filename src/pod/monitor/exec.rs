@@ -126,6 +126,7 @@ impl Monitor {
             return Ok(());
         };
         let target = exec::Target {
+            root: None,
             init: pidfd.as_fd(),
             namespaces: match self.pod.spec.host_pid {
                 true => exec::OF_POD - CloneFlags::CLONE_NEWPID,

@@ -319,6 +319,7 @@ fn birth(
         stdio,
         sources: None,
         held: None,
+        host_mounts: None,
     })
 }
 
