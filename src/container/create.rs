@@ -212,8 +212,9 @@ pub struct Stdio<'fd> {
 /// What the host's paths name, opened by the parent while they can be trusted.
 #[derive(Debug)]
 pub struct Sources {
-    /// In the order of the plan's mounts.
-    pub mounts: Vec<Option<Mount>>,
+    /// In the order of the plan's mounts. None: the child, which sees the same
+    /// paths and has the same rights, opens them itself.
+    pub mounts: Option<Vec<Option<Mount>>>,
     pub namespaces: Vec<(CloneFlags, OwnedFd)>,
 }
 

@@ -80,8 +80,8 @@ pub(super) fn run(
     }
 
     let opened;
-    let sources = match b.sources {
-        Some(s) => &s.mounts,
+    let sources = match b.sources.and_then(|s| s.mounts.as_ref()) {
+        Some(mounts) => mounts,
         None => {
             opened = rootfs::open_sources(plan)?;
             &opened

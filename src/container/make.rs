@@ -20,7 +20,7 @@ use oci_spec::runtime as oci;
 
 use super::create::{self, Birth, Event, Held, HostMounts, Sources, Starting, Stdio};
 use super::hook::{self, Hooks};
-use super::plan::namespace::MOUNT;
+use super::plan::namespace::{MOUNT, USER};
 use super::plan::{self, Plan};
 use super::record::{Containers, Record, check_id, read_config};
 use super::{gate, rootfs};
@@ -386,8 +386,13 @@ fn open_sources(plan: &Plan) -> Result<Sources> {
             .with_context(|| format!("linux.namespaces: {}", path.display()))?;
         namespaces.push((*kind, fd));
     }
+    let n = &plan.namespaces;
+    let by_parent = n.has(USER) || !n.new.contains(MOUNT);
     Ok(Sources {
-        mounts: rootfs::open_sources(plan)?,
+        mounts: match by_parent {
+            true => Some(rootfs::open_sources(plan)?),
+            false => None,
+        },
         namespaces,
     })
 }

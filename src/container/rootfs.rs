@@ -122,7 +122,17 @@ fn mount_one(
 ) -> Result<()> {
     let made;
     let mount = match (&m.source, source) {
-        (Source::Bind { .. } | Source::SubPath { .. }, Some(copy)) => {
+        (Source::Bind { .. } | Source::SubPath { .. }, Some(opened)) => {
+            // Since Linux 6.8, mountinfo lists mounts in the order of their making,
+            // and who reads it takes the last one of a place for the one on top. It
+            // takes Linux 6.15 to copy what is attached nowhere.
+            let copy = match Mount::copy_fd(opened.as_fd(), true) {
+                Ok(again) => {
+                    made = again;
+                    &made
+                }
+                Err(_) => opened,
+            };
             if m.propagation.is_empty() {
                 copy.set_propagation(MsFlags::MS_PRIVATE, true)?;
             }
