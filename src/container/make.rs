@@ -81,6 +81,11 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let hooks = Hooks::plan(spec.hooks().as_ref())?;
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = Resources::from_oci(resources.unwrap_or(&oci::LinuxResources::default()))?;
+    for field in &resources.ignored {
+        warnings.push(format!(
+            "linux.resources.{field}: kernels no longer limit that"
+        ));
+    }
     let rootfs = root_path(&order.bundle, &spec)?;
     check_console(order, &plan)?;
 
