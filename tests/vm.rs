@@ -36,12 +36,27 @@ const MODULES: [&str; 14] = [
 
 const SETUP: &str = "`hack/setup test` installs it";
 
+#[path = "vm/systemd.rs"]
+mod systemd;
+
 #[test]
 fn pods_on_another_kernel_and_pure_cgroup_v2() {
     let kernel = Kernel::find();
-    let work = Work::new();
-    let console = boot(&kernel, &initramfs(&kernel, &work));
+    let work = Work::new("pods");
+    let initramfs = initramfs(&kernel, &work);
+    verdict(&boot(&kernel, &initramfs, ""));
+}
 
+#[test]
+fn the_systemd_driver() {
+    let kernel = Kernel::find();
+    let work = Work::new("systemd");
+    let initramfs = systemd::initramfs(&work);
+    verdict(&boot(&kernel, &initramfs, systemd::COMMAND_LINE));
+}
+
+#[track_caller]
+fn verdict(console: &[String]) {
     let failed: Vec<&String> = console
         .iter()
         .filter(|l| l.starts_with("CHECK FAILED "))
@@ -95,8 +110,8 @@ impl Kernel {
 struct Work(PathBuf);
 
 impl Work {
-    fn new() -> Self {
-        let dir = std::env::temp_dir().join(format!("carob-vm-{}", std::process::id()));
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("carob-vm-{name}-{}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();
         Work(dir)
     }
@@ -127,24 +142,38 @@ fn initramfs(kernel: &Kernel, work: &Work) -> PathBuf {
             &format!("share/{example}"),
         );
     }
-    place(&in_path("busybox"), "bin/busybox");
-    symlink("busybox", tree.join("bin/sh")).unwrap();
-    // The debug information is two thirds of it, and memory there.
-    run(Command::new("strip")
-        .arg("-o")
-        .arg(tree.join("bin/carob"))
-        .arg(env!("CARGO_BIN_EXE_carob")));
+    place_busybox(&tree.join("bin"));
+    strip(env!("CARGO_BIN_EXE_carob"), &tree.join("bin/carob"));
     run(Command::new(sources.join("rootfs/build"))
         .arg(tree.join("share"))
         .arg("busybox"));
     add_modules(kernel, &tree);
 
-    let archive = work.0.join("initramfs");
+    archive(&tree, &work.0.join("initramfs"))
+}
+
+#[track_caller]
+fn copy(from: &Path, to: &Path) {
+    std::fs::copy(from, to).unwrap_or_else(|e| panic!("{}: {e}: {SETUP}", from.display()));
+}
+
+/// With `sh`.
+fn place_busybox(dir: &Path) {
+    copy(&in_path("busybox"), &dir.join("busybox"));
+    symlink("busybox", dir.join("sh")).unwrap();
+}
+
+/// The debug information is two thirds of a program, and memory in there.
+fn strip(program: &str, to: &Path) {
+    run(Command::new("strip").arg("-o").arg(to).arg(program));
+}
+
+fn archive(tree: &Path, to: &Path) -> PathBuf {
     run(Command::new("sh")
         .args(["-c", "find . | cpio -o -H newc -R 0:0 --quiet >\"$0\""])
-        .arg(&archive)
-        .current_dir(&tree));
-    archive
+        .arg(to)
+        .current_dir(tree));
+    to.to_owned()
 }
 
 /// Copies [`MODULES`] and what they depend on, at the places they have. The guest
@@ -194,7 +223,7 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 }
 
 /// The lines of the console, until the machine is off.
-fn boot(kernel: &Kernel, initramfs: &Path) -> Vec<String> {
+fn boot(kernel: &Kernel, initramfs: &Path, more: &str) -> Vec<String> {
     let child = Command::new(in_path("qemu-system-x86_64"))
         .args(["-machine", "q35", "-accel", "tcg", "-cpu", "max"])
         .args(["-smp", "2", "-m", "768"])
@@ -204,7 +233,8 @@ fn boot(kernel: &Kernel, initramfs: &Path) -> Vec<String> {
         .arg("-initrd")
         .arg(initramfs)
         // A panic is a reboot, and a reboot the end.
-        .args(["-append", "console=ttyS0 loglevel=1 panic=-1"])
+        .arg("-append")
+        .arg(format!("console=ttyS0 loglevel=1 panic=-1 {more}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())

@@ -6,6 +6,7 @@
 //!   opens what the host's paths name
 //!   socketpair
 //!   clone3 ------------------------------> not dumpable
+//!   | systemd's scope, with its driver
 //!   | uid_map, gid_map, oom_score_adj,
 //!   | rlimits, with a user namespace only
 //!   | links moved in, if any
@@ -234,7 +235,6 @@ pub struct Held<'a> {
 }
 
 /// Everything that a container is made from.
-#[derive(Debug)]
 pub struct Birth<'a> {
     pub plan: &'a Plan,
     /// Its root filesystem, attached in the child's mount namespace only, at
@@ -250,6 +250,8 @@ pub struct Birth<'a> {
     pub held: Option<&'a Held<'a>>,
     /// For a container without a mount namespace of its own.
     pub host_mounts: Option<&'a HostMounts<'a>>,
+    /// Done to the child before it does anything itself.
+    pub at_birth: Option<&'a dyn Fn(Pid) -> Result<()>>,
 }
 
 /// Without a mount namespace of its own, a container still has its mounts in one
@@ -268,6 +270,7 @@ impl Birth<'_> {
         self.plan.namespaces.has(USER)
             || !self.plan.net_devices.is_empty()
             || self.host_mounts.is_some()
+            || self.at_birth.is_some()
     }
 
     fn joined(&self) -> &[(CloneFlags, OwnedFd)] {
@@ -458,6 +461,9 @@ fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)
 /// What the child of a user namespace has no right to do for itself.
 fn equip(b: &Birth, pid: Pid) -> Result<()> {
     let n = &b.plan.namespaces;
+    if let Some(attend) = b.at_birth {
+        attend(pid)?;
+    }
     if let Some(host) = b.host_mounts {
         namespace::pin(Path::new(&format!("/proc/{pid}/ns/mnt")), host.pin)
             .context("keep the container's mounts")?;

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill as send};
 use super::hook::{self, Hooks};
 use super::plan::namespace::PID;
 use super::record::{Containers, Record, Status};
+use crate::linux::cgroup::systemd;
 use crate::sys::process as sys;
 use crate::{Error, Kind, Result};
 
@@ -139,8 +140,11 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<()> {
     }
     stop(containers, &record)?;
     let mut first = None;
+    if let Some(scope) = &record.scope {
+        first = systemd::stop(scope).err();
+    }
     if let Some(cgroup) = containers.cgroup(&record)? {
-        first = cgroup.remove().err();
+        first = first.or(cgroup.remove().err());
     }
     if record.hooks {
         let hooks = containers

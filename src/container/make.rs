@@ -12,6 +12,7 @@
 //!
 //! A failure undoes what was made, last first.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use super::plan::{self, Plan};
 use super::record::{Containers, Record, check_id, read_config};
 use super::{gate, rootfs};
 use crate::linux::capability::permitted;
+use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
 use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
@@ -86,6 +88,11 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             "linux.resources.{field}: kernels no longer limit that"
         ));
     }
+    let scope = match order.cgroups {
+        CgroupDriver::Systemd => Some(Scope::from_oci(cgroups_path(&spec), &order.id, false)?),
+        _ => None,
+    };
+    let properties = systemd_properties(&spec)?;
     let rootfs = root_path(&order.bundle, &spec)?;
     check_console(order, &plan)?;
 
@@ -94,6 +101,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         containers,
         id: &order.id,
         cgroup: None,
+        scope: None,
         starting: None,
         hooks: None,
     };
@@ -102,15 +110,11 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         record.namespaces = plan.namespaces.all().bits();
         record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
         let place = match order.cgroups {
-            CgroupDriver::Disabled => None,
+            CgroupDriver::Disabled | CgroupDriver::Systemd => None,
             CgroupDriver::Cgroupfs => Some(cgroup_place(containers, order, &spec)?),
-            CgroupDriver::Systemd => {
-                return Err(Error::unsupported(
-                    "--systemd-cgroup: not supported by this build yet",
-                ));
-            }
         };
         record.cgroup = place.clone();
+        record.scope = scope.clone();
         containers.save(&record)?;
         containers.keep_config(&order.id, &bytes)?;
 
@@ -133,6 +137,15 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             namespace: own.as_fd(),
             pin,
         });
+        let scoped = RefCell::new(None);
+        let make_scope = scope.as_ref().map(|scope| {
+            |pid| {
+                let h = containers.hierarchies()?;
+                let cgroup = systemd::start(h, scope, pid, &resources, &properties)?;
+                scoped.replace(Some(cgroup));
+                Ok(())
+            }
+        });
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let birth = Birth {
             plan: &plan,
@@ -154,8 +167,15 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                 subject: &subject,
             }),
             host_mounts: host_mounts.as_ref(),
+            at_birth: make_scope.as_ref().map(|f| f as _),
         };
-        let starting = undo.starting.insert(create::create(&birth)?);
+        let created = create::create(&birth);
+        if let Some(cgroup) = scoped.take() {
+            record.cgroup = Some(cgroup.place().clone());
+            undo.scope = scope.clone();
+            undo.cgroup = Some(cgroup);
+        }
+        let starting = undo.starting.insert(created?);
         drop((gate, sources, root, join));
         let pid = starting.pid.as_raw();
         record.pid = pid;
@@ -210,6 +230,7 @@ struct Undo<'a> {
     containers: &'a Containers,
     id: &'a str,
     cgroup: Option<Cgroup>,
+    scope: Option<Scope>,
     starting: Option<Starting>,
     hooks: Option<(Hooks, hook::Subject)>,
 }
@@ -222,6 +243,11 @@ impl Undo<'_> {
             starting.abandon();
         }
         let mut hint = None;
+        if let Some(scope) = &self.scope
+            && let Err(left) = systemd::stop(scope)
+        {
+            hint = Some(format!("left behind: {left}"));
+        }
         if let Some(cgroup) = &self.cgroup
             && let Err(left) = cgroup.kill().and_then(|()| cgroup.remove())
         {
@@ -351,12 +377,22 @@ fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     }
 }
 
+fn cgroups_path(spec: &oci::Spec) -> Option<&Path> {
+    let linux = spec.linux().as_ref();
+    linux.and_then(|l| l.cgroups_path().as_deref())
+}
+
 fn cgroup_place(containers: &Containers, order: &Order, spec: &oci::Spec) -> Result<Place> {
-    let path = spec
-        .linux()
-        .as_ref()
-        .and_then(|l| l.cgroups_path().as_deref());
-    Place::from_oci(path, &order.id, containers.hierarchies()?)
+    Place::from_oci(cgroups_path(spec), &order.id, containers.hierarchies()?)
+}
+
+/// What annotations want of a scope; nothing of them is looked at for other drivers'
+/// cgroups, but a mistake is told all the same.
+fn systemd_properties(spec: &oci::Spec) -> Result<Vec<systemd::Property>> {
+    let annotations = spec.annotations().iter().flatten();
+    annotations
+        .filter_map(|(key, value)| systemd::annotated(key, value).transpose())
+        .collect()
 }
 
 fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {

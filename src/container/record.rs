@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hook::Subject;
 use super::json;
+use crate::linux::cgroup::systemd::Scope;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
 use crate::linux::procfs::Stat;
 use crate::linux::root::open_dir;
@@ -53,9 +54,9 @@ pub struct Record {
     /// CLONE_NEW*: the namespaces that are not its maker's.
     pub namespaces: i32,
     pub cgroup: Option<Place>,
-    /// The unit that systemd has made for it.
+    /// systemd's, if it makes the cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unit: Option<String>,
+    pub scope: Option<Scope>,
     /// Whether config.json has hooks of the kinds that run later.
     pub hooks: bool,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
@@ -248,7 +249,7 @@ impl Record {
             pid_start: 0,
             namespaces: 0,
             cgroup: None,
-            unit: None,
+            scope: None,
             hooks: false,
             annotations: spec.annotations().clone().unwrap_or_default(),
         }

@@ -58,7 +58,7 @@ fn features() -> Value {
             "cgroup": {
                 "v1": cgroup1,
                 "v2": cgroup2,
-                "systemd": false,
+                "systemd": true,
                 "systemdUser": false,
                 "rdma": true,
             },

@@ -8,7 +8,7 @@ use super::{Face, Verb};
 use crate::container::end::not_running;
 use crate::container::json;
 use crate::container::record::Status;
-use crate::linux::cgroup::Resources;
+use crate::linux::cgroup::{Resources, systemd};
 use crate::{Context, Error, Result};
 
 /// Where each flag of a number goes in `linux.resources`.
@@ -116,7 +116,10 @@ fn update(face: &Face, args: &Args) -> Result<u8> {
         .containers
         .cgroup(&record)?
         .ok_or_else(|| Error::unsupported("a container without a cgroup has no limits"))?;
-    cgroup.apply(&resources)?;
+    match &record.scope {
+        Some(scope) => systemd::update(scope, &cgroup, &resources)?,
+        None => cgroup.apply(&resources)?,
+    }
     Ok(0)
 }
 

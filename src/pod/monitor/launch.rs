@@ -320,6 +320,7 @@ fn birth(
         sources: None,
         held: None,
         host_mounts: None,
+        at_birth: None,
     })
 }
 

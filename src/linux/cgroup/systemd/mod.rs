@@ -4,7 +4,7 @@
 //! a unit of the machine, in the slice that was asked for, and `systemctl` shows
 //! and stops them. What systemd has no property for is written to the cgroup
 //! itself, and what it has one for is written there too, exactly as asked: systemd
-//! rounds. See docs/decisions/0007-systemd-driver.md and
+//! rounds. See docs/decisions/0008-systemd-driver.md and
 //! systemd.resource-control(5), org.freedesktop.systemd1(5).
 //!
 //! A scope cannot be made empty, so the order differs from the other driver's: the
@@ -489,82 +489,5 @@ mod tests {
         }
         assert!(parse("Ab-c", "true").is_err());
         assert!(parse("WatchdogSec", "-1").is_err());
-    }
-
-    /// Needs a systemd that runs this machine. `cargo test -- --ignored`, in a
-    /// virtual machine.
-    #[test]
-    #[ignore = "needs systemd as PID 1"]
-    fn a_scope_of_systemds() {
-        use std::process::{Command, Stdio};
-        let h = Hierarchies::detect().unwrap();
-        let path = format!("carobtest.slice:carob:t{}", std::process::id());
-        let scope = scope(&path).unwrap();
-        let sleeper = || {
-            let mut command = Command::new("/bin/sleep");
-            command.arg("1000").stdin(Stdio::null()).spawn().unwrap()
-        };
-        let mut child = sleeper();
-        let r = Resources {
-            memory_max: Some(Limit::At(64 << 20)),
-            cpu_quota_us: Some(Limit::At(33_333)),
-            cpu_period_us: Some(100_000),
-            cpu_shares: Some(512),
-            pids_max: Some(Limit::At(33)),
-            cpuset_cpus: Some("0".into()),
-            devices: super::super::default_device_rules(),
-            ..Resources::default()
-        };
-        let extra = annotated("org.systemd.property.CollectMode", "'inactive-or-failed'");
-        let extra = [extra.unwrap().unwrap()];
-        let pid = Pid::from_raw(child.id() as i32);
-        let cgroup = start(&h, &scope, pid, &r, &extra).unwrap();
-        assert!(
-            cgroup
-                .path()
-                .ends_with(&format!("carobtest.slice/{}", scope.unit()))
-        );
-        assert_eq!(cgroup.procs().unwrap(), [pid]);
-        let read = |file: &str| {
-            let file = cgroup.directory().unwrap().join(file);
-            std::fs::read_to_string(file).unwrap().trim().to_owned()
-        };
-        if h.is_pure_v2() {
-            // Exactly as asked: systemd alone would have made 34000 of it.
-            assert_eq!(read("cpu.max"), "33333 100000");
-            assert_eq!(
-                (read("pids.max"), read("memory.max")),
-                ("33".into(), "67108864".into())
-            );
-            assert_eq!(
-                (read("cpu.weight"), read("cpuset.cpus")),
-                ("59".into(), "0".into())
-            );
-        }
-        // Its name is taken.
-        let mut second = sleeper();
-        let other = Pid::from_raw(second.id() as i32);
-        let e = start(&h, &scope, other, &r, &[]).unwrap_err();
-        assert_eq!(e.kind(), Kind::Conflict, "{e}");
-        second.kill().unwrap();
-        second.wait().unwrap();
-
-        let more = Resources {
-            memory_max: Some(Limit::At(128 << 20)),
-            ..Resources::default()
-        };
-        update(&scope, &cgroup, &more).unwrap();
-        if h.is_pure_v2() {
-            assert_eq!(read("memory.max"), "134217728");
-        }
-        stop(&scope).unwrap();
-        child.wait().unwrap();
-        stop(&scope).unwrap();
-        cgroup.remove().unwrap();
-        assert!(!cgroup.exists());
-
-        // A process that does not exist: an error, and nothing left.
-        let e = start(&h, &scope, other, &r, &[]).unwrap_err();
-        assert!(e.to_string().contains("systemd"), "{e}");
     }
 }
