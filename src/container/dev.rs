@@ -109,8 +109,12 @@ fn standard() -> impl Iterator<Item = Device> {
     })
 }
 
+/// Without /dev/ptmx: config-linux.md has it lead to the container's own devpts,
+/// and whoever lists all of the host's devices (podman run --privileged) means no
+/// other.
 fn below_dev(plan: &Plan) -> impl Iterator<Item = &Device> {
-    plan.devices.iter().filter(|d| d.path.starts_with("/dev"))
+    let in_dev = plan.devices.iter().filter(|d| d.path.starts_with("/dev"));
+    in_dev.filter(|d| d.path != Path::new("/dev/ptmx"))
 }
 
 fn link(dev: BorrowedFd, may_be_there: bool) -> Result<()> {
