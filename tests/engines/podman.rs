@@ -1,0 +1,413 @@
+//! Debian 12's podman, which reaches the runtime itself and through conmon.
+
+use crate::cage::{Cage, apart, image};
+use crate::run::{CAROB_OCI, IMAGE, Ran, Terminal, need, run, until};
+
+/// What docs/engines.md tells users to write, and limits that can be had wherever
+/// the suite runs.
+const LIMITS: &str =
+    "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
+/// Runs until it is asked to end, and says so.
+pub const POLITE: &str = "trap 'echo asked; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
+const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+
+pub struct Podman {
+    pub base: Vec<String>,
+    /// Of all its cgroups. Relative, it would be below our own, as with runc.
+    pub parent: String,
+    pub cage: Cage,
+}
+
+impl Podman {
+    pub fn new() -> Self {
+        Podman::configured(LIMITS, &["--runtime", CAROB_OCI])
+    }
+
+    fn configured(conf: &str, flags: &[&str]) -> Self {
+        need(&[
+            ("podman", "podman"),
+            ("conmon", "conmon"),
+            ("/usr/lib/podman/netavark", "netavark"),
+            ("iptables", "iptables"),
+            ("catatonit", "catatonit"),
+        ]);
+        let cage = Cage::new();
+        let dir = cage.dir().to_str().unwrap().to_owned();
+        let file = format!("{dir}/containers.conf");
+        std::fs::write(&file, conf).unwrap();
+        let mut base: Vec<String> = ["env", &format!("CONTAINERS_CONF={file}"), "podman"]
+            .map(str::to_owned)
+            .into();
+        for (flag, sub) in [
+            ("--root", "root"),
+            ("--runroot", "runroot"),
+            ("--tmpdir", "tmp"),
+            ("--network-config-dir", "networks"),
+        ] {
+            base.extend([flag.to_owned(), format!("{dir}/{sub}")]);
+        }
+        let fixed = ["--cgroup-manager", "cgroupfs", "--events-backend", "none"];
+        base.extend(fixed.iter().chain(flags).map(|f| f.to_string()));
+        let parent = format!("/{}", cage.tag());
+        let podman = Podman { base, parent, cage };
+        podman.podman(&["load", "-q", "-i", image()]).ok();
+        podman
+    }
+
+    fn argv(&self, args: &[&str]) -> Vec<String> {
+        let mut argv = self.base.clone();
+        argv.extend(args.iter().map(|a| a.to_string()));
+        argv
+    }
+
+    #[track_caller]
+    pub fn podman(&self, args: &[&str]) -> Ran {
+        run(&self.argv(args))
+    }
+
+    /// `podman run`, without a network and below the test's cgroup.
+    #[track_caller]
+    pub fn run(&self, options: &[&str], command: &[&str]) -> Ran {
+        let fixed = ["run", "--network=none", "--cgroup-parent", &self.parent];
+        self.podman(&[&fixed, options, &[IMAGE], command].concat())
+    }
+
+    #[track_caller]
+    pub fn sh(&self, options: &[&str], script: &str) -> String {
+        let options = [&["--rm"], options].concat();
+        self.run(&options, &["sh", "-c", script]).ok()
+    }
+
+    /// A container in the background, ready.
+    #[track_caller]
+    pub fn start(&self, name: &str, options: &[&str], script: &str) {
+        self.run(
+            &[&["-d", "--name", name], options].concat(),
+            &["sh", "-c", script],
+        )
+        .ok();
+        until("the container says ready", || {
+            self.podman(&["logs", name]).ok().contains("ready")
+        });
+    }
+
+    #[track_caller]
+    fn inspect(&self, name: &str, field: &str) -> String {
+        self.podman(&["inspect", "-f", &format!("{{{{.{field}}}}}"), name])
+            .ok()
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        for all in [
+            ["pod", "rm", "-f", "-a", "-t", "0"].as_slice(),
+            &["rm", "-f", "-a", "-t", "0"],
+        ] {
+            let ran = self.podman(all);
+            if ran.code != 0 {
+                eprintln!("{ran:#?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_life() {
+    apart(|| {
+        let p = Podman::new();
+        let create = [
+            "create",
+            "--network=none",
+            "--cgroup-parent",
+            &p.parent,
+            "--name",
+            "box",
+        ];
+        p.podman(&[&create, [IMAGE, "sh", "-c", POLITE].as_slice()].concat())
+            .ok();
+        p.podman(&["init", "box"]).ok();
+        assert_eq!(p.inspect("box", "State.Status"), "initialized");
+        p.podman(&["start", "box"]).ok();
+        assert_eq!(p.inspect("box", "State.Status"), "running");
+        assert_eq!(p.inspect("box", "OCIRuntime"), CAROB_OCI);
+
+        p.podman(&["pause", "box"]).ok();
+        assert_eq!(p.inspect("box", "State.Status"), "paused");
+        p.podman(&["exec", "box", "true"])
+            .fails(255, "running containers");
+        p.podman(&["unpause", "box"]).ok();
+        let top = p.podman(&["top", "box", "args"]).ok();
+        assert!(top.contains("trap"), "{top}");
+        let stats = [
+            "stats",
+            "--no-stream",
+            "--format",
+            "{{.Name}} {{.PIDs}} {{.MemUsage}}",
+            "box",
+        ];
+        let stats = p.podman(&stats).ok();
+        let words: Vec<&str> = stats.split(' ').collect();
+        assert_eq!(words[0], "box", "{stats}");
+        assert!(words[1].parse::<u32>().unwrap() >= 1, "{stats}");
+        assert!(
+            words[2].ends_with("kB") || words[2].ends_with("MB"),
+            "{stats}"
+        );
+        until("it is ready", || {
+            p.podman(&["logs", "box"]).ok().contains("ready")
+        });
+        p.podman(&["stop", "-t", "20", "box"]).ok();
+        assert_eq!(p.inspect("box", "State.ExitCode"), "9");
+        assert_eq!(p.podman(&["logs", "box"]).ok(), "ready\nasked");
+        // A second life, and the end of one that runs.
+        p.podman(&["start", "box"]).ok();
+        p.podman(&["restart", "-t", "0", "box"]).ok();
+        assert_eq!(p.inspect("box", "State.Status"), "running");
+        p.podman(&["rm", "-f", "-t", "0", "box"]).ok();
+        p.podman(&["inspect", "box"]).fails(125, "no such");
+    });
+}
+
+#[test]
+fn stop_kills_what_does_not_listen() {
+    apart(|| {
+        let p = Podman::new();
+        p.start("box", &[], STUBBORN);
+        p.podman(&["stop", "-t", "1", "box"]).ok();
+        assert_eq!(p.inspect("box", "State.ExitCode"), "137");
+        p.start(
+            "other",
+            &[],
+            "trap 'exit 5' USR1; echo ready; while :; do sleep 0.1; done",
+        );
+        p.podman(&["kill", "-s", "USR1", "other"]).ok();
+        assert_eq!(p.podman(&["wait", "other"]).ok(), "5");
+    });
+}
+
+#[test]
+fn exit_codes() {
+    apart(|| {
+        let p = Podman::new();
+        let code = |script| p.run(&["--rm"], &["sh", "-c", script]).code;
+        assert_eq!(code("exit 0"), 0);
+        assert_eq!(code("exit 42"), 42);
+        let ran = p.run(&["--rm"], &["nope"]);
+        ran.fails(127, "executable file not found in $PATH");
+        p.run(&["--rm"], &["/nope"])
+            .fails(127, "no such file or directory");
+        p.run(&["--rm"], &["/etc"]).fails(126, "permission denied");
+        p.start("box", &[], POLITE);
+        let exec = |command: &[&str]| p.podman(&[&["exec", "box"], command].concat());
+        assert_eq!(
+            exec(&["sh", "-c", "echo out; echo err >&2; exit 7"]).code,
+            7
+        );
+        assert_eq!(exec(&["sh", "-c", "kill -KILL $$"]).code, 137);
+        exec(&["nope"]).fails(127, "executable file not found in $PATH");
+        exec(&["/etc"]).fails(126, "permission denied");
+    });
+}
+
+#[test]
+fn exec() {
+    apart(|| {
+        let p = Podman::new();
+        p.start("box", &["--env", "A=1"], POLITE);
+        let exec = |options: &[&str], script: &str| {
+            let args = [&["exec"], options, &["box", "sh", "-c", script]].concat();
+            p.podman(&args).ok()
+        };
+        assert_eq!(exec(&[], "echo $A; id -u; pwd"), "1\n0\n/");
+        let other = ["--user", "user:staff", "--workdir", "/tmp", "--env", "A=2"];
+        assert_eq!(
+            exec(&other, "echo $A; id -u; id -g; pwd"),
+            "2\n1999\n50\n/tmp"
+        );
+        let bits = "grep CapEff /proc/self/status";
+        assert_ne!(exec(&["--privileged"], bits), exec(&[], bits));
+        exec(&["-d"], "touch /tmp/done");
+        until("the detached process ran", || {
+            p.podman(&["exec", "box", "test", "-e", "/tmp/done"]).code == 0
+        });
+        // Its output comes whole, and its input ends.
+        let script = format!(
+            "seq 20000 | {} exec -i box sh -c 'cat; echo end'",
+            p.base.join(" ")
+        );
+        let out = run(&["sh".into(), "-c".into(), script]).ok();
+        assert_eq!(out.lines().count(), 20001, "{}", out.len());
+        assert!(out.ends_with("20000\nend"));
+    });
+}
+
+#[test]
+fn terminals() {
+    apart(|| {
+        let p = Podman::new();
+        p.start("box", &[], POLITE);
+        // The size comes in a message of its own, after the start.
+        let script = "tty; echo ready; read word; until [ \"$(stty size)\" = '33 77' ]; do sleep 0.05; done; \
+             echo <$word>; exit 6"
+            .replace("<$word>", "\"<$word>\"");
+        let fixed = [
+            "run",
+            "-it",
+            "--rm",
+            "--network=none",
+            "--cgroup-parent",
+            &p.parent,
+            IMAGE,
+        ];
+        for command in [["exec", "-it", "box"].as_slice(), &fixed] {
+            let command = [command, &["sh", "-c", &script]].concat();
+            let mut t = Terminal::new(&p.argv(&command));
+            t.shows("/dev/pts/0\nready\n");
+            t.types(b"hello\r");
+            t.shows("<hello>\n");
+            t.ends(6);
+        }
+        let wait = "trap 'echo heard; exit 3' INT; echo ready; while :; do sleep 0.1; done";
+        let mut t = Terminal::new(&p.argv(&["exec", "-it", "box", "sh", "-c", wait]));
+        t.shows("ready\n");
+        t.types(b"\x03");
+        t.shows("heard\n");
+        t.ends(3);
+    });
+}
+
+#[test]
+fn pods() {
+    apart(|| {
+        let p = Podman::new();
+        let parent = &p.parent;
+        p.podman(&[
+            "pod",
+            "create",
+            "--name",
+            "pod",
+            "--network=none",
+            "--cgroup-parent",
+            parent,
+        ])
+        .ok();
+        let inside = |options: &[&str], script: &str| {
+            let run = ["run", "--pod", "pod"];
+            p.podman(&[&run, options, &[IMAGE, "sh", "-c", script]].concat())
+                .ok()
+        };
+        inside(
+            &["-d", "--name", "one"],
+            "echo shared | nc -l -p 80 >/dev/null; sleep 1000",
+        );
+        // The members share network, ipc and uts, and nothing else.
+        let ns = "for n in net ipc uts pid mnt; do readlink /proc/self/ns/$n; done";
+        let first = p.podman(&["exec", "one", "sh", "-c", ns]).ok();
+        let second = inside(&["--rm"], ns);
+        let pairs = first.lines().zip(second.lines());
+        let same: Vec<bool> = pairs.map(|(a, b)| a == b).collect();
+        assert_eq!(same, [true, true, true, false, false]);
+        let heard = inside(
+            &["--rm"],
+            "until nc 127.0.0.1 80 </dev/null; do sleep 0.05; done",
+        );
+        assert_eq!(heard, "shared");
+        assert_eq!(inside(&["--rm"], "hostname"), "pod");
+
+        let status = || {
+            p.podman(&["pod", "inspect", "-f", "{{.State}}", "pod"])
+                .ok()
+        };
+        p.podman(&["pod", "pause", "pod"]).ok();
+        assert_eq!(status(), "Paused");
+        p.podman(&["pod", "unpause", "pod"]).ok();
+        assert_eq!(status(), "Running");
+        let stats = [
+            "pod",
+            "stats",
+            "--no-stream",
+            "--format",
+            "{{.Name}}",
+            "pod",
+        ];
+        let stats = p.podman(&stats).ok();
+        assert!(stats.contains("one") && stats.contains("-infra"), "{stats}");
+        p.podman(&["pod", "stop", "-t", "0", "pod"]).ok();
+        assert_eq!(status(), "Exited");
+        p.podman(&["pod", "start", "pod"]).ok();
+        assert_eq!(status(), "Running");
+        p.podman(&["pod", "rm", "-f", "-t", "0", "pod"]).ok();
+        assert_eq!(p.podman(&["ps", "-a", "-q"]).ok(), "");
+    });
+}
+
+#[test]
+fn healthchecks() {
+    apart(|| {
+        let p = Podman::new();
+        let health = [
+            "--health-cmd=test -e /tmp/well",
+            "--health-interval=disable",
+            "--health-retries=1",
+        ];
+        p.start("box", &health, POLITE);
+        p.podman(&["healthcheck", "run", "box"]).fails(1, "");
+        p.podman(&["exec", "box", "touch", "/tmp/well"]).ok();
+        p.podman(&["healthcheck", "run", "box"]).ok();
+        assert_eq!(p.inspect("box", "State.Health.Status"), "healthy");
+    });
+}
+
+#[test]
+fn copies() {
+    apart(|| {
+        let p = Podman::new();
+        let file = |name: &str| p.cage.dir().join(name).to_str().unwrap().to_owned();
+        std::fs::write(file("in"), "content\n").unwrap();
+        std::fs::create_dir(file("tree")).unwrap();
+        std::fs::write(file("tree/leaf"), "leaf\n").unwrap();
+        p.start("box", &["--tmpfs=/mnt"], POLITE);
+        // On the root filesystem, and on a mount that only the container sees.
+        for (i, to) in ["/tmp/a", "/mnt/a"].iter().enumerate() {
+            let inside = format!("box:{to}");
+            p.podman(&["cp", &file("in"), &inside]).ok();
+            assert_eq!(p.podman(&["exec", "box", "cat", to]).ok(), "content");
+            let back = file(&format!("out{i}"));
+            p.podman(&["cp", &inside, &back]).ok();
+            assert_eq!(std::fs::read_to_string(&back).unwrap(), "content\n");
+        }
+        p.podman(&["cp", &file("tree"), "box:/home/"]).ok();
+        p.podman(&["stop", "-t", "0", "box"]).ok();
+        p.podman(&["cp", "box:/home/tree", &file("again")]).ok();
+        assert_eq!(
+            std::fs::read_to_string(file("again/leaf")).unwrap(),
+            "leaf\n"
+        );
+    });
+}
+
+/// The configuration that docs/engines.md gives, with nothing said on the command line.
+#[test]
+fn as_the_documentation_says() {
+    apart(|| {
+        let page = include_str!("../../docs/engines.md");
+        let block = |with: &str| {
+            let blocks = page.split("```toml\n").skip(1);
+            let mut blocks = blocks.map(|b| b.split("```").next().unwrap());
+            blocks.find(|b| b.contains(with)).unwrap()
+        };
+        let engine = block("[engine.runtimes]").replace("/usr/local/bin/carob-oci", CAROB_OCI);
+        let conf = engine + block("default_ulimits");
+        let p = Podman::configured(&conf, &[]);
+        p.start("box", &[], POLITE);
+        assert_eq!(p.inspect("box", "OCIRuntime"), "carob-oci");
+        // An error that came as JSON is shown as a sentence.
+        let ran = p.run(&["--rm"], &["nope"]);
+        assert!(!ran.stderr.contains("{\""), "{ran:#?}");
+        ran.fails(127, "executable file not found in $PATH");
+        let ran = p.podman(&["exec", "box", "nope"]);
+        assert!(!ran.stderr.contains("{\""), "{ran:#?}");
+        ran.fails(127, "executable file not found in $PATH");
+    });
+}
