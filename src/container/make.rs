@@ -343,6 +343,16 @@ pub fn prepare_process(
         c.inheritable = c.inheritable & have;
         c.ambient = c.ambient & have;
     }
+    // buildah lists ambient capabilities that it does not list as inheritable.
+    let raisable = c.permitted & c.inheritable;
+    let lacking = c.ambient - raisable;
+    if !lacking.is_empty() {
+        warnings.push(format!(
+            "process.capabilities.ambient: {lacking:?} cannot be had without being permitted and \
+             inheritable"
+        ));
+        c.ambient = c.ambient & raisable;
+    }
 }
 
 fn root_path(bundle: &Path, spec: &oci::Spec) -> Result<PathBuf> {
