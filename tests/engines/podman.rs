@@ -35,7 +35,8 @@ impl Podman {
         let dir = cage.dir().to_str().unwrap().to_owned();
         let file = format!("{dir}/containers.conf");
         std::fs::write(&file, conf).unwrap();
-        let mut base: Vec<String> = ["env", &format!("CONTAINERS_CONF={file}"), "podman"]
+        let env = [format!("CONTAINERS_CONF={file}"), format!("TMPDIR={dir}")];
+        let mut base: Vec<String> = ["env", &env[0], &env[1], "podman"]
             .map(str::to_owned)
             .into();
         for (flag, sub) in [
@@ -387,6 +388,84 @@ fn copies() {
     });
 }
 
+/// The runtime is called by podman itself here, and polled with `state`.
+#[test]
+fn builds() {
+    apart(|| {
+        let p = Podman::new();
+        let dir = p.cage.dir().join("context");
+        std::fs::create_dir(&dir).unwrap();
+        let build = |steps: &str, code: i32| {
+            std::fs::write(dir.join("Dockerfile"), format!("FROM {IMAGE}\n{steps}\n")).unwrap();
+            // Cached layers would want a history of the base image, which has none.
+            let fixed = [
+                "build",
+                "--layers=false",
+                "--network=none",
+                "--runtime",
+                CAROB_OCI,
+            ];
+            let parent = format!("{}/build", p.parent);
+            let more = [
+                "--cgroup-parent",
+                &parent,
+                "-t",
+                "localhost/built",
+                dir.to_str().unwrap(),
+            ];
+            let ran = p.podman(&[&fixed, more.as_slice()].concat());
+            assert_eq!(ran.code, code, "{ran:#?}");
+        };
+        build(
+            "RUN id -u >/built\nUSER 1999\nRUN id -u >>/home/user 2>/dev/null || id -u >/tmp/built",
+            0,
+        );
+        let run = [
+            "run",
+            "--rm",
+            "--network=none",
+            "--cgroup-parent",
+            &p.parent,
+            "localhost/built",
+        ];
+        let said = p.podman(&[&run, ["cat", "/built", "/tmp/built"].as_slice()].concat());
+        assert_eq!(said.ok(), "0\n1999");
+        build("RUN --mount=type=tmpfs,dst=/x touch /x/y", 0);
+        build("RUN exit 3", 3);
+    });
+}
+
+#[test]
+fn hooks() {
+    apart(|| {
+        let mut p = Podman::new();
+        let dir = p.cage.dir().join("hooks");
+        std::fs::create_dir(&dir).unwrap();
+        let log = p.cage.dir().join("states");
+        let hook = serde_json::json!({
+            "version": "1.0.0",
+            "hook": {"path": "/bin/sh", "args": ["sh", "-c", format!("cat >>{0}; echo >>{0}", log.display())]},
+            "when": {"always": true},
+            "stages": ["createRuntime", "poststart", "poststop"],
+        });
+        std::fs::write(dir.join("all.json"), hook.to_string()).unwrap();
+        p.base
+            .extend(["--hooks-dir".into(), dir.to_str().unwrap().into()]);
+        p.run(&["--rm"], &["true"]).ok();
+        let states = std::fs::read_to_string(&log).unwrap();
+        let states: Vec<serde_json::Value> = states
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        let status: Vec<_> = states
+            .iter()
+            .map(|s| s["status"].as_str().unwrap())
+            .collect();
+        assert_eq!(status, ["creating", "running", "stopped"]);
+        assert!(states[0]["pid"].as_i64().unwrap() > 1);
+    });
+}
+
 /// The configuration that docs/engines.md gives, with nothing said on the command line.
 #[test]
 fn as_the_documentation_says() {
@@ -406,6 +485,9 @@ fn as_the_documentation_says() {
         let ran = p.run(&["--rm"], &["nope"]);
         assert!(!ran.stderr.contains("{\""), "{ran:#?}");
         ran.fails(127, "executable file not found in $PATH");
+        let fixed = ["run", "--rm", "--network=none", "--cgroups=disabled", IMAGE];
+        let own = p.podman(&[&fixed, ["cat", "/proc/self/cgroup"].as_slice()].concat());
+        assert!(!own.ok().contains("libpod"));
         let ran = p.podman(&["exec", "box", "nope"]);
         assert!(!ran.stderr.contains("{\""), "{ran:#?}");
         ran.fails(127, "executable file not found in $PATH");

@@ -67,6 +67,12 @@ fn user_namespaces() {
             words,
             ["1999", "1999", "0", "300000", "2000", "0", "400000", "2000"]
         );
+        // A volume with the owners that the container sees, whatever its ids.
+        let volume = format!("{}:/v:idmap", p.cage.dir().display());
+        assert_eq!(
+            p.sh(&["--userns=auto", "-v", &volume], "stat -c %u /v"),
+            "0"
+        );
         // Two at a time have different ids, and exec enters the same ones.
         p.start("one", &["--userns=auto:size=1000"], POLITE);
         p.start("two", &["--userns=auto:size=1000"], POLITE);
@@ -178,6 +184,38 @@ fn options() {
             p.base.join(" ")
         );
         assert_eq!(run(&["sh".into(), "-c".into(), script]).ok(), "given");
+    });
+}
+
+#[test]
+fn namespaces_of_others() {
+    apart(|| {
+        let p = Podman::new();
+        p.start("box", &["--ipc=shareable"], POLITE);
+        let shared = [
+            "--network=container:box",
+            "--pid=container:box",
+            "--ipc=container:box",
+        ];
+        let fixed = ["run", "--rm", "--cgroup-parent", &p.parent];
+        let script = "for n in net pid ipc uts; do readlink /proc/self/ns/$n; done; kill -TERM 1";
+        let there = "for n in net pid ipc uts; do readlink /proc/self/ns/$n; done";
+        let there = p.podman(&["exec", "box", "sh", "-c", there]).ok();
+        let here = p
+            .podman(&[&fixed, shared.as_slice(), &[IMAGE, "sh", "-c", script]].concat())
+            .ok();
+        let same: Vec<bool> = there
+            .lines()
+            .zip(here.lines())
+            .map(|(a, b)| a == b)
+            .collect();
+        assert_eq!(same, [true, true, true, false]);
+        assert_eq!(p.podman(&["wait", "box"]).ok(), "9");
+        let root = p.sh(
+            &["--cgroupns=private"],
+            "cut -d: -f3 /proc/self/cgroup | sort -u",
+        );
+        assert_eq!(root, "/");
     });
 }
 
