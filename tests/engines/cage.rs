@@ -61,7 +61,8 @@ impl Cage {
         image();
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let tag = format!("carob-engine-{}-{n}", std::process::id());
+        // Of one width: none is the beginning of another.
+        let tag = format!("carob-engine-{}-{n:03}", std::process::id());
         let dir = std::env::temp_dir().join(&tag);
         fs::create_dir(&dir).unwrap();
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).unwrap();
