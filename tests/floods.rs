@@ -9,16 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::root::{IMAGE, Root, until};
-
-fn pod(name: &str, image: &str, rest: &str, script: &str) -> String {
-    let script: String = script.lines().map(|l| format!("      {l}\n")).collect();
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \
-         terminationGracePeriodSeconds: 0\n{rest}    image: {image}\n    imagePullPolicy: Never\n    \
-         command:\n    - /bin/busybox\n    - sh\n    - -c\n    - |\n{script}"
-    )
-}
+use crate::root::{IMAGE, Root, pod_text, until};
 
 /// Asks something of the Pod's monitor, and says how long the answer took.
 fn asked(root: &Root, name: &str) -> Duration {
@@ -63,7 +54,7 @@ fn output_without_end_does_not_take_the_monitor() {
         let rest = format!(
             "  containers:\n  - name: calm\n    image: {IMAGE}\n    command: [sleep, '1000']\n  - name: main\n{more}"
         );
-        root.apply(&pod(name, IMAGE, &rest, script)).ok();
+        root.apply(&pod_text(name, IMAGE, &rest, script)).ok();
         if name == "closed" {
             let fds = format!("/proc/{}/fd", root.pid(name, "main"));
             let closed = || match Path::new(&fds).join("0").exists() {
@@ -106,7 +97,7 @@ fn a_flood_of_clients_does_not_take_the_monitor() {
     use std::os::fd::AsFd;
     let root = Root::new();
     let rest = "  containers:\n  - name: calm\n";
-    root.apply(&pod("flood", IMAGE, rest, "exec sleep 1000"))
+    root.apply(&pod_text("flood", IMAGE, rest, "exec sleep 1000"))
         .ok();
     let uid = root.field("flood", ".metadata.uid");
     let socket = root.dir().join("run/pods").join(uid).join("monitor.sock");
@@ -152,7 +143,7 @@ fn a_fork_bomb_stays_in_its_pod() {
         "  containers:\n  - name: calm\n    image: {IMAGE}\n    command: [sleep, '1000']\n  - name: main\n"
     );
     let bomb = "i=0; while [ $i -lt 300 ]; do (while :; do sleep 100; done) & i=$((i+1)); done; exec sleep 1000";
-    root.apply(&pod("bomb", IMAGE, &rest, bomb)).ok();
+    root.apply(&pod_text("bomb", IMAGE, &rest, bomb)).ok();
     std::thread::sleep(Duration::from_secs(1));
     assert!(asked(&root, "bomb") < Duration::from_secs(2));
     root.carob(&["delete", "pod", "bomb", "--grace-period=0"])

@@ -44,7 +44,7 @@ impl Containerd {
         let daemon = Containerd::daemon(&cage);
         let c = Containerd { daemon, cage };
         c.answers();
-        c.ctr(&["images", "import", image()]).ok();
+        c.ctr(&["images", "import", image()]).said();
         c
     }
 
@@ -96,7 +96,7 @@ impl Containerd {
     fn sh(&self, options: &[&str], script: &str) -> String {
         let options = [&["--rm"], options].concat();
         self.run(&options, "sh", &["sh", "-c", &unhurried(script)])
-            .ok()
+            .said()
     }
 
     #[track_caller]
@@ -116,7 +116,7 @@ impl Containerd {
 
     /// As `ctr tasks ls` has it; empty without a task.
     fn status(&self, name: &str) -> String {
-        let table = self.ctr(&["tasks", "ls"]).ok();
+        let table = self.ctr(&["tasks", "ls"]).said();
         let mut rows = table
             .lines()
             .map(|l| l.split_whitespace().collect::<Vec<_>>());
@@ -143,7 +143,7 @@ impl Drop for Containerd {
 fn a_life() {
     apart(|| {
         let c = Containerd::new();
-        c.run(&["-d"], "box", &SLEEP).ok();
+        c.run(&["-d"], "box", &SLEEP).said();
         assert_eq!(c.status("box"), "RUNNING");
         let ran = c.exec("box", "one", "echo out; echo err >&2; exit 7");
         assert_eq!(
@@ -161,8 +161,8 @@ fn a_life() {
             ]
             .concat(),
         );
-        assert_eq!(said.ok(), "1999\n50\n/tmp");
-        let metrics = c.ctr(&["tasks", "metrics", "box"]).ok();
+        assert_eq!(said.said(), "1999\n50\n/tmp");
+        let metrics = c.ctr(&["tasks", "metrics", "box"]).said();
         let line = metrics.lines().find(|l| l.starts_with("pids.current"));
         assert_eq!(
             line.and_then(|l| l.split_whitespace().last()),
@@ -170,20 +170,20 @@ fn a_life() {
             "{metrics}"
         );
 
-        c.ctr(&["tasks", "pause", "box"]).ok();
+        c.ctr(&["tasks", "pause", "box"]).said();
         assert_eq!(c.status("box"), "PAUSED");
         c.exec("box", "four", "true").fails(1, "paused");
-        c.ctr(&["tasks", "resume", "box"]).ok();
+        c.ctr(&["tasks", "resume", "box"]).said();
         assert_eq!(c.status("box"), "RUNNING");
         c.ctr(&["tasks", "rm", "box"])
             .fails(1, "must be stopped before deletion");
-        c.ctr(&["tasks", "kill", "-s", "KILL", "box"]).ok();
+        c.ctr(&["tasks", "kill", "-s", "KILL", "box"]).said();
         until("it has stopped", || c.status("box") == "STOPPED");
         c.ctr(&["tasks", "kill", "box"])
             .fails(1, "process already finished");
         let ran = c.ctr(&["tasks", "rm", "box"]);
         assert!(ran.stderr.contains("137"), "{ran:#?}");
-        c.ctr(&["containers", "rm", "box"]).ok();
+        c.ctr(&["containers", "rm", "box"]).said();
     });
 }
 
@@ -197,7 +197,7 @@ fn signals_and_exit_codes() {
         c.run(&["--rm"], "box", &["nope"])
             .fails(1, "executable file not found in $PATH");
         let polite = "trap 'exit 9' TERM; touch /tmp/ready; while :; do sleep 0.1; done";
-        c.run(&["-d"], "polite", &["sh", "-c", polite]).ok();
+        c.run(&["-d"], "polite", &["sh", "-c", polite]).said();
         let mut asked = 0;
         until("it is ready", || {
             asked += 1;
@@ -206,12 +206,12 @@ fn signals_and_exit_codes() {
                 == 0
         });
         // TERM is what it sends when not told otherwise.
-        c.ctr(&["tasks", "kill", "polite"]).ok();
+        c.ctr(&["tasks", "kill", "polite"]).said();
         until("it has stopped", || c.status("polite") == "STOPPED");
         let ran = c.ctr(&["tasks", "rm", "polite"]);
         assert!(ran.stderr.contains("exit code 9"), "{ran:#?}");
         // One process of several, by its exec id, and all of them.
-        c.run(&["-d"], "box", &SLEEP).ok();
+        c.run(&["-d"], "box", &SLEEP).said();
         let exec = [
             "tasks",
             "exec",
@@ -222,13 +222,13 @@ fn signals_and_exit_codes() {
             "sleep",
             "1000",
         ];
-        c.ctr(&exec).ok();
-        let processes = || c.ctr(&["tasks", "ps", "box"]).ok().lines().count() - 1;
+        c.ctr(&exec).said();
+        let processes = || c.ctr(&["tasks", "ps", "box"]).said().lines().count() - 1;
         assert_eq!(processes(), 2);
         c.ctr(&["tasks", "kill", "-s", "KILL", "--exec-id", "side", "box"])
-            .ok();
+            .said();
         until("the one has ended", || processes() == 1);
-        c.ctr(&["tasks", "kill", "-a", "-s", "KILL", "box"]).ok();
+        c.ctr(&["tasks", "kill", "-a", "-s", "KILL", "box"]).said();
         until("all have ended", || c.status("box") == "STOPPED");
     });
 }
@@ -237,7 +237,7 @@ fn signals_and_exit_codes() {
 fn terminals() {
     apart(|| {
         let c = Containerd::new();
-        c.run(&["-d"], "box", &SLEEP).ok();
+        c.run(&["-d"], "box", &SLEEP).said();
         let script = "tty; echo ready; read word; until [ \"$(stty size)\" = '33 77' ]; do sleep 0.05; done; \
              echo \"<$word>\"; exit 6";
         let fixed = [
@@ -311,12 +311,12 @@ fn options() {
 fn containerd_may_die() {
     apart(|| {
         let mut c = Containerd::new();
-        c.run(&["-d"], "box", &SLEEP).ok();
+        c.run(&["-d"], "box", &SLEEP).said();
         c.stop(nix::sys::signal::Signal::SIGKILL);
         c.daemon = Containerd::daemon(&c.cage);
         c.answers();
         until("the task is found", || c.status("box") == "RUNNING");
-        assert_eq!(c.exec("box", "one", "echo here").ok(), "here");
+        assert_eq!(c.exec("box", "one", "echo here").said(), "here");
         c.ctr(&["tasks", "rm", "-f", "box"]);
         assert_eq!(c.status("box"), "");
     });
@@ -329,18 +329,18 @@ fn load() {
         let c = Containerd::new();
         let life = |n: usize| {
             let name = format!("box{n}");
-            c.run(&["-d"], &name, &SLEEP).ok();
+            c.run(&["-d"], &name, &SLEEP).said();
             let said = c.exec(&name, "one", "hostname >/tmp/a; echo $$ exec; exit 3");
             assert!(
                 said.code == 3 && said.stdout.ends_with(" exec\n"),
                 "{said:#?}"
             );
             if n.is_multiple_of(2) {
-                c.ctr(&["tasks", "kill", "-s", "KILL", &name]).ok();
+                c.ctr(&["tasks", "kill", "-s", "KILL", &name]).said();
                 until("it has stopped", || c.status(&name) == "STOPPED");
             }
             c.ctr(&["tasks", "rm", "-f", &name]);
-            c.ctr(&["containers", "rm", &name]).ok();
+            c.ctr(&["containers", "rm", &name]).said();
         };
         std::thread::scope(|s| {
             let four: Vec<_> = (0..4)
@@ -351,9 +351,9 @@ fn load() {
             }
         });
         for list in [["tasks", "ls", "-q"], ["containers", "ls", "-q"]] {
-            assert_eq!(c.ctr(&list).ok(), "");
+            assert_eq!(c.ctr(&list).said(), "");
         }
-        let snapshots = c.ctr(&["snapshots", "ls"]).ok();
+        let snapshots = c.ctr(&["snapshots", "ls"]).said();
         assert!(!snapshots.contains("Active"), "{snapshots}");
     });
 }
@@ -379,7 +379,7 @@ fn as_the_documentation_says() {
     ];
     let ran = run(&argv.map(str::to_owned));
     std::fs::remove_dir_all(&dir).unwrap();
-    let dump = ran.ok();
+    let dump = ran.said();
     for line in [
         "default_runtime_name = \"carob\"",
         "BinaryName = \"/usr/local/bin/carob-oci\"",

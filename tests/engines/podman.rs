@@ -51,7 +51,7 @@ impl Podman {
         base.extend(fixed.iter().chain(flags).map(|f| f.to_string()));
         let parent = format!("/{}", cage.tag());
         let podman = Podman { base, parent, cage };
-        podman.podman(&["load", "-q", "-i", image()]).ok();
+        podman.podman(&["load", "-q", "-i", image()]).said();
         podman
     }
 
@@ -76,7 +76,7 @@ impl Podman {
     #[track_caller]
     pub fn sh(&self, options: &[&str], script: &str) -> String {
         let options = [&["--rm"], options].concat();
-        self.run(&options, &["sh", "-c", script]).ok()
+        self.run(&options, &["sh", "-c", script]).said()
     }
 
     /// A container in the background, ready.
@@ -86,16 +86,16 @@ impl Podman {
             &[&["-d", "--name", name], options].concat(),
             &["sh", "-c", script],
         )
-        .ok();
+        .said();
         until("the container says ready", || {
-            self.podman(&["logs", name]).ok().contains("ready")
+            self.podman(&["logs", name]).said().contains("ready")
         });
     }
 
     #[track_caller]
     fn inspect(&self, name: &str, field: &str) -> String {
         self.podman(&["inspect", "-f", &format!("{{{{.{field}}}}}"), name])
-            .ok()
+            .said()
     }
 }
 
@@ -126,19 +126,19 @@ fn a_life() {
             "box",
         ];
         p.podman(&[&create, [IMAGE, "sh", "-c", POLITE].as_slice()].concat())
-            .ok();
-        p.podman(&["init", "box"]).ok();
+            .said();
+        p.podman(&["init", "box"]).said();
         assert_eq!(p.inspect("box", "State.Status"), "initialized");
-        p.podman(&["start", "box"]).ok();
+        p.podman(&["start", "box"]).said();
         assert_eq!(p.inspect("box", "State.Status"), "running");
         assert_eq!(p.inspect("box", "OCIRuntime"), CAROB_OCI);
 
-        p.podman(&["pause", "box"]).ok();
+        p.podman(&["pause", "box"]).said();
         assert_eq!(p.inspect("box", "State.Status"), "paused");
         p.podman(&["exec", "box", "true"])
             .fails(255, "running containers");
-        p.podman(&["unpause", "box"]).ok();
-        let top = p.podman(&["top", "box", "args"]).ok();
+        p.podman(&["unpause", "box"]).said();
+        let top = p.podman(&["top", "box", "args"]).said();
         assert!(top.contains("trap"), "{top}");
         let stats = [
             "stats",
@@ -147,7 +147,7 @@ fn a_life() {
             "{{.Name}} {{.PIDs}} {{.MemUsage}}",
             "box",
         ];
-        let stats = p.podman(&stats).ok();
+        let stats = p.podman(&stats).said();
         let words: Vec<&str> = stats.split(' ').collect();
         assert_eq!(words[0], "box", "{stats}");
         assert!(words[1].parse::<u32>().unwrap() >= 1, "{stats}");
@@ -156,16 +156,16 @@ fn a_life() {
             "{stats}"
         );
         until("it is ready", || {
-            p.podman(&["logs", "box"]).ok().contains("ready")
+            p.podman(&["logs", "box"]).said().contains("ready")
         });
-        p.podman(&["stop", "-t", "20", "box"]).ok();
+        p.podman(&["stop", "-t", "20", "box"]).said();
         assert_eq!(p.inspect("box", "State.ExitCode"), "9");
-        assert_eq!(p.podman(&["logs", "box"]).ok(), "ready\nasked");
+        assert_eq!(p.podman(&["logs", "box"]).said(), "ready\nasked");
         // A second life, and the end of one that runs.
-        p.podman(&["start", "box"]).ok();
-        p.podman(&["restart", "-t", "0", "box"]).ok();
+        p.podman(&["start", "box"]).said();
+        p.podman(&["restart", "-t", "0", "box"]).said();
         assert_eq!(p.inspect("box", "State.Status"), "running");
-        p.podman(&["rm", "-f", "-t", "0", "box"]).ok();
+        p.podman(&["rm", "-f", "-t", "0", "box"]).said();
         p.podman(&["inspect", "box"]).fails(125, "no such");
     });
 }
@@ -175,15 +175,15 @@ fn stop_kills_what_does_not_listen() {
     apart(|| {
         let p = Podman::new();
         p.start("box", &[], STUBBORN);
-        p.podman(&["stop", "-t", "1", "box"]).ok();
+        p.podman(&["stop", "-t", "1", "box"]).said();
         assert_eq!(p.inspect("box", "State.ExitCode"), "137");
         p.start(
             "other",
             &[],
             "trap 'exit 5' USR1; echo ready; while :; do sleep 0.1; done",
         );
-        p.podman(&["kill", "-s", "USR1", "other"]).ok();
-        assert_eq!(p.podman(&["wait", "other"]).ok(), "5");
+        p.podman(&["kill", "-s", "USR1", "other"]).said();
+        assert_eq!(p.podman(&["wait", "other"]).said(), "5");
     });
 }
 
@@ -218,7 +218,7 @@ fn exec() {
         p.start("box", &["--env", "A=1"], POLITE);
         let exec = |options: &[&str], script: &str| {
             let args = [&["exec"], options, &["box", "sh", "-c", script]].concat();
-            p.podman(&args).ok()
+            p.podman(&args).said()
         };
         assert_eq!(exec(&[], "echo $A; id -u; pwd"), "1\n0\n/");
         let other = ["--user", "user:staff", "--workdir", "/tmp", "--env", "A=2"];
@@ -237,7 +237,7 @@ fn exec() {
             "seq 20000 | {} exec -i box sh -c 'cat; echo end'",
             p.base.join(" ")
         );
-        let out = run(&["sh".into(), "-c".into(), script]).ok();
+        let out = run(&["sh".into(), "-c".into(), script]).said();
         assert_eq!(out.lines().count(), 20001, "{}", out.len());
         assert!(out.ends_with("20000\nend"));
     });
@@ -292,11 +292,11 @@ fn pods() {
             "--cgroup-parent",
             parent,
         ])
-        .ok();
+        .said();
         let inside = |options: &[&str], script: &str| {
             let run = ["run", "--pod", "pod"];
             p.podman(&[&run, options, &[IMAGE, "sh", "-c", script]].concat())
-                .ok()
+                .said()
         };
         inside(
             &["-d", "--name", "one"],
@@ -304,7 +304,7 @@ fn pods() {
         );
         // The members share network, ipc and uts, and nothing else.
         let ns = "for n in net ipc uts pid mnt; do readlink /proc/self/ns/$n; done";
-        let first = p.podman(&["exec", "one", "sh", "-c", ns]).ok();
+        let first = p.podman(&["exec", "one", "sh", "-c", ns]).said();
         let second = inside(&["--rm"], ns);
         let pairs = first.lines().zip(second.lines());
         let same: Vec<bool> = pairs.map(|(a, b)| a == b).collect();
@@ -318,11 +318,11 @@ fn pods() {
 
         let status = || {
             p.podman(&["pod", "inspect", "-f", "{{.State}}", "pod"])
-                .ok()
+                .said()
         };
-        p.podman(&["pod", "pause", "pod"]).ok();
+        p.podman(&["pod", "pause", "pod"]).said();
         assert_eq!(status(), "Paused");
-        p.podman(&["pod", "unpause", "pod"]).ok();
+        p.podman(&["pod", "unpause", "pod"]).said();
         assert_eq!(status(), "Running");
         let stats = [
             "pod",
@@ -332,14 +332,14 @@ fn pods() {
             "{{.Name}}",
             "pod",
         ];
-        let stats = p.podman(&stats).ok();
+        let stats = p.podman(&stats).said();
         assert!(stats.contains("one") && stats.contains("-infra"), "{stats}");
-        p.podman(&["pod", "stop", "-t", "0", "pod"]).ok();
+        p.podman(&["pod", "stop", "-t", "0", "pod"]).said();
         assert_eq!(status(), "Exited");
-        p.podman(&["pod", "start", "pod"]).ok();
+        p.podman(&["pod", "start", "pod"]).said();
         assert_eq!(status(), "Running");
-        p.podman(&["pod", "rm", "-f", "-t", "0", "pod"]).ok();
-        assert_eq!(p.podman(&["ps", "-a", "-q"]).ok(), "");
+        p.podman(&["pod", "rm", "-f", "-t", "0", "pod"]).said();
+        assert_eq!(p.podman(&["ps", "-a", "-q"]).said(), "");
     });
 }
 
@@ -354,8 +354,8 @@ fn healthchecks() {
         ];
         p.start("box", &health, POLITE);
         p.podman(&["healthcheck", "run", "box"]).fails(1, "");
-        p.podman(&["exec", "box", "touch", "/tmp/well"]).ok();
-        p.podman(&["healthcheck", "run", "box"]).ok();
+        p.podman(&["exec", "box", "touch", "/tmp/well"]).said();
+        p.podman(&["healthcheck", "run", "box"]).said();
         assert_eq!(p.inspect("box", "State.Health.Status"), "healthy");
     });
 }
@@ -372,15 +372,15 @@ fn copies() {
         // On the root filesystem, and on a mount that only the container sees.
         for (i, to) in ["/tmp/a", "/mnt/a"].iter().enumerate() {
             let inside = format!("box:{to}");
-            p.podman(&["cp", &file("in"), &inside]).ok();
-            assert_eq!(p.podman(&["exec", "box", "cat", to]).ok(), "content");
+            p.podman(&["cp", &file("in"), &inside]).said();
+            assert_eq!(p.podman(&["exec", "box", "cat", to]).said(), "content");
             let back = file(&format!("out{i}"));
-            p.podman(&["cp", &inside, &back]).ok();
+            p.podman(&["cp", &inside, &back]).said();
             assert_eq!(std::fs::read_to_string(&back).unwrap(), "content\n");
         }
-        p.podman(&["cp", &file("tree"), "box:/home/"]).ok();
-        p.podman(&["stop", "-t", "0", "box"]).ok();
-        p.podman(&["cp", "box:/home/tree", &file("again")]).ok();
+        p.podman(&["cp", &file("tree"), "box:/home/"]).said();
+        p.podman(&["stop", "-t", "0", "box"]).said();
+        p.podman(&["cp", "box:/home/tree", &file("again")]).said();
         assert_eq!(
             std::fs::read_to_string(file("again/leaf")).unwrap(),
             "leaf\n"
@@ -429,7 +429,7 @@ fn builds() {
             "localhost/built",
         ];
         let said = p.podman(&[&run, ["cat", "/built", "/tmp/built"].as_slice()].concat());
-        assert_eq!(said.ok(), "0\n1999");
+        assert_eq!(said.said(), "0\n1999");
         build("RUN --mount=type=tmpfs,dst=/x touch /x/y", 0);
         build("RUN exit 3", 3);
     });
@@ -451,7 +451,7 @@ fn hooks() {
         std::fs::write(dir.join("all.json"), hook.to_string()).unwrap();
         p.base
             .extend(["--hooks-dir".into(), dir.to_str().unwrap().into()]);
-        p.run(&["--rm"], &["true"]).ok();
+        p.run(&["--rm"], &["true"]).said();
         let states = std::fs::read_to_string(&log).unwrap();
         let states: Vec<serde_json::Value> = states
             .lines()
@@ -487,7 +487,7 @@ fn as_the_documentation_says() {
         ran.fails(127, "executable file not found in $PATH");
         let fixed = ["run", "--rm", "--network=none", "--cgroups=disabled", IMAGE];
         let own = p.podman(&[&fixed, ["cat", "/proc/self/cgroup"].as_slice()].concat());
-        assert!(!own.ok().contains("libpod"));
+        assert!(!own.said().contains("libpod"));
         let ran = p.podman(&["exec", "box", "nope"]);
         assert!(!ran.stderr.contains("{\""), "{ran:#?}");
         ran.fails(127, "executable file not found in $PATH");

@@ -17,13 +17,13 @@ fn limits_and_their_update() {
         let memory = limits("memory/memory.limit_in_bytes", "memory.max");
         let pids = limits("pids/pids.max", "pids.max");
         p.start("box", &["--memory=32m", "--pids-limit=17"], POLITE);
-        let read = |script: &str| p.podman(&["exec", "box", "sh", "-c", script]).ok();
+        let read = |script: &str| p.podman(&["exec", "box", "sh", "-c", script]).said();
         assert_eq!(
             (read(&memory).as_str(), read(&pids).as_str()),
             ("33554432", "17")
         );
         p.podman(&["update", "--memory=48m", "--cpus=0.5", "box"])
-            .ok();
+            .said();
         assert_eq!(read(&memory), "50331648");
         let quota = "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us 2>/dev/null \
              || tr ' ' '\\n' < /sys/fs/cgroup/cpu.max";
@@ -76,7 +76,10 @@ fn user_namespaces() {
         // Two at a time have different ids, and exec enters the same ones.
         p.start("one", &["--userns=auto:size=1000"], POLITE);
         p.start("two", &["--userns=auto:size=1000"], POLITE);
-        let base = |name| p.podman(&["exec", name, "cat", "/proc/self/uid_map"]).ok();
+        let base = |name| {
+            p.podman(&["exec", name, "cat", "/proc/self/uid_map"])
+                .said()
+        };
         assert_ne!(base("one"), base("two"));
     });
 }
@@ -183,7 +186,7 @@ fn options() {
             "{} {fixed} --preserve-fds 1 {IMAGE} sh -c 'cat <&3' 3<{dir}/given",
             p.base.join(" ")
         );
-        assert_eq!(run(&["sh".into(), "-c".into(), script]).ok(), "given");
+        assert_eq!(run(&["sh".into(), "-c".into(), script]).said(), "given");
     });
 }
 
@@ -200,17 +203,17 @@ fn namespaces_of_others() {
         let fixed = ["run", "--rm", "--cgroup-parent", &p.parent];
         let script = "for n in net pid ipc uts; do readlink /proc/self/ns/$n; done; kill -TERM 1";
         let there = "for n in net pid ipc uts; do readlink /proc/self/ns/$n; done";
-        let there = p.podman(&["exec", "box", "sh", "-c", there]).ok();
+        let there = p.podman(&["exec", "box", "sh", "-c", there]).said();
         let here = p
             .podman(&[&fixed, shared.as_slice(), &[IMAGE, "sh", "-c", script]].concat())
-            .ok();
+            .said();
         let same: Vec<bool> = there
             .lines()
             .zip(here.lines())
             .map(|(a, b)| a == b)
             .collect();
         assert_eq!(same, [true, true, true, false]);
-        assert_eq!(p.podman(&["wait", "box"]).ok(), "9");
+        assert_eq!(p.podman(&["wait", "box"]).said(), "9");
         let root = p.sh(
             &["--cgroupns=private"],
             "cut -d: -f3 /proc/self/cgroup | sort -u",
@@ -227,6 +230,6 @@ fn a_bridge() {
         let fixed = ["run", "--rm", "--cgroup-parent", &p.parent, IMAGE];
         let script = "ip -o -4 address show dev eth0 | grep -o '10[.][0-9.]*/16'";
         let said = p.podman(&[&fixed, ["sh", "-c", script].as_slice()].concat());
-        assert!(said.ok().starts_with("10.88.0."));
+        assert!(said.said().starts_with("10.88.0."));
     });
 }

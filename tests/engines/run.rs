@@ -6,31 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+#[path = "../shared/ran.rs"]
+mod ran;
+pub use ran::Ran;
+
 pub const CAROB_OCI: &str = env!("CARGO_BIN_EXE_carob-oci");
 pub const IMAGE: &str = "localhost/carob/busybox:1";
-
-/// What a command came to.
-#[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ran {
-    /// What it said, without the last newline.
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "{self:#?}");
-        self.stdout.trim_end().to_owned()
-    }
-
-    #[track_caller]
-    pub fn fails(self, code: i32, text: &str) {
-        assert_eq!(self.code, code, "{self:#?}");
-        assert!(self.stderr.contains(text), "no {text:?} in {self:#?}");
-    }
-}
 
 /// Runs the command to its end. Whoever still holds its output then fails the test:
 /// engines wait for the end of file of the runtime's.

@@ -8,30 +8,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+#[path = "../shared/ran.rs"]
+mod ran;
+pub use ran::Ran;
+
 pub struct Bundle {
     dir: PathBuf,
     name: String,
-}
-
-#[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ran {
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(self.code, 0, "{self:?}");
-        self.stdout
-    }
-
-    #[track_caller]
-    pub fn fails(self, code: i32, text: &str) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(self.stderr.contains(text), "no {text:?} in {self:?}");
-    }
 }
 
 /// A root filesystem of Debian's busybox-static, made once.

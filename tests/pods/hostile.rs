@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::root::{IMAGE, Root, images, script_pod, until};
+use crate::root::{IMAGE, Root, images, pod_text, script_pod, until};
 
 /// An image of the demo's layer with one more above it, which `script` makes in
 /// an empty directory. `config` goes over the image's own.
@@ -175,15 +175,6 @@ fn host() -> Vec<String> {
     seen
 }
 
-fn pod(name: &str, image: &str, rest: &str, script: &str) -> String {
-    let script: String = script.lines().map(|l| format!("      {l}\n")).collect();
-    format!(
-        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \
-         terminationGracePeriodSeconds: 0\n{rest}    image: {image}\n    imagePullPolicy: Never\n    \
-         command:\n    - /bin/busybox\n    - sh\n    - -c\n    - |\n{script}"
-    )
-}
-
 const MAIN: &str = "  containers:\n  - name: main\n";
 
 /// Applies it and waits for its one container's end or its refusal, whichever;
@@ -271,7 +262,7 @@ fn hostile_root_filesystems_touch_nothing_outside() {
         let script = format!(
             "echo evil > /data/x; echo evil > /termlog; echo evil > /dev/termination-log; test ! -e {c}/file || echo ESCAPE; echo alive"
         );
-        let (phase, message, log) = outcome(&root, name, &pod(name, &image, &rest, &script));
+        let (phase, message, log) = outcome(&root, name, &pod_text(name, &image, &rest, &script));
         let alive = log.contains("alive");
         assert!(!log.contains("ESCAPE"), "{name}: {log}");
         assert!(alive || !message.is_empty(), "{name}: {phase}, no word why");
@@ -356,7 +347,7 @@ fn a_swapped_sub_path_never_leads_to_the_host() {
         let (_, _, log) = outcome(
             &root,
             &name,
-            &pod(&name, IMAGE, &rest, "cat /x/flag; ls /x /y"),
+            &pod_text(&name, IMAGE, &rest, "cat /x/flag; ls /x /y"),
         );
         assert!(!log.contains("host"), "{log}");
     };
@@ -369,7 +360,7 @@ fn a_swapped_sub_path_never_leads_to_the_host() {
 fn a_process_inside_has_nothing_of_the_runtime() {
     let root = Root::new();
     let rest = "  containers:\n  - name: main\n    lifecycle:\n      postStart:\n        exec: {command: [sh, -c, '(look) > /hook 2>&1']}\n".replace("look", LOOK);
-    root.apply(&pod(
+    root.apply(&pod_text(
         "look",
         IMAGE,
         &rest,
@@ -445,7 +436,7 @@ fn a_working_directory_is_never_an_fd_of_the_runtime() {
     for n in 3..48 {
         let name = format!("cwd{n}");
         let rest = format!("{MAIN}    workingDir: /proc/self/fd/{n}\n");
-        let (_, message, log) = outcome(&root, &name, &pod(&name, IMAGE, &rest, look));
+        let (_, message, log) = outcome(&root, &name, &pod_text(&name, IMAGE, &rest, look));
         assert!(
             !log.contains("ESCAPE") && !log.contains("boot"),
             "{n}: {message} {log}"
@@ -453,7 +444,7 @@ fn a_working_directory_is_never_an_fd_of_the_runtime() {
     }
     // By a link that the container makes before somebody execs into it.
     let rest = format!("{MAIN}    workingDir: /work\n");
-    root.apply(&pod("exec", IMAGE, &rest, "exec sleep 1000"))
+    root.apply(&pod_text("exec", IMAGE, &rest, "exec sleep 1000"))
         .ok();
     let pid = root.pid("exec", "main");
     for n in 3..48 {
@@ -482,7 +473,7 @@ fn the_program_of_the_runtime_cannot_be_overwritten() {
         root.carob(&["exec", "over", "--", "true"]).ok();
     }
     assert_eq!(root.carob(&["logs", "over"]).ok(), "");
-    let mut itself = pod("itself", IMAGE, MAIN, "true");
+    let mut itself = pod_text("itself", IMAGE, MAIN, "true");
     itself = itself.replace("/bin/busybox", "/proc/self/exe");
     outcome(&root, "itself", &itself);
     assert_eq!(hex(&fs::read(program).unwrap()), before);
@@ -596,7 +587,7 @@ fn numbers_and_sysctls_mean_what_they_say() {
             "mkdir etc; echo minus:x:4294967295:4294967295::/: > etc/passwd",
             json!({"User": user}),
         );
-        let (phase, message, log) = outcome(&root, &name, &pod(&name, &image, MAIN, "id"));
+        let (phase, message, log) = outcome(&root, &name, &pod_text(&name, &image, MAIN, "id"));
         assert!(
             log.is_empty() && !message.is_empty(),
             "{user:?}: {phase} {message} {log}"
@@ -610,7 +601,7 @@ fn numbers_and_sysctls_mean_what_they_say() {
     );
     let rest = "  securityContext: {runAsUser: 1999, sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: '7'}]}\n".to_owned() + MAIN;
     let look = "grep -E '^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapAmb)' /proc/self/status; cat /proc/sys/net/ipv4/ip_unprivileged_port_start; cat /proc/sys/net/ipv4/conf/*/route_localnet";
-    let (_, message, log) = outcome(&root, "group", &pod("group", &group, &rest, look));
+    let (_, message, log) = outcome(&root, "group", &pod_text("group", &group, &rest, look));
     let words: Vec<&str> = log.split_whitespace().collect();
     assert!(
         log.contains("Uid:\t1999\t1999\t1999\t1999\n"),

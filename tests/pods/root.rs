@@ -1,12 +1,16 @@
 //! A private root, the `carob` in it, and the count of what it leaves behind.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+#[path = "../shared/ran.rs"]
+mod ran;
+pub use ran::Ran;
 
 pub const IMAGE: &str = "localhost/carob/busybox:1";
 
@@ -16,46 +20,15 @@ pub struct Root {
     dir: PathBuf,
 }
 
-/// What a command came to.
-#[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ran {
-    #[track_caller]
-    pub fn ok(self) -> String {
-        assert_eq!(
-            self.code, 0,
-            "stdout: {}\nstderr: {}",
-            self.stdout, self.stderr
-        );
-        self.stdout
-    }
-
-    #[track_caller]
-    pub fn fails(self, code: i32, text: &str) -> Self {
-        let all = format!("{}{}", self.stdout, self.stderr);
-        assert_eq!(self.code, code, "{all}");
-        assert!(all.contains(text), "no {text:?} in: {all}");
-        self
-    }
-}
-
-impl From<Output> for Ran {
-    fn from(o: Output) -> Self {
-        use std::os::unix::process::ExitStatusExt;
-        Ran {
-            code: o
-                .status
-                .code()
-                .unwrap_or_else(|| 128 + o.status.signal().unwrap_or(0)),
-            stdout: String::from_utf8_lossy(&o.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&o.stderr).into_owned(),
-        }
-    }
+/// A Pod whose last container runs the script; `rest` ends with that container's
+/// name.
+pub fn pod_text(name: &str, image: &str, rest: &str, script: &str) -> String {
+    let script: String = script.lines().map(|l| format!("      {l}\n")).collect();
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \
+         terminationGracePeriodSeconds: 0\n{rest}    image: {image}\n    imagePullPolicy: Never\n    \
+         command:\n    - /bin/busybox\n    - sh\n    - -c\n    - |\n{script}"
+    )
 }
 
 /// The demo images, built once for all tests by the repository's own recipe.
