@@ -225,3 +225,56 @@ fn without_a_mount_namespace_the_host_sees_no_mount_of_it() {
     b.oci(&["delete", "--force", "box"]).ok();
     assert_eq!(ours(mounts()), 0, "{}", mounts());
 }
+
+/// Readiness is passed on, and nothing else of what the container says.
+#[test]
+fn readiness_reaches_the_host() {
+    let b = Bundle::new();
+    let path = b.dir().join("host");
+    let host = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    host.set_read_timeout(Some(std::time::Duration::from_secs(10)))
+        .unwrap();
+    let with_socket = |verb: &[&str]| {
+        std::process::Command::new("timeout")
+            .args(["20", env!("CARGO_BIN_EXE_carob-oci"), "--root"])
+            .arg(b.dir().join("state"))
+            .args(verb)
+            .current_dir(b.dir())
+            .env("NOTIFY_SOCKET", &path)
+            .stdout(std::fs::File::create(b.dir().join("out")).unwrap())
+            .spawn()
+            .unwrap()
+    };
+    b.sh("echo $NOTIFY_SOCKET; sleep 60", |c| {
+        c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    });
+    assert!(with_socket(&["create", "box"]).wait().unwrap().success());
+    let mut start = with_socket(&["start", "box"]);
+    b.becomes("box", "running");
+    let pid = b.state("box")["pid"].to_string();
+    let inside = format!("/proc/{pid}/root/run/notify/socket");
+    let container = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    container
+        .send_to(b"STATUS=nearly\nMAINPID=1", &inside)
+        .unwrap();
+    assert!(start.try_wait().unwrap().is_none(), "it waits");
+    container
+        .send_to(b"STATUS=there\nREADY=1\nMAINPID=1", &inside)
+        .unwrap();
+    let mut buffer = [0; 100];
+    let n = host.recv(&mut buffer).unwrap();
+    let word = String::from_utf8_lossy(&buffer[..n]).into_owned();
+    assert_eq!(word, format!("MAINPID={pid}\nREADY=1"));
+    assert!(start.wait().unwrap().success());
+    b.oci(&["delete", "--force", "box"]).ok();
+
+    // One that ends without a word holds nobody up.
+    b.sh("echo $NOTIFY_SOCKET", |_| {});
+    assert!(with_socket(&["run", "-d", "box"]).wait().unwrap().success());
+    b.becomes("box", "stopped");
+    assert_eq!(
+        std::fs::read_to_string(b.dir().join("out")).unwrap(),
+        "/run/notify/socket\n"
+    );
+    b.oci(&["delete", "box"]).ok();
+}

@@ -24,7 +24,7 @@ use super::hook::{self, Hooks};
 use super::plan::namespace::{MOUNT, USER};
 use super::plan::{self, Plan};
 use super::record::{Containers, Record, check_id, read_config};
-use super::{gate, rootfs};
+use super::{gate, notify, rootfs};
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
@@ -59,6 +59,8 @@ pub struct Order {
     /// How many of these are sockets of systemd's (LISTEN_FDS).
     pub listen_fds: u32,
     pub cgroups: CgroupDriver,
+    /// Whether the program can say that it is ready: [`super::notify`].
+    pub notify: bool,
     /// With a terminal and without a socket for it, the master comes back.
     pub keep_terminal: bool,
 }
@@ -79,7 +81,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
     check_version(spec.version())?;
     let mut warnings = Vec::new();
-    let plan = plan_for(order, &spec, &mut warnings)?;
+    let mut plan = plan_for(order, &spec, &mut warnings)?;
     let hooks = Hooks::plan(spec.hooks().as_ref())?;
     let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
     let resources = Resources::from_oci(resources.unwrap_or(&oci::LinuxResources::default()))?;
@@ -118,6 +120,9 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         containers.save(&record)?;
         containers.keep_config(&order.id, &bytes)?;
 
+        if order.notify {
+            notify::prepare(containers, &mut plan)?;
+        }
         let join = match &place {
             Some(place) => Some(make_cgroup(place, &resources, &mut undo)?),
             None => None,

@@ -23,6 +23,7 @@ pub mod init;
 pub mod json;
 pub mod make;
 mod netdev;
+pub mod notify;
 pub mod plan;
 mod process;
 pub mod record;

@@ -8,6 +8,7 @@
 //!     state.json         see [`Record`]; written before the container is made
 //!     config.json        the bundle's, byte for byte as it was at creation
 //!     mounts             pinned, of a container in the host's mount namespace
+//!     notify/socket      if its maker wants to know when it is ready
 //!     gate               as long as the container waits for `start`
 //! ```
 //!
@@ -125,6 +126,10 @@ impl Containers {
     /// See [`super::create::HostMounts`].
     pub fn mounts_pin(&self, id: &str) -> PathBuf {
         self.dir(id).join("mounts")
+    }
+    /// See [`super::notify`].
+    pub fn notify_dir(&self, id: &str) -> PathBuf {
+        self.dir(id).join("notify")
     }
     fn config_path(&self, id: &str) -> PathBuf {
         self.dir(id).join("config.json")

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::args::{Args, Flag, Order};
+use super::start::notify_socket;
 use super::{Face, Verb, inherited};
 use crate::container::make::{self, Made};
 use crate::{Context, Result};
@@ -85,6 +86,7 @@ pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Ma
         preserve_fds,
         listen_fds,
         cgroups: face.cgroups,
+        notify: notify_socket().is_some(),
         keep_terminal,
     };
     let made = make::make(&face.containers, &order)?;

@@ -4,9 +4,10 @@
 use super::args::{Args, Flag, Order};
 use super::create::{FLAGS as CREATE, create};
 use super::foreground::{self, Foreground};
+use super::start::start;
 use super::{Face, Verb};
 use crate::Result;
-use crate::container::{end, start};
+use crate::container::end;
 
 const FLAGS: [Flag; 10] = {
     let mut flags = [CREATE[0]; 10];
@@ -43,7 +44,18 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
         false => Some(Foreground::prepare()?),
     };
     let made = create(face, args, keep_terminal)?;
-    let started = start::start(&face.containers, id);
+    let started = start(face, id).and_then(|ready| {
+        let Some(ready) = ready else {
+            return Ok(());
+        };
+        let record = face.containers.load(id)?;
+        if detach {
+            return ready.pass_on(&record);
+        }
+        // Beside the attendance; nobody waits for its end, which may never be.
+        std::thread::spawn(move || ready.pass_on(&record));
+        Ok(())
+    });
     let code = match (started, foreground) {
         (Ok(()), None) => return Ok(0),
         (Ok(()), Some(f)) => f.attend(made.pidfd, made.terminal),

@@ -1,7 +1,9 @@
 //! `start`.
 
-use super::Verb;
 use super::args::Order;
+use super::{Face, Verb};
+use crate::Result;
+use crate::container::notify::{Ready, VARIABLE};
 use crate::container::start;
 
 pub(super) const VERB: Verb = Verb {
@@ -11,5 +13,26 @@ pub(super) const VERB: Verb = Verb {
     flags: &[],
     order: Order::Any,
     enters: false,
-    run: |face, args| start::start(&face.containers, args.id()?).map(|()| 0),
+    run: |face, args| {
+        let id = args.id()?;
+        if let Some(ready) = start(face, id)? {
+            ready.pass_on(&face.containers.load(id)?)?;
+        }
+        Ok(0)
+    },
 };
+
+/// Where whoever started this program wants to hear that the container is ready.
+pub(super) fn notify_socket() -> Option<String> {
+    std::env::var(VARIABLE).ok().filter(|v| !v.is_empty())
+}
+
+/// What comes back is to be passed on.
+pub(super) fn start(face: &Face, id: &str) -> Result<Option<Ready>> {
+    let ready = match notify_socket() {
+        Some(host) => Ready::listen(&face.containers, id, &host)?,
+        None => None,
+    };
+    start::start(&face.containers, id)?;
+    Ok(ready)
+}
