@@ -167,6 +167,31 @@ fn wrong_configurations_name_the_field() {
     }
 }
 
+#[test]
+fn a_capability_that_nobody_knows_is_a_warning() {
+    let b = Bundle::new();
+    let caps = json!(["CAP_KILL", "CAP_FLY", "chown"]);
+    b.sh("sleep 60", |c| {
+        c["process"]["capabilities"] = json!({"bounding": caps, "permitted": caps});
+    });
+    let warning = "process.capabilities: CAP_FLY, chown: no such capability";
+    let bounding = |words: &str| words.contains("CapBnd:\t0000000000000020");
+    let made = b.oci(&["create", "box"]);
+    assert!(made.stderr.contains(warning), "{made:?}");
+    made.ok();
+    b.oci(&["start", "box"]).ok();
+    let process = b.dir().join("process.json");
+    let status = json!({
+        "args": ["cat", "/proc/self/status"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "env": ["PATH=/bin"], "capabilities": {"bounding": caps, "permitted": caps},
+    });
+    std::fs::write(&process, status.to_string()).unwrap();
+    let ran = b.oci(&["exec", "--process", process.to_str().unwrap(), "box"]);
+    assert!(ran.stderr.contains(warning), "{ran:?}");
+    assert!(bounding(&ran.stdout), "{ran:?}");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
 /// The mount namespace's own root is not the one that a chrooted runtime sees: an
 /// exec, which enters the namespace, must not arrive there.
 #[test]

@@ -133,10 +133,10 @@ fn string_at(bytes: &[u8], at: usize, end: usize) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::Spec;
+    use crate::container::config::Config;
 
     fn fault(text: &str) -> String {
-        parse::<Spec>(text.as_bytes()).unwrap_err().to_string()
+        parse::<Config>(text.as_bytes()).unwrap_err().to_string()
     }
 
     #[test]

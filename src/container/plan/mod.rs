@@ -17,6 +17,7 @@ pub use mount::{Mount, Source};
 pub use namespace::{IdMap, Namespaces};
 pub use process::{DEFAULT_PATH, Process, plan_process};
 
+use crate::container::config::Config;
 use crate::{Context, Error, Result};
 
 #[derive(Clone, Debug)]
@@ -64,16 +65,16 @@ pub struct Device {
 }
 
 /// Plans what `spec` asks for.
-pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
+pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
     let process = spec
-        .process()
+        .process
         .as_ref()
         .ok_or_else(|| Error::invalid("process: a container needs one to run"))?;
-    let linux = spec.linux().as_ref();
+    let linux = spec.linux.as_ref();
     let seccomp = linux.and_then(|l| l.seccomp().as_ref());
     let namespaces = namespace::plan(linux)?;
     let mut mounts = Vec::new();
-    for (i, m) in spec.mounts().iter().flatten().enumerate() {
+    for (i, m) in spec.mounts.iter().flatten().enumerate() {
         mounts.push(mount::plan(m, &namespaces).with_context(|| format!("mounts[{i}]"))?);
     }
     let paths = |field: &str, list: Option<&Vec<String>>| {
@@ -86,7 +87,7 @@ pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
     let mut plan = Plan {
         id: id.to_owned(),
         root_read_only: spec
-            .root()
+            .root
             .as_ref()
             .and_then(|r| r.readonly())
             .unwrap_or(false),
@@ -94,8 +95,8 @@ pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
             Some(word) => plan_propagation(word).context("linux.rootfsPropagation")?,
             None => MsFlags::MS_PRIVATE,
         },
-        hostname: name("hostname", spec.hostname().as_deref())?,
-        domainname: name("domainname", spec.domainname().as_deref())?,
+        hostname: name("hostname", spec.hostname.as_deref())?,
+        domainname: name("domainname", spec.domainname.as_deref())?,
         sysctls: plan_sysctls(linux, &namespaces).context("linux.sysctl")?,
         standard_devices: !mounts
             .iter()
