@@ -102,7 +102,7 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
             .iter()
             .any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. })),
         mounts,
-        devices: plan_devices(linux).context("linux.devices")?,
+        devices: plan_devices(linux)?,
         masked_paths: paths("maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()))?,
         read_only_paths: paths(
             "readonlyPaths",
@@ -266,7 +266,7 @@ fn plan_devices(linux: Option<&oci::Linux>) -> Result<Vec<Device>> {
         .flatten()
         .enumerate()
     {
-        devices.push(plan_device(d).with_context(|| format!("[{i}]"))?);
+        devices.push(plan_device(d).with_context(|| format!("linux.devices[{i}]"))?);
     }
     Ok(devices)
 }

@@ -95,18 +95,24 @@ pub fn plan_process(
     }
     let user = &process.user;
     // To setresuid(2), 4294967295 means "leave it", which would leave root.
-    let ids = user.additional_gids().iter().flatten();
-    if [user.uid(), user.gid()]
-        .iter()
-        .chain(ids)
-        .any(|n| *n == u32::MAX)
-    {
-        return Err(Error::invalid("process.user: 4294967295 is no id"));
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    for (field, ids) in [
+        ("uid", &[user.uid()][..]),
+        ("gid", &[user.gid()]),
+        ("additionalGids", groups),
+    ] {
+        if ids.contains(&u32::MAX) {
+            return Err(Error::invalid(format!(
+                "process.user.{field}: 4294967295 is no id"
+            )));
+        }
     }
     let program = seccomp
-        .map(|s| seccomp::Profile::from_oci(s).and_then(|p| seccomp::Filter::new(&p)))
-        .transpose()
-        .context("linux.seccomp")?
+        .map(|s| {
+            let profile = seccomp::Profile::from_oci(s)?;
+            seccomp::Filter::new(&profile).context("linux.seccomp")
+        })
+        .transpose()?
         .map(Rc::new);
     let listener = seccomp.and_then(|s| s.listener_path().clone());
     let (capabilities, unknown) = plan_capabilities(process.capabilities.as_ref());
@@ -329,9 +335,18 @@ pub(super) fn plan_memory_policy(p: &oci::LinuxMemoryPolicy) -> Result<MemoryPol
             F::MpolFStaticNodes => 1 << 15,
         }
     });
+    let nodes = numbers(p.nodes(), "nodes", 1023)?.unwrap_or_default();
+    if nodes.is_empty()
+        && matches!(
+            p.mode(),
+            M::MpolBind | M::MpolInterleave | M::MpolPreferredMany | M::MpolWeightedInterleave
+        )
+    {
+        return Err(Error::invalid("nodes: this mode needs some"));
+    }
     Ok(MemoryPolicy {
         mode: mode | flags,
-        nodes: numbers(p.nodes(), "nodes", 1023)?.unwrap_or_default(),
+        nodes,
     })
 }
 
