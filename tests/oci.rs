@@ -1,6 +1,8 @@
 //! `carob-oci` on the real kernel, as root, each test with a private `--root` and a
 //! bundle of its own. What a test leaves behind fails it.
 
+#[path = "oci/bad_config.rs"]
+mod bad_config;
 #[path = "oci/bundle.rs"]
 mod bundle;
 
@@ -165,6 +167,25 @@ fn wrong_configurations_name_the_field() {
         });
         b.oci(&["create", "box"]).fails(1, field);
     }
+}
+
+/// Three fds and little memory are enough for a program, and not for what makes it.
+#[test]
+fn limits_bind_the_program_alone() {
+    let b = Bundle::new();
+    let limits = json!([
+        {"type": "RLIMIT_NOFILE", "hard": 4, "soft": 3},
+        {"type": "RLIMIT_FSIZE", "hard": 4096, "soft": 4096},
+        {"type": "RLIMIT_AS", "hard": 4_194_304, "soft": 4_194_304},
+    ]);
+    let script = "ulimit -Sn; ulimit -Hn; ulimit -f; ulimit -v";
+    b.sh(script, |c| c["process"]["rlimits"] = limits.clone());
+    assert_eq!(b.oci(&["run", "box"]).ok(), "3\n4\n8\n4096\n");
+    b.sh("sleep 60", |c| c["process"]["rlimits"] = limits);
+    b.oci(&["create", "box"]).ok();
+    let ran = b.oci(&["exec", "box", "sh", "-c", script]);
+    assert_eq!(ran.ok(), "3\n4\n8\n4096\n");
+    b.oci(&["delete", "--force", "box"]).ok();
 }
 
 #[test]
