@@ -190,8 +190,9 @@ impl Error {
         if text.len() <= most {
             return self;
         }
-        let head = text.floor_char_boundary(most / 2);
-        let tail = text.ceil_char_boundary(text.len() - most / 2);
+        let edge = |at: usize| (0..=at).rev().find(|i| text.is_char_boundary(*i));
+        let head = edge(most / 2).unwrap_or(0);
+        let tail = edge(text.len() - most / 2).unwrap_or(0);
         let mut e = self;
         e.0.chain = vec![format!("{} ... {}", &text[..head], &text[tail..])];
         e
