@@ -183,6 +183,21 @@ impl Error {
         self
     }
 
+    /// The same with a message of about `most` bytes, where it is longer: its
+    /// beginning, which says what was being done, and its end, which says why not.
+    pub fn shortened(self, most: usize) -> Self {
+        let text = self.to_string();
+        if text.len() <= most {
+            return self;
+        }
+        let edge = |at: usize| (0..=at).rev().find(|i| text.is_char_boundary(*i));
+        let head = edge(most / 2).unwrap_or(0);
+        let tail = edge(text.len() - most / 2).unwrap_or(0);
+        let mut e = self;
+        e.0.chain = vec![format!("{} ... {}", &text[..head], &text[tail..])];
+        e
+    }
+
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
@@ -287,6 +302,14 @@ mod tests {
             "pod web: mount tmpfs at /dev: move_mount(...): EBUSY: Device or resource busy"
         );
         assert_eq!(e.errno(), Some(nix::errno::Errno::EBUSY));
+    }
+
+    #[test]
+    fn is_shortened_in_the_middle() {
+        let long = "ü".repeat(1000);
+        let e = Error::failed(format!("EINVAL {long} end")).push_context("write");
+        let text = e.shortened(100).to_string();
+        assert!(text.len() < 120 && text.starts_with("write: EINVAL") && text.ends_with("end"));
     }
 
     #[test]

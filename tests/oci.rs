@@ -1,6 +1,8 @@
 //! `carob-oci` on the real kernel, as root, each test with a private `--root` and a
 //! bundle of its own. What a test leaves behind fails it.
 
+#[path = "oci/bad_config.rs"]
+mod bad_config;
 #[path = "oci/bundle.rs"]
 mod bundle;
 
@@ -165,6 +167,50 @@ fn wrong_configurations_name_the_field() {
         });
         b.oci(&["create", "box"]).fails(1, field);
     }
+}
+
+/// Three fds and little memory are enough for a program, and not for what makes it.
+#[test]
+fn limits_bind_the_program_alone() {
+    let b = Bundle::new();
+    let limits = json!([
+        {"type": "RLIMIT_NOFILE", "hard": 4, "soft": 3},
+        {"type": "RLIMIT_FSIZE", "hard": 4096, "soft": 4096},
+        {"type": "RLIMIT_AS", "hard": 4_194_304, "soft": 4_194_304},
+    ]);
+    let script = "ulimit -Sn; ulimit -Hn; ulimit -f; ulimit -v";
+    b.sh(script, |c| c["process"]["rlimits"] = limits.clone());
+    assert_eq!(b.oci(&["run", "box"]).ok(), "3\n4\n8\n4096\n");
+    b.sh("sleep 60", |c| c["process"]["rlimits"] = limits);
+    b.oci(&["create", "box"]).ok();
+    let ran = b.oci(&["exec", "box", "sh", "-c", script]);
+    assert_eq!(ran.ok(), "3\n4\n8\n4096\n");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
+#[test]
+fn a_capability_that_nobody_knows_is_a_warning() {
+    let b = Bundle::new();
+    let caps = json!(["CAP_KILL", "CAP_FLY", "chown"]);
+    b.sh("sleep 60", |c| {
+        c["process"]["capabilities"] = json!({"bounding": caps, "permitted": caps});
+    });
+    let warning = "process.capabilities: CAP_FLY, chown: no such capability";
+    let bounding = |words: &str| words.contains("CapBnd:\t0000000000000020");
+    let made = b.oci(&["create", "box"]);
+    assert!(made.stderr.contains(warning), "{made:?}");
+    made.ok();
+    b.oci(&["start", "box"]).ok();
+    let process = b.dir().join("process.json");
+    let status = json!({
+        "args": ["cat", "/proc/self/status"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+        "env": ["PATH=/bin"], "capabilities": {"bounding": caps, "permitted": caps},
+    });
+    std::fs::write(&process, status.to_string()).unwrap();
+    let ran = b.oci(&["exec", "--process", process.to_str().unwrap(), "box"]);
+    assert!(ran.stderr.contains(warning), "{ran:?}");
+    assert!(bounding(&ran.stdout), "{ran:?}");
+    b.oci(&["delete", "--force", "box"]).ok();
 }
 
 /// The mount namespace's own root is not the one that a chrooted runtime sees: an

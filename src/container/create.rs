@@ -8,7 +8,8 @@
 //!   clone3 ------------------------------> not dumpable
 //!   | systemd's scope, with its driver
 //!   | uid_map, gid_map, oom_score_adj,
-//!   | rlimits, with a user namespace only
+//!   | hard limits, with a user namespace
+//!   | only
 //!   | links moved in, if any
 //!   | ---- go -------------------------->  (only if there was any of that)
 //!   |                                      joins the v1 cgroups, then namespaces
@@ -384,6 +385,10 @@ fn make_time_namespace(offsets: &str) -> Result<()> {
     }
     std::fs::write("/proc/self/timens_offsets", offsets)
         .with_context(|| format!("write(/proc/self/timens_offsets, {offsets:?})"))
+        .map_err(|e| match e.errno() {
+            Some(Errno::ERANGE) => e.hint("with these secs a clock would be before 0, or too late"),
+            _ => e,
+        })
         .context("linux.timeOffsets")
 }
 
@@ -476,7 +481,7 @@ fn equip(b: &Birth, pid: Pid) -> Result<()> {
         if let Some(score) = b.plan.process.oom_score_adj {
             super::process::set_oom_score(&pid.to_string(), score)?;
         }
-        super::process::set_limits(pid, &b.plan.process.rlimits)?;
+        super::process::raise_limits(pid, &b.plan.process.rlimits)?;
     }
     let net = b.joined().iter().find(|(kind, _)| *kind == NET);
     super::netdev::move_in(pid, net.map(|(_, fd)| fd.as_fd()), &b.plan.net_devices)
@@ -499,9 +504,13 @@ pub(super) fn write_map(pid: Pid, file: &str, map: &[IdMap]) -> Result<()> {
     })
 }
 
+/// The most that a child says of an error, bytes: in JSON six times as many, which
+/// still fits what [`Line::next`] receives.
+const LAST_WORDS: usize = 2048;
+
 /// The child's last words.
 pub(super) fn tell_failure(parent: &Packets, e: Error) -> ! {
-    let bytes = serde_json::to_vec(&Word::Failed(e)).unwrap_or_default();
-    let _ = parent.send(&bytes, &[]);
+    let bytes = serde_json::to_vec(&Word::Failed(e.shortened(LAST_WORDS)));
+    let _ = parent.send(&bytes.unwrap_or_default(), &[]);
     sys::exit_now(127)
 }

@@ -52,7 +52,8 @@ pub fn new_dev(options: &[(&str, &str)], attributes: u64, plan: &Plan) -> Result
         if makes_nodes(plan) {
             let root = Root::new(dev.as_fd());
             for d in standard().chain(below_dev(plan).cloned()) {
-                make(&root, d.path.strip_prefix("/dev").unwrap_or(&d.path), &d)?;
+                make(&root, d.path.strip_prefix("/dev").unwrap_or(&d.path), &d)
+                    .context("linux.devices")?;
             }
         }
         Ok(())
@@ -81,7 +82,7 @@ pub(super) fn finish(root: &Root, plan: &Plan) -> Result<()> {
             make_or_bind(root, &d, plan)?;
         }
         for d in plan.devices.iter().filter(|d| !d.path.starts_with("/dev")) {
-            make_or_bind(root, d, plan)?;
+            make_or_bind(root, d, plan).context("linux.devices")?;
         }
         Ok(())
     })

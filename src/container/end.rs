@@ -149,7 +149,7 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<()> {
     if record.hooks {
         let hooks = containers
             .config(id)
-            .and_then(|c| Hooks::plan(c.hooks().as_ref()));
+            .and_then(|c| Hooks::plan(c.hooks.as_ref()));
         let state = record.subject().state("stopped", 0);
         let ran = hooks.and_then(|h| hook::run_all("poststop", &h.poststop, &state));
         first = first.or(ran.err());

@@ -90,7 +90,7 @@ fn run(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> Result<I
     if let Some(score) = plan.oom_score_adj {
         process::set_oom_score("self", score)?;
     }
-    process::set_limits(Pid::from_raw(0), &plan.rlimits)?;
+    process::raise_limits(Pid::from_raw(0), &plan.rlimits)?;
     settings::apply_to_process(plan)?;
     let labels = process::open_labels(plan)?;
     let namespaces = to.namespaces - PID;

@@ -113,8 +113,10 @@ fn plan(kind: &str, list: &Option<Vec<oci::Hook>>) -> Result<Vec<Hook>> {
         };
         let (args, env) = (h.args().clone(), h.env().clone());
         let (args, env) = (args.unwrap_or_default(), env.unwrap_or_default());
-        if args.iter().chain(&env).any(|s| s.contains('\0')) {
-            return invalid("args: a NUL byte in args or env".into());
+        for (field, list) in [("args", &args), ("env", &env)] {
+            if list.iter().any(|s| s.contains('\0')) {
+                return invalid(format!("{field}: a NUL byte"));
+            }
         }
         hooks.push(Hook {
             path: h.path().clone(),

@@ -72,7 +72,7 @@ pub(super) fn run(
         if let Some(score) = plan.process.oom_score_adj {
             process::set_oom_score("self", score)?;
         }
-        process::set_limits(nix::unistd::Pid::from_raw(0), &plan.process.rlimits)?;
+        process::raise_limits(nix::unistd::Pid::from_raw(0), &plan.process.rlimits)?;
     }
     settings::apply_inherited(plan)?;
     if user_namespace {

@@ -35,7 +35,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         let what = text
             .rsplit_once(" at line ")
             .map_or(&*text, |(what, _)| what);
-        let path = path_at(bytes, place);
+        let path = path_at(bytes, place, e.is_data());
         let (line, column) = place;
         Error::invalid(match path.is_empty() {
             true => format!("{what} (line {line}, column {column})"),
@@ -51,7 +51,8 @@ enum Level {
 }
 
 /// The field that a place (1-based line, bytes of the line that were read) is in.
-fn path_at(bytes: &[u8], (line, column): (usize, usize)) -> String {
+/// `in_value`: what was read is well formed, and of the wrong type.
+fn path_at(bytes: &[u8], (line, column): (usize, usize), in_value: bool) -> String {
     let mut starts = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n');
     let start = match line {
         0 | 1 => 0,
@@ -86,6 +87,12 @@ fn path_at(bytes: &[u8], (line, column): (usize, usize)) -> String {
             _ => {}
         }
         i += 1;
+    }
+    // A list or an object in the wrong place is told by what is before it.
+    match (bytes.get(end), levels.last_mut()) {
+        (Some(b'['), _) if in_value => levels.push(Level::Array(0)),
+        (Some(b','), Some(Level::Array(n))) if in_value => *n += 1,
+        _ => {}
     }
     // What an object lacks is told at its end: the last key is not to blame.
     if bytes.get(end) == Some(&b'}')
@@ -133,10 +140,10 @@ fn string_at(bytes: &[u8], at: usize, end: usize) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::Spec;
+    use crate::container::config::Config;
 
     fn fault(text: &str) -> String {
-        parse::<Spec>(text.as_bytes()).unwrap_err().to_string()
+        parse::<Config>(text.as_bytes()).unwrap_err().to_string()
     }
 
     #[test]
@@ -155,6 +162,19 @@ mod tests {
                 r#"{"linux": {"resources": {"pids": {"limit": "many"}}}}"#,
                 "linux.resources.pids.limit: ",
             ),
+            (
+                r#"{"process": {"cwd": "/", "user": {}, "args": ["a",[]]}}"#,
+                "process.args[1]: ",
+            ),
+            (
+                r#"{"process": {"cwd": "/", "user": {}, "args": [{}, "a"]}}"#,
+                "process.args[0]: ",
+            ),
+            (
+                r#"{"process": {"cwd": "/", "user": {}, "args": ["a", 3]}}"#,
+                "process.args[1]: ",
+            ),
+            (r#"{"annotations": []}"#, "annotations: "),
             (
                 r#"{"mounts": [{"type": "proc"}]}"#,
                 "mounts[0]: missing field `destination`",

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
 
+use super::config::Config;
 use super::create::{self, Birth, Event, Held, HostMounts, Sources, Starting, Stdio};
 use super::hook::{self, Hooks};
 use super::plan::namespace::{MOUNT, USER};
@@ -79,11 +80,11 @@ pub struct Made {
 pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     check_id(&order.id)?;
     let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
-    check_version(spec.version())?;
+    check_version(&spec.oci_version)?;
     let mut warnings = Vec::new();
     let mut plan = plan_for(order, &spec, &mut warnings)?;
-    let hooks = Hooks::plan(spec.hooks().as_ref())?;
-    let resources = spec.linux().as_ref().and_then(|l| l.resources().as_ref());
+    let hooks = Hooks::plan(spec.hooks.as_ref())?;
+    let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
     let resources = Resources::from_oci(resources.unwrap_or(&oci::LinuxResources::default()))?;
     for field in &resources.ignored {
         warnings.push(format!(
@@ -301,8 +302,8 @@ fn check_version(version: &str) -> Result<()> {
     }
 }
 
-fn plan_for(order: &Order, spec: &oci::Spec, warnings: &mut Vec<String>) -> Result<Plan> {
-    if spec.linux().is_none() && spec.vm().is_some() {
+fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
+    if spec.linux.is_none() && spec.vm.is_some() {
         return Err(Error::unsupported(
             "vm: this program makes no virtual machines",
         ));
@@ -330,6 +331,7 @@ pub fn prepare_process(
 ) {
     p.preserve_fds = preserve_fds + listen_fds;
     p.find_home = true;
+    warnings.append(&mut p.warnings);
     if listen_fds > 0 {
         p.env.push(format!("LISTEN_FDS={listen_fds}"));
         p.env.push("LISTEN_PID=1".into());
@@ -360,9 +362,9 @@ pub fn prepare_process(
     }
 }
 
-fn root_path(bundle: &Path, spec: &oci::Spec) -> Result<PathBuf> {
+fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
     let root = spec
-        .root()
+        .root
         .as_ref()
         .ok_or_else(|| Error::invalid("root: a container needs one"))?;
     if root.path().as_os_str().is_empty() {
@@ -392,19 +394,19 @@ fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     }
 }
 
-fn cgroups_path(spec: &oci::Spec) -> Option<&Path> {
-    let linux = spec.linux().as_ref();
+fn cgroups_path(spec: &Config) -> Option<&Path> {
+    let linux = spec.linux.as_ref();
     linux.and_then(|l| l.cgroups_path().as_deref())
 }
 
-fn cgroup_place(containers: &Containers, order: &Order, spec: &oci::Spec) -> Result<Place> {
+fn cgroup_place(containers: &Containers, order: &Order, spec: &Config) -> Result<Place> {
     Place::from_oci(cgroups_path(spec), &order.id, containers.hierarchies()?)
 }
 
 /// What annotations want of a scope; nothing of them is looked at for other drivers'
 /// cgroups, but a mistake is told all the same.
-fn systemd_properties(spec: &oci::Spec) -> Result<Vec<systemd::Property>> {
-    let annotations = spec.annotations().iter().flatten();
+fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
+    let annotations = spec.annotations.iter().flatten();
     annotations
         .filter_map(|(key, value)| systemd::annotated(key, value).transpose())
         .collect()

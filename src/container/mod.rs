@@ -11,6 +11,7 @@
 //!
 //! Never prints, never retries, never clones from a threaded process.
 
+pub mod config;
 mod copy;
 pub mod create;
 pub mod dev;

@@ -44,19 +44,29 @@ pub(super) fn set_oom_score(who: &str, score: i32) -> Result<()> {
     }
 }
 
-/// setrlimit(2) of a process, 0 for the calling one.
-pub(super) fn set_limits(pid: Pid, limits: &[(u32, u64, u64)]) -> Result<()> {
-    for (resource, soft, hard) in limits {
-        attribute::set_limit(pid, *resource, *soft, *hard).map_err(|e| {
-            let call = format!("prlimit({pid}, {resource}, {{{soft}, {hard}}})");
-            let error = Error::sys(call, e).push_context("process.rlimits");
-            match e {
-                Errno::EPERM => error.hint("more than this program itself may have"),
-                _ => error,
-            }
-        })?;
+/// Raises the hard limits of a process (0: the calling one) to what is asked for,
+/// while it has the right to. To what is lower [`launch`] comes last: until then it
+/// would bind us, who need fds and memory.
+pub(super) fn raise_limits(pid: Pid, limits: &[(u32, u64, u64)]) -> Result<()> {
+    for (i, (resource, _, hard)) in limits.iter().enumerate() {
+        let (now, most) = attribute::limits(pid, *resource)
+            .map_err(|e| Error::sys(format!("prlimit({pid}, {resource})"), e))?;
+        if *hard > most {
+            set_limit(pid, (*resource, now, *hard))
+                .with_context(|| format!("process.rlimits[{i}].hard"))?;
+        }
     }
     Ok(())
+}
+
+fn set_limit(pid: Pid, (resource, soft, hard): (u32, u64, u64)) -> Result<()> {
+    attribute::set_limit(pid, resource, soft, hard).map_err(|e| {
+        let call = format!("prlimit({pid}, {resource}, {{{soft}, {hard}}})");
+        match e {
+            Errno::EPERM => Error::sys(call, e).hint("more than this program itself may have"),
+            _ => Error::sys(call, e),
+        }
+    })
 }
 
 /// Files that take a label for the next exec, and the labels.
@@ -191,7 +201,7 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
     })
 }
 
-/// Gives up the rights, puts the filter in force, and executes. `line` leads to
+/// Takes the limits, gives up the rights, puts the filter in force, and executes. `line` leads to
 /// whoever serves a seccomp listener.
 pub(super) fn launch(
     p: &Process,
@@ -203,6 +213,9 @@ pub(super) fn launch(
     for (mut file, label) in labels {
         file.write_all(label.as_bytes())
             .with_context(|| format!("write(/proc/self/attr/exec, {label:?})"))?;
+    }
+    for (i, limit) in p.rlimits.iter().enumerate() {
+        set_limit(Pid::from_raw(0), *limit).with_context(|| format!("process.rlimits[{i}]"))?;
     }
     let filter = || match &p.seccomp {
         Some(filter) => serve(filter.install()?, line),

@@ -23,9 +23,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
-use oci_spec::runtime as oci;
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::hook::Subject;
 use super::json;
 use crate::linux::cgroup::systemd::Scope;
@@ -190,7 +190,7 @@ impl Containers {
     }
 
     /// The configuration that the container was made with.
-    pub fn config(&self, id: &str) -> Result<oci::Spec> {
+    pub fn config(&self, id: &str) -> Result<Config> {
         read_config(&self.config_path(id)).map(|(spec, _)| spec)
     }
 
@@ -242,10 +242,10 @@ pub fn check_id(id: &str) -> Result<()> {
 }
 
 impl Record {
-    pub fn new(id: &str, bundle: &Path, rootfs: &Path, spec: &oci::Spec) -> Self {
+    pub fn new(id: &str, bundle: &Path, rootfs: &Path, spec: &Config) -> Self {
         Record {
             version: VERSION,
-            oci_version: spec.version().clone(),
+            oci_version: spec.oci_version.clone(),
             id: id.to_owned(),
             bundle: bundle.to_owned(),
             rootfs: rootfs.to_owned(),
@@ -256,7 +256,7 @@ impl Record {
             cgroup: None,
             scope: None,
             hooks: false,
-            annotations: spec.annotations().clone().unwrap_or_default(),
+            annotations: spec.annotations.clone().unwrap_or_default(),
         }
     }
 
@@ -299,7 +299,7 @@ impl Record {
 }
 
 /// Reads a config.json: what it says, and its bytes.
-pub fn read_config(path: &Path) -> Result<(oci::Spec, Vec<u8>)> {
+pub fn read_config(path: &Path) -> Result<(Config, Vec<u8>)> {
     let read = std::fs::File::open(path).map_err(Error::from);
     let bytes = read
         .and_then(json::read_bytes)

@@ -4,9 +4,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use oci_spec::runtime as oci;
 use serde::Serialize;
 
+use super::config::Config;
 use super::create::{Event, Line};
 use super::hook::{self, Hooks};
 use super::record::{Containers, Record, Status};
@@ -45,7 +45,7 @@ pub fn start(containers: &Containers, id: &str) -> Result<()> {
     if !record.hooks {
         return Ok(());
     }
-    let hooks = Hooks::plan(containers.config(id)?.hooks().as_ref())?;
+    let hooks = Hooks::plan(containers.config(id)?.hooks.as_ref())?;
     let state = record.subject().state("running", record.pid);
     hook::run("poststart", &hooks.poststart, &state).inspect_err(|_| {
         // "stop the container, and continue the lifecycle at step 12".
@@ -86,13 +86,13 @@ struct ProcessState<'a> {
 /// hands it to whoever serves the filter's notifications: config-linux.md, "The
 /// Container Process State".
 pub fn deliver_listener(
-    spec: &oci::Spec,
+    spec: &Config,
     record: &Record,
     process: BorrowedFd,
     pid: i32,
     number: i32,
 ) -> Result<()> {
-    let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp().as_ref());
     let path = seccomp.and_then(|s| s.listener_path().as_deref());
     let metadata = seccomp.and_then(|s| s.listener_metadata().as_deref());
     let path = path.ok_or_else(|| {

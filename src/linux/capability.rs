@@ -75,7 +75,13 @@ impl Set {
         all.into_iter()
     }
 
-    /// From OCI's names, `CAP_CHOWN` and so on.
+    /// Of one capability, by its name in OCI: `CAP_CHOWN`, and no other spelling.
+    pub fn from_oci_name(name: &str) -> Option<Set> {
+        let cap = Capability::from_str(name).ok()?;
+        Some(Set(cap.bitmask()))
+    }
+
+    /// From people's names, `CAP_CHOWN`, `chown` and so on.
     pub fn from_names<S: AsRef<str>>(names: &[S]) -> Result<Set> {
         names.iter().try_fold(Set::EMPTY, |set, name| {
             Ok(set | Set(parse(name.as_ref())?.bitmask()))

@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime as oci;
-
 use super::args::{Args, Order, usage};
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET};
 use super::foreground::{self, Foreground};
 use super::{Face, Verb, inherited};
+use crate::container::config::{self, Config};
 use crate::container::create::{Event, Starting, Stdio};
 use crate::container::make::{prepare_process, send_terminal, write_pid_file};
 use crate::container::plan::namespace::MOUNT;
@@ -120,7 +119,7 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
     }
 }
 
-fn read_process(file: &str) -> Result<oci::Process> {
+fn read_process(file: &str) -> Result<config::Process> {
     let read = std::fs::File::open(file).map_err(Error::from);
     read.and_then(json::read)
         .with_context(|| format!("--process {file}"))
@@ -128,33 +127,32 @@ fn read_process(file: &str) -> Result<oci::Process> {
 
 /// The container's own process, and what the flags say.
 fn from_flags(
-    spec: &oci::Spec,
+    spec: &Config,
     command: &[String],
     args: &Args,
     record: &Record,
-) -> Result<oci::Process> {
+) -> Result<config::Process> {
     let mut process = spec
-        .process()
+        .process
         .clone()
         .ok_or_else(|| Error::invalid("process: the container has none"))?;
     if command.is_empty() {
         return Err(usage("exec: a command is missing, or --process"));
     }
-    process.set_args(Some(command.to_vec()));
-    process.set_terminal(Some(args.is("tty")));
+    process.args = Some(command.to_vec());
+    process.terminal = Some(args.is("tty"));
     if let Some(cwd) = args.path("cwd") {
-        process.set_cwd(cwd);
+        process.cwd = cwd;
     }
-    let mut env = process.env().clone().unwrap_or_default();
+    let env = process.env.get_or_insert_default();
     env.extend(args.all("env").map(str::to_owned));
-    process.set_env(Some(env));
     if let Some(user) = args.get("user") {
         let dir = record.open_root()?;
         let accounts = Accounts::read(&Root::new(dir.as_fd()))?;
         let found = accounts
             .find(user)
             .with_context(|| format!("--user {user}"))?;
-        let u = process.user_mut();
+        let u = &mut process.user;
         u.set_uid(found.uid).set_gid(found.gid);
         u.set_additional_gids(Some(found.groups));
     }
@@ -166,25 +164,25 @@ fn from_flags(
         })
         .collect::<Result<_>>()?;
     if !more.is_empty() {
-        let u = process.user_mut();
+        let u = &mut process.user;
         let mut groups = u.additional_gids().clone().unwrap_or_default();
         groups.extend(more);
         u.set_additional_gids(Some(groups));
     }
     if args.is("no-new-privs") {
-        process.set_no_new_privileges(Some(true));
+        process.no_new_privileges = Some(true);
     }
     if let Some(profile) = args.get("apparmor") {
-        process.set_apparmor_profile(Some(profile.to_owned()));
+        process.apparmor_profile = Some(profile.to_owned());
     }
     if let Some(label) = args.get("process-label") {
-        process.set_selinux_label(Some(label.to_owned()));
+        process.selinux_label = Some(label.to_owned());
     }
     Ok(process)
 }
 
-fn plan_for(face: &Face, spec: &oci::Spec, process: &oci::Process, args: &Args) -> Result<Process> {
-    let seccomp = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+fn plan_for(face: &Face, spec: &Config, process: &config::Process, args: &Args) -> Result<Process> {
+    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp().as_ref());
     let mut plan = plan::plan_process(process, seccomp)?;
     let more: Vec<&str> = args.all("cap").collect();
     if !more.is_empty() {
@@ -255,7 +253,7 @@ fn clone(
 fn settle(
     starting: &Starting,
     record: &Record,
-    spec: &oci::Spec,
+    spec: &Config,
     console_socket: Option<&Path>,
 ) -> Result<Option<OwnedFd>> {
     let mut terminal = None;

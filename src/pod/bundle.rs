@@ -12,6 +12,7 @@ use oci_spec::runtime as oci;
 
 use super::limits::{oom_score, plan_resources};
 use super::spec::{Container, EnvValue, Mount, Pod, Propagation, Spec, VolumeSource};
+use crate::container::config::{Capabilities, Config, Process};
 use crate::container::plan::DEFAULT_PATH;
 use crate::container::user::{Accounts, User};
 use crate::image;
@@ -42,7 +43,7 @@ pub struct Inputs<'a> {
 /// A capability set, and what [`plan`] could not put into OCI's terms.
 #[derive(Debug)]
 pub struct Bundle {
-    pub spec: oci::Spec,
+    pub spec: Config,
     pub capabilities: Set,
     pub resources: Resources,
     /// By target: which part of the bind mount's source, looked up safely.
@@ -99,24 +100,18 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         .working_dir
         .clone()
         .unwrap_or_else(|| image.working_dir.clone());
-    let mut process = oci::ProcessBuilder::default()
-        .args(argv)
-        .env(env.all)
-        .cwd(if cwd.is_empty() {
-            "/".into()
-        } else {
-            PathBuf::from("/").join(cwd)
-        })
-        .user(oci_user.build().map_err(from_builder)?)
-        .capabilities(oci_capabilities(set, user.uid == 0)?)
-        .no_new_privileges(security.allow_privilege_escalation == Some(false))
-        .oom_score_adj(oom_score(&inputs.pod.spec, c, inputs.node_memory))
-        .terminal(c.tty)
-        .rlimits(Vec::new())
-        .build()
-        .map_err(from_builder)?;
-    // The builder's default has apparmor and selinux labels of nobody's choosing.
-    process.set_apparmor_profile(None).set_selinux_label(None);
+    let process = Process {
+        args: Some(argv),
+        env: Some(env.all),
+        // An absolute one replaces the slash.
+        cwd: Path::new("/").join(cwd),
+        user: oci_user.build().map_err(from_builder)?,
+        capabilities: Some(oci_capabilities(set, user.uid == 0)),
+        no_new_privileges: Some(security.allow_privilege_escalation == Some(false)),
+        oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.node_memory)),
+        terminal: Some(c.tty),
+        ..Process::default()
+    };
 
     let namespaces = ["pid", "mount", "cgroup"]
         .iter()
@@ -143,21 +138,20 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         .resources(oci::LinuxResources::default())
         .build()
         .map_err(from_builder)?;
-    let spec = oci::SpecBuilder::default()
-        .version("1.2.0")
-        .hostname(inputs.pod.spec.hostname.clone())
-        .root(
-            oci::RootBuilder::default()
-                .path("rootfs")
-                .readonly(security.read_only_root)
-                .build()
-                .map_err(from_builder)?,
-        )
-        .mounts(mounts)
-        .process(process)
-        .linux(linux)
+    let root = oci::RootBuilder::default()
+        .path("rootfs")
+        .readonly(security.read_only_root)
         .build()
         .map_err(from_builder)?;
+    let spec = Config {
+        oci_version: "1.2.0".into(),
+        hostname: Some(inputs.pod.spec.hostname.clone()),
+        root: Some(root),
+        mounts: Some(mounts),
+        process: Some(process),
+        linux: Some(linux),
+        ..Config::default()
+    };
     Ok(Bundle {
         spec,
         capabilities: set,
@@ -565,28 +559,16 @@ fn host_devices() -> Result<Vec<oci::LinuxDevice>> {
     Ok(devices)
 }
 
-fn oci_capabilities(set: Set, root: bool) -> Result<oci::LinuxCapabilities> {
-    let all = set
-        .iter()
-        .map(|c| {
-            let name = c.to_string();
-            let name = name.trim_start_matches("CAP_");
-            oci::Capability::try_from(name).map_err(from_builder)
-        })
-        .collect::<Result<oci::Capabilities>>()?;
-    let held = if root {
-        all.clone()
-    } else {
-        oci::Capabilities::new()
-    };
-    oci::LinuxCapabilitiesBuilder::default()
-        .bounding(all)
-        .effective(held.clone())
-        .permitted(held)
-        .inheritable(oci::Capabilities::new())
-        .ambient(oci::Capabilities::new())
-        .build()
-        .map_err(from_builder)
+fn oci_capabilities(set: Set, root: bool) -> Capabilities {
+    let all: Vec<String> = set.iter().map(|c| c.to_string()).collect();
+    let held = if root { all.clone() } else { Vec::new() };
+    Capabilities {
+        bounding: Some(all),
+        effective: Some(held.clone()),
+        permitted: Some(held),
+        inheritable: Some(Vec::new()),
+        ambient: Some(Vec::new()),
+    }
 }
 
 #[cfg(test)]

@@ -70,6 +70,25 @@ pub fn join_session_keyring(name: &CStr) -> Result<()> {
     Errno::result(n).map(drop)
 }
 
+/// prlimit(2): the soft and the hard limit `resource` (RLIMIT_*) of a process, 0 for
+/// the calling one.
+pub fn limits(pid: Pid, resource: u32) -> Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: no new limit is given; the kernel fills limit.
+    let n = unsafe {
+        libc::prlimit64(
+            pid.as_raw(),
+            resource as _,
+            std::ptr::null(),
+            &raw mut limit,
+        )
+    };
+    Errno::result(n).map(|_| (limit.rlim_cur, limit.rlim_max))
+}
+
 /// prlimit(2): sets the soft and hard limit `resource` (RLIMIT_*) of a process, 0
 /// for the calling one.
 pub fn set_limit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {

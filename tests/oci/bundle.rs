@@ -58,6 +58,11 @@ impl Bundle {
         &self.dir
     }
 
+    /// Of its cgroup, and unlike any other bundle's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The configuration of `spec`, changed.
     pub fn config(&self, change: impl FnOnce(&mut Value)) {
         let path = self.dir.join("config.json");
@@ -130,7 +135,7 @@ impl Bundle {
         while let Some(at) = cgroups.pop() {
             for e in std::fs::read_dir(&at).into_iter().flatten().flatten() {
                 if e.file_type().is_ok_and(|t| t.is_dir()) {
-                    if e.file_name() == *self.name {
+                    if e.file_name().to_string_lossy().contains(&self.name) {
                         left.push(e.path().display().to_string());
                     } else if at.components().count() < 5 {
                         cgroups.push(e.path());

@@ -17,6 +17,7 @@ pub use mount::{Mount, Source};
 pub use namespace::{IdMap, Namespaces};
 pub use process::{DEFAULT_PATH, Process, plan_process};
 
+use crate::container::config::Config;
 use crate::{Context, Error, Result};
 
 #[derive(Clone, Debug)]
@@ -64,16 +65,16 @@ pub struct Device {
 }
 
 /// Plans what `spec` asks for.
-pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
+pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
     let process = spec
-        .process()
+        .process
         .as_ref()
         .ok_or_else(|| Error::invalid("process: a container needs one to run"))?;
-    let linux = spec.linux().as_ref();
+    let linux = spec.linux.as_ref();
     let seccomp = linux.and_then(|l| l.seccomp().as_ref());
     let namespaces = namespace::plan(linux)?;
     let mut mounts = Vec::new();
-    for (i, m) in spec.mounts().iter().flatten().enumerate() {
+    for (i, m) in spec.mounts.iter().flatten().enumerate() {
         mounts.push(mount::plan(m, &namespaces).with_context(|| format!("mounts[{i}]"))?);
     }
     let paths = |field: &str, list: Option<&Vec<String>>| {
@@ -86,7 +87,7 @@ pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
     let mut plan = Plan {
         id: id.to_owned(),
         root_read_only: spec
-            .root()
+            .root
             .as_ref()
             .and_then(|r| r.readonly())
             .unwrap_or(false),
@@ -94,14 +95,14 @@ pub fn plan_container(id: &str, spec: &oci::Spec) -> Result<Plan> {
             Some(word) => plan_propagation(word).context("linux.rootfsPropagation")?,
             None => MsFlags::MS_PRIVATE,
         },
-        hostname: name("hostname", spec.hostname().as_deref())?,
-        domainname: name("domainname", spec.domainname().as_deref())?,
+        hostname: name("hostname", spec.hostname.as_deref())?,
+        domainname: name("domainname", spec.domainname.as_deref())?,
         sysctls: plan_sysctls(linux, &namespaces).context("linux.sysctl")?,
         standard_devices: !mounts
             .iter()
             .any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. })),
         mounts,
-        devices: plan_devices(linux).context("linux.devices")?,
+        devices: plan_devices(linux)?,
         masked_paths: paths("maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()))?,
         read_only_paths: paths(
             "readonlyPaths",
@@ -265,7 +266,7 @@ fn plan_devices(linux: Option<&oci::Linux>) -> Result<Vec<Device>> {
         .flatten()
         .enumerate()
     {
-        devices.push(plan_device(d).with_context(|| format!("[{i}]"))?);
+        devices.push(plan_device(d).with_context(|| format!("linux.devices[{i}]"))?);
     }
     Ok(devices)
 }

@@ -10,7 +10,7 @@ use crate::linux::mount::{
     ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID,
     ATTR_NOSYMFOLLOW, ATTR_RDONLY, ATTR_STRICTATIME, Change,
 };
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -193,7 +193,7 @@ fn plan_source(m: &oci::Mount, bind: Option<bool>, data: Vec<(String, String)>) 
         }
         ("cgroup" | "cgroup2", None) => Source::Cgroup,
         ("tmpfs", None) if m.destination().as_os_str() == "/dev" => Source::Dev(data),
-        ("", None) => return Err(Error::invalid("type: missing, and no bind option")),
+        ("", None) => return Err(Error::invalid("type: missing, and options have no bind")),
         (fstype, None) => {
             let mut options = data;
             if fstype == "devpts" {
@@ -215,8 +215,8 @@ fn plan_idmap(
     source: &Source,
     namespaces: &Namespaces,
 ) -> Result<Option<IdMapped>> {
-    let uids = plan_map(m.uid_mappings().as_deref()).context("uidMappings")?;
-    let gids = plan_map(m.gid_mappings().as_deref()).context("gidMappings")?;
+    let uids = plan_map("uidMappings", m.uid_mappings().as_deref())?;
+    let gids = plan_map("gidMappings", m.gid_mappings().as_deref())?;
     if uids.is_empty() != gids.is_empty() {
         let missing = if uids.is_empty() {
             "uidMappings"

@@ -99,8 +99,8 @@ pub fn plan(linux: Option<&oci::Linux>) -> Result<Namespaces> {
     let place = |kind| KINDS.iter().position(|(k, ..)| *k == kind);
     plan.joined.sort_by_key(|(kind, _)| place(*kind));
 
-    plan.uid_map = plan_map(linux.uid_mappings().as_deref()).context("linux.uidMappings")?;
-    plan.gid_map = plan_map(linux.gid_mappings().as_deref()).context("linux.gidMappings")?;
+    plan.uid_map = plan_map("linux.uidMappings", linux.uid_mappings().as_deref())?;
+    plan.gid_map = plan_map("linux.gidMappings", linux.gid_mappings().as_deref())?;
     let mapped = (!plan.uid_map.is_empty(), !plan.gid_map.is_empty());
     match (plan.new.contains(USER), mapped) {
         (true, (true, true)) | (false, (false, false)) => {}
@@ -133,17 +133,20 @@ pub fn plan(linux: Option<&oci::Linux>) -> Result<Namespaces> {
 }
 
 /// The kernel takes 340 lines at most, and no line that wraps.
-pub fn plan_map(map: Option<&[oci::LinuxIdMapping]>) -> Result<Vec<IdMap>> {
+pub fn plan_map(field: &str, map: Option<&[oci::LinuxIdMapping]>) -> Result<Vec<IdMap>> {
     let map = map.unwrap_or_default();
     if map.len() > 340 {
-        return Err(Error::invalid(format!("{} lines: 340 at most", map.len())));
+        return Err(Error::invalid(format!(
+            "{field}: {} lines: 340 at most",
+            map.len()
+        )));
     }
     let mut lines = Vec::with_capacity(map.len());
     for (i, m) in map.iter().enumerate() {
         let fits = |start: u32| start.checked_add(m.size()).is_some();
         if m.size() == 0 || !fits(m.host_id()) || !fits(m.container_id()) {
             return Err(Error::invalid(format!(
-                "[{i}]: containerID {}, hostID {}, size {}: an empty range, or ids beyond 4294967295",
+                "{field}[{i}]: containerID {}, hostID {}, size {}: an empty range, or ids beyond 4294967295",
                 m.container_id(),
                 m.host_id(),
                 m.size()

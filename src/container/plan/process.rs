@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use oci_spec::runtime as oci;
 
+use crate::container::config;
 use crate::linux::{capability, seccomp};
 use crate::{Context, Error, Result};
 
@@ -46,6 +47,8 @@ pub struct Process {
     pub preserve_fds: u32,
     /// HOME is taken from /etc/passwd if `env` does not have it.
     pub find_home: bool,
+    /// What was asked for and is passed over, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// sched_setattr(2).
@@ -71,64 +74,68 @@ pub struct MemoryPolicy {
 
 /// Plans a process of a container, its first or one more.
 pub fn plan_process(
-    process: &oci::Process,
+    process: &config::Process,
     seccomp: Option<&oci::LinuxSeccomp>,
 ) -> Result<Process> {
-    let argv = process.args().clone().unwrap_or_default();
+    let argv = process.args.clone().unwrap_or_default();
     if argv.is_empty() || argv[0].is_empty() {
         return Err(Error::invalid("process.args: no command to run"));
     }
-    let env = process.env().clone().unwrap_or_default();
+    let env = process.env.clone().unwrap_or_default();
     for (field, list) in [("args", &argv), ("env", &env)] {
         if let Some(i) = list.iter().position(|s| s.contains('\0')) {
             return Err(Error::invalid(format!("process.{field}[{i}]: a NUL byte")));
         }
     }
-    if !process.cwd().is_absolute() {
+    if !process.cwd.is_absolute() {
         return Err(Error::invalid(format!(
             "process.cwd: {:?} is not absolute",
-            process.cwd()
+            process.cwd
         )));
     }
-    let user = process.user();
+    let user = &process.user;
     // To setresuid(2), 4294967295 means "leave it", which would leave root.
-    let ids = user.additional_gids().iter().flatten();
-    if [user.uid(), user.gid()]
-        .iter()
-        .chain(ids)
-        .any(|n| *n == u32::MAX)
-    {
-        return Err(Error::invalid("process.user: 4294967295 is no id"));
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    for (field, ids) in [
+        ("uid", &[user.uid()][..]),
+        ("gid", &[user.gid()]),
+        ("additionalGids", groups),
+    ] {
+        if ids.contains(&u32::MAX) {
+            return Err(Error::invalid(format!(
+                "process.user.{field}: 4294967295 is no id"
+            )));
+        }
     }
     let program = seccomp
-        .map(|s| seccomp::Profile::from_oci(s).and_then(|p| seccomp::Filter::new(&p)))
-        .transpose()
-        .context("linux.seccomp")?
+        .map(|s| {
+            let profile = seccomp::Profile::from_oci(s)?;
+            seccomp::Filter::new(&profile).context("linux.seccomp")
+        })
+        .transpose()?
         .map(Rc::new);
     let listener = seccomp.and_then(|s| s.listener_path().clone());
+    let (capabilities, unknown) = plan_capabilities(process.capabilities.as_ref());
     let label = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
     let size = process
-        .console_size()
+        .console_size
         .filter(|b| b.width() != 0 || b.height() != 0);
     Ok(Process {
         argv,
         env,
-        cwd: process.cwd().clone(),
+        cwd: process.cwd.clone(),
         uid: user.uid(),
         gid: user.gid(),
         groups: user.additional_gids().clone().unwrap_or_default(),
         umask: user.umask().unwrap_or(0o022) & 0o7777,
-        capabilities: match process.capabilities() {
-            Some(c) => plan_capabilities(c)?,
-            None => capability::Sets::default(),
-        },
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        capabilities,
+        no_new_privileges: process.no_new_privileges.unwrap_or(false),
         seccomp: program,
         seccomp_listener: listener.map(|path| {
             let metadata = seccomp.and_then(|s| s.listener_metadata().clone());
             (path, metadata.unwrap_or_default())
         }),
-        oom_score_adj: match process.oom_score_adj() {
+        oom_score_adj: match process.oom_score_adj {
             Some(n) if !(-1000..=1000).contains(&n) => {
                 return Err(Error::invalid(format!(
                     "process.oomScoreAdj: {n}: -1000 to 1000"
@@ -136,7 +143,7 @@ pub fn plan_process(
             }
             n => n,
         },
-        terminal: process.terminal().unwrap_or(false),
+        terminal: process.terminal.unwrap_or(false),
         console_size: match size {
             Some(b) => {
                 let side = |field: &str, n: u64| {
@@ -150,31 +157,30 @@ pub fn plan_process(
         },
         rlimits: plan_rlimits(process)?,
         io_priority: process
-            .io_priority()
+            .io_priority
             .as_ref()
             .map(plan_io_priority)
             .transpose()?,
-        scheduler: process
-            .scheduler()
-            .as_ref()
-            .map(plan_scheduler)
-            .transpose()?,
-        affinity: match process.exec_cpu_affinity() {
+        scheduler: process.scheduler.as_ref().map(plan_scheduler).transpose()?,
+        affinity: match &process.exec_cpu_affinity {
             Some(a) => (
-                numbers(a.initial(), "process.execCPUAffinity.initial", 8191)?,
-                numbers(
-                    a.cpu_affinity_final(),
-                    "process.execCPUAffinity.final",
-                    8191,
-                )?,
+                numbers(&a.initial, "process.execCPUAffinity.initial", 8191)?,
+                numbers(&a.r#final, "process.execCPUAffinity.final", 8191)?,
             ),
             None => (None, None),
         },
         personality: None,
-        apparmor_profile: label(process.apparmor_profile()),
-        selinux_label: label(process.selinux_label()),
+        apparmor_profile: label(&process.apparmor_profile),
+        selinux_label: label(&process.selinux_label),
         preserve_fds: 0,
         find_home: false,
+        warnings: match unknown.is_empty() {
+            true => Vec::new(),
+            false => vec![format!(
+                "process.capabilities: {}: no such capability",
+                unknown.join(", ")
+            )],
+        },
     })
 }
 
@@ -194,10 +200,10 @@ pub fn check_labels(p: &Process) -> Result<()> {
     Ok(())
 }
 
-fn plan_rlimits(process: &oci::Process) -> Result<Vec<(u32, u64, u64)>> {
+fn plan_rlimits(process: &config::Process) -> Result<Vec<(u32, u64, u64)>> {
     use oci::PosixRlimitType as T;
     let mut limits: Vec<(u32, u64, u64)> = Vec::new();
-    for (i, r) in process.rlimits().iter().flatten().enumerate() {
+    for (i, r) in process.rlimits.iter().flatten().enumerate() {
         let number = match r.typ() {
             T::RlimitCpu => libc::RLIMIT_CPU,
             T::RlimitFsize => libc::RLIMIT_FSIZE,
@@ -329,9 +335,18 @@ pub(super) fn plan_memory_policy(p: &oci::LinuxMemoryPolicy) -> Result<MemoryPol
             F::MpolFStaticNodes => 1 << 15,
         }
     });
+    let nodes = numbers(p.nodes(), "nodes", 1023)?.unwrap_or_default();
+    if nodes.is_empty()
+        && matches!(
+            p.mode(),
+            M::MpolBind | M::MpolInterleave | M::MpolPreferredMany | M::MpolWeightedInterleave
+        )
+    {
+        return Err(Error::invalid("nodes: this mode needs some"));
+    }
     Ok(MemoryPolicy {
         mode: mode | flags,
-        nodes: numbers(p.nodes(), "nodes", 1023)?.unwrap_or_default(),
+        nodes,
     })
 }
 
@@ -357,16 +372,27 @@ fn numbers(list: &Option<String>, field: &str, most: usize) -> Result<Option<Vec
     Ok(Some(all))
 }
 
-fn plan_capabilities(c: &oci::LinuxCapabilities) -> Result<capability::Sets> {
-    let set = |names: &Option<oci::Capabilities>| {
-        let names: Vec<String> = names.iter().flatten().map(|c| format!("CAP_{c}")).collect();
-        capability::Set::from_names(&names)
+/// The sets, and the names that stand for nothing, of which config.md wants a
+/// warning and no error.
+fn plan_capabilities(c: Option<&config::Capabilities>) -> (capability::Sets, Vec<String>) {
+    let mut unknown = Vec::new();
+    let mut set = |names: Option<&Vec<String>>| {
+        let mut set = capability::Set::EMPTY;
+        for name in names.into_iter().flatten() {
+            match capability::Set::from_oci_name(name) {
+                Some(one) => set = set | one,
+                None if unknown.contains(name) => {}
+                None => unknown.push(name.clone()),
+            }
+        }
+        set
     };
-    Ok(capability::Sets {
-        bounding: set(c.bounding())?,
-        effective: set(c.effective())?,
-        permitted: set(c.permitted())?,
-        inheritable: set(c.inheritable())?,
-        ambient: set(c.ambient())?,
-    })
+    let sets = capability::Sets {
+        bounding: set(c.and_then(|c| c.bounding.as_ref())),
+        effective: set(c.and_then(|c| c.effective.as_ref())),
+        permitted: set(c.and_then(|c| c.permitted.as_ref())),
+        inheritable: set(c.and_then(|c| c.inheritable.as_ref())),
+        ambient: set(c.and_then(|c| c.ambient.as_ref())),
+    };
+    (sets, unknown)
 }

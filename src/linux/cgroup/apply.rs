@@ -63,6 +63,13 @@ impl Cgroup {
     }
 
     fn write(&self, h: &Hierarchy, w: &Write, r: &Resources) -> Result<()> {
+        self.write_file(h, w, r).map_err(|e| match w.field() {
+            Some(field) => e.push_context(field),
+            None => e,
+        })
+    }
+
+    fn write_file(&self, h: &Hierarchy, w: &Write, r: &Resources) -> Result<()> {
         let path = self.path_in(h);
         let again = |e: Error| match e.errno() {
             Some(Errno::ENOENT) if self.switch_on(h, w.controller) => {
@@ -294,7 +301,7 @@ fn explain(e: Error) -> Error {
         Some(Errno::EINVAL | Errno::ERANGE) => e.with_kind(Kind::Invalid),
         Some(Errno::ENODEV) => e
             .with_kind(Kind::Invalid)
-            .hint("there is no such device here"),
+            .hint("there is no device of this major and minor number, or name, here"),
         Some(Errno::EACCES | Errno::EPERM) => e.with_kind(Kind::Permission),
         _ => e,
     }

@@ -97,12 +97,16 @@ impl Place {
     /// Also of a record that was read: the kernel would follow `..` out of our part
     /// of the tree.
     pub(super) fn check(&self) -> Result<()> {
-        let bad = |part: &str| matches!(part, "" | "." | "..") || part.contains(['\0', '\n']);
+        let bad = |part: &str| {
+            let unnamed = matches!(part, "" | "." | "..");
+            unnamed || part.len() > 255 || part.contains(['\0', '\n'])
+        };
         let mut paths = std::iter::once(&self.path).chain(self.elsewhere.values());
         match paths.find(|p| p.split('/').any(bad)) {
             None => Ok(()),
             Some(path) => Err(Error::invalid(format!(
-                "cgroup path {path:?}: has to be relative, without empty parts, . and .."
+                "cgroup path {path:?}: has to be relative, without empty parts, . and .., each of \
+                 255 bytes at most"
             ))),
         }
     }

@@ -150,6 +150,45 @@ pub(super) enum Absent {
 }
 
 impl Write {
+    /// What decides on it, as OCI has it below `linux.resources`.
+    pub fn field(&self) -> Option<&'static str> {
+        Some(match &*self.file {
+            "cpu.shares" | "cpu.weight" => "cpu.shares",
+            "cpu.cfs_period_us" => "cpu.period",
+            "cpu.cfs_quota_us" | "cpu.max" => "cpu.quota",
+            "cpu.cfs_burst_us" | "cpu.max.burst" => "cpu.burst",
+            "cpu.rt_period_us" => "cpu.realtimePeriod",
+            "cpu.rt_runtime_us" => "cpu.realtimeRuntime",
+            "cpu.idle" => "cpu.idle",
+            "cpuset.cpus" => "cpu.cpus",
+            "cpuset.mems" => "cpu.mems",
+            "memory.limit_in_bytes" | "memory.max" => "memory.limit",
+            "memory.soft_limit_in_bytes" | "memory.low" => "memory.reservation",
+            "memory.memsw.limit_in_bytes" | "memory.swap.max" => "memory.swap",
+            "memory.swappiness" => "memory.swappiness",
+            "memory.oom_control" => "memory.disableOOMKiller",
+            "pids.max" => "pids.limit",
+            "blkio.bfq.weight" | "io.bfq.weight" if !self.value.contains(':') => "blockIO.weight",
+            "blkio.bfq.leaf_weight" => "blockIO.leafWeight",
+            "io.bfq.weight" | "blkio.bfq.weight_device" | "blkio.bfq.leaf_weight_device" => {
+                "blockIO.weightDevice"
+            }
+            "blkio.throttle.read_bps_device" => "blockIO.throttleReadBpsDevice",
+            "blkio.throttle.write_bps_device" => "blockIO.throttleWriteBpsDevice",
+            "blkio.throttle.read_iops_device" => "blockIO.throttleReadIOPSDevice",
+            "blkio.throttle.write_iops_device" => "blockIO.throttleWriteIOPSDevice",
+            "io.max" if self.value.contains("rbps") => "blockIO.throttleReadBpsDevice",
+            "io.max" if self.value.contains("wbps") => "blockIO.throttleWriteBpsDevice",
+            "io.max" if self.value.contains("riops") => "blockIO.throttleReadIOPSDevice",
+            "io.max" => "blockIO.throttleWriteIOPSDevice",
+            "net_cls.classid" => "network.classID",
+            "net_prio.ifpriomap" => "network.priorities",
+            "rdma.max" => "rdma",
+            file if file.starts_with("hugetlb.") => "hugepageLimits",
+            _ => return None,
+        })
+    }
+
     pub fn new(
         controller: Controllers,
         file: impl Into<Cow<'static, str>>,

@@ -15,6 +15,7 @@ use super::lifecycle::Stage;
 use super::logs::{Output, Stream};
 use super::{Monitor, Source, Timer, policy, sandbox};
 use crate::Result;
+use crate::container::config::Config;
 use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
@@ -136,7 +137,7 @@ impl Monitor {
     /// What exec needs, from the bundle on disk.
     fn process_from_bundle(&mut self, name: &str, dir: &std::path::Path) -> Result<plan::Process> {
         let c = self.spec_of(name);
-        let spec: oci_spec::runtime::Spec = crate::store::load(&dir.join("config.json"))?;
+        let spec: Config = crate::store::load(&dir.join("config.json"))?;
         let mut process = plan::plan_container(name, &spec)?.process;
         let set = if c.security.privileged {
             Set::supported()
