@@ -127,6 +127,22 @@ fn hooks_run_in_the_spec_s_order() {
     b.oci(&["run", "box"]).fails(1, "hooks.createRuntime[0]");
 }
 
+/// runtime.md, "Lifecycle", step 13.
+#[test]
+fn a_poststop_hook_that_fails_is_warned_of() {
+    let b = Bundle::new();
+    let log = b.dir().join("hooks");
+    let hook = |script: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", script]});
+    let ran = format!("echo ran >> {}", log.display());
+    b.sh("true", |c| {
+        c["hooks"]["poststop"] = json!([hook("echo no; exit 3"), hook(&ran)]);
+    });
+    let out = b.oci(&["run", "box"]);
+    assert_eq!(out.code, 0, "{out:?}");
+    assert!(out.stderr.contains("hooks.poststop[0]"), "{out:?}");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "ran\n");
+}
+
 #[test]
 fn only_its_own_fds_are_open() {
     let b = Bundle::new();

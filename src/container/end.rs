@@ -118,15 +118,18 @@ fn wait_for_end(pidfd: BorrowedFd) -> Result<()> {
 
 /// Removes what a container has left. One that has not started yet is ended, as
 /// runc does and its callers rely on; one that runs only with `force`. Finding half
-/// of it gone already is no error, and with `force` finding nothing is none.
-pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<()> {
+/// of it gone already is no error, and with `force` finding nothing is none. What
+/// poststop hooks failed is returned, for the log: runtime.md, "Lifecycle", step 13.
+pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<String>> {
     let _lock = match containers.lock(id) {
-        Err(e) if force && e.kind() == Kind::NotFound => return Ok(()),
+        Err(e) if force && e.kind() == Kind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
     let record = match containers.load(id) {
         // Its maker died before it had written anything, or made anything.
-        Err(e) if e.kind() == Kind::NotFound && force => return containers.forget(id),
+        Err(e) if e.kind() == Kind::NotFound && force => {
+            return containers.forget(id).map(|()| Vec::new());
+        }
         other => other?,
     };
     match containers.status(&record) {
@@ -146,14 +149,17 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<()> {
     if let Some(cgroup) = containers.cgroup(&record)? {
         first = first.or(cgroup.remove().err());
     }
+    let mut warnings = Vec::new();
     if record.hooks {
         let hooks = containers
             .config(id)
             .and_then(|c| Hooks::plan(c.hooks.as_ref()));
         let state = record.subject().state("stopped", 0);
-        let ran = hooks.and_then(|h| hook::run_all("poststop", &h.poststop, &state));
-        first = first.or(ran.err());
+        match hooks {
+            Ok(h) => warnings = hook::run_all("poststop", &h.poststop, &state),
+            Err(e) => first = first.or(Some(e)),
+        }
     }
     first = first.or(containers.forget(id).err());
-    first.map_or(Ok(()), Err)
+    first.map_or(Ok(warnings), Err)
 }

@@ -137,15 +137,12 @@ pub fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
 }
 
 /// Runs all hooks, whatever becomes of each: "the remaining hooks and lifecycle
-/// continue as if the hook had succeeded". The first failure is returned.
-pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
-    let mut first = Ok(());
-    for (i, hook) in hooks.iter().enumerate() {
-        let ran = run_one(hook, state);
-        let ran = ran.with_context(|| format!("hooks.{kind}[{i}] {:?}", hook.path));
-        first = first.and(ran);
-    }
-    first
+/// continue as if the hook had succeeded". What failed is returned, for the log.
+pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Vec<String> {
+    let ran = hooks.iter().enumerate().map(|(i, hook)| {
+        run_one(hook, state).with_context(|| format!("hooks.{kind}[{i}] {:?}", hook.path))
+    });
+    ran.filter_map(|r| r.err().map(|e| e.to_string())).collect()
 }
 
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {

@@ -260,9 +260,10 @@ impl Undo<'_> {
             hint = Some(format!("left behind: {left}"));
         }
         if let Some((hooks, subject)) = &self.hooks
-            && let Err(e) = hook::run_all("poststop", &hooks.poststop, &subject.state("stopped", 0))
+            && let Some(failure) =
+                hook::run_all("poststop", &hooks.poststop, &subject.state("stopped", 0)).pop()
         {
-            hint = Some(e.to_string());
+            hint = Some(failure);
         }
         if let Err(left) = self.containers.forget(self.id) {
             hint = Some(format!("left behind: {left}"));

@@ -90,8 +90,6 @@ pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Ma
         keep_terminal,
     };
     let made = make::make(&face.containers, &order)?;
-    for warning in &made.warnings {
-        face.log.warn(warning);
-    }
+    face.log.warn_all(&made.warnings);
     Ok(made)
 }

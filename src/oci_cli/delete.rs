@@ -1,7 +1,8 @@
 //! `delete`.
 
-use super::Verb;
 use super::args::Order;
+use super::{Face, Verb};
+use crate::Result;
 use crate::container::end;
 
 pub(super) const VERB: Verb = Verb {
@@ -11,5 +12,11 @@ pub(super) const VERB: Verb = Verb {
     flags: &[("force", 'f', "", "ends it first; none there is fine")],
     order: Order::Any,
     enters: false,
-    run: |face, args| end::delete(&face.containers, args.id()?, args.is("force")).map(|()| 0),
+    run: |face, args| delete(face, args.id()?, args.is("force")).map(|()| 0),
 };
+
+pub(super) fn delete(face: &Face, id: &str, force: bool) -> Result<()> {
+    let warnings = end::delete(&face.containers, id, force)?;
+    face.log.warn_all(&warnings);
+    Ok(())
+}

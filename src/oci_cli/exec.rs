@@ -197,9 +197,7 @@ fn plan_for(face: &Face, spec: &Config, process: &config::Process, args: &Args) 
     let (listen, preserve) = inherited(args)?;
     let mut warnings = Vec::new();
     prepare_process(&mut plan, preserve, listen, &mut warnings);
-    for warning in warnings {
-        face.log.warn(&warning);
-    }
+    face.log.warn_all(&warnings);
     Ok(plan)
 }
 

@@ -19,6 +19,12 @@ impl Log {
         self.write("warning", text, true);
     }
 
+    pub fn warn_all(&self, texts: &[String]) {
+        for text in texts {
+            self.warn(text);
+        }
+    }
+
     /// The last thing that is said.
     pub fn error(&self, e: &Error) {
         let mut text = e.to_string();

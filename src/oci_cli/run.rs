@@ -3,11 +3,11 @@
 
 use super::args::{Args, Flag, Order};
 use super::create::{FLAGS as CREATE, create};
+use super::delete::delete;
 use super::foreground::{self, Foreground};
 use super::start::start;
 use super::{Face, Verb};
 use crate::Result;
-use crate::container::end;
 
 const FLAGS: [Flag; 10] = {
     let mut flags = [CREATE[0]; 10];
@@ -63,9 +63,9 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
     };
     if code.is_err() {
         // Nobody else knows that it is there.
-        let _ = end::delete(&face.containers, id, true);
+        let _ = delete(face, id, true);
     } else if !args.is("keep") {
-        end::delete(&face.containers, id, true)?;
+        delete(face, id, true)?;
     }
     code.map(foreground::exit_code)
 }
