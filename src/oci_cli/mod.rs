@@ -33,6 +33,7 @@ use log::Log;
 use crate::container::make::CgroupDriver;
 use crate::container::record::Containers;
 use crate::linux::mount::{Mount, OWN_PROGRAM};
+use crate::sys::process::close_on_exec_from;
 use crate::{Context, Error, Result};
 
 /// Of a verb: its name, its operands, what it does, its flags, the order they may
@@ -201,11 +202,14 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
         *failure_code = 255;
     }
     let args = Args::parse(verb.flags, verb.order, rest.into_iter()).context(verb.name)?;
+    let mut kept = 0;
     if verb.enters {
         // Before anything is opened, which might get one of these numbers.
-        check_inherited(&args)?;
+        kept = check_inherited(&args)?;
         protect_program()?;
     }
+    // What else our caller has let slip is nothing to hooks either.
+    close_on_exec_from(3 + kept).map_err(|e| Error::sys("close_range()", e))?;
     log.check()?;
     let face = Face {
         containers: Containers::new(&root(&global)?),
@@ -254,8 +258,9 @@ fn inherited(args: &Args) -> Result<(u32, u32)> {
     Ok((listen, args.number("preserve-fds", 1 << 20)?.unwrap_or(0)))
 }
 
-/// One that is not open would be whatever this program opens first.
-fn check_inherited(args: &Args) -> Result<()> {
+/// One that is not open would be whatever this program opens first. Returns how many
+/// there are.
+fn check_inherited(args: &Args) -> Result<u32> {
     let (listen, preserve) = inherited(args)?;
     for number in 3..3 + (listen + preserve) as i32 {
         if !crate::sys::attribute::is_open(number) {
@@ -264,7 +269,7 @@ fn check_inherited(args: &Args) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    Ok(listen + preserve)
 }
 
 /// Runs this program from [`Mount::of_this_program`], unless its file cannot be
