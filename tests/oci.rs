@@ -5,6 +5,8 @@
 mod bad_config;
 #[path = "oci/bundle.rs"]
 mod bundle;
+#[path = "oci/full_config.rs"]
+mod full_config;
 
 use bundle::Bundle;
 use serde_json::json;
