@@ -64,6 +64,7 @@ impl Bundle {
     }
 
     /// The program that is tested.
+    #[allow(dead_code)] // not every program asks
     pub fn runtime(&self) -> &Path {
         &self.runtime
     }
