@@ -82,6 +82,23 @@ fn a_user_namespace_maps_root() {
     assert_eq!(words, ["0", "0", "100000", "65536"]);
 }
 
+/// The user namespace that the mapping is taken from is made where pids are not
+/// those that /proc shows.
+#[test]
+fn a_mount_is_idmapped_without_a_user_namespace() {
+    let b = Bundle::new();
+    let shared = b.dir().join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    b.sh("stat -c %u:%g /tmp", |c| {
+        let map = |to: u32| json!([{"containerID": 0, "hostID": to, "size": 1000}]);
+        c["mounts"].as_array_mut().unwrap().push(json!({
+            "destination": "/tmp", "type": "bind", "source": shared, "options": ["bind"],
+            "uidMappings": map(5000), "gidMappings": map(7000),
+        }));
+    });
+    assert_eq!(b.oci(&["run", "box"]).ok(), "5000:7000\n");
+}
+
 #[test]
 fn a_time_namespace_has_its_offsets() {
     let b = Bundle::new();

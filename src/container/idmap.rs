@@ -2,9 +2,10 @@
 //! MOUNT_ATTR_IDMAP. It is made by a child that does nothing else and ends at once;
 //! the fd keeps it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
+use nix::unistd::Pid;
 
 use super::create::write_map;
 use super::plan::IdMap;
@@ -25,10 +26,26 @@ pub(super) fn user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> 
         Err(e) => return Err(Error::sys("clone3(CLONE_NEWUSER)", e)),
     };
     let made = (|| {
+        let pid = pid_in_proc(pid, pidfd.as_fd())?;
         write_map(pid, "uid_map", uids).context("uidMappings")?;
         write_map(pid, "gid_map", gids).context("gidMappings")?;
         namespace::open(format!("/proc/{pid}/ns/user").as_ref())
     })();
     sys::kill_and_reap(pidfd.as_fd());
     made
+}
+
+/// Its name in /proc. A container's child that has a pid namespace of its own and
+/// the host's /proc still gets another one from clone: a number that is somebody
+/// else's there. fdinfo speaks as /proc does.
+fn pid_in_proc(pid: Pid, pidfd: BorrowedFd) -> Result<Pid> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let line = text.lines().find_map(|l| l.strip_prefix("Pid:"));
+    match line.and_then(|n| n.trim().parse().ok()) {
+        Some(seen @ 1..) => Ok(Pid::from_raw(seen)),
+        _ => Err(Error::failed(format!(
+            "{path}: process {pid} is not in /proc"
+        ))),
+    }
 }
