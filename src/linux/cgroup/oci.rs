@@ -96,6 +96,11 @@ impl Resources {
             r.set_io(io)?;
         }
         for (i, page) in spec.hugepage_limits().iter().flatten().enumerate() {
+            // Unsigned in the spec; -1 is no limit here as everywhere else.
+            if page.limit() < -1 {
+                let what = format!("{}: has to be 0 or more", page.limit());
+                return Err(invalid(format!("hugepageLimits[{i}].limit"), what));
+            }
             let field = format!("hugepageLimits[{i}].pageSize");
             let size = page.page_size();
             let digits = size.trim_end_matches("KB").trim_end_matches("MB");

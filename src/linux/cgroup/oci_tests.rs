@@ -187,6 +187,10 @@ fn errors_name_the_field() {
             "hugepageLimits[0].pageSize",
         ),
         (
+            r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": -2}]}"#,
+            "hugepageLimits[0].limit",
+        ),
+        (
             r#"{"network": {"priorities": [{"name": "a b", "priority": 1}]}}"#,
             "network.priorities[0].name",
         ),
