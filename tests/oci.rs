@@ -346,7 +346,24 @@ fn readiness_reaches_the_host() {
     let n = host.recv(&mut buffer).unwrap();
     let word = String::from_utf8_lossy(&buffer[..n]).into_owned();
     assert_eq!(word, format!("MAINPID={pid}\nREADY=1"));
+    // It stays until that is read: systemd looks at who it was.
+    assert!(start.try_wait().unwrap().is_none(), "it waits");
+    let n = host.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..n], b"BARRIER=1");
     assert!(start.wait().unwrap().success());
+    b.oci(&["delete", "--force", "box"]).ok();
+
+    // A second start, which fails, leaves the first one what it listens at.
+    assert!(with_socket(&["create", "box"]).wait().unwrap().success());
+    let mut first = with_socket(&["start", "box"]);
+    b.becomes("box", "running");
+    assert!(!with_socket(&["start", "box"]).wait().unwrap().success());
+    let pid = b.state("box")["pid"].to_string();
+    let inside = format!("/proc/{pid}/root/run/notify/socket");
+    container.send_to(b"READY=1", &inside).unwrap();
+    host.recv(&mut buffer).unwrap();
+    host.recv(&mut buffer).unwrap();
+    assert!(first.wait().unwrap().success());
     b.oci(&["delete", "--force", "box"]).ok();
 
     // One that ends without a word holds nobody up.

@@ -117,7 +117,6 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             CgroupDriver::Cgroupfs => Some(cgroup_place(containers, order, &spec)?),
         };
         record.cgroup = place.clone();
-        record.scope = scope.clone();
         containers.save(&record)?;
         containers.keep_config(&order.id, &bytes)?;
 
@@ -126,6 +125,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         }
         let join = match &place {
             Some(place) => Some(make_cgroup(place, &resources, &mut undo)?),
+            None if scope.is_some() => Some(Join::done_by_another(containers.hierarchies()?)),
             None => None,
         };
         let root = open_root(&rootfs, plan.root_propagation).context("root.path")?;
@@ -143,6 +143,9 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             namespace: own.as_fd(),
             pin,
         });
+        // The record tells of the scope when it is this container's, and not before:
+        // another's may have its name, and is not this one's to stop. Should this
+        // program be killed in between, the child ends, and the scope with it.
         let scoped = RefCell::new(None);
         let make_scope = scope.as_ref().map(|scope| {
             |pid| {
@@ -178,6 +181,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         let created = create::create(&birth);
         if let Some(cgroup) = scoped.take() {
             record.cgroup = Some(cgroup.place().clone());
+            record.scope = scope.clone();
             undo.scope = scope.clone();
             undo.cgroup = Some(cgroup);
         }
@@ -249,13 +253,12 @@ impl Undo<'_> {
             starting.abandon();
         }
         let mut hint = None;
-        if let Some(scope) = &self.scope
-            && let Err(left) = systemd::stop(scope)
-        {
-            hint = Some(format!("left behind: {left}"));
-        }
+        // Killed before systemd is told, which would ask politely and wait.
         if let Some(cgroup) = &self.cgroup
-            && let Err(left) = cgroup.kill().and_then(|()| cgroup.remove())
+            && let Err(left) = cgroup
+                .kill()
+                .and_then(|()| self.scope.as_ref().map_or(Ok(()), systemd::stop))
+                .and_then(|()| cgroup.remove())
         {
             hint = Some(format!("left behind: {left}"));
         }

@@ -9,13 +9,16 @@ use serde::Serialize;
 use super::config::Config;
 use super::create::{Event, Line};
 use super::hook::{self, Hooks};
+use super::notify::Ready;
 use super::record::{Containers, Record, Status};
 use super::{end, gate};
 use crate::linux::socket;
 use crate::sys::attribute::take_fd_of;
 use crate::{Context, Error, Result};
 
-pub fn start(containers: &Containers, id: &str) -> Result<()> {
+/// `notify` is where somebody wants to hear that the container is ready; what comes
+/// back is to be passed on.
+pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<Option<Ready>> {
     let _lock = containers.lock(id)?;
     let record = containers.load(id)?;
     match containers.status(&record) {
@@ -34,6 +37,10 @@ pub fn start(containers: &Containers, id: &str) -> Result<()> {
             )));
         }
     }
+    let ready = match notify {
+        Some(host) => Ready::listen(containers, &record, host)?,
+        None => None,
+    };
     let line = gate::open(&containers.gate(id)).map_err(|e| match e.errno() {
         Some(Errno::ECONNREFUSED) => {
             Error::conflict(format!("cannot start a container that has stopped: {id}"))
@@ -43,14 +50,15 @@ pub fn start(containers: &Containers, id: &str) -> Result<()> {
     line.go()?;
     run(containers, &record, &line)?;
     if !record.hooks {
-        return Ok(());
+        return Ok(ready);
     }
     let hooks = Hooks::plan(containers.config(id)?.hooks.as_ref())?;
     let state = record.subject().state("running", record.pid);
     hook::run("poststart", &hooks.poststart, &state).inspect_err(|_| {
         // "stop the container, and continue the lifecycle at step 12".
         let _ = end::stop(containers, &record);
-    })
+    })?;
+    Ok(ready)
 }
 
 fn run(containers: &Containers, record: &Record, line: &Line) -> Result<()> {

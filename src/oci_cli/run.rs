@@ -48,12 +48,11 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
         let Some(ready) = ready else {
             return Ok(());
         };
-        let record = face.containers.load(id)?;
         if detach {
-            return ready.pass_on(&record);
+            return ready.hand_over();
         }
         // Beside the attendance; nobody waits for its end, which may never be.
-        std::thread::spawn(move || ready.pass_on(&record));
+        std::thread::spawn(move || ready.pass_on());
         Ok(())
     });
     let code = match (started, foreground) {

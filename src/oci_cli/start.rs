@@ -14,9 +14,8 @@ pub(super) const VERB: Verb = Verb {
     order: Order::Any,
     enters: false,
     run: |face, args| {
-        let id = args.id()?;
-        if let Some(ready) = start(face, id)? {
-            ready.pass_on(&face.containers.load(id)?)?;
+        if let Some(ready) = start(face, args.id()?)? {
+            ready.hand_over()?;
         }
         Ok(0)
     },
@@ -29,10 +28,5 @@ pub(super) fn notify_socket() -> Option<String> {
 
 /// What comes back is to be passed on.
 pub(super) fn start(face: &Face, id: &str) -> Result<Option<Ready>> {
-    let ready = match notify_socket() {
-        Some(host) => Ready::listen(&face.containers, id, &host)?,
-        None => None,
-    };
-    start::start(&face.containers, id)?;
-    Ok(ready)
+    start::start(&face.containers, id, notify_socket().as_deref())
 }

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::{Work, archive, copy, in_path, place_busybox, strip};
 
 /// The applets that `systemd.sh` and units call by name.
-const APPLETS: [&str; 18] = [
-    "cat", "cp", "echo", "false", "grep", "head", "kill", "ls", "mkdir", "mount", "poweroff",
-    "sed", "sh", "sleep", "sync", "tr", "true", "wc",
+const APPLETS: [&str; 26] = [
+    "[", "cat", "cp", "cut", "date", "echo", "false", "grep", "head", "kill", "ln", "logger", "ls",
+    "mkdir", "mount", "poweroff", "printf", "rm", "sed", "sh", "sleep", "sync", "tr", "touch",
+    "true", "wc",
 ];
 
 const UNIT: &str = "[Unit]
@@ -55,6 +56,18 @@ fn bundle_config() -> Value {
     })
 }
 
+/// One that waits for a file and then says that it is ready. busybox's nearest to
+/// sd_notify(3) is syslog(3), which writes to whatever /dev/log is.
+fn notifying_config() -> Value {
+    let mut config = bundle_config();
+    let script = "ln -s $NOTIFY_SOCKET /dev/log; while ! [ -e /go ]; do sleep 0.1; done; \
+                  logger \"$(printf 'x\\nREADY=1')\"; sleep 1000";
+    config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+    let dev = json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs"});
+    config["mounts"].as_array_mut().unwrap().push(dev);
+    config
+}
+
 pub fn initramfs(work: &Work) -> PathBuf {
     let tree = work.0.join("systemd");
     let make = |dir: &str| std::fs::create_dir_all(tree.join(dir)).unwrap();
@@ -92,6 +105,7 @@ pub fn initramfs(work: &Work) -> PathBuf {
     write("etc/machine-id", "");
     write("etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
     write("bundle/config.json", &bundle_config().to_string());
+    write("bundle/notify.json", &notifying_config().to_string());
     place_busybox(&tree.join("bin"));
     place_busybox(&tree.join("bundle/rootfs/bin"));
     for applet in APPLETS.into_iter().filter(|a| *a != "sh") {

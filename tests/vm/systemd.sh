@@ -59,26 +59,109 @@ oci update --memory 134217728 --pids-limit 44 box
 check update "134217728 44 134217728 44" \
     "$(cat $group/memory.max) $(cat $group/pids.max) $(shows MemoryMax $unit) $(shows TasksMax $unit)"
 
+oci update --cpu-quota 12345 box
+# systemd writes what it makes of it a little later than it answers.
+check "update, exactly" "12345 100000 130ms" "$(cat $group/cpu.max) $(shows CPUQuotaPerSecUSec $unit)"
+sleep 0.5
+check "and for good" "12345 100000" "$(cat $group/cpu.max)"
+oci update --cpuset-cpus 99 box >/dev/null 2>&1
+check "what the kernel refuses" "1 0" "$? $(shows AllowedCPUs $unit)"
+systemctl daemon-reload
+check "systemd undoes none" "134217728 44 0" \
+    "$(cat $group/memory.max) $(cat $group/pids.max) $(cat $group/cpuset.cpus)"
+
 oci kill box KILL
 check kill "" "$(becomes box stopped)"
 oci delete box
 check delete "0 " "$? $(gone $unit $group)"
 
+cp config.json whole.json
+annotated() { sed "s#\"org.systemd.property.CollectMode\":\"[^\"]*\"#$1#" whole.json >config.json; }
+# The first process of a pid namespace hears no SIGTERM that it does not handle.
+annotated '"org.systemd.property.TimeoutStopSec":"1"'
 create box && oci start box
 systemctl stop $unit
 check "systemctl stop ends it" "" "$(becomes box stopped)"
 oci delete box
 check "and it is deleted" "0 " "$? $(gone $unit $group)"
+cp whole.json config.json
 
 create box && oci start box
 oci delete --force box
 check "delete --force" "0 " "$? $(gone $unit $group)"
 
-cp config.json whole.json
+# One that systemd ended and keeps to be looked at: its name is free, it is deleted.
+annotated '"org.systemd.property.RuntimeMaxSec":"uint64 1","org.systemd.property.TimeoutStopSec":"double 0.5"'
+create box && oci start box
+check "seconds" "1s 500ms" "$(shows RuntimeMaxUSec $unit) $(shows TimeoutStopUSec $unit)"
+check "its time is over" "" "$(becomes box stopped)"
+sleep 0.5
+check "systemd keeps it" failed "$(shows ActiveState $unit)"
+create other
+check "its name is free" "0 created" "$? $(status other)$(cat /tmp/said)"
+oci delete --force other
+oci delete box
+check "a failed one is deleted" "0 " "$? $(gone $unit $group)"
+annotated '"org.systemd.property.NoSuch":"true"'
+create box
+check "a property of no unit" "1 1 " "$? $(grep -c NoSuch /tmp/said) $(gone $unit $group)"
+
+# Found out when the scope is there already, with a process that no SIGTERM ends.
+sed 's#"resources":{#&"unified":{"memory.nosuch":"1"},#' whole.json >config.json
+began=$(date +%s)
+create box
+check "a limit that is none" "1 1 " "$? $(grep -c memory.nosuch /tmp/said) $(gone $unit $group)"
+check "is said at once" 1 "$((($(date +%s) - began) < 20))"
+
 sed 's#"root":#"hooks":{"createRuntime":[{"path":"/bin/false"}]},"root":#' whole.json >config.json
 create box
 check "a hook that fails" "1 1 " "$? $(grep -c createRuntime /tmp/said) $(gone $unit $group)"
 check "is no container" "" "$(oci list -q)"
+
+map='[{"containerID":0,"hostID":1000,"size":10}]'
+sed "s#\"namespaces\":\[#\"uidMappings\":$map,\"gidMappings\":$map,&{\"type\":\"user\"},#" whole.json >config.json
+create box && oci start box
+check "a user namespace" "0::/ 1000" "$(oci exec box cat /proc/self/cgroup) $(oci exec box cat /proc/self/uid_map | tr -s ' ' | cut -d' ' -f3)"
+oci delete --force box
+
+cp notify.json config.json
+service() { # NAME COMMAND LINE...
+    name=$1
+    shift
+    cat >"/run/systemd/system/$name.service" <<END
+[Unit]
+DefaultDependencies=no
+[Service]
+Type=notify
+TimeoutStopSec=1
+Environment=PATH=/bin:/usr/bin
+WorkingDirectory=/bundle
+ExecStart=$*
+ExecStopPost=/bin/carob-oci delete --force box
+END
+    rm -f rootfs/go
+    systemctl daemon-reload
+    systemctl start --no-block "$name"
+    becomes box running
+    check "$name waits" activating "$(shows ActiveState "$name")"
+    touch rootfs/go
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        systemctl is-active "$name" >/dev/null && break
+        sleep 0.2
+    done
+}
+pid() { oci state box | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p'; }
+service detached /bin/carob-oci --systemd-cgroup run -d box
+check "detached is active" "active $(pid)" "$(shows ActiveState detached) $(shows MainPID detached)"
+systemctl stop detached
+check "and ends" "" "$(gone $unit $group)"
+service foreground /bin/carob-oci --systemd-cgroup run box
+check "foreground is active" "active carob-oci" \
+    "$(shows ActiveState foreground) $(cat /proc/"$(shows MainPID foreground)"/comm)"
+oci kill box KILL
+check "foreground ends" "" "$(gone $unit $group)"
+sleep 0.5
+check "with the program's code" "exit-code 137" "$(shows Result foreground) $(shows ExecMainStatus foreground)"
 
 sed 's#"cgroupsPath":"[^"]*",##' whole.json >config.json
 create plain

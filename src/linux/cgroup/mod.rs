@@ -74,6 +74,17 @@ pub struct Join {
 }
 
 impl Join {
+    /// Of a process that another program puts into every hierarchy: nothing is left
+    /// for it to do.
+    pub fn done_by_another(h: &Hierarchies) -> Join {
+        Join {
+            hierarchies: h.clone(),
+            set: h.resolve(Select::All),
+            v2: None,
+            v1: Vec::new(),
+        }
+    }
+
     /// For `clone3(CLONE_INTO_CGROUP)`: the v2 directory, also on hybrid.
     pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
         self.v2.as_ref().map(AsFd::as_fd)

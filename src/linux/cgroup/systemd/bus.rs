@@ -267,6 +267,21 @@ impl Bus {
         self.manager("SetUnitProperties", "sba(sv)", body).map(drop)
     }
 
+    /// Returns when systemd has done what it puts off until it has answered: cgroups'
+    /// attributes are written before the next call is read.
+    pub fn catch_up(&mut self) -> Result<()> {
+        let ping = Call {
+            destination: self.destination,
+            path: OBJECT,
+            interface: "org.freedesktop.DBus.Peer",
+            member: "Ping",
+            signature: "",
+            body: Writer::default(),
+        };
+        self.call(ping)?;
+        Ok(())
+    }
+
     pub fn stop(&mut self, unit: &str) -> Result<(), Refusal> {
         let mut body = Writer::default();
         body.string(unit);

@@ -16,6 +16,7 @@ mod wire;
 
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +101,8 @@ fn escape(text: &str) -> String {
 }
 
 /// Makes the scope with `pid` in it, in every hierarchy, and limits it. `pid` is a
-/// process of one thread that waits. `annotations` are further properties
-/// ([`annotated`]), which go before ours.
+/// child of ours, of one thread, that waits; if that fails half-way, it is killed.
+/// `annotations` are further properties ([`annotated`]), which go before ours.
 pub fn start(
     h: &Hierarchies,
     scope: &Scope,
@@ -159,6 +160,8 @@ fn started(
         Ok(cgroup)
     })();
     if made.is_err() {
+        // It may be the first of a pid namespace, which is deaf to systemd's SIGTERM.
+        let _ = kill(pid, Signal::SIGKILL);
         let _ = bus.stop(&scope.unit);
     }
     made
@@ -192,7 +195,8 @@ fn drop_newer(e: &Refusal, properties: &mut Vec<Property>) -> bool {
 }
 
 /// New limits for a scope that runs. The cgroup has them first: what it refuses,
-/// systemd is not told.
+/// systemd is not told. And once more when systemd has written what it makes of
+/// them.
 pub fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
     cgroup.apply(r)?;
     let mut properties = plan(r, cgroup.hierarchies.is_pure_v2());
@@ -203,12 +207,14 @@ pub fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
         let mut bus = Bus::connect(scope.user)?;
         match bus.set_properties(&scope.unit, &properties) {
             Err(e) if drop_newer(&e, &mut properties) => {
-                Ok(bus.set_properties(&scope.unit, &properties)?)
+                bus.set_properties(&scope.unit, &properties)?;
             }
-            other => Ok(other?),
+            other => other?,
         }
+        bus.catch_up()
     })();
-    told.with_context(|| format!("change the systemd scope {}", scope.unit))
+    told.with_context(|| format!("change the systemd scope {}", scope.unit))?;
+    cgroup.apply(r)
 }
 
 /// Ends what is left of the scope; none left is no error. systemd removes its
@@ -350,13 +356,26 @@ pub fn annotated(key: &str, value: &str) -> Result<Option<Property>> {
     }
     let value = parse_value(value.trim()).ok_or_else(invalid)?;
     // Time spans that systemd takes in microseconds are written in seconds too.
-    Ok(Some(match (name.strip_suffix("Sec"), &value) {
-        (Some(stem), Value::I32(n)) if !name.ends_with("USec") => {
-            let us = u64::try_from(*n).map_err(|_| invalid())? * 1_000_000;
+    Ok(Some(match name.strip_suffix("Sec") {
+        Some(stem) if !name.ends_with("USec") => {
+            let us = microseconds(&value).ok_or_else(invalid)?;
             (format!("{stem}USec"), Value::U64(us))
         }
         _ => (name.to_owned(), value),
     }))
+}
+
+fn microseconds(seconds: &Value) -> Option<u64> {
+    const PER_SECOND: u64 = 1_000_000;
+    let whole = match *seconds {
+        Value::I32(n) => n.try_into().ok(),
+        Value::U32(n) => Some(n.into()),
+        Value::I64(n) => n.try_into().ok(),
+        Value::U64(n) => Some(n),
+        Value::F64(n) if (0.0..1e12).contains(&n) => return Some((n * PER_SECOND as f64) as u64),
+        _ => None,
+    };
+    whole.and_then(|n: u64| n.checked_mul(PER_SECOND))
 }
 
 fn parse_value(text: &str) -> Option<Value> {
@@ -385,10 +404,13 @@ fn parse_value(text: &str) -> Option<Value> {
     match text {
         "true" => Some(Value::Bool(true)),
         "false" => Some(Value::Bool(false)),
-        _ => match text.parse() {
-            Ok(n) => Some(Value::I32(n)),
-            Err(_) => quoted(text).map(Value::Str),
-        },
+        _ if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+            let whole = text.parse().ok().map(Value::I32);
+            // What is too large for one is not to become the other.
+            let fraction = text.contains('.').then(|| text.parse().ok()).flatten();
+            whole.or_else(|| fraction.map(Value::F64))
+        }
+        _ => quoted(text).map(Value::Str),
     }
 }
 
@@ -477,6 +499,12 @@ mod tests {
         );
         let (name, value) = parse("TimeoutStopUSec", "uint64 123").unwrap();
         assert_eq!((name.as_str(), value), ("TimeoutStopUSec", Value::U64(123)));
+        for half in ["double 0.5", "0.5"] {
+            let (_, value) = parse("TimeoutStopSec", half).unwrap();
+            assert_eq!(value, Value::U64(500_000), "{half}");
+        }
+        let (_, value) = parse("RuntimeMaxSec", "uint64 2").unwrap();
+        assert_eq!(value, Value::U64(2_000_000));
         let text = parse("CollectMode", "'inactive-or-failed'").unwrap().1;
         assert_eq!(text, Value::Str("inactive-or-failed".into()));
         let list = parse("After", "['a.service', \"b.service\"]").unwrap().1;
@@ -484,10 +512,12 @@ mod tests {
             list,
             Value::Strs(vec!["a.service".into(), "b.service".into()])
         );
-        for bad in ["", "'a", "[a]", "uint64 x", "5 6", "'a'b'"] {
+        for bad in ["", "'a", "[a]", "uint64 x", "5 6", "'a'b'", "5000000000"] {
             assert!(parse("CollectMode", bad).is_err(), "{bad}");
         }
         assert!(parse("Ab-c", "true").is_err());
-        assert!(parse("WatchdogSec", "-1").is_err());
+        for bad in ["-1", "true", "'1s'", "uint64 18446744073709551615"] {
+            assert!(parse("WatchdogSec", bad).is_err(), "{bad}");
+        }
     }
 }
