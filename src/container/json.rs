@@ -6,6 +6,7 @@ use std::io::Read;
 
 use serde::de::DeserializeOwned;
 
+use super::strict::Strict;
 use crate::{Error, Result};
 
 /// The most that is read of a file, bytes.
@@ -29,7 +30,10 @@ pub fn read_bytes(from: impl Read) -> Result<Vec<u8>> {
 /// # Errors
 /// [`crate::Kind::Invalid`], as in `linux.resources.pids.limit: invalid type: ...`.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|e| {
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let parsed = T::deserialize(Strict(&mut parser));
+    let parsed = parsed.and_then(|value| parser.end().map(|()| value));
+    parsed.map_err(|e| {
         let place = (e.line(), e.column());
         let text = e.to_string();
         let what = text

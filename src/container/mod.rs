@@ -31,4 +31,5 @@ pub mod record;
 pub mod rootfs;
 mod settings;
 pub mod start;
+mod strict;
 pub mod user;
