@@ -257,6 +257,8 @@ impl Connection {
         }
     }
 
+    /// A monitor that is dead by now is no error here: it is met as one that
+    /// closes without a reply, whether it died before the request or after.
     pub fn send(&self, request: &Request, fds: &[BorrowedFd]) -> Result<()> {
         let bytes = serde_json::to_vec(request)?;
         if bytes.len() > MAX_MESSAGE {
@@ -265,9 +267,10 @@ impl Connection {
                 bytes.len()
             )));
         }
-        self.0
-            .send(&bytes, fds)
-            .map_err(|e| Error::sys("sendmsg(<monitor>)", e))
+        match self.0.send(&bytes, fds) {
+            Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+            Err(e) => Err(Error::sys("sendmsg(<monitor>)", e)),
+        }
     }
 
     /// The next reply and its fds; `None` when the monitor has closed.
