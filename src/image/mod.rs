@@ -18,16 +18,22 @@
 mod archive;
 mod auth;
 mod beneath;
+mod blob;
 mod compression;
 mod connection;
 mod digest;
+mod hosts;
 mod ingest;
+mod keyring;
 mod load;
 mod manifest;
 mod pull;
 mod reference;
+mod registries;
 mod registry;
 mod resolve;
+mod retry;
+mod sources;
 mod store;
 mod tar;
 mod unpack;
@@ -36,7 +42,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use keyring::Keyring;
 pub use reference::Reference;
+pub use retry::Patience;
 pub use store::{Removed, Store};
 
 /// An image of the store, ready to be run.
@@ -106,8 +114,14 @@ pub struct PullOptions {
     /// `Some(true)`: certificates are not verified, and plain HTTP is tried.
     /// `Some(false)`: HTTPS only. `None`: HTTPS, but plain HTTP for loopback.
     pub insecure: Option<bool>,
-    /// Instead of what `~/.docker/config.json` has for the registry.
+    /// For the reference's own registry, before all else that is known.
     pub credentials: Option<Credentials>,
+    /// A Pod's imagePullSecrets, in its order; before what the machine has.
+    pub secrets: Vec<Keyring>,
+    pub patience: Patience,
+    /// Where the directories containers, containerd and docker are, instead of
+    /// /etc.
+    pub etc: Option<PathBuf>,
 }
 
 /// What a pull is doing. A layer is told by its digest.
