@@ -10,6 +10,8 @@
 //!    `unpack` stream each layer into a directory of its own;
 //! 5. the image appears in the store in one step, or not at all.
 //!
+//! [`Store::push`] gives one to a registry.
+//!
 //! Never here: mounts. A rootfs is whoever starts the container's business;
 //! this module ends at a list of lowerdirs. Specs: OCI image-spec 1.1,
 //! distribution-spec 1.1, Docker image manifest V2 schema 2, Docker image spec
@@ -28,6 +30,7 @@ mod keyring;
 mod load;
 mod manifest;
 mod pull;
+mod push;
 mod reference;
 mod registries;
 mod registry;
@@ -42,7 +45,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use digest::Digest;
 pub use keyring::Keyring;
+pub use push::{Blobs, Pushed, push};
 pub use reference::Reference;
 pub use retry::Patience;
 pub use store::{Removed, Store};
@@ -141,4 +146,6 @@ pub enum Progress {
     Layer { layer: String, done: u64, size: u64 },
     /// The layer is unpacked and verified.
     Unpacked { layer: String },
+    /// The blob is at the registry now.
+    Pushed { layer: String },
 }

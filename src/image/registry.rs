@@ -102,6 +102,11 @@ impl Registry {
         })
     }
 
+    /// Tokens from now on are also for reading another repository.
+    pub fn also_from(&mut self, repository: &str) {
+        self.scopes.push(format!("repository:{repository}:pull"));
+    }
+
     /// A manifest or index by tag or digest, with its declared media type. At
     /// most `limit` bytes; a digest in `selector` is the caller's to verify.
     pub fn manifest(&self, selector: &str, accept: &str, limit: u64) -> Result<(Vec<u8>, String)> {
@@ -387,11 +392,12 @@ impl Registry {
         let text = format!("{status}{text}");
         Err(match status.as_u16() {
             401 | 403 => Failure::lasting(self.denied(&text)),
-            404 => {
-                Failure::lasting(self.error(&text).hint(
+            404 => Failure {
+                status: 404,
+                ..Failure::lasting(self.error(&text).hint(
                     "check the repository and the tag; a private one may hide behind this too",
                 ))
-            }
+            },
             408 | 429 | 500..=599 => {
                 let mut error = self.error(&text);
                 let wait = retry_after.filter(|d| *d > self.patience.longest_pause);
@@ -433,6 +439,7 @@ impl Registry {
             passing: !tls,
             no_answer: true,
             retry_after: None,
+            status: 0,
             error,
         }
     }

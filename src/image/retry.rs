@@ -81,6 +81,8 @@ pub(super) struct Failure {
     /// Nobody answered, or not in this protocol.
     pub no_answer: bool,
     pub retry_after: Option<Duration>,
+    /// The HTTP status, 0 if it is not about one.
+    pub status: u16,
 }
 
 impl Failure {
@@ -90,6 +92,7 @@ impl Failure {
             passing: false,
             no_answer: false,
             retry_after: None,
+            status: 0,
         }
     }
     pub fn passing(error: Error) -> Self {
