@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Verb;
-use super::face::Face;
+use super::face::{Face, usage};
 use super::output::{self, Format};
 use super::progress::Shown;
 use crate::Result;
@@ -36,7 +36,6 @@ impl Verb for Push {
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
-        let to: Reference = self.target.as_ref().unwrap_or(&self.image).parse()?;
         let options = PullOptions {
             insecure: self.insecure,
             ..PullOptions::default()
@@ -44,6 +43,19 @@ impl Verb for Push {
         let table = matches!(format, Format::Table { .. });
         let mut shown = Shown::new(self.quiet, &format);
         let store = Store::open(&face.layout)?;
+        let to: Reference = match &self.target {
+            Some(target) => target.parse()?,
+            // The first digits of an ID read as a name at Docker Hub.
+            None if store.lookup_any(&self.image)?.is_some() => self
+                .image
+                .parse()
+                .ok()
+                .filter(|r| matches!(store.lookup(r), Ok(Some(_))))
+                .ok_or_else(|| {
+                    usage("an ID says not where to push").hint("carob push ID NAME does")
+                })?,
+            None => self.image.parse()?,
+        };
         let pushed = store.push(&self.image, &to, &options, &mut |p| shown.show(&p));
         shown.end();
         let digest = pushed?;
