@@ -1,7 +1,7 @@
 //! `carob pull`, `load`, `images` and `rmi`.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use clap::Args;
@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::face::{Face, usage};
 use super::output::{self, Format};
+use super::progress::Shown;
 use super::table::Table;
 use super::{Verb, age};
-use crate::image::{Image, Progress, PullOptions, Reference, Store};
+use crate::image::{Image, PullOptions, Reference, Store};
 use crate::pod::client;
 use crate::{Error, Result};
 
@@ -55,12 +56,11 @@ impl Verb for Pull {
         };
         let mut pulled = vec![];
         for r in references {
-            let mut progress = Shown {
-                quiet: self.quiet || !matches!(format, Format::Table { .. }),
-                open: false,
-            };
-            let image = store.pull(&r, &options, &mut |p| progress.show(&p))?;
-            progress.end();
+            let mut shown = Shown::new(self.quiet, &format);
+            let image = store.pull(&r, &options, &mut |p| shown.show(&p));
+            // An error is not to be written over bars.
+            shown.end();
+            let image = image?;
             if let Format::Table { .. } = format {
                 output::text(&format!("{}\n", image.id), false)?;
             }
@@ -68,58 +68,6 @@ impl Verb for Pull {
         }
         print_objects(&format, &pulled)?;
         Ok(0)
-    }
-}
-
-/// On stderr: a line of its own for each step, or one that changes on a
-/// terminal.
-struct Shown {
-    quiet: bool,
-    open: bool,
-}
-
-impl Shown {
-    fn show(&mut self, p: &Progress) {
-        if self.quiet {
-            return;
-        }
-        let short =
-            |d: &str| -> String { d.rsplit(':').next().unwrap_or(d).chars().take(12).collect() };
-        let mut err = std::io::stderr().lock();
-        let line = match p {
-            Progress::Resolving { name } => format!("pulling {name}"),
-            Progress::Resolved { layers, size, .. } => {
-                format!("{layers} layers, {} compressed", bytes(*size))
-            }
-            Progress::Exists { layer } => format!("{}: is here already", short(layer)),
-            Progress::Unpacked { layer } => format!("{}: done", short(layer)),
-            Progress::Layer { layer, done, size } => {
-                if err.is_terminal() {
-                    self.open = true;
-                    let _ = write!(
-                        err,
-                        "\r\x1b[K{}: {} of {}",
-                        short(layer),
-                        bytes(*done),
-                        bytes(*size)
-                    );
-                }
-                return;
-            }
-        };
-        let clear = if std::mem::take(&mut self.open) {
-            "\r\x1b[K"
-        } else {
-            ""
-        };
-        // Who watches no more needs no progress.
-        let _ = writeln!(err, "{clear}{line}");
-    }
-
-    fn end(&mut self) {
-        if std::mem::take(&mut self.open) {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
     }
 }
 
@@ -335,7 +283,7 @@ fn split_name(name: &str) -> (&str, &str) {
 }
 
 /// Decimal units, as registries and docker show sizes.
-fn bytes(n: u64) -> String {
+pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = n as f64;
     let mut unit = 0;

@@ -23,6 +23,8 @@ mod logfile;
 mod logs;
 mod object;
 mod output;
+mod progress;
+mod push;
 mod rows;
 mod run;
 mod stream;
@@ -93,6 +95,7 @@ const VERBS: &[Entry] = &[
     entry::<wait::Wait>(),
     entry::<delete::Delete>(),
     entry::<images::Pull>(),
+    entry::<push::Push>(),
     entry::<images::Load>(),
     entry::<images::Images>(),
     entry::<images::Rmi>(),

@@ -1,89 +1,13 @@
-//! Who we are to a registry: `~/.docker/config.json`, and the challenges of
-//! RFC 9110 (Basic) and of the distribution project's token scheme (Bearer).
+//! How one shows who one is: the challenges of RFC 9110 (Basic) and of the
+//! distribution project's token scheme (Bearer). Whose credentials: `keyring`.
 
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::PathBuf;
-
-use serde::Deserialize;
 
 use super::Credentials;
-use crate::{Context, Error, Result};
 
-const MAX_FILE: u64 = 1 << 20;
-
-/// What docker login has left for `registry`. `$DOCKER_CONFIG` moves the file.
-pub fn stored(registry: &str) -> Result<Option<Credentials>> {
-    let dir = std::env::var_os("DOCKER_CONFIG").map_or_else(
-        || {
-            let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
-            PathBuf::from(home).join(".docker")
-        },
-        PathBuf::from,
-    );
-    let path = dir.join("config.json");
-    let file = match std::fs::File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).context(format!("open({})", path.display())),
-    };
-    let mut text = Vec::new();
-    file.take(MAX_FILE)
-        .read_to_end(&mut text)
-        .with_context(|| format!("read {}", path.display()))?;
-    in_config(&text, registry).with_context(|| path.display().to_string())
-}
-
-fn in_config(text: &[u8], registry: &str) -> Result<Option<Credentials>> {
-    #[derive(Deserialize)]
-    struct File {
-        #[serde(default)]
-        auths: BTreeMap<String, Entry>,
-    }
-    #[derive(Deserialize)]
-    struct Entry {
-        #[serde(default)]
-        auth: String,
-        #[serde(default)]
-        username: String,
-        #[serde(default)]
-        password: String,
-    }
-    let file: File = serde_json::from_slice(text)?;
-    for (server, entry) in &file.auths {
-        if host_of(server) != host_of(registry) {
-            continue;
-        }
-        if !entry.username.is_empty() {
-            return Ok(Some(Credentials {
-                username: entry.username.clone(),
-                password: entry.password.clone(),
-            }));
-        }
-        // Empty where a credential helper has it.
-        if entry.auth.is_empty() {
-            continue;
-        }
-        let malformed = || Error::invalid(format!("auths: {server}: auth is malformed"));
-        let plain = base64_decode(&entry.auth).ok_or_else(malformed)?;
-        let plain = String::from_utf8(plain).map_err(|_| malformed())?;
-        let (username, password) = plain.split_once(':').ok_or_else(malformed)?;
-        return Ok(Some(Credentials {
-            username: username.to_owned(),
-            password: password.trim_end_matches('\0').to_owned(),
-        }));
-    }
-    Ok(None)
-}
-
-/// Keys are hosts, or URLs of the days of `https://index.docker.io/v1/`.
-fn host_of(server: &str) -> &str {
-    let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
-    match rest.split('/').next().unwrap_or(rest) {
-        "index.docker.io" | "registry-1.docker.io" => "docker.io",
-        host => host,
-    }
-}
+/// The user name of a password that is an OAuth 2 refresh token, as credential
+/// helpers have it.
+pub const IDENTITY: &str = "<token>";
 
 /// The value of an `Authorization: Basic` header.
 pub fn basic(c: &Credentials) -> String {
@@ -133,27 +57,33 @@ impl Challenge {
         })
     }
 
-    /// Where to ask for a token to pull from `repository`.
-    pub fn token_url(&self, repository: &str) -> Option<String> {
+    /// Where to ask for a token for `scopes` (`repository:library/a:pull`).
+    pub fn token_url(&self, scopes: &[String]) -> Option<String> {
         let realm = self.parameters.get("realm")?;
-        let mut url = realm.clone();
-        let mut separator = if realm.contains('?') { '&' } else { '?' };
-        let scope = format!("repository:{repository}:pull");
-        let service = self.parameters.get("service").map(String::as_str);
-        for (key, value) in [("service", service), ("scope", Some(scope.as_str()))] {
-            if let Some(value) = value {
-                url.push(separator);
-                url.push_str(key);
-                url.push('=');
-                url.push_str(&percent(value));
-                separator = '&';
-            }
-        }
-        Some(url)
+        let separator = if realm.contains('?') { '&' } else { '?' };
+        let service = self.parameters.get("service").map(|s| ("service", s));
+        let all = service
+            .into_iter()
+            .chain(scopes.iter().map(|s| ("scope", s)));
+        let query: Vec<String> = all.map(|(k, v)| format!("{k}={}", percent(v))).collect();
+        Some(format!("{realm}{separator}{}", query.join("&")))
+    }
+
+    /// The realm and the form to trade a refresh token for a token there
+    /// (RFC 6749, section 6).
+    pub fn refresh(&self, token: &str, scopes: &[String]) -> Option<(String, String)> {
+        let service = self.parameters.get("service").map_or("", String::as_str);
+        let form = format!(
+            "grant_type=refresh_token&client_id=carob&service={}&scope={}&refresh_token={}",
+            percent(service),
+            percent(&scopes.join(" ")),
+            percent(token)
+        );
+        Some((self.parameters.get("realm")?.clone(), form))
     }
 }
 
-fn percent(s: &str) -> String {
+pub fn percent(s: &str) -> String {
     s.bytes().fold(String::new(), |mut out, b| {
         if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(b));
@@ -166,7 +96,7 @@ fn percent(s: &str) -> String {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn base64_encode(bytes: &[u8]) -> String {
+pub fn base64_encode(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
         let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
@@ -181,7 +111,7 @@ fn base64_encode(bytes: &[u8]) -> String {
     out
 }
 
-fn base64_decode(text: &str) -> Option<Vec<u8>> {
+pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
     let text = text.trim().trim_end_matches('=');
     let (mut n, mut bits, mut out) = (0u32, 0, Vec::new());
     for b in text.bytes() {
@@ -201,28 +131,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn docker_config() {
-        let text = br#"{"auths": {
-            "https://index.docker.io/v1/": {"auth": "dXNlcjpwYTpzcw=="},
-            "localhost:5000": {"username": "u", "password": "p"},
-            "helper.example": {}, "bad.example": {"auth": "!"}}, "credsStore": "x"}"#;
-        let c = in_config(text, "docker.io").unwrap().unwrap();
-        assert_eq!(
-            (c.username.as_str(), c.password.as_str()),
-            ("user", "pa:ss")
-        );
-        assert_eq!(basic(&c), "Basic dXNlcjpwYTpzcw==");
-        assert_eq!(
-            in_config(text, "localhost:5000").unwrap().unwrap().username,
-            "u"
-        );
-        assert!(in_config(text, "localhost").unwrap().is_none());
-        assert!(in_config(text, "helper.example").unwrap().is_none());
-        assert!(in_config(text, "bad.example").is_err());
-        assert!(!format!("{c:?}").contains("pa:ss"));
-    }
-
-    #[test]
     fn base64_both_ways() {
         for (plain, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v")] {
             assert_eq!(base64_encode(plain.as_bytes()), text);
@@ -238,7 +146,7 @@ mod tests {
         .unwrap();
         assert_eq!(c.scheme, "bearer");
         assert_eq!(
-            c.token_url("a/b").unwrap(),
+            c.token_url(&["repository:a/b:pull".to_owned()]).unwrap(),
             "https://auth.example/token?service=a%20%22b%22%2C%20c&scope=repository%3Aa%2Fb%3Apull"
         );
         assert_eq!(Challenge::parse("Basic realm=x").unwrap().scheme, "basic");

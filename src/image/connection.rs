@@ -1,10 +1,11 @@
 //! Connections to registries: timeouts, proxies, trusted roots, and what URLs
 //! have in common.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ureq::http::Uri;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Proxy};
 
@@ -18,19 +19,39 @@ const CA_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// An agent that follows no redirect and judges no status by itself.
-pub fn agent(loopback: bool, insecure: bool) -> Result<Agent> {
-    let tls = TlsConfig::builder().disable_verification(insecure);
+/// Whom to believe, and who to be, in TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Certificates are not verified.
+    pub unverified: bool,
+    /// PEM files, beside the machine's own roots.
+    pub authorities: Vec<PathBuf>,
+    /// PEM files: our certificate and its key.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// An agent that follows no redirect and judges no status by itself. `silence`
+/// ends a wait for bytes of a body.
+pub fn agent(loopback: bool, trust: &Trust, silence: Duration) -> Result<Agent> {
+    let mut tls = TlsConfig::builder().disable_verification(trust.unverified);
     // Reading some hundred certificates is for those who need them.
-    let tls = if insecure {
-        tls
-    } else {
-        match roots() {
-            Ok(roots) => tls.root_certs(roots),
-            Err(_) if loopback => tls.root_certs(RootCerts::new_with_certs(&[])),
-            Err(e) => return Err(e),
+    if !trust.unverified {
+        let mut known = match roots() {
+            Err(_) if loopback || !trust.authorities.is_empty() => Vec::new(),
+            known => known?,
+        };
+        for path in &trust.authorities {
+            known.extend(certificates(path)?);
         }
-    };
+        tls = tls.root_certs(RootCerts::from(known));
+    }
+    if let Some((certificate, key)) = &trust.client {
+        let chain = certificates(certificate)?;
+        let pem = std::fs::read(key).with_context(|| format!("open({})", key.display()))?;
+        let key = PrivateKey::from_pem(&pem)
+            .map_err(|e| Error::invalid(format!("{}: {e}", key.display())))?;
+        tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+    }
     let seconds = |n| Some(Duration::from_secs(n));
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -46,21 +67,38 @@ pub fn agent(loopback: bool, insecure: bool) -> Result<Agent> {
         .timeout_resolve(seconds(15))
         .timeout_connect(seconds(15))
         .timeout_recv_response(seconds(60))
-        .timeout_per_read(seconds(30))
+        .timeout_per_read(Some(silence))
         .build();
     Ok(Agent::with_parts(config, DefaultConnector::default(), Stub))
 }
 
+fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
+    let pem = std::fs::read(path).with_context(|| format!("open({})", path.display()))?;
+    let found: Vec<_> = parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(c)) => Some(c),
+            _ => None,
+        })
+        .collect();
+    if found.is_empty() {
+        return Err(Error::invalid(format!(
+            "{} has no certificate in PEM",
+            path.display()
+        )));
+    }
+    Ok(found)
+}
+
 /// The machine's own roots, so that a site's CA counts; `SSL_CERT_FILE` first,
 /// as OpenSSL has it.
-fn roots() -> Result<RootCerts> {
-    let named = std::env::var_os("SSL_CERT_FILE").map(std::path::PathBuf::from);
+fn roots() -> Result<Vec<Certificate<'static>>> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let path = named
         .or_else(|| {
             CA_BUNDLES
                 .iter()
                 .map(Into::into)
-                .find(|p: &std::path::PathBuf| p.exists())
+                .find(|p: &PathBuf| p.exists())
         })
         .ok_or_else(|| {
             Error::new(
@@ -69,14 +107,7 @@ fn roots() -> Result<RootCerts> {
             )
             .hint("install the package ca-certificates, or set SSL_CERT_FILE")
         })?;
-    let pem = std::fs::read(&path).with_context(|| format!("open({})", path.display()))?;
-    let certificates: Vec<_> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(c)) => Some(c),
-            _ => None,
-        })
-        .collect();
-    Ok(RootCerts::from(certificates))
+    certificates(&path)
 }
 
 /// A registry on this machine: what Docker and the kubelet speak plain HTTP to.

@@ -10,6 +10,8 @@
 //!    `unpack` stream each layer into a directory of its own;
 //! 5. the image appears in the store in one step, or not at all.
 //!
+//! [`Store::push`] gives one to a registry.
+//!
 //! Never here: mounts. A rootfs is whoever starts the container's business;
 //! this module ends at a list of lowerdirs. Specs: OCI image-spec 1.1,
 //! distribution-spec 1.1, Docker image manifest V2 schema 2, Docker image spec
@@ -18,16 +20,23 @@
 mod archive;
 mod auth;
 mod beneath;
+mod blob;
 mod compression;
 mod connection;
 mod digest;
+mod hosts;
 mod ingest;
+mod keyring;
 mod load;
 mod manifest;
 mod pull;
+mod push;
 mod reference;
+mod registries;
 mod registry;
 mod resolve;
+mod retry;
+mod sources;
 mod store;
 mod tar;
 mod unpack;
@@ -36,7 +45,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use digest::Digest;
+pub use keyring::Keyring;
+pub use push::{Blobs, Pushed, push};
 pub use reference::Reference;
+pub use retry::Patience;
 pub use store::{Removed, Store};
 
 /// An image of the store, ready to be run.
@@ -106,8 +119,14 @@ pub struct PullOptions {
     /// `Some(true)`: certificates are not verified, and plain HTTP is tried.
     /// `Some(false)`: HTTPS only. `None`: HTTPS, but plain HTTP for loopback.
     pub insecure: Option<bool>,
-    /// Instead of what `~/.docker/config.json` has for the registry.
+    /// For the reference's own registry, before all else that is known.
     pub credentials: Option<Credentials>,
+    /// A Pod's imagePullSecrets, in its order; before what the machine has.
+    pub secrets: Vec<Keyring>,
+    pub patience: Patience,
+    /// Where the directories containers, containerd and docker are, instead of
+    /// /etc.
+    pub etc: Option<PathBuf>,
 }
 
 /// What a pull is doing. A layer is told by its digest.
@@ -127,4 +146,6 @@ pub enum Progress {
     Layer { layer: String, done: u64, size: u64 },
     /// The layer is unpacked and verified.
     Unpacked { layer: String },
+    /// The blob is at the registry now.
+    Pushed { layer: String },
 }

@@ -147,7 +147,8 @@ fn parse(s: &str) -> std::result::Result<Reference, String> {
     if let Some(tag) = tag {
         check_tag(tag)?;
     }
-    if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+    // With a tag or a registry it is a name, if a strange one.
+    if s.len() == 64 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Err("64 hexadecimal digits are an image id, not a name".into());
     }
     let (registry, path) = match name.split_once('/') {
@@ -335,6 +336,15 @@ mod tests {
                 "quay.io/a/b-c_d__e.f:T_1.2-3",
             ),
             ("a---b", "docker.io/library/a---b:latest", "a---b:latest"),
+            ("docker.io/a", "docker.io/library/a:latest", "a:latest"),
+            ("Host/a:1", "Host/a:1", "Host/a:1"),
+            (
+                "localhosts/a",
+                "docker.io/localhosts/a:latest",
+                "localhosts/a:latest",
+            ),
+            ("a.b/c", "a.b/c:latest", "a.b/c:latest"),
+            ("a_b/c", "docker.io/a_b/c:latest", "a_b/c:latest"),
             ("foo:5000", "docker.io/library/foo:5000", "foo:5000"),
         ] {
             let r: Reference = from.parse().unwrap();

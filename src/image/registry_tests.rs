@@ -1,8 +1,9 @@
 //! A registry of scripted answers on loopback: what a real one does too rarely.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 
@@ -56,8 +57,10 @@ fn reply(status: &str, headers: &str, body: &str) -> Vec<u8> {
 }
 
 fn registry(script: &Script, options: &PullOptions) -> Registry {
-    let r = format!("{}/a/b:t", script.0).parse().unwrap();
-    Registry::new(&r, options).unwrap()
+    let endpoint = Endpoint::new(&script.0, "a/b", options.insecure);
+    let mut options = options.clone();
+    options.patience.first_pause = Duration::from_millis(10);
+    Registry::new(endpoint, &script.0, &options, "pull").unwrap()
 }
 
 fn credentials() -> PullOptions {
@@ -217,7 +220,7 @@ fn a_cut_blob_goes_on() {
         });
         let r = registry(&script, &PullOptions::default());
         let mut got = String::new();
-        r.blob(&Digest::of(b""), 1000)
+        r.blob(&Digest::of(b""), 1000, 0)
             .unwrap()
             .read_to_string(&mut got)
             .unwrap();
@@ -229,8 +232,26 @@ fn a_cut_blob_goes_on() {
 fn lies_about_sizes_and_ranges() {
     let script = serve(|_, _| reply("200 OK", "", "123"));
     let r = registry(&script, &PullOptions::default());
-    let e = r.blob(&Digest::of(b""), 4).err().unwrap().to_string();
+    let e = r.blob(&Digest::of(b""), 4, 0).err().unwrap().to_string();
     assert!(e.contains("3 bytes, not 4"), "{e}");
+    // A wrong range is not used; the blob is then asked for whole.
+    for lie in ["bytes 0-3/4", "bytes 2-3/5", "bytes 2-9/4", "2-3", ""] {
+        let script = serve(move |n, asked| match n {
+            0 => b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12".to_vec(),
+            _ if asked.has("range: bytes=2-") => reply(
+                "206 Partial Content",
+                &format!("Content-Range: {lie}\r\n"),
+                "xx",
+            ),
+            _ => reply("200 OK", "", "1234"),
+        });
+        let r = registry(&script, &PullOptions::default());
+        let mut got = String::new();
+        let mut blob = r.blob(&Digest::of(b""), 4, 0).unwrap();
+        blob.read_to_string(&mut got).unwrap();
+        assert_eq!((&*got, lock(&script.1).len()), ("1234", 3), "{lie}");
+    }
+    // Nor one that was not asked for.
     let script = serve(|n, _| match n {
         0 => b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n12".to_vec(),
         _ => reply(
@@ -240,12 +261,134 @@ fn lies_about_sizes_and_ranges() {
         ),
     });
     let r = registry(&script, &PullOptions::default());
-    let e = r
-        .blob(&Digest::of(b""), 4)
-        .unwrap()
-        .read_to_end(&mut Vec::new())
-        .unwrap_err();
-    assert!(e.to_string().contains("bytes 0-3/4"), "{e}");
+    let mut blob = r.blob(&Digest::of(b""), 4, 0).unwrap();
+    let e = blob.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(e.contains("after 2 of 4 bytes"), "{e}");
+}
+
+#[test]
+fn a_part_that_is_here_is_not_asked_for() {
+    let script = serve(|_, asked| {
+        assert!(asked.has("range: bytes=2-"));
+        reply(
+            "206 Partial Content",
+            "Content-Range: bytes 2-3/4\r\n",
+            "34",
+        )
+    });
+    let r = registry(&script, &PullOptions::default());
+    let mut got = String::new();
+    let mut blob = r.blob(&Digest::of(b""), 4, 2).unwrap();
+    blob.read_to_string(&mut got).unwrap();
+    assert_eq!(got, "34");
+}
+
+#[test]
+fn a_trickle_is_cut() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(&stream).lines().map_while(io::Result::ok);
+            let from = lines
+                .by_ref()
+                .take_while(|l| !l.is_empty())
+                .find_map(|l| {
+                    l.to_ascii_lowercase()
+                        .strip_prefix("range: bytes=")?
+                        .strip_suffix('-')?
+                        .parse::<usize>()
+                        .ok()
+                })
+                .unwrap_or(0);
+            let status = if from > 0 {
+                "206 Partial Content"
+            } else {
+                "200 OK"
+            };
+            let left = 1000 - from;
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {status}\r\nContent-Length: {left}\r\nContent-Range: bytes {from}-999/1000\r\n\r\n"
+            );
+            for _ in 0..left {
+                if n == 0 {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                if stream.write_all(b"x").is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    let endpoint = Endpoint::new(&address, "a/b", None);
+    let mut options = PullOptions::default();
+    options.patience.first_pause = Duration::from_millis(10);
+    options.patience.silence = Duration::from_millis(200);
+    let r = Registry::new(endpoint, &address, &options, "pull").unwrap();
+    let mut got = Vec::new();
+    let began = std::time::Instant::now();
+    let mut blob = r.blob(&Digest::of(b""), 1000, 0).unwrap();
+    blob.read_to_end(&mut got).unwrap();
+    assert_eq!(got, [b'x'; 1000]);
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn token_servers_are_no_less_safe_than_their_registry() {
+    let script = serve(|_, _| {
+        reply(
+            "401 Unauthorized",
+            "WWW-Authenticate: Bearer realm=\"http://token.example/x\"\r\n",
+            "",
+        )
+    });
+    let r = registry(&script, &credentials());
+    let e = r.manifest("t", "", 9).unwrap_err().to_string();
+    assert!(e.contains("http://token.example:80 is not HTTPS"), "{e}");
+    assert!(
+        r.check_realm("https://r.example/v2/", "http://127.0.0.1/t")
+            .is_err()
+    );
+    assert!(
+        r.check_realm("https://r.example/v2/", "http://r.example/t")
+            .is_err()
+    );
+    assert!(
+        r.check_realm("https://r.example/v2/", "https://other.example/t")
+            .is_ok()
+    );
+    assert!(
+        r.check_realm("http://localhost:1/v2/", "http://localhost:2/t")
+            .is_ok()
+    );
+}
+
+#[test]
+fn a_refresh_token_is_traded() {
+    let script = serve(|_, asked| {
+        if asked.path == "/token" {
+            assert!(asked.has("content-type: application/x-www-form-urlencoded"));
+            return reply("200 OK", "", r#"{"access_token":"abc"}"#);
+        }
+        if asked.has("authorization: Bearer abc") {
+            return reply("200 OK", "", "m");
+        }
+        let host = asked
+            .headers
+            .iter()
+            .find_map(|h| h.strip_prefix("host: ").or(h.strip_prefix("Host: ")));
+        let realm = format!(
+            "WWW-Authenticate: Bearer realm=\"http://{}/token\"\r\n",
+            host.unwrap()
+        );
+        reply("401 Unauthorized", &realm, "")
+    });
+    let mut options = credentials();
+    options.credentials.as_mut().unwrap().username = IDENTITY.to_owned();
+    let r = registry(&script, &options);
+    assert_eq!(r.manifest("t", "", 9).unwrap().0, b"m");
 }
 
 #[test]

@@ -328,7 +328,7 @@ impl Store {
         save_durable(&self.record_path(&record.id), record)
     }
 
-    fn record(&self, id: &Digest) -> Result<Option<Record>> {
+    pub(super) fn record(&self, id: &Digest) -> Result<Option<Record>> {
         match load(&self.record_path(id)) {
             Ok(record) => Ok(Some(record)),
             Err(e) if e.kind() == Kind::NotFound => Ok(None),

@@ -1,6 +1,9 @@
 //! Pulls from Debian's docker-registry on loopback, into which skopeo puts an
 //! image. Needs root and the packages docker-registry and skopeo.
 
+mod net;
+mod proxy;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -31,25 +34,36 @@ impl Registry {
             dir.join("blobs").display()
         );
         if tls {
-            let out = Command::new("openssl")
-                .args([
-                    "req",
-                    "-x509",
-                    "-newkey",
-                    "ec",
-                    "-pkeyopt",
-                    "ec_paramgen_curve:P-256",
-                ])
-                .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
-                .args(["-addext", "subjectAltName=DNS:localhost"])
-                .args(["-keyout", "key.pem", "-out", "cert.pem"])
-                .current_dir(&dir)
-                .output()
-                .expect("openssl must be installed");
-            assert!(out.status.success());
+            let make = |name: &str, extra: &[&str]| {
+                let out = Command::new("openssl")
+                    .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+                    .args(["-pkeyopt", "ec_paramgen_curve:P-256"])
+                    .args(["-keyout", &format!("{name}-key.pem")])
+                    .args(["-out", &format!("{name}.pem")])
+                    .args(extra)
+                    .current_dir(&dir)
+                    .output()
+                    .expect("openssl must be installed");
+                assert!(
+                    out.status.success(),
+                    "{}",
+                    String::from_utf8_lossy(&out.stderr)
+                );
+            };
+            make("ca", &["-subj", "/CN=test CA"]);
+            let signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem"];
+            let leaf = [
+                "-subj",
+                "/CN=localhost",
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+            ];
+            make("cert", &[&signed[..], &leaf[..]].concat());
             let d = dir.display();
             config.push_str(&format!(
-                "  tls:\n    certificate: {d}/cert.pem\n    key: {d}/key.pem\n"
+                "  tls:\n    certificate: {d}/cert.pem\n    key: {d}/cert-key.pem\n"
             ));
         }
         if let Some(line) = auth {
