@@ -534,7 +534,13 @@ fn json_of_what_changes_things() {
     let ran = root
         .carob(&["pull", "127.0.0.1:1/none", "-o", "json"])
         .fails(8, "");
-    assert_eq!(json(&ran.stderr)["error"]["reason"], "Image");
+    // Steps first, a JSON object a line; the error is the last.
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    let [step, error] = lines[..] else {
+        panic!("{}", ran.stderr)
+    };
+    assert_eq!(json(step)["event"], "resolving");
+    assert_eq!(json(error)["error"]["reason"], "Image");
     let ran = root
         .feed(&["apply", "-f", "-", "-o", "json"], "kind: Pod\n")
         .fails(3, "");
