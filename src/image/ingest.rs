@@ -23,7 +23,7 @@ use super::manifest::{Descriptor, ImageConfig, MAX_LAYERS};
 use super::store::{LayerRecord, Name, Record, Store, layer_name};
 use super::unpack::unpack;
 use super::{Image, Progress, Reference, compression};
-use crate::store::{Lock, make_dir, save};
+use crate::store::{Lock, load, make_dir, save};
 use crate::{Context, Error, Kind, Result};
 
 /// A layer unpacked: bounds what a few megabytes of zeros can become.
@@ -36,6 +36,10 @@ const PARALLEL: usize = 2;
 
 /// Progress is told once per so many bytes of a layer.
 const PROGRESS_STEP: u64 = 1 << 20;
+
+/// In a transaction's directory: this boot's id, and that finished layers there
+/// may be adopted.
+const MARK: &str = "boot";
 
 /// Stands in for the layers of an image that has none: overlayfs wants one.
 const EMPTY_LAYER: &str = "00000000000000000000000000000000";
@@ -83,6 +87,9 @@ impl<'a> Transaction<'a> {
         let dir = store.ingest_dir().join(name);
         make_dir(&dir)?;
         let alive = Lock::acquire(&dir.join("lock"))?;
+        for (path, _) in &dead {
+            adopt(store, path)?;
+        }
         drop(lock);
         // Their locks are ours now: nobody else removes them.
         for (path, held) in dead {
@@ -113,6 +120,8 @@ impl<'a> Transaction<'a> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
+        // First: a directory half removed must not be adopted from.
+        let _ = std::fs::remove_file(self.dir.join(MARK));
         // What stays is removed by the next transaction.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
@@ -137,6 +146,48 @@ fn collect_dead(ingest: &Path) -> Result<Vec<(PathBuf, Lock)>> {
     Ok(dead)
 }
 
+/// Takes the finished layers of a killed transaction into the store, where the
+/// next to want them finds them and the next removal sweeps them if nobody does.
+///
+/// A layer's record is written after its content was verified, so that a kill
+/// leaves either both or no record. A power cut may leave the record and lose
+/// content that was not synced: what another boot has left is not trusted. The
+/// store's lock is held, and the dead one's.
+fn adopt(store: &Store, dead: &Path) -> Result<()> {
+    let mark = dead.join(MARK);
+    match std::fs::read_to_string(&mark) {
+        Ok(boot) if boot == boot_id()? => {}
+        _ => return Ok(()),
+    }
+    make_dir(&store.layers())?;
+    let entries = std::fs::read_dir(dead).with_context(|| format!("open({})", dead.display()))?;
+    for entry in entries {
+        let path = entry.context("getdents(ingest)")?.path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let Ok(record) = load::<LayerRecord>(&path) else {
+            continue;
+        };
+        let name = layer_name(&record.diff_id);
+        if !dead.join(&name).is_dir() || store.layers().join(&name).exists() {
+            continue;
+        }
+        // The record first, as in `publish`.
+        for file in [format!("{name}.json"), name] {
+            std::fs::rename(dead.join(&file), store.layers().join(&file))
+                .with_context(|| format!("rename(layers/{file})"))?;
+        }
+    }
+    // Before it is taken apart.
+    std::fs::remove_file(&mark).with_context(|| format!("unlink({})", mark.display()))
+}
+
+fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    std::fs::read_to_string(path).with_context(|| format!("read {path}"))
+}
+
 /// Makes the image, from what the store has and `source` gives.
 pub fn ingest(
     transaction: &Transaction<'_>,
@@ -158,6 +209,10 @@ pub fn ingest(
         )));
     }
     let store = transaction.store;
+    // Not by `begin`: a removal moves layers out of the store into its
+    // transaction, and wants none of them back.
+    let mark = transaction.dir.join(MARK);
+    std::fs::write(&mark, boot_id()?).with_context(|| format!("write {}", mark.display()))?;
     let mut staged: HashMap<Digest, LayerRecord> = HashMap::new();
     loop {
         let mut missing = Vec::new();
@@ -262,6 +317,14 @@ fn fetch_layer(
     let dir = transaction.dir.join(layer_name(diff_id));
     // A layer that was unpacked before and lost a race is unpacked again.
     if dir.exists() {
+        // Its record first, which says that the directory is whole.
+        let record = dir.with_extension("json");
+        match std::fs::remove_file(&record) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(e).context(format!("unlink({})", record.display()));
+            }
+            _ => {}
+        }
         std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
     }
     std::fs::DirBuilder::new()

@@ -417,3 +417,39 @@ fn a_dead_ingest_is_cleared_and_a_living_one_is_not() {
     assert!(!dead.exists());
     assert!(alive.path().exists());
 }
+
+/// A killed load, as the next finds it: `dead` is what its transaction held.
+fn leave_dead(root: &Root, image: &Image, boot: &str) {
+    let layers = root.images_dir().join("layers");
+    let dead = root.images_dir().join("ingest/1-0");
+    std::fs::create_dir_all(&dead).unwrap();
+    let name = |i: usize| image.layers[i].file_name().unwrap().to_str().unwrap();
+    // One finished, one without its record yet.
+    for file in [format!("{}.json", name(0)), name(0).into(), name(1).into()] {
+        std::fs::rename(layers.join(&file), dead.join(&file)).unwrap();
+    }
+    std::fs::remove_file(layers.join(format!("{}.json", name(1)))).unwrap();
+    std::fs::write(dead.join("boot"), boot).unwrap();
+}
+
+#[test]
+fn finished_layers_of_a_killed_load_are_adopted() {
+    let this_boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    for (name, boot, adopted) in [("same", this_boot.as_str(), true), ("other", "x", false)] {
+        let root = Root::new(&format!("adopt-{name}"));
+        let sample = Sample::new("a");
+        let image = root.load("i", &sample.docker("a:1")).unwrap().remove(0);
+        // Seen from inside: a layer made anew holds no such file.
+        let witnesses: Vec<_> = image.layers.iter().map(|l| l.join("witness")).collect();
+        witnesses
+            .iter()
+            .for_each(|w| std::fs::write(w, b"").unwrap());
+        leave_dead(&root, &image, boot);
+        let again = root.load("i", &sample.docker("a:1")).unwrap().remove(0);
+        check(&root, &sample, &again, "docker.io/library/a:1");
+        assert_eq!(witnesses[0].exists(), adopted, "{name}");
+        assert!(!witnesses[1].exists(), "without a record it is not whole");
+        root.1.remove("a:1", false, &|_| false).unwrap();
+        assert_eq!(root.layer_dirs(), 0);
+    }
+}

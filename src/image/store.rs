@@ -16,7 +16,7 @@
 //! at the end under the lock, layers first, name last, so that a crash leaves
 //! nothing but a directory in `ingest/` whose lock is free, or layers and
 //! records that no name leads to; the former is removed by the next to ingest,
-//! the latter by the next removal.
+//! which keeps its finished layers, the latter by the next removal.
 //!
 //! 128 bits of the diffID name a layer: short enough for a hundred lowerdirs
 //! in a page of mount options. The whole diffID is compared before a layer is
