@@ -54,6 +54,37 @@ fn exit_codes_pass_through() {
     assert_eq!(code, 0);
 }
 
+/// On such a machine the test of what works there is still to be written.
+#[test]
+fn what_the_kernel_lacks_is_said_before_anything_is_made() {
+    let b = Bundle::new();
+    let there = |path: &str| std::path::Path::new(path).exists();
+    for (field, value, path, text) in [
+        (
+            "intelRdt",
+            json!({"schemata": ["L3:0=1"]}),
+            "/sys/fs/resctrl/schemata",
+            "linux.intelRdt: no resctrl is mounted at /sys/fs/resctrl",
+        ),
+        (
+            "mountLabel",
+            json!("system_u:object_r:box_t"),
+            "/sys/fs/selinux/enforce",
+            "linux.mountLabel: SELinux is not enabled",
+        ),
+    ] {
+        assert!(!there(path), "{path}: this machine has what others lack");
+        b.sh("true", |c| c["linux"][field] = value);
+        b.oci(&["run", "box"]).fails(1, text);
+        b.oci(&["state", "box"]).fails(1, "does not exist");
+    }
+    b.sh("sleep 60", |_| {});
+    b.oci(&["run", "--detach", "box"]).ok();
+    b.oci(&["update", "--l3-cache-schema", "L3:0=1", "box"])
+        .fails(1, "--l3-cache-schema: no resctrl");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
 #[test]
 fn what_cannot_be_run_is_said_at_create() {
     let b = Bundle::new();

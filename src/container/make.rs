@@ -31,6 +31,7 @@ use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
 use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
+use crate::linux::resctrl::{self, Resctrl};
 use crate::linux::{namespace, socket};
 use crate::{Context, Error, Result};
 
@@ -98,6 +99,11 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let properties = systemd_properties(&spec)?;
     let rootfs = root_path(&order.bundle, &spec)?;
     check_console(order, &plan)?;
+    // A machine without it is told so before anything is made.
+    let resctrl = match plan.resctrl.take() {
+        Some(wanted) => Some((Resctrl::open().context("linux.intelRdt")?, wanted)),
+        None => None,
+    };
 
     let lock = containers.claim(&order.id)?;
     let mut undo = Undo {
@@ -105,6 +111,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         id: &order.id,
         cgroup: None,
         scope: None,
+        resctrl: None,
         starting: None,
         hooks: None,
     };
@@ -128,6 +135,12 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             None if scope.is_some() => Some(Join::done_by_another(containers.hierarchies()?)),
             None => None,
         };
+        if let Some((resctrl, wanted)) = &resctrl {
+            let place = resctrl.make(wanted, &order.id).context("linux.intelRdt")?;
+            record.resctrl = undo.resctrl.insert(place).clone().into();
+            containers.save(&record)?;
+        }
+        let resctrl_tasks = record.resctrl_tasks()?;
         let root = open_root(&rootfs, plan.root_propagation).context("root.path")?;
         let sources = open_sources(&plan)?;
         let gate = gate::build(&containers.gate(&order.id))?;
@@ -175,6 +188,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                 start_container: &hooks.start_container,
                 subject: &subject,
             }),
+            resctrl: &resctrl_tasks,
             host_mounts: host_mounts.as_ref(),
             at_birth: make_scope.as_ref().map(|f| f as _),
         };
@@ -241,6 +255,7 @@ struct Undo<'a> {
     id: &'a str,
     cgroup: Option<Cgroup>,
     scope: Option<Scope>,
+    resctrl: Option<resctrl::Place>,
     starting: Option<Starting>,
     hooks: Option<(Hooks, hook::Subject)>,
 }
@@ -259,6 +274,11 @@ impl Undo<'_> {
                 .kill()
                 .and_then(|()| self.scope.as_ref().map_or(Ok(()), systemd::stop))
                 .and_then(|()| cgroup.remove())
+        {
+            hint = Some(format!("left behind: {left}"));
+        }
+        if let Some(place) = &self.resctrl
+            && let Err(left) = Resctrl::open().and_then(|r| r.remove(place))
         {
             hint = Some(format!("left behind: {left}"));
         }
@@ -314,7 +334,7 @@ fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<
     }
     let mut plan = plan::plan_container(&order.id, spec)?;
     plan::check_namespaces(&plan)?;
-    plan::process::check_labels(&plan.process)?;
+    plan::check_labels(&plan)?;
     plan.pivot = !order.no_pivot;
     plan.keyring = (!order.no_new_keyring).then(|| format!("_ses.{}", order.id));
     prepare_process(

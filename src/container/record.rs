@@ -31,6 +31,7 @@ use super::json;
 use crate::linux::cgroup::systemd::Scope;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
 use crate::linux::procfs::Stat;
+use crate::linux::resctrl::{self, Resctrl};
 use crate::linux::root::open_dir;
 use crate::store::{self, Lock, make_dir};
 use crate::sys::process as sys;
@@ -58,6 +59,9 @@ pub struct Record {
     /// systemd's, if it makes the cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// Its class of service, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Place>,
     /// Whether config.json has hooks of the kinds that run later.
     pub hooks: bool,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
@@ -255,6 +259,7 @@ impl Record {
             namespaces: 0,
             cgroup: None,
             scope: None,
+            resctrl: None,
             hooks: false,
             annotations: spec.annotations.clone().unwrap_or_default(),
         }
@@ -271,6 +276,16 @@ impl Record {
 
     pub fn namespaces(&self) -> CloneFlags {
         CloneFlags::from_bits_retain(self.namespaces)
+    }
+
+    /// The files whose writing puts a process into the container's class of service.
+    pub fn resctrl_tasks(&self) -> Result<Vec<std::fs::File>> {
+        match &self.resctrl {
+            Some(place) => Resctrl::open()
+                .and_then(|r| r.tasks(place))
+                .context("linux.intelRdt"),
+            None => Ok(Vec::new()),
+        }
     }
 
     pub fn is_alive(&self) -> bool {

@@ -7,6 +7,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod procfs;
+pub mod resctrl;
 pub mod root;
 pub mod seccomp;
 pub mod signal;

@@ -72,7 +72,7 @@ fn features() -> Value {
             },
             "apparmor": {"enabled": there("/sys/module/apparmor/parameters/enabled")},
             "selinux": {"enabled": there("/sys/fs/selinux/enforce")},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
             "memoryPolicy": match numa {
                 true => json!({
                     "modes": [

@@ -1,6 +1,6 @@
 //! A process: config.md, "process"; and what config-linux.md says of its first.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use oci_spec::runtime as oci;
@@ -182,22 +182,6 @@ pub fn plan_process(
             )],
         },
     })
-}
-
-/// What this machine cannot do for a process: found out before anything is made.
-pub fn check_labels(p: &Process) -> Result<()> {
-    let there = |path: &str| Path::new(path).exists();
-    if p.apparmor_profile.is_some() && !there("/sys/module/apparmor/parameters/enabled") {
-        return Err(Error::unsupported(
-            "process.apparmorProfile: this kernel has no AppArmor",
-        ));
-    }
-    if p.selinux_label.is_some() && !there("/sys/fs/selinux/enforce") {
-        return Err(Error::unsupported(
-            "process.selinuxLabel: SELinux is not enabled on this machine",
-        ));
-    }
-    Ok(())
 }
 
 fn plan_rlimits(process: &config::Process) -> Result<Vec<(u32, u64, u64)>> {
