@@ -36,6 +36,8 @@ const MODULES: [&str; 14] = [
 
 const SETUP: &str = "`hack/setup test` installs it";
 
+#[path = "vm/labels.rs"]
+mod labels;
 #[path = "vm/systemd.rs"]
 mod systemd;
 
@@ -53,6 +55,22 @@ fn the_systemd_driver() {
     let work = Work::new("systemd");
     let initramfs = systemd::initramfs(&work);
     verdict(&boot(&kernel, &initramfs, systemd::COMMAND_LINE));
+}
+
+#[test]
+fn labels_of_selinux() {
+    let kernel = Kernel::find();
+    let work = Work::new("selinux");
+    let initramfs = labels::initramfs(&work, "selinux");
+    verdict(&boot(&kernel, &initramfs, labels::SELINUX));
+}
+
+#[test]
+fn profiles_of_apparmor() {
+    let kernel = Kernel::find();
+    let work = Work::new("apparmor");
+    let initramfs = labels::initramfs(&work, "apparmor");
+    verdict(&boot(&kernel, &initramfs, labels::APPARMOR));
 }
 
 #[track_caller]
