@@ -407,3 +407,61 @@ fn readiness_reaches_the_host() {
     );
     b.oci(&["delete", "box"]).ok();
 }
+
+/// What works is shown on a kernel that Debian's criu knows: tests/vm.rs.
+#[test]
+fn a_checkpoint_that_fails_leaves_the_container_running() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |_| {});
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["checkpoint", "box"])
+        .fails(1, "cannot be checkpointed in created state");
+    b.oci(&["start", "box"]).ok();
+    let images = b.dir().join("checkpoint");
+    b.oci(&["--criu", "/nowhere/criu", "checkpoint", "box"])
+        .fails(1, "/nowhere/criu: no such program (");
+    b.oci(&["--criu", "nobodys-criu", "checkpoint", "box"])
+        .fails(1, "install the package criu");
+    // What ends without a word, and what is no program after all.
+    b.oci(&["--criu", "false", "checkpoint", "box"])
+        .fails(1, "checkpoint: criu gave no answer");
+    let text = b.dir().join("text");
+    std::fs::write(&text, "no program").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&text, executable).unwrap();
+    b.oci(&["--criu", text.to_str().unwrap(), "checkpoint", "box"])
+        .fails(1, "ENOEXEC");
+    for flag in ["--lazy-pages", "--page-server=localhost:1", "--status-fd=5"] {
+        b.oci(&["checkpoint", flag, "box"])
+            .fails(1, "not supported");
+    }
+    b.oci(&["checkpoint", "--parent-path", "../none", "box"])
+        .fails(1, "--parent-path ../none: is no directory");
+    assert!(!images.exists());
+    // criu follows links that it finds there, and restores what it finds there.
+    let open = b.dir().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let open = open.to_str().unwrap();
+    for flag in ["--image-path", "--work-path"] {
+        b.oci(&["checkpoint", flag, open, "box"])
+            .fails(1, &format!("{flag}: {open}: is of uid 0 and mode 1777"));
+    }
+    b.oci(&["restore", "--image-path", open, "other"])
+        .fails(1, "others may write there");
+    assert_eq!(b.state("box")["status"], "running");
+    assert_eq!(b.oci(&["exec", "box", "echo", "on"]).ok(), "on\n");
+
+    b.oci(&["restore", "--image-path", "/nowhere", "other"])
+        .fails(1, "--image-path: open(\"/nowhere\"");
+    std::fs::create_dir(&images).unwrap();
+    b.oci(&["restore", "box"]).fails(1, "already exists");
+    b.oci(&["kill", "box", "KILL"]).ok();
+    b.becomes("box", "stopped");
+    b.oci(&["checkpoint", "box"])
+        .fails(1, "container not running");
+    b.oci(&["delete", "box"]).ok();
+    b.oci(&["--criu", "false", "restore", "box"])
+        .fails(1, "restore: criu gave no answer");
+    b.oci(&["state", "box"]).fails(1, "does not exist");
+}

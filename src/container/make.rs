@@ -106,15 +106,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     };
 
     let lock = containers.claim(&order.id)?;
-    let mut undo = Undo {
-        containers,
-        id: &order.id,
-        cgroup: None,
-        scope: None,
-        resctrl: None,
-        starting: None,
-        hooks: None,
-    };
+    let mut undo = Undo::new(containers, &order.id);
     let made = (|| {
         let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
         record.namespaces = plan.namespaces.all().bits();
@@ -250,20 +242,32 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
 }
 
 /// What has been made so far.
-struct Undo<'a> {
+pub(super) struct Undo<'a> {
     containers: &'a Containers,
     id: &'a str,
-    cgroup: Option<Cgroup>,
-    scope: Option<Scope>,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) scope: Option<Scope>,
     resctrl: Option<resctrl::Place>,
     starting: Option<Starting>,
-    hooks: Option<(Hooks, hook::Subject)>,
+    pub(super) hooks: Option<(Hooks, hook::Subject)>,
 }
 
-impl Undo<'_> {
+impl<'a> Undo<'a> {
+    pub(super) fn new(containers: &'a Containers, id: &'a str) -> Self {
+        Undo {
+            containers,
+            id,
+            cgroup: None,
+            scope: None,
+            resctrl: None,
+            starting: None,
+            hooks: None,
+        }
+    }
+
     /// Last in, first out; goes on past failures. The error it is given is the one
     /// that is reported.
-    fn everything(&mut self, e: Error) -> Error {
+    pub(super) fn everything(&mut self, e: Error) -> Error {
         if let Some(starting) = &self.starting {
             starting.abandon();
         }
@@ -312,7 +316,7 @@ fn died(containers: &Containers, record: &Record) -> Error {
 }
 
 /// semver: 1.x is what this program knows.
-fn check_version(version: &str) -> Result<()> {
+pub(super) fn check_version(version: &str) -> Result<()> {
     let numbers = version.split(['-', '+']).next().unwrap_or("");
     let parts: Vec<Option<u32>> = numbers.split('.').map(|p| p.parse().ok()).collect();
     match parts.as_slice() {
@@ -326,7 +330,7 @@ fn check_version(version: &str) -> Result<()> {
     }
 }
 
-fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
+pub(super) fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
     if spec.linux.is_none() && spec.vm.is_some() {
         return Err(Error::unsupported(
             "vm: this program makes no virtual machines",
@@ -386,7 +390,7 @@ pub fn prepare_process(
     }
 }
 
-fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
+pub(super) fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
     let root = spec
         .root
         .as_ref()
@@ -404,7 +408,7 @@ fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
         .with_context(|| format!("root.path: {}", path.display()))
 }
 
-fn check_console(order: &Order, plan: &Plan) -> Result<()> {
+pub(super) fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     match (plan.process.terminal, &order.console_socket) {
         (true, None) if !order.keep_terminal => Err(Error::invalid(
             "process.terminal: cannot allocate tty if carob-oci will detach without setting \
@@ -418,25 +422,25 @@ fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     }
 }
 
-fn cgroups_path(spec: &Config) -> Option<&Path> {
+pub(super) fn cgroups_path(spec: &Config) -> Option<&Path> {
     let linux = spec.linux.as_ref();
     linux.and_then(|l| l.cgroups_path().as_deref())
 }
 
-fn cgroup_place(containers: &Containers, order: &Order, spec: &Config) -> Result<Place> {
+pub(super) fn cgroup_place(containers: &Containers, order: &Order, spec: &Config) -> Result<Place> {
     Place::from_oci(cgroups_path(spec), &order.id, containers.hierarchies()?)
 }
 
 /// What annotations want of a scope; nothing of them is looked at for other drivers'
 /// cgroups, but a mistake is told all the same.
-fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
+pub(super) fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
     let annotations = spec.annotations.iter().flatten();
     annotations
         .filter_map(|(key, value)| systemd::annotated(key, value).transpose())
         .collect()
 }
 
-fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
+pub(super) fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
     let cgroup = Cgroup::create_fresh(undo.containers.hierarchies()?, place, Select::All)?;
     let cgroup = undo.cgroup.insert(cgroup);
     cgroup.apply(resources).context("linux.resources")?;

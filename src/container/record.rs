@@ -9,6 +9,7 @@
 //!     config.json        the bundle's, byte for byte as it was at creation
 //!     mounts             pinned, of a container in the host's mount namespace
 //!     notify/socket      if its maker wants to know when it is ready
+//!     criu               criu's logs, if it was called and told no other place
 //!     gate               as long as the container waits for `start`
 //! ```
 //!
@@ -64,6 +65,9 @@ pub struct Record {
     pub resctrl: Option<resctrl::Place>,
     /// Whether config.json has hooks of the kinds that run later.
     pub hooks: bool,
+    /// It has been put away whole: `restore` may take its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpointed: bool,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
 }
@@ -134,6 +138,10 @@ impl Containers {
     /// See [`super::notify`].
     pub fn notify_dir(&self, id: &str) -> PathBuf {
         self.dir(id).join("notify")
+    }
+    /// Where criu works and logs.
+    pub fn criu_dir(&self, id: &str) -> PathBuf {
+        self.dir(id).join("criu")
     }
     fn config_path(&self, id: &str) -> PathBuf {
         self.dir(id).join("config.json")
@@ -261,6 +269,7 @@ impl Record {
             scope: None,
             resctrl: None,
             hooks: false,
+            checkpointed: false,
             annotations: spec.annotations.clone().unwrap_or_default(),
         }
     }

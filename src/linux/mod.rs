@@ -4,6 +4,7 @@
 pub mod capability;
 pub mod cgroup;
 pub mod mount;
+pub mod mount_table;
 pub mod namespace;
 pub mod netlink;
 pub mod procfs;

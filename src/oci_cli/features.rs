@@ -89,7 +89,10 @@ fn features() -> Value {
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},
         },
-        "annotations": {"org.carob.version": env!("CARGO_PKG_VERSION")},
+        "annotations": {
+            "org.carob.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+        },
         "potentiallyUnsafeConfigAnnotations": [],
     })
 }
