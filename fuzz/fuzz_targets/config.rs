@@ -1,0 +1,28 @@
+//! config.json, from its bytes to everything that is planned from it: all that
+//! `create` does before it makes anything.
+
+#![no_main]
+
+use carob::container::config::Config;
+use carob::container::{hook::Hooks, json, plan};
+use carob::linux::cgroup::Resources;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let config: Config = match json::parse(bytes) {
+        Ok(config) => config,
+        Err(e) => return drop(e.to_string()),
+    };
+    let _ = Hooks::plan(config.hooks.as_ref());
+    if let Some(resources) = config.linux.as_ref().and_then(|l| l.resources().as_ref()) {
+        let _ = Resources::from_oci(resources);
+    }
+    if let Ok(plan) = plan::plan_container("box", &config) {
+        let _ = plan::check_namespaces(&plan);
+        // What the kernel would end at it must not have got this far.
+        let words = plan.process.argv.iter().chain(&plan.process.env);
+        assert!(words.into_iter().all(|w| !w.contains('\0')));
+        assert!(plan.process.uid != u32::MAX && plan.process.gid != u32::MAX);
+        assert!(plan.mounts.iter().all(|m| m.target.is_absolute()));
+    }
+});
