@@ -6,6 +6,7 @@
 use carob::container::config::Config;
 use carob::container::{hook::Hooks, json, plan};
 use carob::linux::cgroup::Resources;
+use carob::linux::cgroup::systemd::{self, Scope};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,6 +17,13 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Hooks::plan(config.hooks.as_ref());
     if let Some(resources) = config.linux.as_ref().and_then(|l| l.resources().as_ref()) {
         let _ = Resources::from_oci(resources);
+    }
+    let path = config.linux.as_ref().and_then(|l| l.cgroups_path().clone());
+    if let Ok(scope) = Scope::from_oci(path.as_deref(), "box", false) {
+        assert!(!scope.unit().contains(['/', '\0', '\n']));
+    }
+    for (key, value) in config.annotations.iter().flatten() {
+        let _ = systemd::annotated(key, value);
     }
     if let Ok(plan) = plan::plan_container("box", &config) {
         let _ = plan::check_namespaces(&plan);
