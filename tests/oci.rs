@@ -207,11 +207,18 @@ fn only_its_own_fds_are_open() {
 #[test]
 fn wrong_configurations_name_the_field() {
     let b = Bundle::new();
-    let cases: [(&str, serde_json::Value, &str); 9] = [
+    let cases: [(&str, serde_json::Value, &str); 12] = [
         ("/process", json!(null), "process"),
         ("/process/cwd", json!("here"), "process.cwd"),
         ("/process/user/uid", json!("root"), "process.user.uid"),
         ("/process/args", json!([]), "process.args"),
+        ("/process/env", json!(["A=b", "C"]), "process.env[1]"),
+        ("/process/env", json!(["=b"]), "process.env[0]"),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": ""}),
+            "linux.seccomp.listenerPath",
+        ),
         ("/root/path", json!("nowhere"), "root.path"),
         (
             "/linux/namespaces/0/type",
@@ -235,6 +242,25 @@ fn wrong_configurations_name_the_field() {
     }
 }
 
+/// A program takes the first of a name, who calls exec means the last.
+#[test]
+fn the_last_of_a_variable_counts() {
+    let b = Bundle::new();
+    let env = json!(["PATH=/nowhere", "A=1", "PATH=/bin", "A=2"]);
+    b.config(|c| {
+        c["process"]["args"] = json!(["env"]);
+        c["process"]["env"] = env.clone();
+    });
+    assert_eq!(b.oci(&["run", "box"]).ok(), "PATH=/bin\nA=2\nHOME=/root\n");
+    b.sh("exec sleep 60", |c| c["process"]["env"] = env);
+    b.oci(&["create", "box"]).ok();
+    let ran = b.oci(&["exec", "--env", "A=3", "--env", "B=", "box", "env"]);
+    assert_eq!(ran.ok(), "PATH=/bin\nA=3\nB=\nHOME=/root\n");
+    b.oci(&["exec", "--env", "B", "box", "env"])
+        .fails(255, "process.env[4]: no `=`");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
 /// Three fds and little memory are enough for a program, and not for what makes it.
 #[test]
 fn limits_bind_the_program_alone() {
@@ -251,6 +277,32 @@ fn limits_bind_the_program_alone() {
     b.oci(&["create", "box"]).ok();
     let ran = b.oci(&["exec", "box", "sh", "-c", script]);
     assert_eq!(ran.ok(), "3\n4\n8\n4096\n");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
+/// What the runtime itself uses is charged too, from the clone to the exec.
+#[test]
+fn three_megabytes_of_memory_are_enough() {
+    const LIMIT: u64 = 3 << 20;
+    let b = Bundle::new();
+    let limited = |c: &mut serde_json::Value| {
+        c["linux"]["resources"]["memory"]["limit"] = LIMIT.into();
+    };
+    b.sh("echo alive", limited);
+    for _ in 0..5 {
+        assert_eq!(b.oci(&["run", "box"]).ok(), "alive\n");
+    }
+    b.sh("sleep 60", limited);
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["start", "box"]).ok();
+    for _ in 0..5 {
+        assert_eq!(b.oci(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+    }
+    let events = b.oci(&["events", "--stats", "box"]).ok();
+    let events: serde_json::Value = serde_json::from_str(&events).unwrap();
+    let usage = &events["data"]["memory"]["usage"];
+    assert_eq!(usage["limit"], LIMIT, "{usage}");
+    assert_eq!(b.state("box")["status"], "running");
     b.oci(&["delete", "--force", "box"]).ok();
 }
 
