@@ -35,10 +35,12 @@
 //!
 //! Where a user namespace and a namespace of somebody else's come together, a
 //! process between the two enters the other's namespaces first, clones the child
-//! as its own sibling (CLONE_PARENT), and ends.
+//! as its own sibling (CLONE_PARENT), and ends. One more process in a container is
+//! born that way too: see `exec`.
 //!
 //! The parent does not block on this: [`Starting`] is an fd to wait for.
 
+use std::convert::Infallible;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -286,7 +288,7 @@ pub fn create(b: &Birth) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
     let n = &b.plan.namespaces;
     let (pid, pidfd) = match n.has(USER) && !n.joined.is_empty() {
-        true => clone_between(b, &ours, &theirs)?,
+        true => clone_joined(b, &ours, &theirs)?,
         false => clone_directly(b, &ours, &theirs)?,
     };
     drop(theirs);
@@ -395,39 +397,60 @@ fn make_time_namespace(offsets: &str) -> Result<()> {
 }
 
 /// See the module's head.
-fn clone_between(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
+fn clone_joined(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
     let n = &b.plan.namespaces;
-    let (answer, question) = Packets::pair()?;
+    let enter = |_: BorrowedFd| {
+        let left = enter_all(b.joined())?;
+        if n.new.contains(TIME) {
+            make_time_namespace(&n.time_offsets)?;
+        }
+        Ok(left)
+    };
+    let sibling = |_: &_| {
+        sys::clone_sibling(clone_flags(n.new), b.join.and_then(Join::v2_fd))
+            .map_err(|e| clone_error(n.new, e))
+    };
+    let child = |left, answer: BorrowedFd| {
+        close_parents(b, &[ours.as_fd(), answer]);
+        init::run(b, left, theirs)
+    };
+    clone_between(enter, sibling, child, theirs)
+}
+
+/// A process between the caller and its child: it enters namespaces, clones the child
+/// as its own `sibling`, says which, and ends. `enter` and `child` are given the fd
+/// that it answers through, which is not the child's to keep. What goes wrong in `child` is told to
+/// its commander, through `theirs`.
+pub(super) fn clone_between<T>(
+    enter: impl FnOnce(BorrowedFd) -> Result<T>,
+    sibling: impl FnOnce(&T) -> Result<Fork>,
+    child: impl FnOnce(T, BorrowedFd) -> Result<Infallible>,
+    theirs: &Packets,
+) -> Result<(Pid, OwnedFd)> {
+    let (question, answer) = Packets::pair()?;
     let between = match sys::clone3(CloneFlags::empty(), None) {
         Ok(Fork::Parent { pidfd, .. }) => pidfd,
         Ok(Fork::Child) => {
-            let left = match enter_all(b.joined()) {
-                Ok(left) => left,
-                Err(e) => tell_failure(&question, e),
-            };
-            if n.new.contains(TIME)
-                && let Err(e) = make_time_namespace(&n.time_offsets)
-            {
-                tell_failure(&question, e)
-            }
-            match sys::clone_sibling(clone_flags(n.new), b.join.and_then(Join::v2_fd)) {
-                Ok(Fork::Parent { pid, pidfd }) => {
-                    let _ = question.send(pid.to_string().as_bytes(), &[pidfd.as_fd()]);
+            drop(question);
+            let entered = enter(answer.as_fd());
+            let cloned = entered.and_then(|e| sibling(&e).map(|fork| (e, fork)));
+            match cloned {
+                Ok((_, Fork::Parent { pid, pidfd })) => {
+                    let _ = answer.send(pid.to_string().as_bytes(), &[pidfd.as_fd()]);
                     sys::exit_now(0)
                 }
-                Ok(Fork::Child) => {
-                    close_parents(b, &[ours.as_fd(), answer.as_fd(), question.as_fd()]);
-                    let Err(e) = init::run(b, left, theirs);
+                Ok((entered, Fork::Child)) => {
+                    let Err(e) = child(entered, answer.as_fd());
                     tell_failure(theirs, e)
                 }
-                Err(e) => tell_failure(&question, clone_error(n.new, e)),
+                Err(e) => tell_failure(&answer, e),
             }
         }
         Err(e) => return Err(Error::sys("clone3()", e)),
     };
-    drop(question);
+    drop(answer);
     let mut buffer = vec![0; 16 * 1024];
-    let received = answer.receive(&mut buffer);
+    let received = question.receive(&mut buffer);
     // It has said its word, or has died: there is nothing that a kill could cut off.
     sys::kill_and_reap(between.as_fd());
     let (bytes, mut fds) = received.map_err(|e| Error::sys("recvmsg(<child>)", e))?;

@@ -1,22 +1,47 @@
 //! One more process in a running container.
 //!
-//! One clone: the caller takes on the container's pid namespace for its children,
-//! clones, and takes its own back, so that the new process is its child and yet
-//! inside. The other namespaces are joined by the child, through the pidfd of the
-//! container's first process (setns(2)).
+//! In a pid namespace of the container's own, its processes see the new one from its
+//! birth on, and those with CAP_SYS_PTRACE see into it: through its root, its working
+//! directory and its fds into the host (runc CVE-2016-9962). So it is born inside: a
+//! process between, which nobody in there sees, enters the namespaces through the
+//! pidfd of the container's first process (setns(2)), keeps no fd that leads out, and
+//! clones it as its own sibling (CLONE_PARENT).
+//!
+//! ```text
+//! caller            between                            the new process
+//!   socketpairs
+//!   clone3 -------> not dumpable; oom_score_adj
+//!   |               its cgroup's directory alone
+//!   |               enters all but the cgroup namespace
+//!   |               stdio; closes every other fd
+//!   |               clone3(CLONE_PARENT, ------------> born in the container's pid
+//!   |                 CLONE_INTO_CGROUP)               namespace and v2 cgroup
+//!   | <--- its pid and pidfd, or Failed(error)         joins the v1 cgroups, then
+//!   |               exits                              the cgroup namespace
+//!   | kills and reaps it                               limits, labels, terminal
+//!   | <--- Terminal, Failed, Listener, end of file --- as in `create`
+//! ```
+//!
+//! With a user namespace the kernel itself keeps them from looking (the process is not
+//! dumpable, and its memory belongs to the host's user namespace), and without a pid
+//! namespace they would see the one between as well. Then there is one clone: the
+//! caller takes on the container's pid namespace for its children, clones, and takes
+//! its own back; the child joins the others.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::create::{Starting, Stdio, Word, say, tell_failure};
+use super::create::{Starting, Stdio, Word, clone_between, say, tell_failure};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{init, process, settings};
 use crate::linux::cgroup::Join;
-use crate::linux::mount::change_root;
+use crate::linux::mount::{ATTR_RDONLY, Mount, change_root};
+use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
@@ -45,29 +70,119 @@ pub const OF_POD: CloneFlags = MOUNT.union(CGROUP).union(PID);
 /// Clones a process into a container. `stdio` is not used with a terminal.
 pub fn exec(to: &Target, plan: &Process, stdio: &Stdio) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
-    let joins_pid = to.namespaces.contains(PID);
-    if joins_pid {
-        nix::sched::setns(to.init, PID)
-            .map_err(|e| Error::sys("setns(<init>, CLONE_NEWPID)", e))
-            .context("the container has ended")?;
-    }
     if let Some(cpus) = &plan.affinity.0 {
         set_affinity(cpus).context("process.execCPUAffinity.initial")?;
     }
+    let (pid, pidfd) = match to.namespaces.contains(PID) && !to.namespaces.contains(USER) {
+        true => clone_inside(to, plan, stdio, &theirs)?,
+        false => clone_outside(to, plan, stdio, &ours, &theirs)?,
+    };
+    Ok(Starting::new(pid, pidfd, ours))
+}
+
+fn clone_inside(
+    to: &Target,
+    plan: &Process,
+    stdio: &Stdio,
+    theirs: &Packets,
+) -> Result<(Pid, OwnedFd)> {
+    let go_in = |answer: BorrowedFd| {
+        process::seclude()?;
+        if let Some(score) = plan.oom_score_adj {
+            process::set_oom_score("self", score)?;
+        }
+        let v2 = to.join.and_then(Join::v2_fd);
+        let cgroup = v2.map(cgroup_alone).transpose()?;
+        // Whoever is in another cgroup namespace is not let into this cgroup, where
+        // namespaces are boundaries (cgroups(7), nsdelegate): that one comes later.
+        enter(to, to.namespaces - CGROUP)?;
+        match plan.terminal {
+            // Until there is one, the numbers are to be taken, but not by the caller's.
+            true => process::take_stdio(&Stdio {
+                stdin: theirs.as_fd(),
+                stdout: theirs.as_fd(),
+                stderr: theirs.as_fd(),
+            })?,
+            false => process::take_stdio(stdio)?,
+        }
+        close_outside(to, plan, &[theirs.as_fd(), answer], cgroup.as_ref())?;
+        Ok(cgroup)
+    };
+    let sibling = |cgroup: &Option<Mount>| {
+        let cgroup = cgroup.as_ref().map(AsFd::as_fd);
+        sys::clone_sibling(CloneFlags::empty(), cgroup).map_err(clone_error)
+    };
+    let child = |cgroup, answer: BorrowedFd| {
+        drop::<Option<Mount>>(cgroup);
+        let _ = nix::unistd::close(answer.as_raw_fd());
+        run_inside(to, plan, theirs)
+    };
+    clone_between(go_in, sibling, child, theirs)
+}
+
+/// For CLONE_INTO_CGROUP: the directory on a mount of its own. The new process has
+/// the fd when it is born, and from a directory of the host's it is one `..` after the
+/// other to the host's root.
+fn cgroup_alone(dir: BorrowedFd) -> Result<Mount> {
+    let made = Mount::copy_fd(dir, false).and_then(|alone| {
+        alone.set(ATTR_RDONLY, false)?;
+        Ok(alone)
+    });
+    made.context("the container's cgroup")
+}
+
+/// Keeps stdio, what the program is to inherit, and what the way to it takes.
+fn close_outside(
+    to: &Target,
+    plan: &Process,
+    sockets: &[BorrowedFd],
+    cgroup: Option<&Mount>,
+) -> Result<()> {
+    let cgroups = to.join.into_iter().flat_map(Join::v1_fds);
+    let kept = [to.init].into_iter().chain(cgroups);
+    let kept = kept.chain(to.resctrl.iter().map(AsFd::as_fd));
+    let kept = kept.chain(sockets.iter().copied());
+    let kept = kept.chain(cgroup.map(AsFd::as_fd));
+    let inherited = 3..3 + plan.preserve_fds as RawFd;
+    let numbers: Vec<RawFd> = inherited.chain(kept.map(|fd| fd.as_raw_fd())).collect();
+    sys::close_all_but(&numbers).map_err(|e| Error::sys("close_range()", e))
+}
+
+fn clone_outside(
+    to: &Target,
+    plan: &Process,
+    stdio: &Stdio,
+    ours: &Packets,
+    theirs: &Packets,
+) -> Result<(Pid, OwnedFd)> {
+    let pid_namespace = to.namespaces & PID;
+    join_namespaces(to, pid_namespace)?;
     let forked = sys::clone3(CloneFlags::empty(), to.join.and_then(Join::v2_fd));
     if let Ok(Fork::Child) = forked {
-        drop(ours);
-        let Err(e) = run(to, plan, stdio, &theirs);
-        tell_failure(&theirs, e)
+        let _ = nix::unistd::close(ours.as_fd().as_raw_fd());
+        let Err(e) = run_outside(to, plan, stdio, theirs);
+        tell_failure(theirs, e)
     }
-    if joins_pid {
+    if !pid_namespace.is_empty() {
         nix::sched::setns(to.own_pid_namespace, PID)
             .map_err(|e| Error::sys("setns(<own>, CLONE_NEWPID)", e))?;
     }
     match forked {
-        Ok(Fork::Parent { pid, pidfd }) => Ok(Starting::new(pid, pidfd, ours)),
+        Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
         Ok(Fork::Child) => unreachable!("handled above"),
-        Err(e) => Err(Error::sys("clone3()", e)),
+        Err(e) => Err(clone_error(e)),
+    }
+}
+
+fn clone_error(e: Errno) -> Error {
+    let error = Error::sys("clone3()", e);
+    match e {
+        // Also of a pid namespace whose first process is ending.
+        Errno::ENOMEM => error.hint("the container is ending, or there is no memory"),
+        Errno::EAGAIN => error.hint("a limit on processes is reached: the container's pids limit"),
+        Errno::EBUSY => error.hint("the cgroup has controllers for cgroups below it"),
+        Errno::ENODEV => error.push_context("the container's cgroup is gone"),
+        _ => error,
     }
 }
 
@@ -81,8 +196,42 @@ fn set_affinity(cpus: &[usize]) -> Result<()> {
         .map_err(|e| Error::sys(format!("sched_setaffinity(0, {cpus:?})"), e))
 }
 
-fn run(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> Result<Infallible> {
+/// Of a process that is inside already, but for the cgroup namespace.
+fn run_inside(to: &Target, plan: &Process, parent: &Packets) -> Result<Infallible> {
+    limit(to, plan)?;
+    let labels = process::open_labels(plan, procfs_inside)?;
+    join_namespaces(to, to.namespaces & CGROUP)?;
+    become_program(plan, labels, parent)
+}
+
+/// In a user namespace that is not the container's own the kernel gives no new procfs
+/// beside a masked one. Then it is the container's, if it is one.
+fn procfs_inside() -> Result<Procfs> {
+    match Procfs::detached() {
+        Err(e) if e.errno() == Some(Errno::EPERM) => Procfs::open(),
+        other => other,
+    }
+}
+
+fn run_outside(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> Result<Infallible> {
     process::seclude()?;
+    if let Some(score) = plan.oom_score_adj {
+        process::set_oom_score("self", score)?;
+    }
+    limit(to, plan)?;
+    let labels = process::open_labels(plan, Procfs::open)?;
+    enter(to, to.namespaces - PID)?;
+    if to.namespaces.contains(USER) {
+        init::become_root_inside()?;
+    }
+    if !plan.terminal {
+        process::take_stdio(stdio)?;
+    }
+    become_program(plan, labels, parent)
+}
+
+/// What needs no path.
+fn limit(to: &Target, plan: &Process) -> Result<()> {
     nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
     if let Some(join) = to.join {
         join.enter().context("join the cgroup")?;
@@ -91,27 +240,36 @@ fn run(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> Result<I
     if let Some(cpus) = &plan.affinity.1 {
         set_affinity(cpus).context("process.execCPUAffinity.final")?;
     }
-    if let Some(score) = plan.oom_score_adj {
-        process::set_oom_score("self", score)?;
-    }
     process::raise_limits(Pid::from_raw(0), &plan.rlimits)?;
-    settings::apply_to_process(plan)?;
-    let labels = process::open_labels(plan)?;
-    let namespaces = to.namespaces - PID;
-    nix::sched::setns(to.init, namespaces)
-        .map_err(|e| Error::sys(format!("setns(<init>, {namespaces:?})"), e))?;
-    if let Some(root) = to.root {
-        change_root(root)?;
+    settings::apply_to_process(plan)
+}
+
+fn enter(to: &Target, namespaces: CloneFlags) -> Result<()> {
+    join_namespaces(to, namespaces)?;
+    match to.root {
+        Some(root) => change_root(root),
+        None => Ok(()),
     }
-    if namespaces.contains(USER) {
-        init::become_root_inside()?;
+}
+
+fn join_namespaces(to: &Target, namespaces: CloneFlags) -> Result<()> {
+    if namespaces.is_empty() {
+        return Ok(());
     }
+    nix::sched::setns(to.init, namespaces).map_err(|e| {
+        let error = Error::sys(format!("setns(<init>, {namespaces:?})"), e);
+        match e {
+            Errno::ESRCH => error.push_context("the container has ended"),
+            _ => error,
+        }
+    })
+}
+
+fn become_program(plan: &Process, labels: process::Labels, parent: &Packets) -> Result<Infallible> {
     if plan.terminal {
         let (master, slave) = init::container_terminal(plan.console_size)?;
         say(parent, &Word::Terminal, &[master.as_fd()])?;
         process::take_terminal(slave.as_fd())?;
-    } else {
-        process::take_stdio(stdio)?;
     }
     let program = process::settle(plan)?;
     process::launch(plan, &program, labels, parent)

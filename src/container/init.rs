@@ -38,6 +38,7 @@ use super::create::{Birth, Word, say, wait_for_go};
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::mount::{self, ATTR_RDONLY};
+use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
 use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
@@ -69,7 +70,7 @@ pub(super) fn run(
     if plan.namespaces.new.contains(CGROUP) {
         nix::sched::unshare(CGROUP).map_err(|e| Error::sys("unshare(CLONE_NEWCGROUP)", e))?;
     }
-    let labels = process::open_labels(&plan.process)?;
+    let labels = process::open_labels(&plan.process, Procfs::open)?;
     if !user_namespace {
         if let Some(score) = plan.process.oom_score_adj {
             process::set_oom_score("self", score)?;

@@ -75,12 +75,12 @@ pub(super) type Labels = Vec<(std::fs::File, String, &'static str)>;
 const APPARMOR: &str = "process.apparmorProfile";
 const SELINUX: &str = "process.selinuxLabel";
 
-/// Opened while /proc is the host's: inside, anybody may have put anything there.
-pub(super) fn open_labels(p: &Process) -> Result<Labels> {
+/// `open`: a procfs that nobody inside has put anything into.
+pub(super) fn open_labels(p: &Process, open: fn() -> Result<Procfs>) -> Result<Labels> {
     if p.apparmor_profile.is_none() && p.selinux_label.is_none() {
         return Ok(Vec::new());
     }
-    let proc = Procfs::open()?;
+    let proc = open()?;
     let mut labels = Vec::new();
     if let Some(profile) = &p.apparmor_profile {
         let own = Path::new("thread-self/attr/apparmor/exec");

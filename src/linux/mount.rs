@@ -52,6 +52,12 @@ impl AsFd for Mount {
     }
 }
 
+impl From<Mount> for OwnedFd {
+    fn from(mount: Mount) -> OwnedFd {
+        mount.0
+    }
+}
+
 impl Mount {
     /// A new filesystem. An option is `name` or (`name`, value).
     pub fn new(fstype: &str, options: &[(&str, &str)], attributes: u64) -> Result<Self> {

@@ -12,6 +12,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
 use super::root::open_dir;
 use crate::{Context, Error, Result};
 
@@ -54,6 +55,13 @@ impl Procfs {
             true => Ok(Procfs(dir)),
             false => Err(Error::failed("/proc is no procfs")),
         }
+    }
+
+    /// One of the caller's own pid namespace that is attached nowhere: whatever the
+    /// container has made of its /proc.
+    pub fn detached() -> Result<Self> {
+        let mount = Mount::new("proc", &[], ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)?;
+        Ok(Procfs(mount.into()))
     }
 
     /// Opens `path`, relative, to write to.

@@ -55,6 +55,9 @@ pub(super) const VERB: Verb = Verb {
     run,
 };
 
+/// What callers look for, as runc says it.
+const FAILED: &str = "exec failed: unable to start container process";
+
 fn run(face: &Face, args: &Args) -> Result<u8> {
     let Some((id, command)) = args.operands.split_first() else {
         return Err(usage("exec: a container's id is missing"));
@@ -103,7 +106,7 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
     let starting = clone(&face.containers, &record, pidfd.as_fd(), &plan, args)?;
     let terminal = settle(&starting, &record, &spec, socket.as_deref())
         .inspect_err(|_| starting.abandon())
-        .context("exec failed: unable to start container process")?;
+        .context(FAILED)?;
     if let Some(path) = args.path("pidfd-socket") {
         crate::linux::socket::hand_over(&path, b"pidfd", starting.pidfd.as_fd())
             .context("--pidfd-socket")?;
@@ -246,7 +249,7 @@ fn clone(
         stdout: stdout.as_fd(),
         stderr: stderr.as_fd(),
     };
-    exec::exec(&target, plan, &stdio)
+    exec::exec(&target, plan, &stdio).context(FAILED)
 }
 
 /// Until it runs. Returns its terminal, if nobody else was to have it.

@@ -27,12 +27,14 @@ pub enum Fork {
 /// If the process has more than one thread: the child would own a copy of memory
 /// with other threads' locks held for ever.
 pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
+    assert_eq!(threads(), 1, "clone from a threaded process");
     clone(namespaces, cgroup, libc::SIGCHLD)
 }
 
 /// As [`clone3`], and the new process is a child of the caller's parent, not of
 /// the caller: CLONE_PARENT. Who dies is told by the signal that the caller itself
-/// was born with.
+/// was born with. Only a process that [`clone3`] has made calls this: it has one
+/// thread, and a container's /proc would be no place to ask for more.
 pub fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
     clone(namespaces | CloneFlags::CLONE_PARENT, cgroup, 0)
 }
@@ -42,7 +44,6 @@ fn clone(
     cgroup: Option<BorrowedFd>,
     exit_signal: libc::c_int,
 ) -> Result<Fork> {
-    assert_eq!(threads(), 1, "clone from a threaded process");
     // libc's constant overflows its type.
     const CLONE_INTO_CGROUP: u64 = 1 << 33;
     let mut pidfd: RawFd = -1;
@@ -132,6 +133,26 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: flags fds, closes none.
     let n = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     Errno::result(n).map(drop)
+}
+
+/// close_range(2) around every fd from 3 on that is not in `kept`. For the child of a
+/// clone only, as with [`dup_to`].
+pub fn close_all_but(kept: &[RawFd]) -> Result<()> {
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().map(Some).chain([None]) {
+        let last = fd.map_or(Some(u32::MAX), |fd| fd.checked_sub(1));
+        if let Some(last) = last.filter(|last| *last >= first) {
+            // SAFETY: by the caller's contract no value that owns one is used again.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+        first = fd.map_or(first, |fd| first.max(fd + 1));
+    }
+    Ok(())
 }
 
 /// Runs the program that `fd` refers to: execveat(2) with AT_EMPTY_PATH.

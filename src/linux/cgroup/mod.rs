@@ -90,6 +90,11 @@ impl Join {
         self.v2.as_ref().map(AsFd::as_fd)
     }
 
+    /// What [`Join::enter`] writes to.
+    pub fn v1_fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.v1.iter().map(|(_, fd)| fd.as_fd())
+    }
+
     /// The machine's hierarchies, as they were found for this cgroup.
     pub fn hierarchies(&self) -> &Hierarchies {
         &self.hierarchies
