@@ -14,16 +14,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use super::digest::{Digest, HashingReader};
 use super::manifest::{Descriptor, ImageConfig, MAX_LAYERS};
-use super::store::{LayerRecord, Name, Record, Store, layer_name};
+use super::store::{LayerRecord, Name, Record, layer_name};
+use super::transaction::Transaction;
 use super::unpack::unpack;
 use super::{Image, Progress, Reference, compression};
-use crate::store::{Lock, load, make_dir, save};
+use crate::store::{make_dir, save};
 use crate::{Context, Error, Kind, Result};
 
 /// A layer unpacked: bounds what a few megabytes of zeros can become.
@@ -36,10 +37,6 @@ const PARALLEL: usize = 2;
 
 /// Progress is told once per so many bytes of a layer.
 const PROGRESS_STEP: u64 = 1 << 20;
-
-/// In a transaction's directory: this boot's id, and that finished layers there
-/// may be adopted.
-const MARK: &str = "boot";
 
 /// Stands in for the layers of an image that has none: overlayfs wants one.
 const EMPTY_LAYER: &str = "00000000000000000000000000000000";
@@ -65,129 +62,6 @@ pub trait LayerSource: Sync {
     fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>>;
 }
 
-/// A directory in `ingest/`, removed when dropped or, after a crash, by the
-/// next transaction to begin.
-pub struct Transaction<'a> {
-    store: &'a Store,
-    dir: PathBuf,
-    _alive: Lock,
-}
-
-impl<'a> Transaction<'a> {
-    pub fn begin(store: &'a Store) -> Result<Self> {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        make_dir(&store.ingest_dir())?;
-        let lock = store.lock()?;
-        let dead = collect_dead(&store.ingest_dir())?;
-        let name = format!(
-            "{}-{}",
-            std::process::id(),
-            SERIAL.fetch_add(1, Ordering::Relaxed)
-        );
-        let dir = store.ingest_dir().join(name);
-        make_dir(&dir)?;
-        let alive = Lock::acquire(&dir.join("lock"))?;
-        for (path, _) in &dead {
-            adopt(store, path)?;
-        }
-        drop(lock);
-        // Their locks are ours now: nobody else removes them.
-        for (path, held) in dead {
-            std::fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
-            drop(held);
-        }
-        Ok(Transaction {
-            store,
-            dir,
-            _alive: alive,
-        })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.dir
-    }
-
-    /// A file without a name, for what must be read twice.
-    pub fn scratch_file(&self) -> Result<File> {
-        use nix::fcntl::{OFlag, open};
-        use nix::sys::stat::Mode;
-        let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-        let fd: OwnedFd = open(&self.dir, flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|e| Error::sys(format!("open({}, O_TMPFILE)", self.dir.display()), e))?;
-        Ok(File::from(fd))
-    }
-}
-
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        // First: a directory half removed must not be adopted from.
-        let _ = std::fs::remove_file(self.dir.join(MARK));
-        // What stays is removed by the next transaction.
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// Directories whose process is gone, each with its lock. The store's lock is
-/// held, under which a new directory is made and locked.
-fn collect_dead(ingest: &Path) -> Result<Vec<(PathBuf, Lock)>> {
-    let mut dead = Vec::new();
-    let entries =
-        std::fs::read_dir(ingest).with_context(|| format!("open({})", ingest.display()))?;
-    for entry in entries {
-        let path = entry.context("getdents(ingest)")?.path();
-        match Lock::try_acquire(&path.join("lock")) {
-            Ok(Some(lock)) => dead.push((path, lock)),
-            Ok(None) => {}
-            // Removed by its owner between the two calls.
-            Err(_) if !path.exists() => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(dead)
-}
-
-/// Takes the finished layers of a killed transaction into the store, where the
-/// next to want them finds them and the next removal sweeps them if nobody does.
-///
-/// A layer's record is written after its content was verified, so that a kill
-/// leaves either both or no record. A power cut may leave the record and lose
-/// content that was not synced: what another boot has left is not trusted. The
-/// store's lock is held, and the dead one's.
-fn adopt(store: &Store, dead: &Path) -> Result<()> {
-    let mark = dead.join(MARK);
-    match std::fs::read_to_string(&mark) {
-        Ok(boot) if boot == boot_id()? => {}
-        _ => return Ok(()),
-    }
-    make_dir(&store.layers())?;
-    let entries = std::fs::read_dir(dead).with_context(|| format!("open({})", dead.display()))?;
-    for entry in entries {
-        let path = entry.context("getdents(ingest)")?.path();
-        if path.extension().is_none_or(|e| e != "json") {
-            continue;
-        }
-        let Ok(record) = load::<LayerRecord>(&path) else {
-            continue;
-        };
-        let name = layer_name(&record.diff_id);
-        if !dead.join(&name).is_dir() || store.layers().join(&name).exists() {
-            continue;
-        }
-        // The record first, as in `publish`.
-        for file in [format!("{name}.json"), name] {
-            std::fs::rename(dead.join(&file), store.layers().join(&file))
-                .with_context(|| format!("rename(layers/{file})"))?;
-        }
-    }
-    // Before it is taken apart.
-    std::fs::remove_file(&mark).with_context(|| format!("unlink({})", mark.display()))
-}
-
-fn boot_id() -> Result<String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    std::fs::read_to_string(path).with_context(|| format!("read {path}"))
-}
-
 /// Makes the image, from what the store has and `source` gives.
 pub fn ingest(
     transaction: &Transaction<'_>,
@@ -208,11 +82,8 @@ pub fn ingest(
             "the image has {layers} layers, more than {MAX_LAYERS}"
         )));
     }
-    let store = transaction.store;
-    // Not by `begin`: a removal moves layers out of the store into its
-    // transaction, and wants none of them back.
-    let mark = transaction.dir.join(MARK);
-    std::fs::write(&mark, boot_id()?).with_context(|| format!("write {}", mark.display()))?;
+    let store = transaction.store();
+    transaction.keep_if_killed()?;
     let mut staged: HashMap<Digest, LayerRecord> = HashMap::new();
     loop {
         let mut missing = Vec::new();
@@ -233,7 +104,7 @@ pub fn ingest(
             for (i, record) in fetch(transaction, wanted, source, &missing, progress)? {
                 staged.insert(diff_ids[i].clone(), record);
             }
-            sync(&transaction.dir)?;
+            sync(transaction.path())?;
         }
         if let Some(image) = publish(transaction, wanted, &mut staged)? {
             return Ok(image);
@@ -314,7 +185,7 @@ fn fetch_layer(
 ) -> Result<LayerRecord> {
     let descriptor = wanted.layers.as_ref().map(|l| &l[i]);
     let diff_id = &wanted.config.diff_ids[i];
-    let dir = transaction.dir.join(layer_name(diff_id));
+    let dir = transaction.path().join(layer_name(diff_id));
     // A layer that was unpacked before and lost a race is unpacked again.
     if dir.exists() {
         // Its record first, which says that the directory is whole.
@@ -429,7 +300,7 @@ fn publish(
     wanted: &Wanted,
     staged: &mut HashMap<Digest, LayerRecord>,
 ) -> Result<Option<Image>> {
-    let store = transaction.store;
+    let store = transaction.store();
     make_dir(&store.layers())?;
     make_dir(&store.blobs())?;
     let _lock = store.lock()?;
@@ -446,7 +317,7 @@ fn publish(
             let name = layer_name(&record.diff_id);
             // Its record first: a layer without one would be in nobody's way.
             for file in [format!("{name}.json"), name] {
-                std::fs::rename(transaction.dir.join(&file), store.layers().join(&file))
+                std::fs::rename(transaction.path().join(&file), store.layers().join(&file))
                     .with_context(|| format!("rename(layers/{file})"))?;
             }
             staged.remove(&record.diff_id);
@@ -465,7 +336,7 @@ fn publish(
         let digest = Digest::of(bytes);
         let path = store.blobs().join(digest.hex());
         if !path.exists() {
-            let temporary = transaction.dir.join("blob");
+            let temporary = transaction.path().join("blob");
             std::fs::write(&temporary, bytes)
                 .and_then(|()| std::fs::rename(&temporary, &path))
                 .with_context(|| format!("write {}", path.display()))?;

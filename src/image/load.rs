@@ -12,11 +12,12 @@ use serde::Deserialize;
 
 use super::archive::Archive;
 use super::digest::Digest;
-use super::ingest::{LayerSource, Transaction, Wanted, ingest};
+use super::ingest::{LayerSource, Wanted, ingest};
 use super::manifest::{
     Descriptor, Document, MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Manifest, Platform, choose, parse,
     parse_config,
 };
+use super::transaction::Transaction;
 use super::{Image, Progress, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 

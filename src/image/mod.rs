@@ -39,6 +39,7 @@ mod retry;
 mod sources;
 mod store;
 mod tar;
+mod transaction;
 mod unpack;
 
 use std::path::PathBuf;

@@ -6,12 +6,13 @@
 use std::io::Read;
 
 use super::digest::Digest;
-use super::ingest::{LayerSource, Transaction, Wanted, ingest};
+use super::ingest::{LayerSource, Wanted, ingest};
 use super::manifest::{
     ACCEPT, Descriptor, Document, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, choose, parse,
     parse_config,
 };
 use super::sources::Sources;
+use super::transaction::Transaction;
 use super::{Image, Progress, PullOptions, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 

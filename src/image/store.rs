@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::ingest::Transaction;
+use super::transaction::Transaction;
 use super::{Config, Image, Reference};
 use crate::store::{Layout, Lock, load, make_dir, save_durable};
 use crate::{Context, Error, Kind, Result};
