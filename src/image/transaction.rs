@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::store::{LayerRecord, Store, layer_name};
+use super::digest::Digest;
+use super::ingest::sync;
+use super::store::{LayerRecord, Store, layer_name, names_in};
 use crate::store::{Lock, load, make_dir};
 use crate::{Context, Error, Result};
 
@@ -37,6 +39,7 @@ impl<'a> Transaction<'a> {
         let dir = store.ingest_dir().join(name);
         make_dir(&dir)?;
         let alive = Lock::acquire(&dir.join("lock"))?;
+        store.remove_temporaries()?;
         for (path, _) in &dead {
             adopt(store, path)?;
         }
@@ -67,6 +70,17 @@ impl<'a> Transaction<'a> {
     pub fn keep_if_killed(&self) -> Result<()> {
         let mark = self.dir.join(MARK);
         std::fs::write(&mark, boot_id()?).with_context(|| format!("write {}", mark.display()))
+    }
+
+    /// Where a layer's blob is once it is verified.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(format!("{}.blob", digest.hex()))
+    }
+
+    /// What is finished goes into the store now, as it would after a kill.
+    pub fn keep_finished(&self) -> Result<()> {
+        let _lock = self.store.lock()?;
+        adopt(self.store, &self.dir)
     }
 
     /// A file without a name, for what must be read twice.
@@ -108,38 +122,52 @@ fn collect_dead(ingest: &Path) -> Result<Vec<(PathBuf, Lock)>> {
     Ok(dead)
 }
 
-/// Takes the finished layers of a killed transaction into the store, where the
-/// next to want them finds them and the next removal sweeps them if nobody does.
+/// Takes the finished layers and blobs of a killed transaction into the store,
+/// where the next to want them finds them and the next removal sweeps them if nobody
+/// does.
 ///
-/// A layer's record is written after its content was verified, so that a kill
-/// leaves either both or no record. A power cut may leave the record and lose
-/// content that was not synced: what another boot has left is not trusted. The
-/// store's lock is held, and the dead one's.
+/// A layer's record is written, and a blob gets its name, after the content was
+/// verified, so that a kill leaves either both or neither. A power cut may leave the
+/// record and lose content that was not synced: what another boot has left is not
+/// trusted, and what is taken is synced first. The store's lock is held, and the
+/// dead one's.
 fn adopt(store: &Store, dead: &Path) -> Result<()> {
     let mark = dead.join(MARK);
     match std::fs::read_to_string(&mark) {
         Ok(boot) if boot == boot_id()? => {}
         _ => return Ok(()),
     }
-    make_dir(&store.layers())?;
-    let entries = std::fs::read_dir(dead).with_context(|| format!("open({})", dead.display()))?;
-    for entry in entries {
-        let path = entry.context("getdents(ingest)")?.path();
-        if path.extension().is_none_or(|e| e != "json") {
+    let mut moves = Vec::new();
+    for file in names_in(dead)? {
+        let Some((stem, kind)) = file.rsplit_once('.') else {
+            continue;
+        };
+        let blob = Digest::parse(&format!("sha256:{stem}"));
+        if let (Ok(blob), "blob") = (blob, kind) {
+            if store.blob_size(&blob)?.is_none() {
+                moves.push((file, store.blobs().join(blob.hex())));
+            }
             continue;
         }
-        let Ok(record) = load::<LayerRecord>(&path) else {
+        let Ok(record) = load::<LayerRecord>(&dead.join(&file)) else {
             continue;
         };
         let name = layer_name(&record.diff_id);
-        if !dead.join(&name).is_dir() || store.layers().join(&name).exists() {
-            continue;
+        if dead.join(&name).is_dir() && !store.layers().join(&name).exists() {
+            // The record first, as in `publish`.
+            let to = store.layers().join(&file);
+            moves.push((file, to));
+            moves.push((name.clone(), store.layers().join(name)));
         }
-        // The record first, as in `publish`.
-        for file in [format!("{name}.json"), name] {
-            std::fs::rename(dead.join(&file), store.layers().join(&file))
-                .with_context(|| format!("rename(layers/{file})"))?;
-        }
+    }
+    if !moves.is_empty() {
+        make_dir(&store.layers())?;
+        make_dir(&store.blobs())?;
+        sync(dead)?;
+    }
+    for (from, to) in moves {
+        std::fs::rename(dead.join(&from), &to)
+            .with_context(|| format!("rename({})", to.display()))?;
     }
     // Before it is taken apart.
     std::fs::remove_file(&mark).with_context(|| format!("unlink({})", mark.display()))
