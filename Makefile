@@ -11,7 +11,7 @@ PREFIX ?= /usr/local
 export PATH := $(PATH):$(HOME)/.cargo/bin
 export CAROB IMAGES
 
-.PHONY: help setup build images demo test lint bench install uninstall clean
+.PHONY: help setup build images demo test lint fuzz bench install uninstall clean
 
 help: ## this menu
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,9 @@ test: ## every check and test, as root (sudo if need be)
 
 lint: ## formatting, clippy, shellcheck, the documents' tables
 	hack/lint
+
+fuzz: ## a minute of each fuzz target (needs a nightly toolchain)
+	hack/fuzz
 
 bench: build images ## Pods timed beside Debian's podman (needs root)
 	hack/bench pod

@@ -54,6 +54,37 @@ fn exit_codes_pass_through() {
     assert_eq!(code, 0);
 }
 
+/// On such a machine the test of what works there is still to be written.
+#[test]
+fn what_the_kernel_lacks_is_said_before_anything_is_made() {
+    let b = Bundle::new();
+    let there = |path: &str| std::path::Path::new(path).exists();
+    for (field, value, path, text) in [
+        (
+            "intelRdt",
+            json!({"schemata": ["L3:0=1"]}),
+            "/sys/fs/resctrl/schemata",
+            "linux.intelRdt: no resctrl is mounted at /sys/fs/resctrl",
+        ),
+        (
+            "mountLabel",
+            json!("system_u:object_r:box_t"),
+            "/sys/fs/selinux/enforce",
+            "linux.mountLabel: SELinux is not enabled",
+        ),
+    ] {
+        assert!(!there(path), "{path}: this machine has what others lack");
+        b.sh("true", |c| c["linux"][field] = value);
+        b.oci(&["run", "box"]).fails(1, text);
+        b.oci(&["state", "box"]).fails(1, "does not exist");
+    }
+    b.sh("sleep 60", |_| {});
+    b.oci(&["run", "--detach", "box"]).ok();
+    b.oci(&["update", "--l3-cache-schema", "L3:0=1", "box"])
+        .fails(1, "--l3-cache-schema: no resctrl");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
 #[test]
 fn what_cannot_be_run_is_said_at_create() {
     let b = Bundle::new();
@@ -176,11 +207,18 @@ fn only_its_own_fds_are_open() {
 #[test]
 fn wrong_configurations_name_the_field() {
     let b = Bundle::new();
-    let cases: [(&str, serde_json::Value, &str); 9] = [
+    let cases: [(&str, serde_json::Value, &str); 12] = [
         ("/process", json!(null), "process"),
         ("/process/cwd", json!("here"), "process.cwd"),
         ("/process/user/uid", json!("root"), "process.user.uid"),
         ("/process/args", json!([]), "process.args"),
+        ("/process/env", json!(["A=b", "C"]), "process.env[1]"),
+        ("/process/env", json!(["=b"]), "process.env[0]"),
+        (
+            "/linux/seccomp",
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": ""}),
+            "linux.seccomp.listenerPath",
+        ),
         ("/root/path", json!("nowhere"), "root.path"),
         (
             "/linux/namespaces/0/type",
@@ -204,6 +242,25 @@ fn wrong_configurations_name_the_field() {
     }
 }
 
+/// A program takes the first of a name, who calls exec means the last.
+#[test]
+fn the_last_of_a_variable_counts() {
+    let b = Bundle::new();
+    let env = json!(["PATH=/nowhere", "A=1", "PATH=/bin", "A=2"]);
+    b.config(|c| {
+        c["process"]["args"] = json!(["env"]);
+        c["process"]["env"] = env.clone();
+    });
+    assert_eq!(b.oci(&["run", "box"]).ok(), "PATH=/bin\nA=2\nHOME=/root\n");
+    b.sh("exec sleep 60", |c| c["process"]["env"] = env);
+    b.oci(&["create", "box"]).ok();
+    let ran = b.oci(&["exec", "--env", "A=3", "--env", "B=", "box", "env"]);
+    assert_eq!(ran.ok(), "PATH=/bin\nA=3\nB=\nHOME=/root\n");
+    b.oci(&["exec", "--env", "B", "box", "env"])
+        .fails(255, "process.env[4]: no `=`");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
 /// Three fds and little memory are enough for a program, and not for what makes it.
 #[test]
 fn limits_bind_the_program_alone() {
@@ -220,6 +277,32 @@ fn limits_bind_the_program_alone() {
     b.oci(&["create", "box"]).ok();
     let ran = b.oci(&["exec", "box", "sh", "-c", script]);
     assert_eq!(ran.ok(), "3\n4\n8\n4096\n");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
+/// What the runtime itself uses is charged too, from the clone to the exec.
+#[test]
+fn three_megabytes_of_memory_are_enough() {
+    const LIMIT: u64 = 3 << 20;
+    let b = Bundle::new();
+    let limited = |c: &mut serde_json::Value| {
+        c["linux"]["resources"]["memory"]["limit"] = LIMIT.into();
+    };
+    b.sh("echo alive", limited);
+    for _ in 0..5 {
+        assert_eq!(b.oci(&["run", "box"]).ok(), "alive\n");
+    }
+    b.sh("sleep 60", limited);
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["start", "box"]).ok();
+    for _ in 0..5 {
+        assert_eq!(b.oci(&["exec", "box", "echo", "alive"]).ok(), "alive\n");
+    }
+    let events = b.oci(&["events", "--stats", "box"]).ok();
+    let events: serde_json::Value = serde_json::from_str(&events).unwrap();
+    let usage = &events["data"]["memory"]["usage"];
+    assert_eq!(usage["limit"], LIMIT, "{usage}");
+    assert_eq!(b.state("box")["status"], "running");
     b.oci(&["delete", "--force", "box"]).ok();
 }
 
@@ -375,4 +458,62 @@ fn readiness_reaches_the_host() {
         "/run/notify/socket\n"
     );
     b.oci(&["delete", "box"]).ok();
+}
+
+/// What works is shown on a kernel that Debian's criu knows: tests/vm.rs.
+#[test]
+fn a_checkpoint_that_fails_leaves_the_container_running() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |_| {});
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["checkpoint", "box"])
+        .fails(1, "cannot be checkpointed in created state");
+    b.oci(&["start", "box"]).ok();
+    let images = b.dir().join("checkpoint");
+    b.oci(&["--criu", "/nowhere/criu", "checkpoint", "box"])
+        .fails(1, "/nowhere/criu: no such program (");
+    b.oci(&["--criu", "nobodys-criu", "checkpoint", "box"])
+        .fails(1, "install the package criu");
+    // What ends without a word, and what is no program after all.
+    b.oci(&["--criu", "false", "checkpoint", "box"])
+        .fails(1, "checkpoint: criu gave no answer");
+    let text = b.dir().join("text");
+    std::fs::write(&text, "no program").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&text, executable).unwrap();
+    b.oci(&["--criu", text.to_str().unwrap(), "checkpoint", "box"])
+        .fails(1, "ENOEXEC");
+    for flag in ["--lazy-pages", "--page-server=localhost:1", "--status-fd=5"] {
+        b.oci(&["checkpoint", flag, "box"])
+            .fails(1, "not supported");
+    }
+    b.oci(&["checkpoint", "--parent-path", "../none", "box"])
+        .fails(1, "--parent-path ../none: is no directory");
+    assert!(!images.exists());
+    // criu follows links that it finds there, and restores what it finds there.
+    let open = b.dir().join("open");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let open = open.to_str().unwrap();
+    for flag in ["--image-path", "--work-path"] {
+        b.oci(&["checkpoint", flag, open, "box"])
+            .fails(1, &format!("{flag}: {open}: is of uid 0 and mode 1777"));
+    }
+    b.oci(&["restore", "--image-path", open, "other"])
+        .fails(1, "others may write there");
+    assert_eq!(b.state("box")["status"], "running");
+    assert_eq!(b.oci(&["exec", "box", "echo", "on"]).ok(), "on\n");
+
+    b.oci(&["restore", "--image-path", "/nowhere", "other"])
+        .fails(1, "--image-path: open(\"/nowhere\"");
+    std::fs::create_dir(&images).unwrap();
+    b.oci(&["restore", "box"]).fails(1, "already exists");
+    b.oci(&["kill", "box", "KILL"]).ok();
+    b.becomes("box", "stopped");
+    b.oci(&["checkpoint", "box"])
+        .fails(1, "container not running");
+    b.oci(&["delete", "box"]).ok();
+    b.oci(&["--criu", "false", "restore", "box"])
+        .fails(1, "restore: criu gave no answer");
+    b.oci(&["state", "box"]).fails(1, "does not exist");
 }

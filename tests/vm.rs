@@ -36,6 +36,10 @@ const MODULES: [&str; 14] = [
 
 const SETUP: &str = "`hack/setup test` installs it";
 
+#[path = "vm/checkpoint.rs"]
+mod checkpoint;
+#[path = "vm/labels.rs"]
+mod labels;
 #[path = "vm/systemd.rs"]
 mod systemd;
 
@@ -53,6 +57,29 @@ fn the_systemd_driver() {
     let work = Work::new("systemd");
     let initramfs = systemd::initramfs(&work);
     verdict(&boot(&kernel, &initramfs, systemd::COMMAND_LINE));
+}
+
+#[test]
+fn labels_of_selinux() {
+    let kernel = Kernel::find();
+    let work = Work::new("selinux");
+    let initramfs = labels::initramfs(&work, "selinux");
+    verdict(&boot(&kernel, &initramfs, labels::SELINUX));
+}
+
+#[test]
+fn profiles_of_apparmor() {
+    let kernel = Kernel::find();
+    let work = Work::new("apparmor");
+    let initramfs = labels::initramfs(&work, "apparmor");
+    verdict(&boot(&kernel, &initramfs, labels::APPARMOR));
+}
+
+#[test]
+fn checkpoints() {
+    let kernel = Kernel::find();
+    let work = Work::new("criu");
+    verdict(&boot(&kernel, &checkpoint::initramfs(&kernel, &work), ""));
 }
 
 #[track_caller]
@@ -147,7 +174,7 @@ fn initramfs(kernel: &Kernel, work: &Work) -> PathBuf {
     run(Command::new(sources.join("rootfs/build"))
         .arg(tree.join("share"))
         .arg("busybox"));
-    add_modules(kernel, &tree);
+    add_modules(kernel, &tree, &MODULES);
 
     archive(&tree, &work.0.join("initramfs"))
 }
@@ -176,9 +203,9 @@ fn archive(tree: &Path, to: &Path) -> PathBuf {
     to.to_owned()
 }
 
-/// Copies [`MODULES`] and what they depend on, at the places they have. The guest
+/// Copies modules and what they depend on, at the places they have. The guest
 /// makes modules.dep.
-fn add_modules(kernel: &Kernel, tree: &Path) {
+fn add_modules(kernel: &Kernel, tree: &Path, modules: &[&str]) {
     let to = tree.join("lib/modules").join(&kernel.release);
     std::fs::create_dir_all(&to).unwrap();
     for list in [
@@ -190,7 +217,7 @@ fn add_modules(kernel: &Kernel, tree: &Path) {
     }
     // One line for each module: kernel/net/bridge/bridge.ko
     let order = std::fs::read_to_string(to.join("modules.order")).unwrap();
-    let mut wanted: Vec<String> = MODULES.map(String::from).into();
+    let mut wanted: Vec<String> = modules.iter().map(|m| m.to_string()).collect();
     let mut seen = HashSet::new();
     while let Some(name) = wanted.pop() {
         if !seen.insert(name.clone()) {

@@ -249,6 +249,8 @@ pub struct Birth<'a> {
     pub sources: Option<&'a Sources>,
     /// None: the program runs as soon as it is ready.
     pub held: Option<&'a Held<'a>>,
+    /// See [`crate::linux::resctrl::Resctrl::tasks`].
+    pub resctrl: &'a [std::fs::File],
     /// For a container without a mount namespace of its own.
     pub host_mounts: Option<&'a HostMounts<'a>>,
     /// Done to the child before it does anything itself.

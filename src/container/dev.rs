@@ -110,6 +110,12 @@ fn standard() -> impl Iterator<Item = Device> {
     })
 }
 
+/// The devices that are bound where they cannot be made.
+pub(super) fn paths(plan: &Plan) -> Vec<std::path::PathBuf> {
+    let all = standard().chain(plan.devices.iter().cloned());
+    all.map(|d| d.path).collect()
+}
+
 /// Without /dev/ptmx: config-linux.md has it lead to the container's own devpts,
 /// and whoever lists all of the host's devices (podman run --privileged) means no
 /// other.

@@ -11,6 +11,7 @@ use super::hook::{self, Hooks};
 use super::plan::namespace::PID;
 use super::record::{Containers, Record, Status};
 use crate::linux::cgroup::systemd;
+use crate::linux::resctrl::Resctrl;
 use crate::sys::process as sys;
 use crate::{Error, Kind, Result};
 
@@ -148,6 +149,10 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<Stri
     }
     if let Some(cgroup) = containers.cgroup(&record)? {
         first = first.or(cgroup.remove().err());
+    }
+    if let Some(place) = &record.resctrl {
+        let removed = Resctrl::open().and_then(|r| r.remove(place));
+        first = first.or(removed.err());
     }
     let mut warnings = Vec::new();
     if record.hooks {

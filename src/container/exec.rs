@@ -17,6 +17,7 @@ use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{init, process, settings};
 use crate::linux::cgroup::Join;
 use crate::linux::mount::change_root;
+use crate::linux::resctrl;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
 use crate::{Context, Error, Result};
@@ -34,6 +35,8 @@ pub struct Target<'a> {
     /// The caller's own pid namespace, to return to.
     pub own_pid_namespace: BorrowedFd<'a>,
     pub join: Option<&'a Join>,
+    /// See [`resctrl::Resctrl::tasks`].
+    pub resctrl: &'a [std::fs::File],
 }
 
 /// What a Pod's monitor does not share with its containers.
@@ -84,6 +87,7 @@ fn run(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> Result<I
     if let Some(join) = to.join {
         join.enter().context("join the cgroup")?;
     }
+    resctrl::join(to.resctrl).context("linux.intelRdt")?;
     if let Some(cpus) = &plan.affinity.1 {
         set_affinity(cpus).context("process.execCPUAffinity.final")?;
     }

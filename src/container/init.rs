@@ -38,6 +38,7 @@ use super::create::{Birth, Word, say, wait_for_go};
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::mount::{self, ATTR_RDONLY};
+use crate::linux::resctrl;
 use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
 use crate::{Context, Error, Result};
@@ -59,6 +60,7 @@ pub(super) fn run(
     if let Some(join) = b.join {
         join.enter().context("join the cgroup")?;
     }
+    resctrl::join(b.resctrl).context("linux.intelRdt")?;
     for (kind, fd) in joined.iter().filter(|(k, _)| *k != PID) {
         setns(fd, *kind)
             .map_err(|e| Error::sys(format!("setns(<fd>, {kind:?})"), e))

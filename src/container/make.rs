@@ -31,6 +31,7 @@ use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
 use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
+use crate::linux::resctrl::{self, Resctrl};
 use crate::linux::{namespace, socket};
 use crate::{Context, Error, Result};
 
@@ -98,16 +99,14 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let properties = systemd_properties(&spec)?;
     let rootfs = root_path(&order.bundle, &spec)?;
     check_console(order, &plan)?;
+    // A machine without it is told so before anything is made.
+    let resctrl = match plan.resctrl.take() {
+        Some(wanted) => Some((Resctrl::open().context("linux.intelRdt")?, wanted)),
+        None => None,
+    };
 
     let lock = containers.claim(&order.id)?;
-    let mut undo = Undo {
-        containers,
-        id: &order.id,
-        cgroup: None,
-        scope: None,
-        starting: None,
-        hooks: None,
-    };
+    let mut undo = Undo::new(containers, &order.id);
     let made = (|| {
         let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
         record.namespaces = plan.namespaces.all().bits();
@@ -128,6 +127,12 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             None if scope.is_some() => Some(Join::done_by_another(containers.hierarchies()?)),
             None => None,
         };
+        if let Some((resctrl, wanted)) = &resctrl {
+            let place = resctrl.make(wanted, &order.id).context("linux.intelRdt")?;
+            record.resctrl = undo.resctrl.insert(place).clone().into();
+            containers.save(&record)?;
+        }
+        let resctrl_tasks = record.resctrl_tasks()?;
         let root = open_root(&rootfs, plan.root_propagation).context("root.path")?;
         let sources = open_sources(&plan)?;
         let gate = gate::build(&containers.gate(&order.id))?;
@@ -175,6 +180,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                 start_container: &hooks.start_container,
                 subject: &subject,
             }),
+            resctrl: &resctrl_tasks,
             host_mounts: host_mounts.as_ref(),
             at_birth: make_scope.as_ref().map(|f| f as _),
         };
@@ -236,19 +242,32 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
 }
 
 /// What has been made so far.
-struct Undo<'a> {
+pub(super) struct Undo<'a> {
     containers: &'a Containers,
     id: &'a str,
-    cgroup: Option<Cgroup>,
-    scope: Option<Scope>,
+    pub(super) cgroup: Option<Cgroup>,
+    pub(super) scope: Option<Scope>,
+    resctrl: Option<resctrl::Place>,
     starting: Option<Starting>,
-    hooks: Option<(Hooks, hook::Subject)>,
+    pub(super) hooks: Option<(Hooks, hook::Subject)>,
 }
 
-impl Undo<'_> {
+impl<'a> Undo<'a> {
+    pub(super) fn new(containers: &'a Containers, id: &'a str) -> Self {
+        Undo {
+            containers,
+            id,
+            cgroup: None,
+            scope: None,
+            resctrl: None,
+            starting: None,
+            hooks: None,
+        }
+    }
+
     /// Last in, first out; goes on past failures. The error it is given is the one
     /// that is reported.
-    fn everything(&mut self, e: Error) -> Error {
+    pub(super) fn everything(&mut self, e: Error) -> Error {
         if let Some(starting) = &self.starting {
             starting.abandon();
         }
@@ -259,6 +278,11 @@ impl Undo<'_> {
                 .kill()
                 .and_then(|()| self.scope.as_ref().map_or(Ok(()), systemd::stop))
                 .and_then(|()| cgroup.remove())
+        {
+            hint = Some(format!("left behind: {left}"));
+        }
+        if let Some(place) = &self.resctrl
+            && let Err(left) = Resctrl::open().and_then(|r| r.remove(place))
         {
             hint = Some(format!("left behind: {left}"));
         }
@@ -292,7 +316,7 @@ fn died(containers: &Containers, record: &Record) -> Error {
 }
 
 /// semver: 1.x is what this program knows.
-fn check_version(version: &str) -> Result<()> {
+pub(super) fn check_version(version: &str) -> Result<()> {
     let numbers = version.split(['-', '+']).next().unwrap_or("");
     let parts: Vec<Option<u32>> = numbers.split('.').map(|p| p.parse().ok()).collect();
     match parts.as_slice() {
@@ -306,7 +330,7 @@ fn check_version(version: &str) -> Result<()> {
     }
 }
 
-fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
+pub(super) fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
     if spec.linux.is_none() && spec.vm.is_some() {
         return Err(Error::unsupported(
             "vm: this program makes no virtual machines",
@@ -314,7 +338,7 @@ fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<
     }
     let mut plan = plan::plan_container(&order.id, spec)?;
     plan::check_namespaces(&plan)?;
-    plan::process::check_labels(&plan.process)?;
+    plan::check_labels(&plan)?;
     plan.pivot = !order.no_pivot;
     plan.keyring = (!order.no_new_keyring).then(|| format!("_ses.{}", order.id));
     prepare_process(
@@ -366,7 +390,7 @@ pub fn prepare_process(
     }
 }
 
-fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
+pub(super) fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
     let root = spec
         .root
         .as_ref()
@@ -384,7 +408,7 @@ fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
         .with_context(|| format!("root.path: {}", path.display()))
 }
 
-fn check_console(order: &Order, plan: &Plan) -> Result<()> {
+pub(super) fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     match (plan.process.terminal, &order.console_socket) {
         (true, None) if !order.keep_terminal => Err(Error::invalid(
             "process.terminal: cannot allocate tty if carob-oci will detach without setting \
@@ -398,25 +422,25 @@ fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     }
 }
 
-fn cgroups_path(spec: &Config) -> Option<&Path> {
+pub(super) fn cgroups_path(spec: &Config) -> Option<&Path> {
     let linux = spec.linux.as_ref();
     linux.and_then(|l| l.cgroups_path().as_deref())
 }
 
-fn cgroup_place(containers: &Containers, order: &Order, spec: &Config) -> Result<Place> {
+pub(super) fn cgroup_place(containers: &Containers, order: &Order, spec: &Config) -> Result<Place> {
     Place::from_oci(cgroups_path(spec), &order.id, containers.hierarchies()?)
 }
 
 /// What annotations want of a scope; nothing of them is looked at for other drivers'
 /// cgroups, but a mistake is told all the same.
-fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
+pub(super) fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
     let annotations = spec.annotations.iter().flatten();
     annotations
         .filter_map(|(key, value)| systemd::annotated(key, value).transpose())
         .collect()
 }
 
-fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
+pub(super) fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
     let cgroup = Cgroup::create_fresh(undo.containers.hierarchies()?, place, Select::All)?;
     let cgroup = undo.cgroup.insert(cgroup);
     cgroup.apply(resources).context("linux.resources")?;

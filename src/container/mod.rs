@@ -3,7 +3,8 @@
 //! one). A Pod's monitor starts, watches and ends by pidfd.
 //!
 //! For a container that an outside commander leads from verb to verb: [`make`],
-//! [`gate`], [`start`], [`end`], with what they keep on disk in [`record`].
+//! [`gate`], [`start`], [`end`], with what they keep on disk in [`record`]; put away
+//! and taken up again: [`checkpoint`], [`restore`].
 //!
 //! Kernel objects: the container's namespaces, its mounts, its first process.
 //! Those namespaces that its plan does not name are the caller's own: a Pod's
@@ -11,9 +12,11 @@
 //!
 //! Never prints, never retries, never clones from a threaded process.
 
+pub mod checkpoint;
 pub mod config;
 mod copy;
 pub mod create;
+mod criu;
 pub mod dev;
 pub mod end;
 pub mod exec;
@@ -28,6 +31,7 @@ pub mod notify;
 pub mod plan;
 mod process;
 pub mod record;
+pub mod restore;
 pub mod rootfs;
 mod settings;
 pub mod start;

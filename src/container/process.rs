@@ -69,8 +69,11 @@ fn set_limit(pid: Pid, (resource, soft, hard): (u32, u64, u64)) -> Result<()> {
     })
 }
 
-/// Files that take a label for the next exec, and the labels.
-pub(super) type Labels = Vec<(std::fs::File, String)>;
+/// Files that take a label for the next exec, the labels, and who asks for them.
+pub(super) type Labels = Vec<(std::fs::File, String, &'static str)>;
+
+const APPARMOR: &str = "process.apparmorProfile";
+const SELINUX: &str = "process.selinuxLabel";
 
 /// Opened while /proc is the host's: inside, anybody may have put anything there.
 pub(super) fn open_labels(p: &Process) -> Result<Labels> {
@@ -87,14 +90,11 @@ pub(super) fn open_labels(p: &Process) -> Result<Labels> {
             }
             other => other,
         };
-        labels.push((
-            file.context("process.apparmorProfile")?,
-            format!("exec {profile}"),
-        ));
+        labels.push((file.context(APPARMOR)?, format!("exec {profile}"), APPARMOR));
     }
     if let Some(label) = &p.selinux_label {
         let file = proc.open_file(Path::new("thread-self/attr/exec"));
-        labels.push((file.context("process.selinuxLabel")?, label.clone()));
+        labels.push((file.context(SELINUX)?, label.clone(), SELINUX));
     }
     Ok(labels)
 }
@@ -210,9 +210,15 @@ pub(super) fn launch(
     line: &Packets,
 ) -> Result<Infallible> {
     use std::io::Write;
-    for (mut file, label) in labels {
+    for (mut file, label, field) in labels {
         file.write_all(label.as_bytes())
-            .with_context(|| format!("write(/proc/self/attr/exec, {label:?})"))?;
+            .with_context(|| format!("write(/proc/self/attr/exec, {label:?})"))
+            .map_err(|e| match e.errno() {
+                Some(Errno::EINVAL) => e.hint("the loaded policy does not know it"),
+                Some(Errno::ENOENT) => e.hint("no such profile is loaded: apparmor_parser(8)"),
+                _ => e,
+            })
+            .context(field)?;
     }
     for (i, limit) in p.rlimits.iter().enumerate() {
         set_limit(Pid::from_raw(0), *limit).with_context(|| format!("process.rlimits[{i}]"))?;

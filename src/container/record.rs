@@ -9,6 +9,7 @@
 //!     config.json        the bundle's, byte for byte as it was at creation
 //!     mounts             pinned, of a container in the host's mount namespace
 //!     notify/socket      if its maker wants to know when it is ready
+//!     criu               criu's logs, if it was called and told no other place
 //!     gate               as long as the container waits for `start`
 //! ```
 //!
@@ -31,6 +32,7 @@ use super::json;
 use crate::linux::cgroup::systemd::Scope;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
 use crate::linux::procfs::Stat;
+use crate::linux::resctrl::{self, Resctrl};
 use crate::linux::root::open_dir;
 use crate::store::{self, Lock, make_dir};
 use crate::sys::process as sys;
@@ -58,8 +60,14 @@ pub struct Record {
     /// systemd's, if it makes the cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// Its class of service, if it asked for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Place>,
     /// Whether config.json has hooks of the kinds that run later.
     pub hooks: bool,
+    /// It has been put away whole: `restore` may take its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpointed: bool,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
     pub annotations: HashMap<String, String>,
 }
@@ -130,6 +138,10 @@ impl Containers {
     /// See [`super::notify`].
     pub fn notify_dir(&self, id: &str) -> PathBuf {
         self.dir(id).join("notify")
+    }
+    /// Where criu works and logs.
+    pub fn criu_dir(&self, id: &str) -> PathBuf {
+        self.dir(id).join("criu")
     }
     fn config_path(&self, id: &str) -> PathBuf {
         self.dir(id).join("config.json")
@@ -255,7 +267,9 @@ impl Record {
             namespaces: 0,
             cgroup: None,
             scope: None,
+            resctrl: None,
             hooks: false,
+            checkpointed: false,
             annotations: spec.annotations.clone().unwrap_or_default(),
         }
     }
@@ -271,6 +285,16 @@ impl Record {
 
     pub fn namespaces(&self) -> CloneFlags {
         CloneFlags::from_bits_retain(self.namespaces)
+    }
+
+    /// The files whose writing puts a process into the container's class of service.
+    pub fn resctrl_tasks(&self) -> Result<Vec<std::fs::File>> {
+        match &self.resctrl {
+            Some(place) => Resctrl::open()
+                .and_then(|r| r.tasks(place))
+                .context("linux.intelRdt"),
+            None => Ok(Vec::new()),
+        }
     }
 
     pub fn is_alive(&self) -> bool {

@@ -4,9 +4,11 @@
 pub mod capability;
 pub mod cgroup;
 pub mod mount;
+pub mod mount_table;
 pub mod namespace;
 pub mod netlink;
 pub mod procfs;
+pub mod resctrl;
 pub mod root;
 pub mod seccomp;
 pub mod signal;

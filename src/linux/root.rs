@@ -157,9 +157,15 @@ impl<'fd> Root<'fd> {
         Ok(dir)
     }
 
-    /// The file `path`, made empty where it is missing, with its parents.
-    /// Returns an O_PATH fd of whatever is there, a directory excepted.
+    /// The file `path`, made empty where it is missing, with its parents; with
+    /// [`Links::InRoot`] also where a dangling link leads, as images have them
+    /// (/etc/resolv.conf to a /run that is empty). Returns an O_PATH fd of whatever
+    /// is there, a directory excepted.
     pub fn make_file(&self, path: &Path, links: Links) -> Result<OwnedFd> {
+        self.make_file_through(path, links, LINKS_MOST)
+    }
+
+    fn make_file_through(&self, path: &Path, links: Links, links_left: u32) -> Result<OwnedFd> {
         match self.try_open(path, OFlag::O_PATH, links) {
             Ok(fd) if !is_dir(fd.as_fd()) => return Ok(fd),
             Ok(_) => return Err(Error::sys(format!("open({path:?})"), Errno::EISDIR)),
@@ -169,14 +175,24 @@ impl<'fd> Root<'fd> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::invalid(format!("{path:?} names no file")));
         };
-        let parent = self.make_dir(parent, Mode::from_bits_truncate(0o755), links)?;
+        let dir = self.make_dir(parent, Mode::from_bits_truncate(0o755), links)?;
         let made = nix::fcntl::openat(
-            &parent,
+            &dir,
             name,
             OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
             Mode::from_bits_truncate(0o644),
         );
         match made {
+            Err(Errno::EEXIST) if links == Links::InRoot && links_left > 0 => {
+                match nix::fcntl::readlinkat(&dir, name) {
+                    Ok(target) => {
+                        let target = normal_path(&self.path_of(dir.as_fd())?, Path::new(&target));
+                        self.make_file_through(&target, links, links_left - 1)
+                    }
+                    // Made by somebody else a moment ago.
+                    Err(_) => self.open(path, OFlag::O_PATH, links),
+                }
+            }
             Ok(_) | Err(Errno::EEXIST) => self.open(path, OFlag::O_PATH, links),
             Err(e) => Err(Error::sys(format!("openat({path:?}, O_CREAT|O_EXCL)"), e)),
         }
@@ -298,6 +314,14 @@ mod tests {
         root.make_file(Path::new("out/made"), Links::InRoot)
             .unwrap();
         assert!(dir.join("etc/made").is_file());
+        // Where a dangling link leads, seen from where it is.
+        symlink("../run/resolv.conf", dir.join("real/resolv.conf")).unwrap();
+        let made = root.make_file(Path::new("absolute/resolv.conf"), Links::InRoot);
+        let place = root.path_of(made.unwrap().as_fd()).unwrap();
+        assert_eq!(place, Path::new("/run/resolv.conf"));
+        symlink("loop", dir.join("loop")).unwrap();
+        let made = root.make_file(Path::new("loop"), Links::InRoot);
+        assert_eq!(made.unwrap_err().errno(), Some(Errno::ELOOP));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

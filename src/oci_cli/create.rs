@@ -69,11 +69,18 @@ pub(super) const VERB: Verb = Verb {
 };
 
 pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Made> {
+    let made = make::make(&face.containers, &order(face, args, keep_terminal)?)?;
+    face.log.warn_all(&made.warnings);
+    Ok(made)
+}
+
+/// What is to be made, or to be restored.
+pub(super) fn order(face: &Face, args: &Args, keep_terminal: bool) -> Result<make::Order> {
     let id = args.id()?;
     let bundle = args.path("bundle").unwrap_or_else(|| PathBuf::from("."));
     let absolute = |p: PathBuf| std::path::absolute(&p).with_context(|| p.display().to_string());
     let (listen_fds, preserve_fds) = inherited(args)?;
-    let order = make::Order {
+    Ok(make::Order {
         id: id.to_owned(),
         bundle: bundle
             .canonicalize()
@@ -88,8 +95,5 @@ pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Ma
         cgroups: face.cgroups,
         notify: notify_socket().is_some(),
         keep_terminal,
-    };
-    let made = make::make(&face.containers, &order)?;
-    face.log.warn_all(&made.warnings);
-    Ok(made)
+    })
 }

@@ -193,7 +193,7 @@ fn plan_for(face: &Face, spec: &Config, process: &config::Process, args: &Args) 
         c.permitted = c.permitted | set;
         c.effective = c.effective | set;
     }
-    plan::process::check_labels(&plan)?;
+    plan::check_process_labels(&plan)?;
     let (listen, preserve) = inherited(args)?;
     let mut warnings = Vec::new();
     prepare_process(&mut plan, preserve, listen, &mut warnings);
@@ -231,7 +231,9 @@ fn clone(
         true => None,
         false => Some(record.open_root()?),
     };
+    let resctrl = record.resctrl_tasks()?;
     let target = exec::Target {
+        resctrl: &resctrl,
         init,
         namespaces: record.namespaces(),
         root: root.as_ref().map(|r| r.as_fd()),

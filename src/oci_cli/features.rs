@@ -72,7 +72,7 @@ fn features() -> Value {
             },
             "apparmor": {"enabled": there("/sys/module/apparmor/parameters/enabled")},
             "selinux": {"enabled": there("/sys/fs/selinux/enforce")},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
             "memoryPolicy": match numa {
                 true => json!({
                     "modes": [
@@ -89,7 +89,10 @@ fn features() -> Value {
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true},
         },
-        "annotations": {"org.carob.version": env!("CARGO_PKG_VERSION")},
+        "annotations": {
+            "org.carob.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "true",
+        },
         "potentiallyUnsafeConfigAnnotations": [],
     })
 }

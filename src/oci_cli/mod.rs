@@ -5,6 +5,7 @@
 //! no clap, no async, nothing read that the verb does not need.
 
 pub mod args;
+mod checkpoint;
 mod create;
 mod delete;
 mod events;
@@ -65,8 +66,8 @@ const VERBS: [&Verb; 18] = [
     &start::VERB,
     &state::VERB,
     &update::VERB,
-    &CHECKPOINT,
-    &RESTORE,
+    &checkpoint::CHECKPOINT,
+    &checkpoint::RESTORE,
     &HELP,
 ];
 
@@ -81,27 +82,6 @@ const HELP: Verb = Verb {
         print(&help())?;
         Ok(0)
     },
-};
-
-const CHECKPOINT: Verb = Verb {
-    name: "checkpoint",
-    operands: "ID",
-    about: "not supported by this build",
-    flags: &[],
-    order: Order::FlagsFirst,
-    enters: false,
-    run: |_, _| {
-        Err(Error::unsupported(
-            "checkpoint: not supported by this build",
-        ))
-    },
-};
-
-const RESTORE: Verb = Verb {
-    name: "restore",
-    about: "not supported by this build",
-    run: |_, _| Err(Error::unsupported("restore: not supported by this build")),
-    ..CHECKPOINT
 };
 
 const GLOBAL: [Flag; 12] = [
@@ -133,7 +113,12 @@ const GLOBAL: [Flag; 12] = [
         "cgroupfs, systemd or disabled",
     ),
     ("rootless", '\0', "BOOL", "accepted: true, false or auto"),
-    ("criu", '\0', "PATH", "accepted and ignored"),
+    (
+        "criu",
+        '\0',
+        "PATH",
+        "the program that makes checkpoints (criu)",
+    ),
     (
         "version",
         'v',
@@ -148,6 +133,7 @@ const GLOBAL: [Flag; 12] = [
 struct Face {
     containers: Containers,
     cgroups: CgroupDriver,
+    criu: PathBuf,
     log: Log,
 }
 
@@ -214,6 +200,7 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
     let face = Face {
         containers: Containers::new(&root(&global)?),
         cgroups: cgroup_driver(&global)?,
+        criu: global.path("criu").unwrap_or_else(|| "criu".into()),
         log: std::mem::take(log),
     };
     let done = (verb.run)(&face, &args);

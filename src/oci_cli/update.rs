@@ -9,6 +9,7 @@ use crate::container::end::not_running;
 use crate::container::json;
 use crate::container::record::Status;
 use crate::linux::cgroup::{Resources, systemd};
+use crate::linux::resctrl::{self, Resctrl};
 use crate::{Context, Error, Result};
 
 /// Where each flag of a number goes in `linux.resources`.
@@ -76,9 +77,14 @@ const FLAGS: [Flag; 17] = [
         "l3-cache-schema",
         '\0',
         "TEXT",
-        "not supported by this build",
+        "share of the L3 cache, as in L3:0=7f",
     ),
-    ("mem-bw-schema", '\0', "TEXT", "not supported by this build"),
+    (
+        "mem-bw-schema",
+        '\0',
+        "TEXT",
+        "share of the memory bandwidth, as in MB:0=50",
+    ),
 ];
 
 pub(super) const VERB: Verb = Verb {
@@ -93,13 +99,6 @@ pub(super) const VERB: Verb = Verb {
 
 fn update(face: &Face, args: &Args) -> Result<u8> {
     let id = args.id()?;
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if args.get(flag).is_some_and(|v| !v.is_empty()) {
-            return Err(Error::unsupported(format!(
-                "--{flag}: not supported by this build (linux.intelRdt)"
-            )));
-        }
-    }
     let spec = match args.get("resources") {
         Some(file) => read(file).with_context(|| format!("--resources {file}"))?,
         None => from_flags(args)?,
@@ -112,6 +111,7 @@ fn update(face: &Face, args: &Args) -> Result<u8> {
     if face.containers.status(&record) == Status::Stopped {
         return Err(not_running());
     }
+    update_shares(args, record.resctrl.as_ref())?;
     let cgroup = face
         .containers
         .cgroup(&record)?
@@ -121,6 +121,25 @@ fn update(face: &Face, args: &Args) -> Result<u8> {
         None => cgroup.apply(&resources)?,
     }
     Ok(0)
+}
+
+fn update_shares(args: &Args, place: Option<&resctrl::Place>) -> Result<()> {
+    for flag in ["l3-cache-schema", "mem-bw-schema"] {
+        let Some(text) = args.get(flag).filter(|t| !t.is_empty()) else {
+            continue;
+        };
+        let shares = Resctrl::open().and_then(|resctrl| match place {
+            Some(place) => {
+                let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                resctrl.write_schemata(place, &lines)
+            }
+            None => Err(Error::invalid(
+                "the container was made without linux.intelRdt, and shares the default class",
+            )),
+        });
+        shares.with_context(|| format!("--{flag}"))?;
+    }
+    Ok(())
 }
 
 fn read(file: &str) -> Result<LinuxResources> {

@@ -1,245 +1,235 @@
-//! T3, T4, T6, T7, T10, T11: what a process in a container has of its runtime.
+//! T3: what is open, and where one is, in a container's first process, in one more,
+//! and in hooks (runc CVE-2016-9962, CVE-2024-21626).
 
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::Outside;
-use super::bundle::Bundle;
+use super::bundle::{Bundle, Ran};
+use super::host::{Canary, outcome};
+use super::rootfs::spoil;
 
-/// T3. runc CVE-2016-9962 and CVE-2024-21626.
+/// Runs it from a caller that leaves fds of the host's open, as callers do.
+fn oci_with_open_fds(b: &Bundle, args: &str) -> Ran {
+    let script = format!(
+        "exec 7</ 8</etc/passwd 9>>{0}/leaked; exec timeout 20 {1} --root {0}/state {args}",
+        b.dir().display(),
+        b.runtime().display(),
+    );
+    let file = |name| std::fs::File::create(b.dir().join(name)).unwrap();
+    let status = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(b.dir())
+        .stdin(Stdio::null())
+        .stdout(file("out"))
+        .stderr(file("err"))
+        .status();
+    let text = |name| std::fs::read_to_string(b.dir().join(name)).unwrap();
+    Ran {
+        code: status.unwrap().code().unwrap_or(-1),
+        stdout: text("out"),
+        stderr: text("err"),
+    }
+}
+
+/// Prints every fd that is open beside stdio and that of the directory itself.
+const AUDIT: &str = "for f in /proc/self/fd/*; do case ${f##*/} in 0|1|2) ;; \
+                     *) readlink $f | sed s/^/leak:/ ;; esac; done; echo cwd:$(pwd); \
+                     test -e ../../../../../../etc/debian_version && echo leak:cwd; echo alive";
+
 #[test]
-fn no_fd_and_no_directory_of_the_runtime() {
+fn fds_and_cwd_of_init_and_exec_t3() {
     let b = Bundle::new();
-    let outside = Outside::of(&b);
-    let log = b.dir().join("hook");
-    // The list itself is read through one more.
-    let list = format!("echo $(ls /proc/self/fd) >> {}", log.display());
-    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", list]}]);
-    b.sh("exec sleep 60", |c| {
-        for kind in ["createRuntime", "createContainer", "poststart"] {
-            c["hooks"][kind] = hook.clone();
+    b.sh(AUDIT, |_| {});
+    let ran = oci_with_open_fds(&b, "run box");
+    assert_eq!(ran.stdout, "cwd:/\nalive\n", "{ran:?}");
+    b.sh("sleep 20", |_| {});
+    oci_with_open_fds(&b, "create box").ok();
+    let start = oci_with_open_fds(&b, "start box");
+    start.ok();
+    let ran = oci_with_open_fds(&b, &format!("exec box sh -c '{AUDIT}'"));
+    assert_eq!(ran.stdout, "cwd:/\nalive\n", "{ran:?}");
+    let ran = oci_with_open_fds(&b, &format!("exec --cwd /tmp box sh -c '{AUDIT}'"));
+    assert_eq!(ran.stdout, "cwd:/tmp\nalive\n", "{ran:?}");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
+/// A hook is somebody else's program; with two that are the container's own view.
+#[test]
+fn fds_of_hooks_t3() {
+    let b = Bundle::new();
+    let canary = Canary::new(&b);
+    let kinds = [
+        "prestart",
+        "createRuntime",
+        "createContainer",
+        "startContainer",
+        "poststart",
+        "poststop",
+    ];
+    // Inside, there is only the root filesystem to write to.
+    let hook = |kind: &str| {
+        let log = match kind {
+            "startContainer" => "/hook".to_owned(),
+            _ => b.dir().join(kind).display().to_string(),
+        };
+        let script = format!("ls -l /proc/self/fd | grep -o '[0-9]* -> .*' > {log}");
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}])
+    };
+    b.sh("true", |c| {
+        c["root"]["readonly"] = false.into();
+        for kind in kinds {
+            c["hooks"][kind] = hook(kind);
+        }
+    });
+    let ran = oci_with_open_fds(&b, "run box");
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for kind in kinds {
+        let log = match kind {
+            "startContainer" => b.dir().join("rootfs/hook"),
+            _ => b.dir().join(kind),
+        };
+        let text = std::fs::read_to_string(log).unwrap_or_else(|e| panic!("{kind}: {e}"));
+        let is_leak = |l: &&str| {
+            let number = l.split(' ').next().unwrap_or("");
+            !matches!(number, "0" | "1" | "2") && !l.contains("/proc/")
+        };
+        let leaked: Vec<&str> = text.lines().filter(is_leak).collect();
+        assert!(leaked.is_empty(), "{kind}: {leaked:?}");
+    }
+    canary.is_untouched("hooks");
+}
+
+/// Root in a container watches each process that enters it: what it can see of one
+/// that is still the runtime's (CVE-2016-9962). `more`: capabilities beside the
+/// usual ones.
+fn watch_execs(more: &[&str]) {
+    let b = Bundle::new();
+    let canary = Canary::new(&b);
+    // Any fd, directory or program that is not the container's own.
+    let watch = format!(
+        "touch /ready; while :; do for p in /proc/[1-9]*; do \
+         cat $p/root{0}/file $p/cwd{0}/file $p/cwd/file $p/fd/*{0}/file $p/fd/*/../{0}/file 2>/dev/null; \
+         done; done > /seen",
+        canary.dir.display()
+    );
+    b.sh(&watch, |c| {
+        c["root"]["readonly"] = false.into();
+        for set in ["bounding", "permitted", "effective"] {
+            let list = c["process"]["capabilities"][set].as_array_mut().unwrap();
+            list.extend(more.iter().map(|m| json!(m)));
         }
     });
     b.oci(&["create", "box"]).ok();
-    let hook_had = std::fs::read_to_string(&log).unwrap();
-    assert_eq!(hook_had, "0 1 2 3\n0 1 2 3\n");
     b.oci(&["start", "box"]).ok();
-    for _ in 0..20 {
-        let look = "ls /proc/1/fd | tr '\\n' ' '; readlink /proc/1/cwd; ls /proc/self/fd | tr '\\n' ' '; pwd";
-        let seen = b.oci(&["exec", "box", "sh", "-c", look]).ok();
-        assert_eq!(seen, "0 1 2 /\n0 1 2 3 /\n");
+    // The execs come from the canary's directory.
+    for _ in 0..40 {
+        let ran = Command::new("timeout")
+            .arg("20")
+            .arg(b.runtime())
+            .arg("--root")
+            .arg(b.dir().join("state"))
+            .args(["exec", "box", "true"])
+            .current_dir(&canary.dir)
+            .status();
+        assert!(ran.unwrap().success());
     }
-    for n in 3..14 {
-        let cwd = format!("/proc/self/fd/{n}");
-        let spy = format!(
-            "cat ../../../../../../../..{0} .{0}; ls -a ..",
-            outside.path("file")
-        );
-        let seen = b.oci(&["exec", "--cwd", &cwd, "box", "sh", "-c", &spy]);
-        assert!(
-            !seen.stdout.contains("secret") && !seen.stdout.contains("boot"),
-            "{cwd}: {seen:?}"
-        );
-    }
+    let seen = std::fs::read_to_string(b.dir().join("rootfs/seen")).unwrap();
     b.oci(&["delete", "--force", "box"]).ok();
-    for n in 3..14 {
-        b.sh(
-            &format!(
-                "cat ../../../../../../../..{}; ls -a ..",
-                outside.path("file")
-            ),
-            |c| {
-                c["process"]["cwd"] = format!("/proc/self/fd/{n}").into();
-            },
-        );
-        let seen = b.oci(&["run", "box"]);
-        assert!(
-            !seen.stdout.contains("secret") && !seen.stdout.contains("boot"),
-            "{n}: {seen:?}"
-        );
-        b.oci(&["delete", "--force", "box"]).ok();
-    }
+    assert!(seen.is_empty(), "{more:?}: {} bytes seen", seen.len());
+    canary.is_untouched("exec");
 }
 
-/// T4. runc CVE-2019-5736.
 #[test]
-fn the_runtimes_program_cannot_be_written_to() {
-    let b = Bundle::new();
-    let before = std::fs::read(b.runtime()).unwrap();
-    let spy = "while :; do for p in /proc/[0-9]*; do \
-               case $(readlink $p/exe) in /bin/busybox|'') ;; *) echo x >> $p/exe;; esac; done; done 2>/dev/null";
-    b.sh(spy, |_| {});
-    b.oci(&["create", "box"]).ok();
-    b.oci(&["start", "box"]).ok();
-    let rootfs = b.dir().join("rootfs");
-    std::fs::write(rootfs.join("bin/itself"), "#!/proc/self/exe\n").unwrap();
-    std::fs::set_permissions(
-        rootfs.join("bin/itself"),
-        std::fs::Permissions::from_mode(0o755),
-    )
-    .unwrap();
-    for _ in 0..25 {
-        b.oci(&["exec", "box", "true"]).ok();
-        b.oci(&["exec", "box", "/bin/itself"]);
-        b.oci(&["exec", "box", "/proc/self/exe", "--version"]);
-    }
-    b.oci(&["delete", "--force", "box"]).ok();
-    // A program that is running is busy; now it is not.
-    assert!(
-        std::fs::read(b.runtime()).unwrap() == before,
-        "it was written to"
+fn nobody_inside_sees_into_an_exec_t3() {
+    watch_execs(&[]);
+}
+
+#[test]
+#[ignore = "carob-oci fails it: an exec is in the pid namespace before it has left the host's root"]
+fn a_tracer_inside_sees_nothing_of_an_exec_t3() {
+    watch_execs(&["CAP_SYS_PTRACE"]);
+}
+
+#[test]
+fn a_first_process_that_others_share_a_pid_namespace_with_t3() {
+    let (one, two) = (Bundle::new(), Bundle::new());
+    let canary = Canary::new(&one);
+    let watch = format!(
+        "while :; do for p in /proc/[1-9]*; do cat $p/root{0}/file $p/cwd{0}/file $p/cwd/file \
+         $p/fd/*{0}/file 2>/dev/null; done; done > /seen",
+        canary.dir.display()
     );
-    for args in [
-        json!(["/proc/self/exe", "features"]),
-        json!(["/bin/itself"]),
-    ] {
-        b.config(|c| c["process"]["args"] = args);
-        // It may run itself once more, from where nobody can write to it.
-        b.oci(&["run", "box"]);
-        b.oci(&["delete", "--force", "box"]).ok();
-    }
-    assert!(std::fs::read(b.runtime()).unwrap() == before);
-}
-
-fn status(text: &str, field: &str) -> u64 {
-    let line = text
-        .lines()
-        .find_map(|l| l.strip_prefix(&format!("{field}:\t")));
-    u64::from_str_radix(
-        line.unwrap_or_else(|| panic!("no {field} in {text:?}"))
-            .trim(),
-        16,
-    )
-    .unwrap()
-}
-
-/// T6. capabilities(7): what a program has after its exec, from what was asked for.
-#[test]
-fn capabilities_are_those_asked_for() {
-    const CHOWN: u64 = 1;
-    const KILL: u64 = 1 << 5;
-    let names = |set: u64| -> Value {
-        let all = [(CHOWN, "CAP_CHOWN"), (KILL, "CAP_KILL")];
-        all.iter()
-            .filter(|(bit, _)| set & bit != 0)
-            .map(|(_, n)| *n)
-            .collect()
-    };
-    let b = Bundle::new();
-    let both = CHOWN | KILL;
-    for (bounding, permitted, inheritable, ambient) in [
-        (0, 0, 0, 0),
-        (both, 0, 0, 0),
-        (both, both, 0, 0),
-        (both, KILL, KILL, 0),
-        (both, both, KILL, KILL),
-        (KILL, KILL, KILL, KILL),
-    ] {
-        for uid in [0, 1000] {
-            let capabilities = json!({
-                "bounding": names(bounding), "permitted": names(permitted),
-                "effective": names(permitted), "inheritable": names(inheritable),
-                "ambient": names(ambient),
-            });
-            b.sh("exec cat /proc/self/status", |c| {
-                c["process"]["capabilities"] = capabilities.clone();
-                c["process"]["user"] = json!({"uid": uid, "gid": uid, "additionalGids": [7]});
-                c["process"]["noNewPrivileges"] = false.into();
-            });
-            let first = b.oci(&["run", "box"]).ok();
-            b.sh("exec sleep 60", |_| {});
-            b.oci(&["create", "box"]).ok();
-            b.oci(&["start", "box"]).ok();
-            let process = json!({
-                "args": ["cat", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"],
-                "user": {"uid": uid, "gid": uid, "additionalGids": [7]}, "capabilities": capabilities,
-            });
-            let file = b.dir().join("process.json");
-            std::fs::write(&file, process.to_string()).unwrap();
-            let later = b
-                .oci(&["exec", "--process", file.to_str().unwrap(), "box"])
-                .ok();
-            b.oci(&["delete", "--force", "box"]).ok();
-            for (who, text) in [("first", first), ("exec", later)] {
-                let what = format!(
-                    "{who} uid {uid} of {bounding:x} {permitted:x} {inheritable:x} {ambient:x}: {text}"
-                );
-                let has = |field| status(&text, field);
-                // root's exec gives it all that the bounding set lets through.
-                let permitted = if uid == 0 {
-                    bounding | inheritable
-                } else {
-                    ambient
-                };
-                assert_eq!(has("CapBnd"), bounding, "{what}");
-                assert_eq!(has("CapPrm"), permitted, "{what}");
-                assert_eq!(has("CapEff"), permitted, "{what}");
-                assert_eq!(has("CapInh"), inheritable, "{what}");
-                assert_eq!(has("CapAmb"), ambient, "{what}");
-                assert!(text.contains("\nGroups:\t7 \n"), "{what}");
+    one.sh(&watch, |c| c["root"]["readonly"] = false.into());
+    one.oci(&["create", "box"]).ok();
+    one.oci(&["start", "box"]).ok();
+    let pid = one.state("box")["pid"].clone();
+    two.sh("echo alive", |c| {
+        for n in c["linux"]["namespaces"].as_array_mut().unwrap() {
+            if n["type"] == "pid" {
+                n["path"] = format!("/proc/{pid}/ns/pid").into();
             }
         }
-    }
-}
-
-/// T7. runc CVE-2023-25809.
-#[test]
-fn the_hosts_cgroups_are_neither_seen_nor_written() {
-    let b = Bundle::new();
-    b.sh("sleep 60", |_| {});
-    b.oci(&["create", "box"]).ok();
-    b.oci(&["start", "box"]).ok();
-    let own = b.oci(&["exec", "box", "cat", "/proc/self/cgroup"]).ok();
-    assert!(own.lines().all(|l| l.ends_with(":/")), "{own}");
-    let write = "for f in $(find /sys/fs/cgroup -name cgroup.procs -o -name release_agent -o -name tasks); \
-                 do echo 1 > $f && echo wrote $f; done; mkdir /sys/fs/cgroup/x && echo made; \
-                 find /sys/fs/cgroup -name 'carob*' | grep .";
-    let wrote = b.oci(&["exec", "box", "sh", "-c", write]).stdout;
-    assert_eq!(wrote, "");
-    b.oci(&["delete", "--force", "box"]).ok();
-}
-
-/// T10. cri-o CVE-2022-1708: whoever is left behind with the hook's output.
-#[test]
-fn a_hooks_child_holds_nobody_up() {
-    let b = Bundle::new();
-    b.sh("true", |c| {
-        c["hooks"]["createRuntime"] =
-            json!([{"path": "/bin/sh", "args": ["sh", "-c", "sleep 9 & echo left"]}]);
     });
-    let began = Instant::now();
-    b.oci(&["run", "box"]).ok();
-    assert!(began.elapsed() < Duration::from_secs(5));
+    for _ in 0..20 {
+        let ran = two.oci(&["run", "box"]);
+        assert!(outcome("shared pid namespace", &ran), "{ran:?}");
+    }
+    let seen = std::fs::read_to_string(one.dir().join("rootfs/seen")).unwrap();
+    one.oci(&["delete", "--force", "box"]).ok();
+    assert!(seen.is_empty(), "{} bytes seen", seen.len());
 }
 
-/// T11. containerd CVE-2020-15257 and CVE-2024-25621.
+/// A runtime that changes into its own fds leaves the root (runc CVE-2024-21626).
 #[test]
-fn what_is_kept_is_roots_alone() {
-    let abstract_sockets = || {
-        let text = std::fs::read_to_string("/proc/net/unix").unwrap();
-        text.lines()
-            .filter(|l| l.contains('@') && l.contains("carob"))
-            .count()
-    };
-    let before = abstract_sockets();
+fn working_directories_t3() {
     let b = Bundle::new();
-    b.sh("sleep 60", |_| {});
+    let canary = Canary::new(&b);
+    let mut cases: Vec<(String, String)> = (3..16)
+        .flat_map(|n| {
+            let path = format!("/proc/self/fd/{n}");
+            [
+                (path.clone(), String::new()),
+                ("/work".into(), path.clone()),
+                (path + "/..", String::new()),
+            ]
+        })
+        .collect();
+    cases.push(("/work".into(), canary.dir.display().to_string()));
+    cases.push((format!("/..{}", canary.dir.display()), String::new()));
+    cases.push(("/work/new".into(), canary.dir.display().to_string()));
+    cases.push(("/proc/1/root".into(), String::new()));
+    for (cwd, link) in cases {
+        let name = format!("{cwd} -> {link}");
+        spoil(&b, "rm -rf work");
+        if !link.is_empty() {
+            spoil(&b, &format!("ln -s {link} work"));
+        }
+        b.sh(&canary.search(), |c| {
+            c["process"]["cwd"] = cwd.clone().into();
+            c["root"]["readonly"] = false.into();
+        });
+        let ran = b.oci(&["run", "box"]);
+        outcome(&name, &ran);
+        canary.is_untouched(&name);
+    }
+    // One that is no directory is an error that names it.
+    spoil(&b, "rm -rf work; mkfifo work");
+    b.sh("echo alive", |c| c["process"]["cwd"] = "/work".into());
+    let ran = b.oci(&["run", "box"]);
+    assert!(
+        !outcome("FIFO", &ran) && ran.stderr.contains("work"),
+        "{ran:?}"
+    );
+    // The same in a container that runs, whose first process is its attacker's.
+    b.sh("sleep 20", |_| {});
     b.oci(&["create", "box"]).ok();
-    assert_eq!(abstract_sockets(), before);
-    let state = b.dir().join("state");
-    let found = Command::new("find")
-        .arg(&state)
-        .args(["-perm", "/077", "-not", "-type", "l"])
-        .output()
-        .unwrap();
-    let loose = String::from_utf8_lossy(&found.stdout).into_owned();
-    // What lies in a directory that is closed need not be closed itself.
-    let open = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o077 != 0;
-    assert!(!open(&state) || !open(&state.join("box")), "{loose}");
     b.oci(&["start", "box"]).ok();
-    assert_eq!(abstract_sockets(), before);
+    for n in 3..16 {
+        for cwd in [format!("/proc/self/fd/{n}"), format!("/proc/1/fd/{n}")] {
+            let ran = b.oci(&["exec", "--cwd", &cwd, "box", "sh", "-c", &canary.search()]);
+            outcome(&cwd, &ran);
+        }
+    }
     b.oci(&["delete", "--force", "box"]).ok();
 }

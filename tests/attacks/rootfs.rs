@@ -1,56 +1,98 @@
-//! T1, T2: links and other surprises at every path of a root filesystem that a
-//! runtime touches, standing still and moving.
+//! T1: an image that has something else than expected at each path that the
+//! runtime touches (runc CVE-2019-19921, CVE-2023-27561, CVE-2025-31133,
+//! CVE-2025-52565; crun CVE-2025-24965).
 
+use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Outside;
 use super::bundle::Bundle;
+use super::host::{Canary, outcome};
+use super::ours;
+
+/// Runs `script` in the root filesystem, on the host.
+pub fn spoil(b: &Bundle, script: &str) {
+    let done = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(b.dir().join("rootfs"))
+        .status();
+    assert!(done.unwrap().success(), "{script}");
+}
+
+fn without(c: &mut Value, below: &str) {
+    let mounts = c["mounts"].as_array_mut().unwrap();
+    mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with(below));
+}
+
+pub fn bind(c: &mut Value, source: &str, target: &str) {
+    let m = json!({"destination": target, "type": "bind", "source": source, "options": ["rbind"]});
+    c["mounts"].as_array_mut().unwrap().push(m);
+}
+
+/// Each case with a fresh image: what spoils it, what it changes in config.json,
+/// and whether `carob-oci` is to run it.
+pub type Case = (
+    &'static str,
+    &'static str,
+    fn(&mut Value, &str),
+    Option<bool>,
+);
+
+pub fn sweep(cases: &[Case]) {
+    for (name, script, change, runs) in cases {
+        let b = Bundle::new();
+        let canary = Canary::new(&b);
+        let c = canary.dir.to_str().unwrap();
+        let payload = b.dir().join("payload");
+        fs::create_dir(&payload).unwrap();
+        fs::write(payload.join("of-the-volume"), "").unwrap();
+        spoil(&b, &script.replace("$C", c));
+        b.sh(&canary.search(), |config| {
+            config["root"]["readonly"] = false.into();
+            change(config, c);
+        });
+        let ran = b.oci(&["run", "box"]);
+        let alive = outcome(name, &ran);
+        canary.is_untouched(name);
+        eprintln!("{name}: alive={alive} {}", ran.stderr.trim());
+        if let Some(runs) = runs.filter(|_| ours()) {
+            assert_eq!(alive, runs, "{name}: {ran:?}");
+        }
+    }
+}
 
 /// Removes what is there, whatever it is.
 fn clear(path: &Path) {
     match path.symlink_metadata() {
-        Ok(m) if m.is_dir() => std::fs::remove_dir_all(path).unwrap(),
-        Ok(_) => std::fs::remove_file(path).unwrap(),
+        Ok(m) if m.is_dir() => fs::remove_dir_all(path).unwrap(),
+        Ok(_) => fs::remove_file(path).unwrap(),
         Err(_) => {}
     }
 }
 
-/// A container that may be refused, but whose making changes nothing outside.
-fn try_out(b: &Bundle, outside: &Outside, what: &str) {
-    let created = b.oci(&["create", "box"]);
-    assert_ne!(created.code, 124, "{what}: {created:?}");
-    if created.code == 0 {
-        b.oci(&["start", "box"]);
-        let seen = b.oci(&["exec", "box", "cat", &outside.path("file")]);
-        assert!(!seen.stdout.contains("secret"), "{what}: {seen:?}");
-    }
-    b.oci(&["delete", "--force", "box"]);
-    outside.is_untouched(what);
-}
-
+/// A link at each path, to each place: the container may be refused, but its making
+/// changes nothing outside.
 #[test]
-fn links_at_every_path() {
+fn links_at_every_path_t1() {
     let b = Bundle::new();
-    let outside = Outside::of(&b);
+    let canary = Canary::new(&b);
     let rootfs = b.dir().join("rootfs");
     b.sh("sleep 60", |c| {
         c["process"]["cwd"] = "/work/dir".into();
         c["root"]["readonly"] = false.into();
         c["linux"]["maskedPaths"] = json!(["/proc/keys", "/masked"]);
         c["linux"]["readonlyPaths"] = json!(["/proc/sys", "/kept"]);
-        let more = [
+        for (to, from) in [
             ("/etc/hosts", "/etc/hostname"),
+            ("/etc/resolv.conf", "/etc/hostname"),
             ("/target/file", "/etc/hostname"),
             ("/mounted/dir", "/usr"),
-        ];
-        for (to, from) in more {
-            c["mounts"].as_array_mut().unwrap().push(
-                json!({"destination": to, "type": "bind", "source": from, "options": ["bind", "ro"]}),
-            );
+        ] {
+            bind(c, from, to);
         }
         c["mounts"].as_array_mut().unwrap().push(
             json!({"destination": "/copied", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}),
@@ -60,20 +102,14 @@ fn links_at_every_path() {
         ]);
     });
     let up = "../".repeat(20);
-    let names = [
+    for name in [
         "proc",
         "sys",
         "dev",
-        "dev/pts",
-        "dev/shm",
-        "dev/mqueue",
-        "dev/null",
-        "dev/console",
-        "dev/ptmx",
-        "dev/fd",
-        "dev/stdin",
         "etc",
+        "etc/passwd",
         "etc/hosts",
+        "etc/resolv.conf",
         "target",
         "target/file",
         "mounted",
@@ -86,158 +122,244 @@ fn links_at_every_path() {
         "devices",
         "devices/fuse",
         "sys/fs",
-        "sys/fs/cgroup",
         "proc/keys",
         "run",
-    ];
-    for name in names {
+    ] {
         let at = rootfs.join(name);
         let saved = b.dir().join("saved");
-        let (dir, file) = (outside.path("dir"), outside.path("file"));
-        let targets = [
+        let canary_dir = canary.dir.display().to_string();
+        let (dir, file) = (format!("{canary_dir}/dir"), format!("{canary_dir}/file"));
+        for to in [
             dir.clone(),
-            file.clone(),
             format!("{up}{}", &dir[1..]),
             format!("{up}{}", &file[1..]),
-            outside.path("absent"),
+            format!("{canary_dir}/absent"),
             "/proc/self/fd/0/..".to_owned(),
             format!("/proc/1/root{dir}"),
             name.rsplit('/').next().unwrap().to_owned(),
-        ];
-        for to in targets {
-            clear(&saved);
+        ] {
             let top = rootfs.join(name.split('/').next().unwrap());
             if top.exists() {
-                std::process::Command::new("cp")
-                    .arg("-a")
-                    .args([&top, &saved])
-                    .status()
-                    .unwrap();
+                let copied = Command::new("cp").arg("-a").args([&top, &saved]).status();
+                assert!(copied.unwrap().success());
             }
-            std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
             clear(&at);
             symlink(&to, &at).unwrap();
-            try_out(&b, &outside, &format!("/{name} -> {to}"));
+            let what = format!("/{name} -> {to}");
+            let created = b.oci(&["create", "box"]);
+            outcome(&what, &created);
+            if created.code == 0 {
+                let started = b.oci(&["start", "box"]);
+                outcome(&what, &started);
+                let seen = b.oci(&["exec", "box", "sh", "-c", &canary.search()]);
+                outcome(&what, &seen);
+            }
+            b.oci(&["delete", "--force", "box"]);
+            canary.is_untouched(&what);
             clear(&top);
             if saved.exists() {
-                std::fs::rename(&saved, &top).unwrap();
+                fs::rename(&saved, &top).unwrap();
             }
         }
     }
 }
 
-/// A /dev of the attacker's must not decide what hides a masked path (runc
-/// CVE-2025-31133).
 #[test]
-fn a_null_device_of_the_attackers_masks_nothing() {
+fn links_where_kernel_filesystems_go_t1() {
+    const NONE: fn(&mut Value, &str) = |_, _| {};
+    sweep(&[
+        ("proc", "rmdir proc; ln -s $C proc", NONE, Some(false)),
+        (
+            "proc, inside",
+            "rmdir proc; ln -s /tmp proc",
+            NONE,
+            Some(false),
+        ),
+        (
+            "proc, up",
+            "rmdir proc; ln -s ../../../../../../../..$C proc",
+            NONE,
+            Some(false),
+        ),
+        ("proc, a file", "rmdir proc; touch proc", NONE, Some(false)),
+        ("sys", "rmdir sys; ln -s $C sys", NONE, Some(false)),
+        (
+            "sys, in proc",
+            "rmdir sys; ln -s /proc/sys sys",
+            NONE,
+            Some(false),
+        ),
+        ("dev", "rmdir dev; ln -s $C dev", NONE, Some(false)),
+        (
+            "dev, in proc",
+            "rmdir dev; ln -s /proc/self dev",
+            NONE,
+            Some(false),
+        ),
+        (
+            "dev/pts",
+            "ln -s $C dev/pts",
+            |c, _| dev_of_image(c, "/dev"),
+            Some(false),
+        ),
+        (
+            "dev/shm",
+            "ln -s $C dev/shm",
+            |c, _| dev_of_image(c, "/dev"),
+            None,
+        ),
+        (
+            "dev/mqueue",
+            "ln -s $C dev/mqueue",
+            |c, _| dev_of_image(c, "/dev"),
+            Some(false),
+        ),
+    ]);
+}
+
+/// The mount of /dev itself goes, what is below it stays.
+fn dev_of_image(c: &mut Value, at: &str) {
+    let mounts = c["mounts"].as_array_mut().unwrap();
+    mounts.retain(|m| m["destination"] != at);
+}
+
+#[test]
+fn a_dev_of_the_image_s_own_t1() {
+    const OWN: fn(&mut Value, &str) = |c, _| without(c, "/dev");
+    sweep(&[
+        ("dev, whole", "rmdir dev; ln -s $C dev", OWN, Some(false)),
+        ("null, link", "ln -s $C/file dev/null", OWN, Some(false)),
+        ("null, new file", "ln -s $C/made dev/null", OWN, Some(false)),
+        ("null, FIFO", "mkfifo dev/null", OWN, Some(false)),
+        ("null, file", "echo x > dev/null", OWN, Some(false)),
+        (
+            "null, another device",
+            "mknod dev/null c 1 8",
+            OWN,
+            Some(false),
+        ),
+        ("tty, link", "ln -s $C/file dev/tty", OWN, Some(false)),
+        ("fd", "ln -s $C dev/fd", OWN, None),
+        ("ptmx", "ln -s $C/file dev/ptmx", OWN, None),
+        ("core", "ln -s $C/file dev/core", OWN, None),
+        (
+            "a device below a link",
+            "ln -s $C dev/sub",
+            |c, _| {
+                without(c, "/dev");
+                c["linux"]["devices"] =
+                    json!([{"path": "/dev/sub/zero", "type": "c", "major": 1, "minor": 5}]);
+            },
+            Some(false),
+        ),
+        (
+            "a device elsewhere",
+            "ln -s $C nodes",
+            |c, _| {
+                c["linux"]["devices"] =
+                    json!([{"path": "/nodes/zero", "type": "c", "major": 1, "minor": 5, "uid": 7}]);
+            },
+            None,
+        ),
+    ]);
+}
+
+/// runc CVE-2025-31133: what masks a file was the container's own /dev/null.
+#[test]
+fn a_false_null_device_masks_nothing_t1() {
+    super::works();
+    for (name, script) in [
+        ("link", "ln -s /proc/sys/kernel/core_pattern dev/null"),
+        ("file", "echo unmasked > dev/null"),
+        ("kmsg", "mknod dev/null c 1 11"),
+    ] {
+        let b = Bundle::new();
+        spoil(&b, script);
+        let show = "head -c 20 /proc/kallsyms; test -f /proc/kallsyms && echo UNMASKED; echo alive";
+        b.sh(show, |c| {
+            without(c, "/dev");
+            c["linux"]["maskedPaths"] = json!(["/proc/kallsyms"]);
+        });
+        let ran = b.oci(&["run", "box"]);
+        let alive = outcome(name, &ran);
+        assert!(!ran.stdout.contains("UNMASKED"), "{name}: {ran:?}");
+        assert!(!alive || ran.stdout == "alive\n", "{name}: {ran:?}");
+    }
+}
+
+/// The same with a volume as /dev, which a neighbour has made.
+#[test]
+fn a_volume_s_null_device_masks_nothing_t1() {
     let b = Bundle::new();
-    let outside = Outside::of(&b);
+    let canary = Canary::new(&b);
     let dev = b.dir().join("dev");
-    for (kind, target) in [
-        ("link", "/proc/sysrq-trigger"),
-        ("link", "/proc/sys/kernel/hostname"),
-        ("file", ""),
+    for script in [
+        "ln -s /proc/sysrq-trigger null",
+        "ln -s /proc/sys/kernel/hostname null",
+        "echo mine > null",
     ] {
         clear(&dev);
-        std::fs::create_dir(&dev).unwrap();
-        match kind {
-            "link" => symlink(target, dev.join("null")).unwrap(),
-            _ => std::fs::write(dev.join("null"), "mine").unwrap(),
-        }
-        b.sh("sleep 60", |c| {
-            let mounts = c["mounts"].as_array_mut().unwrap();
-            mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
-            mounts.push(json!({"destination": "/dev", "type": "bind", "source": dev, "options": ["rbind", "rw"]}));
-            c["linux"]["maskedPaths"] = json!(["/proc/version"]);
+        fs::create_dir(&dev).unwrap();
+        let made = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(&dev)
+            .status();
+        assert!(made.unwrap().success());
+        b.sh(
+            "cat /proc/version; echo x > /proc/version; echo alive",
+            |c| {
+                without(c, "/dev");
+                bind(c, dev.to_str().unwrap(), "/dev");
+                c["linux"]["maskedPaths"] = json!(["/proc/version"]);
+            },
+        );
+        let ran = b.oci(&["run", "box"]);
+        outcome(script, &ran);
+        let seen = ran.stdout.contains("Linux") || ran.stdout.contains("mine");
+        assert!(!seen, "{script}: {ran:?}");
+        b.oci(&["delete", "--force", "box"]);
+        canary.is_untouched(script);
+    }
+}
+
+/// runc CVE-2025-52565: the terminal was mounted over whatever /dev/console was.
+#[test]
+fn a_console_that_leads_elsewhere_t1() {
+    for (name, script) in [
+        ("host", "ln -s $C/file dev/console"),
+        ("new", "ln -s $C/new dev/console"),
+        ("up", "ln -s ../../../../../../../..$C/file dev/console"),
+        ("proc", "ln -s /proc/sys/kernel/core_pattern dev/console"),
+        ("FIFO", "mkfifo dev/console"),
+        ("directory", "mkdir dev/console"),
+    ] {
+        let b = Bundle::new();
+        let canary = Canary::new(&b);
+        spoil(&b, &script.replace("$C", canary.dir.to_str().unwrap()));
+        spoil(&b, "mkdir -p dev/pts");
+        b.sh(&format!("{} sleep 20", canary.search()), |c| {
+            dev_of_image(c, "/dev");
+            c["process"]["terminal"] = true.into();
         });
-        let created = b.oci(&["create", "box"]);
-        if created.code == 0 {
+        let socket = b.dir().join("console");
+        // Whatever arrives waits in the queue.
+        let _engine = UnixListener::bind(&socket).unwrap();
+        let made = b.oci(&[
+            "create",
+            "--console-socket",
+            socket.to_str().unwrap(),
+            "box",
+        ]);
+        outcome(name, &made);
+        if made.code == 0 {
             b.oci(&["start", "box"]).ok();
-            let seen = b.oci(&["exec", "box", "cat", "/proc/version"]);
-            assert!(
-                !seen.stdout.contains("Linux") && !seen.stdout.contains("mine"),
-                "{seen:?}"
-            );
-            let written = b.oci(&["exec", "box", "sh", "-c", "echo x > /proc/version"]);
-            assert!(written.code != 0 || kind == "file" || written.stdout.is_empty());
+            let seen = b.oci(&["exec", "box", "grep", "console", "/proc/self/mountinfo"]);
+            outcome(name, &seen);
+            assert!(!seen.stdout.contains("core_pattern"), "{name}: {seen:?}");
         }
+        eprintln!("{name}: {} {}", made.code, made.stderr.trim());
+        canary.is_untouched(name);
         b.oci(&["delete", "--force", "box"]).ok();
-        outside.is_untouched(kind);
     }
-}
-
-/// What is read there is bounded, and never waits.
-#[test]
-fn strange_user_databases() {
-    let b = Bundle::new();
-    b.sh("sleep 60", |_| {});
-    b.oci(&["create", "box"]).ok();
-    b.oci(&["start", "box"]).ok();
-    let etc = b.dir().join("rootfs/etc");
-    let strange: [(&str, &str); 5] = [
-        ("a FIFO", "mkfifo $f"),
-        ("a directory", "mkdir $f"),
-        ("a device", "mknod $f c 1 5"),
-        ("1 TiB of nothing", "truncate -s 1T $f"),
-        (
-            "one endless line",
-            "head -c 200M /dev/zero | tr '\\0' a > $f",
-        ),
-    ];
-    for file in ["passwd", "group"] {
-        let at = etc.join(file);
-        for (what, make) in strange {
-            clear(&at);
-            let made = std::process::Command::new("sh")
-                .args(["-c", make])
-                .env("f", &at)
-                .status();
-            assert!(made.unwrap().success());
-            // By name it cannot be found; by number nobody need look.
-            let ran = b.oci(&["exec", "--user", "nobody-at-all", "box", "id"]);
-            assert!(
-                ran.code != 0 && ran.code != 124,
-                "{file} is {what}: {ran:?}"
-            );
-        }
-        clear(&at);
-    }
-    b.oci(&["delete", "--force", "box"]).ok();
-}
-
-/// T2. runc CVE-2021-30465: while a container is made, another one that has the
-/// same volume puts a link in the place of a directory.
-#[test]
-fn races_on_a_shared_volume() {
-    let b = Bundle::new();
-    let outside = Outside::of(&b);
-    let volume = b.dir().join("volume");
-    std::fs::create_dir_all(volume.join("a/deep")).unwrap();
-    symlink(&outside.dir, volume.join("b")).unwrap();
-    let end = AtomicBool::new(false);
-    b.sh("true", |c| {
-        let mounts = c["mounts"].as_array_mut().unwrap();
-        mounts.push(json!({"destination": "/v", "type": "bind", "source": volume, "options": ["rbind"]}));
-        mounts.push(json!({"destination": "/v/a/dir", "type": "tmpfs", "source": "tmpfs"}));
-        mounts.push(json!({"destination": "/v/a/new", "type": "tmpfs", "source": "tmpfs"}));
-        mounts.push(json!({"destination": "/v/a/file", "type": "bind", "source": "/etc/hostname", "options": ["bind"]}));
-    });
-    std::thread::scope(|s| {
-        s.spawn(|| {
-            use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-            let (a, link) = (volume.join("a"), volume.join("b"));
-            while !end.load(Ordering::Relaxed) {
-                renameat2(AT_FDCWD, &a, AT_FDCWD, &link, RenameFlags::RENAME_EXCHANGE).unwrap();
-            }
-        });
-        let mut made = 0;
-        for _ in 0..200 {
-            made += i32::from(b.oci(&["run", "box"]).code == 0);
-            b.oci(&["delete", "--force", "box"]);
-        }
-        end.store(true, Ordering::Relaxed);
-        // Else it has shown nothing.
-        assert!(made > 0);
-    });
-    outside.is_untouched("a race");
 }

@@ -56,7 +56,12 @@ impl Bundle {
             None => env!("CARGO_BIN_EXE_carob-oci").into(),
             Some(program) => {
                 let copy = dir.join("runtime");
-                std::fs::copy(program, &copy).unwrap();
+                let script = "cp \"$(command -v \"$1\")\" \"$2\"";
+                let copied = Command::new("sh")
+                    .args(["-c", script, "sh"])
+                    .args([program.as_ref(), copy.as_os_str()])
+                    .status();
+                assert!(copied.unwrap().success(), "{program:?}");
                 copy
             }
         };
@@ -67,6 +72,10 @@ impl Bundle {
     #[allow(dead_code)] // not every program asks
     pub fn runtime(&self) -> &Path {
         &self.runtime
+    }
+
+    fn is_peer(&self) -> bool {
+        self.runtime.starts_with(&self.dir)
     }
 
     pub fn dir(&self) -> &Path {
@@ -91,6 +100,10 @@ impl Bundle {
         let mut c: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         c["process"]["terminal"] = false.into();
         c["linux"]["cgroupsPath"] = format!("/{}", self.name).into();
+        if self.is_peer() {
+            // An older one knows no newer.
+            c["ociVersion"] = "1.0.2".into();
+        }
         change(&mut c);
         std::fs::write(&path, c.to_string()).unwrap();
     }
@@ -179,7 +192,7 @@ impl Drop for Bundle {
         }
         let _ = std::fs::remove_dir_all(&self.dir);
         // What a peer leaves is its own affair.
-        if !std::thread::panicking() && !self.runtime.starts_with(&self.dir) {
+        if !std::thread::panicking() && !self.is_peer() {
             assert!(left.is_empty(), "left behind: {left:#?}");
         }
     }

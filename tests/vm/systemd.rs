@@ -120,7 +120,7 @@ pub fn initramfs(work: &Work) -> PathBuf {
 }
 
 /// The program and what ldd says that it loads, links followed.
-fn with_libraries(program: &Path) -> Vec<PathBuf> {
+pub fn with_libraries(program: &Path) -> Vec<PathBuf> {
     assert!(
         program.exists(),
         "no {}: {}",

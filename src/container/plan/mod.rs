@@ -18,6 +18,7 @@ pub use namespace::{IdMap, Namespaces};
 pub use process::{DEFAULT_PATH, Process, plan_process};
 
 use crate::container::config::Config;
+use crate::linux::resctrl;
 use crate::{Context, Error, Result};
 
 #[derive(Clone, Debug)]
@@ -33,6 +34,8 @@ pub struct Plan {
     pub sysctls: Vec<(PathBuf, String)>,
     /// In their order. A target below an earlier one's comes later.
     pub mounts: Vec<Mount>,
+    /// Whether they have an SELinux label among their options.
+    pub mount_label: bool,
     /// Beside the standard ones.
     pub devices: Vec<Device>,
     /// Whether /dev gets the standard devices; not one that is bind-mounted.
@@ -42,6 +45,8 @@ pub struct Plan {
     pub process: Process,
     /// Only of the first process: set_mempolicy(2).
     pub memory_policy: Option<process::MemoryPolicy>,
+    /// Shares of caches and memory bandwidth.
+    pub resctrl: Option<resctrl::Wanted>,
     /// Links of the host that move in: name there, name inside.
     pub net_devices: Vec<(String, String)>,
     /// The session keyring that the process joins instead of its caller's.
@@ -63,6 +68,9 @@ pub struct Device {
     pub uid: u32,
     pub gid: u32,
 }
+
+/// They take no `context` option.
+const KERNELS_OWN: [&str; 3] = ["proc", "sysfs", "mqueue"];
 
 /// Plans what `spec` asks for.
 pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
@@ -102,6 +110,7 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
             .iter()
             .any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. })),
         mounts,
+        mount_label: false,
         devices: plan_devices(linux)?,
         masked_paths: paths("maskedPaths", linux.and_then(|l| l.masked_paths().as_ref()))?,
         read_only_paths: paths(
@@ -114,6 +123,11 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
             .map(process::plan_memory_policy)
             .transpose()
             .context("linux.memoryPolicy")?,
+        resctrl: linux
+            .and_then(|l| l.intel_rdt().as_ref())
+            .map(resctrl::Wanted::from_oci)
+            .transpose()
+            .context("linux.intelRdt")?,
         net_devices: plan_net_devices(linux, &namespaces).context("linux.netDevices")?,
         keyring: None,
         pivot: true,
@@ -124,7 +138,9 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
         .map(process::plan_personality)
         .transpose()
         .context("linux.personality")?;
-    refuse_what_is_missing(linux)?;
+    if let Some(label) = linux.and_then(|l| l.mount_label().as_deref()) {
+        label_mounts(&mut plan, label).context("linux.mountLabel")?;
+    }
     Ok(plan)
 }
 
@@ -150,21 +166,55 @@ pub fn check_namespaces(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn refuse_what_is_missing(linux: Option<&oci::Linux>) -> Result<()> {
-    let Some(linux) = linux else {
-        return Ok(());
-    };
-    if linux.intel_rdt().is_some() {
-        return Err(
-            Error::unsupported("linux.intelRdt: not supported by this build")
-                .hint("it needs resctrl, which few machines have"),
-        );
+/// Labels that this kernel cannot give: found out before anything is made.
+pub fn check_labels(plan: &Plan) -> Result<()> {
+    check_process_labels(&plan.process)?;
+    match plan.mount_label && !has_selinux() {
+        true => Err(no_selinux("linux.mountLabel")),
+        false => Ok(()),
     }
-    if linux.mount_label().as_ref().is_some_and(|l| !l.is_empty()) {
+}
+
+/// As [`check_labels`], of a process that comes later.
+pub fn check_process_labels(p: &Process) -> Result<()> {
+    let has_apparmor = Path::new("/sys/module/apparmor/parameters/enabled").exists();
+    if p.apparmor_profile.is_some() && !has_apparmor {
         return Err(Error::unsupported(
-            "linux.mountLabel: SELinux labels of mounts are not supported by this build",
+            "process.apparmorProfile: this kernel has no AppArmor",
         ));
     }
+    match p.selinux_label.is_some() && !has_selinux() {
+        true => Err(no_selinux("process.selinuxLabel")),
+        false => Ok(()),
+    }
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
+
+fn no_selinux(field: &str) -> Error {
+    Error::unsupported(format!("{field}: SELinux is not enabled on this machine"))
+}
+
+/// The SELinux label of everything in the filesystems that are made for the
+/// container, as runc gives it; those of the kernel have labels by its policy.
+fn label_mounts(plan: &mut Plan, label: &str) -> Result<()> {
+    if label.contains('\0') {
+        return Err(Error::invalid("a NUL byte"));
+    }
+    if label.is_empty() {
+        return Ok(());
+    }
+    for m in &mut plan.mounts {
+        let options = match &mut m.source {
+            Source::New { fstype, .. } if KERNELS_OWN.contains(&fstype.as_str()) => continue,
+            Source::New { options, .. } | Source::Dev(options) => options,
+            Source::Cgroup | Source::Bind { .. } | Source::SubPath { .. } => continue,
+        };
+        options.push(("context".into(), label.to_owned()));
+    }
+    plan.mount_label = true;
     Ok(())
 }
 

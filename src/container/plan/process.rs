@@ -1,6 +1,7 @@
 //! A process: config.md, "process"; and what config-linux.md says of its first.
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use oci_spec::runtime as oci;
@@ -81,12 +82,10 @@ pub fn plan_process(
     if argv.is_empty() || argv[0].is_empty() {
         return Err(Error::invalid("process.args: no command to run"));
     }
-    let env = process.env.clone().unwrap_or_default();
-    for (field, list) in [("args", &argv), ("env", &env)] {
-        if let Some(i) = list.iter().position(|s| s.contains('\0')) {
-            return Err(Error::invalid(format!("process.{field}[{i}]: a NUL byte")));
-        }
+    if let Some(i) = argv.iter().position(|s| s.contains('\0')) {
+        return Err(Error::invalid(format!("process.args[{i}]: a NUL byte")));
     }
+    let env = plan_env(process.env.as_deref().unwrap_or_default())?;
     if !process.cwd.is_absolute() {
         return Err(Error::invalid(format!(
             "process.cwd: {:?} is not absolute",
@@ -184,20 +183,29 @@ pub fn plan_process(
     })
 }
 
-/// What this machine cannot do for a process: found out before anything is made.
-pub fn check_labels(p: &Process) -> Result<()> {
-    let there = |path: &str| Path::new(path).exists();
-    if p.apparmor_profile.is_some() && !there("/sys/module/apparmor/parameters/enabled") {
-        return Err(Error::unsupported(
-            "process.apparmorProfile: this kernel has no AppArmor",
-        ));
+/// The last one of a name counts, in the place of the first: getenv(3) finds the
+/// first, and what `exec --env` says comes after what config.json says.
+fn plan_env(list: &[String]) -> Result<Vec<String>> {
+    let mut env: Vec<String> = Vec::with_capacity(list.len());
+    let mut places = HashMap::with_capacity(list.len());
+    for (i, entry) in list.iter().enumerate() {
+        let invalid = |what| Err(Error::invalid(format!("process.env[{i}]: {what}")));
+        if entry.contains('\0') {
+            return invalid("a NUL byte");
+        }
+        match entry.split_once('=') {
+            None => return invalid("no `=`"),
+            Some(("", _)) => return invalid("no name before the `=`"),
+            Some((name, _)) => match places.insert(name, env.len()) {
+                None => env.push(entry.clone()),
+                Some(place) => {
+                    env[place].clone_from(entry);
+                    places.insert(name, place);
+                }
+            },
+        }
     }
-    if p.selinux_label.is_some() && !there("/sys/fs/selinux/enforce") {
-        return Err(Error::unsupported(
-            "process.selinuxLabel: SELinux is not enabled on this machine",
-        ));
-    }
-    Ok(())
+    Ok(env)
 }
 
 fn plan_rlimits(process: &config::Process) -> Result<Vec<(u32, u64, u64)>> {

@@ -32,8 +32,8 @@ impl Cgroup {
                         None => Ok(()),
                     };
                 }
-                // Gone, or a kernel before 5.14.
-                Err(e) if e.errno() == Some(Errno::ENOENT) => {}
+                // Gone (ENODEV: since the file was opened), or a kernel before 5.14.
+                Err(e) if matches!(e.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => {}
                 Err(e) => return Err(e).with_context(doing),
             }
         }

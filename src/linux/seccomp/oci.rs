@@ -1,5 +1,8 @@
 //! OCI's `linux.seccomp` as a [`Profile`] (runtime-spec, config-linux.md).
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
 use oci_spec::runtime::{
     Arch as OciArch, LinuxSeccomp, LinuxSeccompAction as OciAction, LinuxSeccompArg,
     LinuxSeccompFilterFlag as OciFlag, LinuxSeccompOperator as OciOp, LinuxSyscall,
@@ -232,7 +235,15 @@ impl Profile {
             rules: all,
             flags,
         };
-        let listener = spec.listener_path().is_some();
+        let path = spec.listener_path().as_deref().map(Path::as_os_str);
+        match path.map(OsStrExt::as_bytes) {
+            Some([]) => return Err(invalid("listenerPath", "is empty")),
+            Some(bytes) if bytes.contains(&0) => {
+                return Err(invalid("listenerPath", "a NUL byte"));
+            }
+            _ => {}
+        }
+        let listener = path.is_some();
         if profile.notifies() && !listener {
             return Err(invalid("listenerPath", "SCMP_ACT_NOTIFY needs one"));
         }

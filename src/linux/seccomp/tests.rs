@@ -390,6 +390,14 @@ fn errors_name_the_field() {
             "linux.seccomp.listenerPath:",
         ),
         (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": ""}"#,
+            "linux.seccomp.listenerPath: is empty",
+        ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/a\u0000b"}"#,
+            "linux.seccomp.listenerPath: a NUL byte",
+        ),
+        (
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "x"}"#,
             "linux.seccomp.listenerMetadata:",
         ),

@@ -126,6 +126,7 @@ impl Monitor {
             return Ok(());
         };
         let target = exec::Target {
+            resctrl: &[],
             root: None,
             init: pidfd.as_fd(),
             namespaces: match self.pod.spec.host_pid {

@@ -312,6 +312,7 @@ fn birth(
     stdio: &Stdio,
 ) -> Result<Starting> {
     create::create(&Birth {
+        resctrl: &[],
         plan,
         root,
         mountpoint,

@@ -1,0 +1,98 @@
+//! A mount namespace's mounts, as /proc/<pid>/mountinfo lists them: proc(5).
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use crate::{Context, Error, Result};
+
+/// A mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub id: u32,
+    /// major:minor
+    pub device: String,
+    /// What of its filesystem it shows.
+    pub root: PathBuf,
+    /// In the eyes of the process whose table this is.
+    pub point: PathBuf,
+    pub fstype: String,
+}
+
+/// Of a process: "self" or a pid.
+pub fn of(process: &str) -> Result<Vec<Entry>> {
+    let path = format!("/proc/{process}/mountinfo");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read({path})"))?;
+    Ok(text.lines().filter_map(parse).collect())
+}
+
+/// The id of the mount that an open file is on.
+pub fn id_of(fd: BorrowedFd) -> Result<u32> {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read({path})"))?;
+    let id = text.lines().find_map(|l| l.strip_prefix("mnt_id:"));
+    id.and_then(|id| id.trim().parse().ok())
+        .ok_or_else(|| Error::failed(format!("{path}: no mnt_id")))
+}
+
+/// "id parent dev root point options [optional...] - type source super"
+fn parse(line: &str) -> Option<Entry> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut fields = left.split(' ');
+    Some(Entry {
+        id: fields.next()?.parse().ok()?,
+        device: fields.nth(1)?.to_owned(),
+        root: unescape(fields.next()?),
+        point: unescape(fields.next()?),
+        fstype: right.split(' ').next()?.to_owned(),
+    })
+}
+
+impl Entry {
+    /// Its place below `dir`, if it is there.
+    pub fn below(&self, dir: &Path) -> Option<&Path> {
+        let rest = self.point.strip_prefix(dir).ok()?;
+        Some(rest).filter(|r| !r.as_os_str().is_empty())
+    }
+}
+
+/// mountinfo writes space, tab, newline and backslash as `\ooo`.
+pub(super) fn unescape(field: &str) -> PathBuf {
+    use std::os::unix::ffi::OsStringExt;
+    let bytes = field.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let octal = bytes.get(i + 1..i + 4).filter(|_| bytes[i] == b'\\');
+        let value = octal
+            .and_then(|o| std::str::from_utf8(o).ok())
+            .and_then(|o| u8::from_str_radix(o, 8).ok());
+        match value {
+            Some(v) => {
+                out.push(v);
+                i += 4;
+            }
+            None => {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(out).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line() {
+        let line = "36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 - ext3 /dev/root rw";
+        let e = parse(line).unwrap();
+        assert_eq!((e.id, &*e.device, &*e.fstype), (36, "98:0", "ext3"));
+        assert_eq!(e.root, Path::new("/mnt1"));
+        assert_eq!(e.point, Path::new("/a b"));
+        assert_eq!(e.below(Path::new("/")), Some(Path::new("a b")));
+        assert_eq!(e.below(Path::new("/a b")), None);
+        assert!(parse("36 35").is_none());
+    }
+}

@@ -1,0 +1,231 @@
+//! T5: what is written to /proc lands where it is meant to (runc CVE-2019-16884,
+//! CVE-2025-52881).
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::bundle::Bundle;
+use super::host::{Canary, outcome};
+
+const KEY: &str = "net.ipv4.ip_unprivileged_port_start";
+const FILE: &str = "sys/net/ipv4/ip_unprivileged_port_start";
+
+/// A directory that looks like /proc, whose files swallow what is written.
+fn false_proc(b: &Bundle) -> String {
+    let dir = b.dir().join("false-proc");
+    super::works();
+    let attr = dir.join("self/attr/apparmor");
+    fs::create_dir_all(&attr).unwrap();
+    fs::create_dir_all(dir.join("thread-self/attr")).unwrap();
+    fs::create_dir_all(dir.join("sys/net/ipv4")).unwrap();
+    for file in [
+        FILE,
+        "self/attr/exec",
+        "self/attr/apparmor/exec",
+        "thread-self/attr/exec",
+    ] {
+        fs::write(dir.join(file), "").unwrap();
+    }
+    dir.to_str().unwrap().to_owned()
+}
+
+fn mount(c: &mut Value, source: &str, target: &str) {
+    let m = json!({"destination": target, "type": "bind", "source": source, "options": ["rbind"]});
+    c["mounts"].as_array_mut().unwrap().push(m);
+}
+
+/// What the container's own network namespace has, asked of the kernel.
+fn value(b: &Bundle) -> String {
+    let pid = b.state("box")["pid"].to_string();
+    let ran = std::process::Command::new("nsenter")
+        .args(["--net", "--target", &pid, "cat", &format!("/proc/{FILE}")])
+        .output()
+        .unwrap();
+    String::from_utf8(ran.stdout).unwrap().trim().to_owned()
+}
+
+#[test]
+fn sysctls_behind_a_false_proc_t5() {
+    type Change = fn(&mut Value, &str);
+    let cases: [(&str, Change); 6] = [
+        ("bound over /proc", |c, f| mount(c, f, "/proc")),
+        ("instead of /proc", |c, f| {
+            c["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|m| m["destination"] != "/proc");
+            mount(c, f, "/proc");
+        }),
+        ("over /proc/sys", |c, f| {
+            mount(c, &format!("{f}/sys"), "/proc/sys")
+        }),
+        ("over the file", |c, f| {
+            mount(c, &format!("{f}/{FILE}"), &format!("/proc/{FILE}"))
+        }),
+        ("over /proc/sys/net by dots", |c, f| {
+            mount(c, &format!("{f}/sys/net"), "/proc/fs/../sys/net")
+        }),
+        ("a tmpfs at /proc/sys", |c, _| {
+            let m = json!({"destination": "/proc/sys", "type": "tmpfs", "source": "tmpfs"});
+            c["mounts"].as_array_mut().unwrap().push(m);
+        }),
+    ];
+    for (name, change) in cases {
+        let b = Bundle::new();
+        let proc = false_proc(&b);
+        b.sh("sleep 20", |c| {
+            c["linux"]["sysctl"] = json!({KEY: "77"});
+            c["linux"]["maskedPaths"] = json!([]);
+            c["linux"]["readonlyPaths"] = json!([]);
+            change(c, &proc);
+        });
+        let made = b.oci(&["create", "box"]);
+        outcome(name, &made);
+        // Refused, or done in truth.
+        if made.code == 0 {
+            assert_eq!(value(&b), "77", "{name}");
+        }
+        eprintln!("{name}: {} {}", made.code, made.stderr.trim());
+        b.oci(&["delete", "--force", "box"]).ok();
+        let swallowed = fs::read_to_string(format!("{proc}/{FILE}")).unwrap();
+        assert_eq!(swallowed, "", "{name}");
+    }
+}
+
+/// The image decides what /proc is where nothing is mounted, and a volume where a
+/// link leads there.
+#[test]
+fn sysctls_behind_links_t5() {
+    for (name, script) in [
+        (
+            "the image's own",
+            "mkdir -p proc/sys/net/ipv4; : > proc/sys/net/ipv4/ip_unprivileged_port_start",
+        ),
+        (
+            "a link",
+            "rmdir proc; ln -s /false proc; mkdir -p false/sys/net/ipv4; : > false/sys/net/ipv4/ip_unprivileged_port_start",
+        ),
+        ("the host", "rmdir proc; ln -s $C proc"),
+    ] {
+        let b = Bundle::new();
+        let canary = Canary::new(&b);
+        super::rootfs::spoil(&b, &script.replace("$C", canary.dir.to_str().unwrap()));
+        b.sh("sleep 20", |c| {
+            c["linux"]["sysctl"] = json!({KEY: "77"});
+            c["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .retain(|m| m["destination"] != "/proc");
+            c["linux"]["maskedPaths"] = json!([]);
+            c["linux"]["readonlyPaths"] = json!([]);
+        });
+        let made = b.oci(&["create", "box"]);
+        outcome(name, &made);
+        if made.code == 0 {
+            assert_eq!(value(&b), "77", "{name}");
+        }
+        b.oci(&["delete", "--force", "box"]).ok();
+        canary.is_untouched(name);
+    }
+}
+
+/// A label that cannot be applied is an error: a container that is thought to be
+/// confined and is not is worse than none. So is one whose /proc swallows it.
+#[test]
+fn labels_are_applied_or_refused_t5() {
+    let has = |path: &str| std::path::Path::new(path).exists();
+    let b = Bundle::new();
+    let proc = false_proc(&b);
+    for (field, value, there) in [
+        (
+            "apparmorProfile",
+            "no-such-profile",
+            "/sys/module/apparmor/parameters/enabled",
+        ),
+        (
+            "selinuxLabel",
+            "system_u:system_r:container_t:s0:c1,c2",
+            "/sys/fs/selinux/enforce",
+        ),
+    ] {
+        for covered in [false, true] {
+            b.sh("echo alive", |c| {
+                c["process"][field] = value.into();
+                if covered {
+                    mount(c, &proc, "/proc");
+                }
+            });
+            let ran = b.oci(&["run", "box"]);
+            let alive = outcome(field, &ran);
+            assert!(
+                !alive,
+                "{field}: ran without its label (host has it: {})",
+                has(there)
+            );
+            b.oci(&["delete", "--force", "box"]).ok();
+        }
+    }
+    b.sh("sleep 20", |_| {});
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["start", "box"]).ok();
+    for flag in ["--apparmor", "--process-label"] {
+        let ran = b.oci(&["exec", flag, "no-such-label", "box", "echo", "alive"]);
+        assert!(!outcome(flag, &ran), "{flag}: ran without");
+    }
+    b.oci(&["delete", "--force", "box"]).ok();
+    for file in [
+        "self/attr/exec",
+        "self/attr/apparmor/exec",
+        "thread-self/attr/exec",
+    ] {
+        assert_eq!(
+            fs::read_to_string(format!("{proc}/{file}")).unwrap(),
+            "",
+            "{file}"
+        );
+    }
+}
+
+/// Each changes the host, or a namespace that is not the container's.
+#[test]
+fn sysctls_of_the_host_t5() {
+    let b = Bundle::new();
+    let core = || fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    let before = core();
+    super::works();
+    for key in [
+        "kernel.core_pattern",
+        "net.ipv4.ip_forward=1\nkernel.core_pattern",
+        "kernel/core_pattern",
+        "net/../kernel/core_pattern",
+        "net.ipv4/../../kernel/core_pattern",
+        "net....kernel.core_pattern",
+        "/kernel/core_pattern",
+        "../kernel/core_pattern",
+        "fs.mqueue/../../kernel/core_pattern",
+        "kernel.shm_rmid_forced\nkernel.core_pattern",
+        "",
+        ".",
+    ] {
+        b.sh("true", |c| {
+            c["linux"]["sysctl"] = json!({key: "|/bin/false"})
+        });
+        let ran = b.oci(&["run", "box"]);
+        let now = core();
+        if now != before {
+            fs::write("/proc/sys/kernel/core_pattern", &before).unwrap();
+        }
+        assert_eq!(now, before, "{key:?}");
+        assert_ne!(ran.code, 0, "{key:?}: {ran:?}");
+        b.oci(&["delete", "--force", "box"]).ok();
+    }
+    // A second line of a value is no second sysctl.
+    let value = "1\nkernel.core_pattern=|/bin/false";
+    b.sh("true", |c| {
+        c["linux"]["sysctl"] = json!({"kernel.shm_rmid_forced": value})
+    });
+    b.oci(&["run", "box"]);
+    b.oci(&["delete", "--force", "box"]).ok();
+    assert_eq!(core(), before);
+}
