@@ -6,6 +6,8 @@
 mod cage;
 #[path = "engines/containerd.rs"]
 mod containerd;
+#[path = "engines/images.rs"]
+mod images;
 #[path = "engines/podman.rs"]
 mod podman;
 #[path = "engines/podman_options.rs"]

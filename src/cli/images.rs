@@ -201,12 +201,7 @@ impl Verb for Rmi {
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         let store = Store::open(&face.layout)?;
-        let used: BTreeSet<String> = client::list(&face.layout, None)?
-            .into_iter()
-            .filter_map(|v| v.state)
-            .flat_map(|s| s.containers.into_values())
-            .filter_map(|c| c.image_id)
-            .collect();
+        let used = used_images(face)?;
         let mut errors: Vec<Error> = vec![];
         let (mut untagged, mut deleted) = (vec![], vec![]);
         for name in &self.images {
@@ -237,6 +232,16 @@ impl Verb for Rmi {
     }
 }
 
+/// The IDs of images that Pods have.
+pub fn used_images(face: &Face) -> Result<BTreeSet<String>> {
+    Ok(client::list(&face.layout, None)?
+        .into_iter()
+        .filter_map(|v| v.state)
+        .flat_map(|s| s.containers.into_values())
+        .filter_map(|c| c.image_id)
+        .collect())
+}
+
 fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
     match format {
         Format::Table { .. } => Ok(()),
@@ -254,7 +259,7 @@ fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
     }
 }
 
-fn object(i: &Image) -> Value {
+pub fn object(i: &Image) -> Value {
     json!({
         "id": i.id,
         "digest": i.digest,
@@ -266,7 +271,7 @@ fn object(i: &Image) -> Value {
     })
 }
 
-fn familiar(name: &str) -> String {
+pub fn familiar(name: &str) -> String {
     name.parse::<Reference>()
         .map_or_else(|_| name.to_owned(), |r| r.familiar())
 }

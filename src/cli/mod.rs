@@ -18,6 +18,7 @@ mod exec;
 mod face;
 mod get;
 mod images;
+mod inspect;
 mod jsonpath;
 mod logfile;
 mod logs;
@@ -27,7 +28,9 @@ mod progress;
 mod push;
 mod rows;
 mod run;
+mod save;
 mod stream;
+mod system;
 mod table;
 mod terminal;
 mod validate;
@@ -97,8 +100,13 @@ const VERBS: &[Entry] = &[
     entry::<images::Pull>(),
     entry::<push::Push>(),
     entry::<images::Load>(),
+    entry::<save::Save>(),
     entry::<images::Images>(),
+    entry::<inspect::Inspect>(),
+    entry::<inspect::Tag>(),
     entry::<images::Rmi>(),
+    entry::<system::ImagePrune>(),
+    entry::<system::System>(),
     entry::<validate::Validate>(),
     entry::<version::Version>(),
     entry::<completion::Completion>(),

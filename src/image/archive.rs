@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::compression::{self, Compression};
-use super::ingest::Transaction;
 use super::tar::{EntryKind, Reader, show};
+use super::transaction::Transaction;
 use crate::{Context, Error, Kind, Result};
 
 /// Members of an archive; an image has some tens.

@@ -3,43 +3,27 @@
 //! The order, which a crash may cut anywhere:
 //!
 //! 1. a directory of our own in `ingest/`, locked as long as we live;
-//! 2. every layer that the store lacks is unpacked into it, its size, digest
-//!    and diffID verified on the way; two at a time, in threads that end here;
+//! 2. every layer that the store lacks, or whose blob it lacks, is made there, its
+//!    size, digest and diffID verified on the way (`fetch`);
 //! 3. one syncfs(2): what a name leads to must survive a power cut whole;
 //! 4. under the store's lock: layers, blobs, record, name. A layer that we
 //!    relied on and that was removed meanwhile sends us back to 2.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use super::digest::{Digest, HashingReader};
+use super::compression::Compression;
+use super::digest::Digest;
+use super::fetch::{Fetched, Job, LayerSource, fetch, is_passing};
 use super::manifest::{Descriptor, ImageConfig, MAX_LAYERS};
-use super::store::{LayerRecord, Name, Record, Store, layer_name};
-use super::unpack::unpack;
-use super::{Image, Progress, Reference, compression};
-use crate::store::{Lock, load, make_dir, save};
+use super::partial::discard;
+use super::store::{LayerBlob, LayerRecord, Name, Record, Store, layer_name};
+use super::transaction::Transaction;
+use super::{Image, Progress, Reference};
+use crate::store::make_dir;
 use crate::{Context, Error, Kind, Result};
-
-/// A layer unpacked: bounds what a few megabytes of zeros can become.
-const MAX_LAYER_BYTES: u64 = 64 << 30;
-/// A layer as it comes.
-const MAX_BLOB_BYTES: u64 = 64 << 30;
-
-/// Layers at work at once: one inflates while another writes, or waits.
-const PARALLEL: usize = 2;
-
-/// Progress is told once per so many bytes of a layer.
-const PROGRESS_STEP: u64 = 1 << 20;
-
-/// In a transaction's directory: this boot's id, and that finished layers there
-/// may be adopted.
-const MARK: &str = "boot";
 
 /// Stands in for the layers of an image that has none: overlayfs wants one.
 const EMPTY_LAYER: &str = "00000000000000000000000000000000";
@@ -56,136 +40,6 @@ pub struct Wanted {
     /// The index and manifest that led here.
     pub documents: Vec<Vec<u8>>,
     pub names: Vec<Reference>,
-}
-
-/// Where layers come from. Asked from several threads.
-pub trait LayerSource: Sync {
-    /// The layer's bytes, compressed or not. Short, long or wrong content is
-    /// the reader's to find out.
-    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>>;
-}
-
-/// A directory in `ingest/`, removed when dropped or, after a crash, by the
-/// next transaction to begin.
-pub struct Transaction<'a> {
-    store: &'a Store,
-    dir: PathBuf,
-    _alive: Lock,
-}
-
-impl<'a> Transaction<'a> {
-    pub fn begin(store: &'a Store) -> Result<Self> {
-        static SERIAL: AtomicU64 = AtomicU64::new(0);
-        make_dir(&store.ingest_dir())?;
-        let lock = store.lock()?;
-        let dead = collect_dead(&store.ingest_dir())?;
-        let name = format!(
-            "{}-{}",
-            std::process::id(),
-            SERIAL.fetch_add(1, Ordering::Relaxed)
-        );
-        let dir = store.ingest_dir().join(name);
-        make_dir(&dir)?;
-        let alive = Lock::acquire(&dir.join("lock"))?;
-        for (path, _) in &dead {
-            adopt(store, path)?;
-        }
-        drop(lock);
-        // Their locks are ours now: nobody else removes them.
-        for (path, held) in dead {
-            std::fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
-            drop(held);
-        }
-        Ok(Transaction {
-            store,
-            dir,
-            _alive: alive,
-        })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.dir
-    }
-
-    /// A file without a name, for what must be read twice.
-    pub fn scratch_file(&self) -> Result<File> {
-        use nix::fcntl::{OFlag, open};
-        use nix::sys::stat::Mode;
-        let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-        let fd: OwnedFd = open(&self.dir, flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|e| Error::sys(format!("open({}, O_TMPFILE)", self.dir.display()), e))?;
-        Ok(File::from(fd))
-    }
-}
-
-impl Drop for Transaction<'_> {
-    fn drop(&mut self) {
-        // First: a directory half removed must not be adopted from.
-        let _ = std::fs::remove_file(self.dir.join(MARK));
-        // What stays is removed by the next transaction.
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// Directories whose process is gone, each with its lock. The store's lock is
-/// held, under which a new directory is made and locked.
-fn collect_dead(ingest: &Path) -> Result<Vec<(PathBuf, Lock)>> {
-    let mut dead = Vec::new();
-    let entries =
-        std::fs::read_dir(ingest).with_context(|| format!("open({})", ingest.display()))?;
-    for entry in entries {
-        let path = entry.context("getdents(ingest)")?.path();
-        match Lock::try_acquire(&path.join("lock")) {
-            Ok(Some(lock)) => dead.push((path, lock)),
-            Ok(None) => {}
-            // Removed by its owner between the two calls.
-            Err(_) if !path.exists() => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(dead)
-}
-
-/// Takes the finished layers of a killed transaction into the store, where the
-/// next to want them finds them and the next removal sweeps them if nobody does.
-///
-/// A layer's record is written after its content was verified, so that a kill
-/// leaves either both or no record. A power cut may leave the record and lose
-/// content that was not synced: what another boot has left is not trusted. The
-/// store's lock is held, and the dead one's.
-fn adopt(store: &Store, dead: &Path) -> Result<()> {
-    let mark = dead.join(MARK);
-    match std::fs::read_to_string(&mark) {
-        Ok(boot) if boot == boot_id()? => {}
-        _ => return Ok(()),
-    }
-    make_dir(&store.layers())?;
-    let entries = std::fs::read_dir(dead).with_context(|| format!("open({})", dead.display()))?;
-    for entry in entries {
-        let path = entry.context("getdents(ingest)")?.path();
-        if path.extension().is_none_or(|e| e != "json") {
-            continue;
-        }
-        let Ok(record) = load::<LayerRecord>(&path) else {
-            continue;
-        };
-        let name = layer_name(&record.diff_id);
-        if !dead.join(&name).is_dir() || store.layers().join(&name).exists() {
-            continue;
-        }
-        // The record first, as in `publish`.
-        for file in [format!("{name}.json"), name] {
-            std::fs::rename(dead.join(&file), store.layers().join(&file))
-                .with_context(|| format!("rename(layers/{file})"))?;
-        }
-    }
-    // Before it is taken apart.
-    std::fs::remove_file(&mark).with_context(|| format!("unlink({})", mark.display()))
-}
-
-fn boot_id() -> Result<String> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    std::fs::read_to_string(path).with_context(|| format!("read {path}"))
 }
 
 /// Makes the image, from what the store has and `source` gives.
@@ -208,217 +62,76 @@ pub fn ingest(
             "the image has {layers} layers, more than {MAX_LAYERS}"
         )));
     }
-    let store = transaction.store;
-    // Not by `begin`: a removal moves layers out of the store into its
-    // transaction, and wants none of them back.
-    let mark = transaction.dir.join(MARK);
-    std::fs::write(&mark, boot_id()?).with_context(|| format!("write {}", mark.display()))?;
-    let mut staged: HashMap<Digest, LayerRecord> = HashMap::new();
     loop {
-        let mut missing = Vec::new();
-        let mut seen = HashSet::new();
-        for (i, diff_id) in diff_ids.iter().enumerate() {
-            if staged.contains_key(diff_id) || !seen.insert(diff_id) {
-                continue;
-            }
-            if store.layer(diff_id)?.is_some() {
-                progress(Progress::Exists {
-                    layer: wanted.shown(i),
-                });
-            } else {
-                missing.push(i);
-            }
+        transaction.keep_if_killed()?;
+        let jobs = plan(transaction.store(), wanted, progress)?;
+        let mut fetched = Vec::new();
+        if !jobs.is_empty() {
+            fetched = fetch(transaction, wanted, source, &jobs, progress)
+                .inspect_err(|e| after_failure(transaction, wanted, &jobs, e))?;
+            sync(transaction.path())?;
         }
-        if !missing.is_empty() {
-            for (i, record) in fetch(transaction, wanted, source, &missing, progress)? {
-                staged.insert(diff_ids[i].clone(), record);
-            }
-            sync(&transaction.dir)?;
-        }
-        if let Some(image) = publish(transaction, wanted, &mut staged)? {
+        if let Some(image) = publish(transaction, wanted, &fetched)? {
             return Ok(image);
         }
+        transaction.keep_finished()?;
     }
+}
+
+/// What is finished is kept for the next attempt, or nothing, where that would fail
+/// too. No errors: they would hide what went wrong here.
+fn after_failure(transaction: &Transaction<'_>, wanted: &Wanted, jobs: &[Job], e: &Error) {
+    if is_passing(e) {
+        let _ = transaction.keep_finished();
+        return;
+    }
+    for job in jobs {
+        let _ = discard(&transaction.store().partial(), wanted.blob(job.i));
+    }
+}
+
+/// What the store lacks of the image. What it has is told.
+fn plan(store: &Store, wanted: &Wanted, progress: &mut dyn FnMut(Progress)) -> Result<Vec<Job>> {
+    let mut jobs = Vec::new();
+    let (mut layers, mut pairs) = (HashSet::new(), HashSet::new());
+    for (i, diff_id) in wanted.config.diff_ids.iter().enumerate() {
+        let blob = wanted.blob(i);
+        if !pairs.insert((diff_id, blob)) {
+            continue;
+        }
+        let layer = store.layer(diff_id)?;
+        let unpack = layer.is_none() && layers.insert(diff_id);
+        let size = wanted.layers.as_ref().map(|l| l[i].size);
+        let stored = store
+            .blob_size(blob)?
+            .is_some_and(|n| size.is_none_or(|s| s == n));
+        let matched = diff_id == blob
+            || layer.is_some_and(|l| l.blob.as_ref() == Some(blob))
+            || store.knows(diff_id, blob)?;
+        if !unpack && stored && matched {
+            progress(Progress::Exists {
+                layer: wanted.shown(i),
+            });
+        } else {
+            jobs.push(Job { i, unpack, stored });
+        }
+    }
+    Ok(jobs)
 }
 
 impl Wanted {
     /// A layer for people: its digest, or diffID where there is none.
-    fn shown(&self, i: usize) -> String {
+    pub fn shown(&self, i: usize) -> String {
+        self.blob(i).to_string()
+    }
+
+    /// A layer's digest; its diffID, where the archive tells no other: that is its
+    /// digest too, if it is plain.
+    fn blob(&self, i: usize) -> &Digest {
         match &self.layers {
-            Some(layers) => layers[i].digest.to_string(),
-            None => self.config.diff_ids[i].to_string(),
+            Some(layers) => &layers[i].digest,
+            None => &self.config.diff_ids[i],
         }
-    }
-}
-
-fn fetch(
-    transaction: &Transaction<'_>,
-    wanted: &Wanted,
-    source: &dyn LayerSource,
-    missing: &[usize],
-    progress: &mut dyn FnMut(Progress),
-) -> Result<Vec<(usize, LayerRecord)>> {
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let (events, received) = mpsc::channel();
-        let workers: Vec<_> = (0..PARALLEL.min(missing.len()))
-            .map(|_| {
-                let events = events.clone();
-                let (next, stop) = (&next, &stop);
-                scope.spawn(move || -> Result<Vec<(usize, LayerRecord)>> {
-                    let mut done = Vec::new();
-                    while let Some(&i) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if stop.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        let record = fetch_layer(transaction, wanted, source, i, &events, stop)
-                            .with_context(|| format!("layer {}", wanted.shown(i)))
-                            .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
-                        done.push((i, record));
-                    }
-                    Ok(done)
-                })
-            })
-            .collect();
-        drop(events);
-        for event in received {
-            progress(event);
-        }
-        let mut all = Vec::new();
-        let mut first: Option<Error> = None;
-        for worker in workers {
-            match worker.join() {
-                Ok(Ok(done)) => all.extend(done),
-                // Of two, the cause is the one that did not just stop.
-                Ok(Err(e)) if first.is_none() || !e.to_string().contains(STOPPED) => {
-                    first = Some(e);
-                }
-                Ok(Err(_)) => {}
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        first.map_or(Ok(all), Err)
-    })
-}
-
-const STOPPED: &str = "stopped as another layer went wrong";
-
-fn fetch_layer(
-    transaction: &Transaction<'_>,
-    wanted: &Wanted,
-    source: &dyn LayerSource,
-    i: usize,
-    events: &mpsc::Sender<Progress>,
-    stop: &AtomicBool,
-) -> Result<LayerRecord> {
-    let descriptor = wanted.layers.as_ref().map(|l| &l[i]);
-    let diff_id = &wanted.config.diff_ids[i];
-    let dir = transaction.dir.join(layer_name(diff_id));
-    // A layer that was unpacked before and lost a race is unpacked again.
-    if dir.exists() {
-        // Its record first, which says that the directory is whole.
-        let record = dir.with_extension("json");
-        match std::fs::remove_file(&record) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(e).context(format!("unlink({})", record.display()));
-            }
-            _ => {}
-        }
-        std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-    }
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&dir)
-        .and_then(|()| {
-            // Not by umask: it becomes the mode of / in the container.
-            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
-        })
-        .with_context(|| format!("mkdir({})", dir.display()))?;
-    let target = File::open(&dir).with_context(|| format!("open({})", dir.display()))?;
-
-    let size = descriptor.map_or(MAX_BLOB_BYTES, |d| d.size.min(MAX_BLOB_BYTES));
-    let mut blob = HashingReader::new(
-        Watched {
-            inner: source.open_layer(i)?,
-            layer: wanted.shown(i),
-            done: 0,
-            told: 0,
-            size: descriptor.map_or(0, |d| d.size),
-            events,
-            stop,
-        },
-        size,
-        "blob",
-    );
-    let mut plain = HashingReader::new(
-        compression::open(&mut blob)?,
-        MAX_LAYER_BYTES,
-        "unpacked layer",
-    );
-    let unpacked = unpack(&mut plain, OwnedFd::from(target))?;
-    let found = plain.digest();
-    if let Some(d) = descriptor {
-        if blob.count() != d.size {
-            return Err(Error::invalid(format!(
-                "its size is {} bytes, not {} as the manifest says",
-                blob.count(),
-                d.size
-            )));
-        }
-        let found = blob.digest();
-        if found != d.digest {
-            return Err(Error::invalid(format!(
-                "its content has the digest {found}"
-            )));
-        }
-    }
-    if found != *diff_id {
-        return Err(Error::invalid(format!(
-            "its unpacked content has the digest {found}, but the config says {diff_id}"
-        )));
-    }
-    let _ = events.send(Progress::Unpacked {
-        layer: wanted.shown(i),
-    });
-    let record = LayerRecord {
-        version: 1,
-        diff_id: diff_id.clone(),
-        bytes: unpacked.bytes,
-        entries: unpacked.entries,
-        opaque_root: unpacked.opaque_root,
-    };
-    save(&dir.with_extension("json"), &record)?;
-    Ok(record)
-}
-
-/// Tells of progress, and ends early once another layer went wrong.
-struct Watched<'a, R> {
-    inner: R,
-    layer: String,
-    done: u64,
-    told: u64,
-    size: u64,
-    events: &'a mpsc::Sender<Progress>,
-    stop: &'a AtomicBool,
-}
-
-impl<R: Read> Read for Watched<'_, R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
-            return Err(io::Error::other(STOPPED));
-        }
-        let n = self.inner.read(buf)?;
-        self.done += n as u64;
-        if self.done - self.told >= PROGRESS_STEP || (n == 0 && self.told < self.done) {
-            self.told = self.done;
-            let _ = self.events.send(Progress::Layer {
-                layer: self.layer.clone(),
-                done: self.done,
-                size: self.size,
-            });
-        }
-        Ok(n)
     }
 }
 
@@ -427,29 +140,58 @@ impl<R: Read> Read for Watched<'_, R> {
 fn publish(
     transaction: &Transaction<'_>,
     wanted: &Wanted,
-    staged: &mut HashMap<Digest, LayerRecord>,
+    fetched: &[Fetched],
 ) -> Result<Option<Image>> {
-    let store = transaction.store;
+    let store = transaction.store();
     make_dir(&store.layers())?;
     make_dir(&store.blobs())?;
     let _lock = store.lock()?;
     let mut layers = Vec::new();
-    for diff_id in &wanted.config.diff_ids {
-        match (store.layer(diff_id)?, staged.get(diff_id)) {
-            (Some(there), _) => layers.push(there),
-            (None, Some(ours)) => layers.push(ours.clone()),
-            (None, None) => return Ok(None),
+    let mut layer_blobs = Vec::new();
+    for (i, diff_id) in wanted.config.diff_ids.iter().enumerate() {
+        let ours = fetched
+            .iter()
+            .filter(|f| wanted.config.diff_ids[f.i] == *diff_id);
+        let unpacked = ours.clone().find_map(|f| f.layer.clone());
+        match store.layer(diff_id)?.or(unpacked) {
+            Some(layer) => layers.push(layer),
+            None => return Ok(None),
         }
+        let ours = ours.clone().find(|f| wanted.blob(f.i) == wanted.blob(i));
+        let there = store.blob_size(ours.map_or(wanted.blob(i), |f| &f.blob.digest))?;
+        layer_blobs.push(match (ours, &wanted.layers, there) {
+            (Some(f), ..) if f.fresh || there.is_some() => f.blob.clone(),
+            (None, Some(layers), Some(_)) => LayerBlob {
+                diff_id: diff_id.clone(),
+                media_type: layers[i].media_type.clone(),
+                digest: layers[i].digest.clone(),
+                size: layers[i].size,
+            },
+            (None, None, Some(size)) => LayerBlob {
+                diff_id: diff_id.clone(),
+                media_type: LayerBlob::media_type_of(Compression::None).to_owned(),
+                digest: diff_id.clone(),
+                size,
+            },
+            _ => return Ok(None),
+        });
     }
     for record in &layers {
         if store.layer(&record.diff_id)?.is_none() {
             let name = layer_name(&record.diff_id);
             // Its record first: a layer without one would be in nobody's way.
             for file in [format!("{name}.json"), name] {
-                std::fs::rename(transaction.dir.join(&file), store.layers().join(&file))
+                std::fs::rename(transaction.path().join(&file), store.layers().join(&file))
                     .with_context(|| format!("rename(layers/{file})"))?;
             }
-            staged.remove(&record.diff_id);
+        }
+    }
+    for blob in fetched.iter().filter(|f| f.fresh).map(|f| &f.blob.digest) {
+        let from = transaction.blob(blob);
+        // Of two layers' equal blobs one is enough.
+        if from.exists() {
+            std::fs::rename(&from, store.blobs().join(blob.hex()))
+                .with_context(|| format!("rename({})", from.display()))?;
         }
     }
     let mut stack = stack_of(&layers);
@@ -465,7 +207,7 @@ fn publish(
         let digest = Digest::of(bytes);
         let path = store.blobs().join(digest.hex());
         if !path.exists() {
-            let temporary = transaction.dir.join("blob");
+            let temporary = transaction.path().join("blob");
             std::fs::write(&temporary, bytes)
                 .and_then(|()| std::fs::rename(&temporary, &path))
                 .with_context(|| format!("write {}", path.display()))?;
@@ -476,6 +218,16 @@ fn publish(
     sync(&store.layers())?;
     let id = Digest::of(&wanted.config_bytes);
     let config = &wanted.config;
+    // The same image by another manifest: whoever has it by that one can push it so.
+    if let Ok(Some(before)) = store.record(&id) {
+        let more = before.blobs.into_iter().filter(|b| !blobs.contains(b));
+        blobs.extend(more.collect::<Vec<_>>());
+        for blob in before.layer_blobs {
+            if !layer_blobs.contains(&blob) && store.blob_size(&blob.digest)?.is_some() {
+                layer_blobs.push(blob);
+            }
+        }
+    }
     store.save_record(&Record {
         version: 1,
         id: id.clone(),
@@ -483,6 +235,7 @@ fn publish(
         stack,
         diff_ids: config.diff_ids.clone(),
         blobs,
+        layer_blobs,
         config: config.config.clone(),
         size: layers.iter().map(|l| l.bytes).sum(),
         created: config.created.clone(),
@@ -527,7 +280,11 @@ fn stack_of(layers: &[LayerRecord]) -> Vec<String> {
     stack
 }
 
-fn sync(dir: &Path) -> Result<()> {
+pub fn sync(dir: &Path) -> Result<()> {
     let fd = File::open(dir).with_context(|| format!("open({})", dir.display()))?;
     nix::unistd::syncfs(&fd).map_err(|e| Error::sys(format!("syncfs({})", dir.display()), e))
 }
+
+#[cfg(test)]
+#[path = "ingest_tests.rs"]
+mod tests;

@@ -12,11 +12,13 @@ use serde::Deserialize;
 
 use super::archive::Archive;
 use super::digest::Digest;
-use super::ingest::{LayerSource, Transaction, Wanted, ingest};
+use super::fetch::LayerSource;
+use super::ingest::{Wanted, ingest};
 use super::manifest::{
     Descriptor, Document, MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Manifest, Platform, choose, parse,
     parse_config,
 };
+use super::transaction::Transaction;
 use super::{Image, Progress, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
@@ -26,8 +28,8 @@ const MAX_IMAGES: usize = 1000;
 const MAX_NESTING: usize = 3;
 
 /// The names that containerd and Docker give, and the one of the OCI.
-const FULL_NAME: &str = "io.containerd.image.name";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub const FULL_NAME: &str = "io.containerd.image.name";
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An image of an archive, before its layers are read.
 struct Found {
@@ -302,4 +304,4 @@ fn docker_images(archive: &Archive) -> Result<Vec<Found>> {
 
 #[cfg(test)]
 #[path = "load_tests.rs"]
-mod tests;
+pub(super) mod tests;

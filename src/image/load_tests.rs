@@ -7,10 +7,10 @@ use crate::image::compression::tests::gzip;
 use crate::image::tar::tests::Builder;
 use crate::store::Layout;
 
-struct Root(std::path::PathBuf, Store);
+pub struct Root(pub std::path::PathBuf, pub Store);
 
 impl Root {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let base = std::env::var_os("CAROB_TEST_DIR").map_or_else(std::env::temp_dir, Into::into);
         let dir: std::path::PathBuf =
             base.join(format!("carob-load-{name}-{}", std::process::id()));
@@ -18,21 +18,21 @@ impl Root {
         let store = Store::open(&Layout::new(Some(&dir)).unwrap()).unwrap();
         Root(dir, store)
     }
-    fn write(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+    pub fn write(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         path
     }
-    fn images_dir(&self) -> std::path::PathBuf {
+    pub fn images_dir(&self) -> std::path::PathBuf {
         self.0.join("data/images")
     }
-    fn layer_dirs(&self) -> usize {
+    pub fn layer_dirs(&self) -> usize {
         std::fs::read_dir(self.images_dir().join("layers")).map_or(0, |d| {
             d.filter(|e| e.as_ref().unwrap().path().is_dir()).count()
         })
     }
-    fn load(&self, name: &str, bytes: &[u8]) -> Result<Vec<Image>> {
+    pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Vec<Image>> {
         let images = self.1.load(&self.write(name, bytes), None);
         let ingest = std::fs::read_dir(self.images_dir().join("ingest")).unwrap();
         assert_eq!(ingest.count(), 0, "ingest must be empty afterwards");
@@ -47,13 +47,13 @@ impl Drop for Root {
 }
 
 /// Layers as plain tars, to be written in any form.
-struct Sample {
-    layers: Vec<Vec<u8>>,
-    config: Vec<u8>,
+pub struct Sample {
+    pub layers: Vec<Vec<u8>>,
+    pub config: Vec<u8>,
 }
 
 impl Sample {
-    fn new(cmd: &str) -> Self {
+    pub fn new(cmd: &str) -> Self {
         let layers = vec![
             Builder::default().dir("etc/").file("etc/a", b"one").end(),
             Builder::default()
@@ -63,7 +63,7 @@ impl Sample {
         ];
         Self::with(cmd, layers)
     }
-    fn with(cmd: &str, layers: Vec<Vec<u8>>) -> Self {
+    pub fn with(cmd: &str, layers: Vec<Vec<u8>>) -> Self {
         let diff_ids: Vec<_> = layers.iter().map(|l| Digest::of(l).to_string()).collect();
         let config = json!({
             "architecture": Platform::host().architecture, "os": "linux",
@@ -76,11 +76,11 @@ impl Sample {
             config: config.to_string().into_bytes(),
         }
     }
-    fn id(&self) -> String {
+    pub fn id(&self) -> String {
         Digest::of(&self.config).into()
     }
     /// The files of an OCI layout, layers squeezed by `pack`.
-    fn oci(&self, name: &str, pack: impl Fn(&[u8]) -> Vec<u8>) -> Vec<(String, Vec<u8>)> {
+    pub fn oci(&self, name: &str, pack: impl Fn(&[u8]) -> Vec<u8>) -> Vec<(String, Vec<u8>)> {
         let mut files = Vec::new();
         let mut put = |bytes: &[u8], media_type: &str| {
             let digest = Digest::of(bytes);
@@ -107,7 +107,7 @@ impl Sample {
         ));
         files
     }
-    fn docker(&self, tag: &str) -> Vec<u8> {
+    pub fn docker(&self, tag: &str) -> Vec<u8> {
         let mut tar = Builder::default();
         let mut names = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -121,7 +121,7 @@ impl Sample {
     }
 }
 
-fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     files
         .iter()
         .fold(Builder::default(), |t, (name, bytes)| t.file(name, bytes))
@@ -264,7 +264,7 @@ fn removal_takes_what_nothing_else_needs() {
         (vec!["docker.io/library/b:1".to_owned()], vec![b.id])
     );
     assert_eq!(root.layer_dirs(), 0);
-    for dir in ["blobs/sha256", "records", "layers", "ingest"] {
+    for dir in ["blobs/sha256", "records", "layers", "ingest", "partial"] {
         assert_eq!(
             std::fs::read_dir(root.images_dir().join(dir))
                 .unwrap()

@@ -6,11 +6,13 @@
 //! 2. [`Store::load`] takes it from an archive, [`Store::pull`] from a registry
 //!    (OCI distribution-spec);
 //! 3. `manifest` reads what is untrusted JSON there, with bounds;
-//! 4. `ingest` verifies (digest, size, diffID) while `compression`, `tar` and
-//!    `unpack` stream each layer into a directory of its own;
+//! 4. `fetch` verifies (digest, size, diffID) while `compression`, `tar` and
+//!    `unpack` stream each layer into a directory of its own, and `partial` keeps
+//!    its bytes as they came;
 //! 5. the image appears in the store in one step, or not at all.
 //!
-//! [`Store::push`] gives one to a registry.
+//! [`Store::push`] gives one to a registry, [`Store::save`] to an archive; [`Store::check`]
+//! says whether all that is there is what it should be.
 //!
 //! Never here: mounts. A rootfs is whoever starts the container's business;
 //! this module ends at a list of lowerdirs. Specs: OCI image-spec 1.1,
@@ -21,36 +23,47 @@ mod archive;
 mod auth;
 mod beneath;
 mod blob;
+mod check;
 mod compression;
 mod connection;
 mod digest;
+mod fetch;
 mod hosts;
 mod ingest;
 mod keyring;
 mod load;
 mod manifest;
+mod partial;
 mod pull;
 mod push;
 mod reference;
 mod registries;
 mod registry;
+mod removal;
 mod resolve;
 mod retry;
+mod save;
 mod sources;
 mod store;
 mod tar;
+mod transaction;
 mod unpack;
+mod usage;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use check::{Fault, Report};
 pub use digest::Digest;
 pub use keyring::Keyring;
 pub use push::{Blobs, Pushed, push};
 pub use reference::Reference;
+pub use removal::{Pruned, Removed};
 pub use retry::Patience;
-pub use store::{Removed, Store};
+pub use save::Form;
+pub use store::Store;
+pub use usage::Usage;
 
 /// An image of the store, ready to be run.
 #[derive(Clone, Debug)]

@@ -6,12 +6,14 @@
 use std::io::Read;
 
 use super::digest::Digest;
-use super::ingest::{LayerSource, Transaction, Wanted, ingest};
+use super::fetch::LayerSource;
+use super::ingest::{Wanted, ingest};
 use super::manifest::{
     ACCEPT, Descriptor, Document, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, choose, parse,
     parse_config,
 };
 use super::sources::Sources;
+use super::transaction::Transaction;
 use super::{Image, Progress, PullOptions, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
@@ -25,8 +27,13 @@ struct Remote<'a> {
 
 impl LayerSource for Remote<'_> {
     fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>> {
+        self.open_layer_at(index, 0)
+    }
+
+    fn open_layer_at(&self, index: usize, offset: u64) -> Result<Box<dyn Read + '_>> {
         let layer = &self.layers[index];
-        Ok(Box::new(self.sources.blob(&layer.digest, layer.size, 0)?))
+        let blob = self.sources.blob(&layer.digest, layer.size, offset)?;
+        Ok(Box::new(blob))
     }
 }
 

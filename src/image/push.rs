@@ -21,6 +21,7 @@ use super::manifest::{Descriptor, Document, Manifest, parse};
 use super::registries::endpoints;
 use super::registry::{Answer, Ask, Registry, text_of};
 use super::retry::Failure;
+use super::store::absent as absent_here;
 use super::{Progress, PullOptions, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
@@ -324,27 +325,10 @@ impl Store {
         options: &PullOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Digest> {
-        let found = self.lookup_any(image)?.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("there is no image {image} here"))
-                .hint("carob images lists what there is")
-        })?;
+        let found = self.lookup_any(image)?.ok_or_else(|| absent_here(image))?;
         let id = Digest::parse(&found.id)?;
-        let mut manifest = None;
-        for digest in self.record(&id)?.map_or(Vec::new(), |r| r.blobs) {
-            let path = self.blobs().join(digest.hex());
-            if digest == id {
-                continue;
-            }
-            let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-            if let Ok(Document::Manifest(_)) = parse(&bytes, "") {
-                manifest = Some(bytes);
-            }
-        }
-        let manifest = manifest.ok_or_else(|| {
-            Error::unsupported(format!(
-                "{image} came from an archive without a manifest and cannot be pushed"
-            ))
-        })?;
+        let record = self.record(&id)?.ok_or_else(|| absent_here(image))?;
+        let manifest = self.manifest_of(&record, found.digest.as_deref())?;
         let names: Vec<Reference> = found.names.iter().filter_map(|n| n.parse().ok()).collect();
         let origin = names
             .iter()

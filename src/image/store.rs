@@ -5,9 +5,10 @@
 //!   lock                 held for every change below but in ingest/
 //!   index.json           name -> image id and digest
 //!   records/<hex>.json   one image: what lookup returns, ready made
-//!   blobs/sha256/<hex>   manifests, indexes and configs, as they came
+//!   blobs/sha256/<hex>   manifests, indexes, configs and layers, as they came
 //!   layers/<32 hex>/     a layer unpacked, by the first half of its diffID
 //!   layers/<32 hex>.json its whole diffID and size
+//!   partial/<hex>        a layer's blob on its way, locked by who fetches it
 //!   ingest/<name>/       a load or pull at work; its lock says whether it lives
 //! ```
 //!
@@ -22,13 +23,13 @@
 //! in a page of mount options. The whole diffID is compared before a layer is
 //! shared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::compression::Compression;
 use super::digest::Digest;
-use super::ingest::Transaction;
 use super::{Config, Image, Reference};
 use crate::store::{Layout, Lock, load, make_dir, save_durable};
 use crate::{Context, Error, Kind, Result};
@@ -68,7 +69,12 @@ pub(super) struct Record {
     /// The names of lowerdirs below `layers/`, lowest first.
     pub stack: Vec<String>,
     pub diff_ids: Vec<Digest>,
+    /// Manifests, indexes, config.
     pub blobs: Vec<Digest>,
+    /// Of each diffID, the blob that it came as; the latest first, where registries
+    /// have the same image differently packed. Empty if none are kept.
+    #[serde(default)]
+    pub layer_blobs: Vec<LayerBlob>,
     pub config: Config,
     pub size: u64,
     pub created: Option<String>,
@@ -76,23 +82,50 @@ pub(super) struct Record {
     pub os: String,
 }
 
+/// A layer as it came.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct LayerBlob {
+    pub diff_id: Digest,
+    pub media_type: String,
+    pub digest: Digest,
+    pub size: u64,
+}
+
+impl LayerBlob {
+    /// The OCI's name of a layer in this form.
+    pub fn media_type_of(c: Compression) -> &'static str {
+        match c {
+            Compression::None => "application/vnd.oci.image.layer.v1.tar",
+            Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Compression::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+}
+
+impl Record {
+    pub fn all_blobs(&self) -> impl Iterator<Item = &Digest> {
+        let layers = self.layer_blobs.iter().map(|b| &b.digest);
+        self.blobs.iter().chain(layers)
+    }
+
+    /// A layer as it came; `None` if it is not kept.
+    pub fn layer_blob(&self, diff_id: &Digest) -> Option<&LayerBlob> {
+        self.layer_blobs.iter().find(|b| b.diff_id == *diff_id)
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LayerRecord {
     pub version: u32,
     pub diff_id: Digest,
+    /// What it was unpacked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blob: Option<Digest>,
     pub bytes: u64,
     pub entries: u64,
     pub opaque_root: bool,
-}
-
-/// What [`Store::remove`] has done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Names that no longer lead to an image.
-    pub untagged: Vec<String>,
-    /// The ids of images that are gone.
-    pub deleted: Vec<String>,
 }
 
 impl Store {
@@ -170,107 +203,80 @@ impl Store {
         Ok(images)
     }
 
-    /// Removes a name, and the image with its last name; or an image by its id
-    /// with all its names, which takes `force` if there are several.
-    ///
-    /// An image that is `in_use` is not deleted ([`Kind::Conflict`]); with
-    /// `force` it only loses the name. [`Kind::NotFound`] if there is none.
-    pub fn remove(
-        &self,
-        name_or_id: &str,
-        force: bool,
-        in_use: &dyn Fn(&str) -> bool,
-    ) -> Result<Removed> {
+    /// Gives an image, named as for [`Store::lookup_any`], another name. What had
+    /// that name before loses it. The digest goes along to a name in the same
+    /// repository alone: no other registry has promised it.
+    pub fn tag(&self, image: &str, name: &Reference) -> Result<Image> {
+        if name.tag().is_none() {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("{name} is a digest, which is not given to an image"),
+            ));
+        }
         if !self.root.exists() {
-            return Err(absent(name_or_id));
+            return Err(absent(image));
         }
-        let transaction = Transaction::begin(self)?;
-        let lock = self.lock()?;
+        let _lock = self.lock()?;
+        let found = self.lookup_any(image)?.ok_or_else(|| absent(image))?;
+        let id = Digest::parse(&found.id)?;
         let mut index = self.index()?;
-        let by_name = name_or_id
-            .parse::<Reference>()
-            .ok()
-            .and_then(|r| find_key(&index, &r).map(str::to_owned));
-        let image = match &by_name {
-            Some(key) => {
-                let name = &index.names[key];
-                self.image(&name.id.clone(), None, &index)?
-            }
-            None => self.lookup_any(name_or_id)?,
-        }
-        .ok_or_else(|| absent(name_or_id))?;
-        let id = Digest::parse(&image.id)?;
-        let keys: Vec<String> = match by_name {
-            Some(key) => vec![key],
-            None => index
-                .names
-                .iter()
-                .filter(|(_, n)| n.id == id)
-                .map(|(k, _)| k.clone())
-                .collect(),
+        let digest = index.names.iter().find_map(|(key, known)| {
+            let same = key
+                .parse::<Reference>()
+                .is_ok_and(|k| k.name() == name.name());
+            known.digest.clone().filter(|_| same && known.id == id)
+        });
+        let entry = Name {
+            id: id.clone(),
+            digest,
         };
-        if keys.len() > 1 && !force {
-            return Err(Error::conflict(format!(
-                "image {name_or_id} has several names: {}",
-                keys.join(", ")
-            ))
-            .hint("remove it by name, or use --force"));
-        }
-        let others = index
-            .names
-            .iter()
-            .any(|(k, n)| n.id == id && !keys.contains(k));
-        let used = in_use(&image.id);
-        if used && !others && (!force || keys.is_empty()) {
-            return Err(
-                Error::conflict(format!("image {name_or_id} is in use by a pod"))
-                    .hint("delete the pods that use it first"),
-            );
-        }
-        for key in &keys {
-            index.names.remove(key);
-        }
-        let mut removed = Removed {
-            untagged: keys,
-            ..Removed::default()
-        };
+        index.names.insert(name.to_string(), entry);
         self.save_index(&index)?;
-        if !others && !used {
-            // The record first: what it names may then go in any order.
-            remove_file(&self.record_path(&id))?;
-            removed.deleted.push(image.id);
-            self.sweep(&transaction)?;
-        }
-        drop(lock);
-        Ok(removed)
+        self.image(&id, None, &index)?.ok_or_else(|| absent(image))
     }
 
-    /// Takes what no record names to the transaction's directory, which is
-    /// deleted after the lock is free. The lock is held.
-    fn sweep(&self, transaction: &Transaction<'_>) -> Result<()> {
-        let mut layers = BTreeSet::new();
-        let mut blobs = BTreeSet::new();
-        for id in self.ids()? {
-            if let Some(record) = self.record(&id)? {
-                layers.extend(record.diff_ids.iter().map(layer_name));
-                layers.extend(record.stack);
-                blobs.extend(record.blobs.iter().map(|d| d.hex().to_owned()));
-            }
-        }
-        for name in names_in(&self.layers())? {
-            let layer = name.strip_suffix(".json").unwrap_or(&name);
-            if !layers.contains(layer) {
-                let from = self.layers().join(&name);
-                std::fs::rename(&from, transaction.path().join(&name))
-                    .with_context(|| format!("rename({})", from.display()))?;
-            }
-        }
-        for name in names_in(&self.blobs())? {
-            if !blobs.contains(&name) {
-                remove_file(&self.blobs().join(name))?;
+    /// What a kill in the middle of a record's writing has left. The lock is held,
+    /// under which all of them are written.
+    pub(super) fn remove_temporaries(&self) -> Result<()> {
+        for dir in [self.root.clone(), self.root.join("records")] {
+            for name in names_in(&dir)?.iter().filter(|n| n.ends_with(".tmp")) {
+                remove_file(&dir.join(name))?;
             }
         }
         Ok(())
+    }
+
+    /// Bytes of a blob that is here.
+    pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let path = self.blobs().join(digest.hex());
+        match std::fs::metadata(&path) {
+            Ok(meta) => Ok(Some(meta.len())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).context(format!("stat({})", path.display())),
+        }
+    }
+
+    /// Whether an image here has this layer as this blob, so that they were seen to
+    /// be the same.
+    pub(super) fn knows(&self, diff_id: &Digest, blob: &Digest) -> Result<bool> {
+        for id in self.ids()? {
+            if let Some(record) = self.record(&id)?
+                && record
+                    .layer_blobs
+                    .iter()
+                    .any(|b| b.diff_id == *diff_id && b.digest == *blob)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// An image's config, as it came (OCI image-spec, config.md).
+    pub fn config_of(&self, image: &Image) -> Result<Vec<u8>> {
+        let id = Digest::parse(&image.id)?;
+        let path = self.blobs().join(id.hex());
+        std::fs::read(&path).with_context(|| format!("open({})", path.display()))
     }
 
     pub(super) fn image(
@@ -336,11 +342,11 @@ impl Store {
         }
     }
 
-    fn record_path(&self, id: &Digest) -> PathBuf {
+    pub(super) fn record_path(&self, id: &Digest) -> PathBuf {
         self.root.join("records").join(format!("{}.json", id.hex()))
     }
 
-    fn ids(&self) -> Result<Vec<Digest>> {
+    pub(super) fn ids(&self) -> Result<Vec<Digest>> {
         Ok(names_in(&self.root.join("records"))?
             .iter()
             .filter_map(|n| Digest::parse(&format!("sha256:{}", n.strip_suffix(".json")?)).ok())
@@ -366,11 +372,17 @@ impl Store {
     pub(super) fn lock(&self) -> Result<Lock> {
         Lock::acquire(&self.root.join("lock"))
     }
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
     pub(super) fn layers(&self) -> PathBuf {
         self.root.join("layers")
     }
     pub(super) fn blobs(&self) -> PathBuf {
         self.root.join("blobs/sha256")
+    }
+    pub(super) fn partial(&self) -> PathBuf {
+        self.root.join("partial")
     }
     pub(super) fn ingest_dir(&self) -> PathBuf {
         self.root.join("ingest")
@@ -386,7 +398,7 @@ fn find<'a>(index: &'a Index, r: &Reference) -> Option<&'a Name> {
     index.names.get(find_key(index, r)?)
 }
 
-fn find_key<'a>(index: &'a Index, r: &Reference) -> Option<&'a str> {
+pub(super) fn find_key<'a>(index: &'a Index, r: &Reference) -> Option<&'a str> {
     if let Some((key, _)) = index.names.get_key_value(&r.to_string()) {
         return Some(key);
     }
@@ -402,7 +414,7 @@ fn find_key<'a>(index: &'a Index, r: &Reference) -> Option<&'a str> {
 }
 
 /// The names in a directory; none if it does not exist.
-fn names_in(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn names_in(dir: &Path) -> Result<Vec<String>> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -417,7 +429,7 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn remove_file(path: &Path) -> Result<()> {
+pub(super) fn remove_file(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(e).context(format!("unlink({})", path.display()))
@@ -426,7 +438,7 @@ fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-fn absent(name_or_id: &str) -> Error {
+pub(super) fn absent(name_or_id: &str) -> Error {
     Error::not_found(format!("image {name_or_id} is not in the store"))
         .hint("carob images lists what is")
 }

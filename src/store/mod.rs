@@ -4,10 +4,12 @@
 //! written whole to a temporary file and renamed; a lock is an open-file-
 //! description lock, freed by its holder's death (fcntl(2), F_OFD_SETLK).
 
+mod disk;
 mod layout;
 mod lock;
 mod record;
 
+pub use disk::disk_usage;
 pub use layout::{Layout, PodPaths, make_dir};
 pub use lock::Lock;
 pub use record::{load, save, save_durable};

@@ -10,6 +10,7 @@ mod chatbot;
 mod cli;
 mod crashes;
 mod hostile;
+mod images;
 mod insiders;
 mod logs;
 mod network;

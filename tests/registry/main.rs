@@ -1,6 +1,8 @@
 //! Pulls from Debian's docker-registry on loopback, into which skopeo puts an
 //! image. Needs root and the packages docker-registry and skopeo.
 
+mod kept;
+mod kill;
 mod net;
 mod proxy;
 

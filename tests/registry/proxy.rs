@@ -13,6 +13,8 @@ pub enum Vice {
     Cuts,
     /// A third; and what is asked for by a Range is said to be another one.
     LiesInRanges,
+    /// None.
+    None,
     /// Elsewhere by a redirect.
     Redirects(String),
     /// The first answer byte by byte.

@@ -1,0 +1,239 @@
+//! `carob system` and `image-prune`: what is on the disk, whether it is sound, and
+//! what can go.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::Verb;
+use super::face::{Face, usage};
+use super::images::{bytes, used_images};
+use super::output::{self, Format};
+use super::table::Table;
+use crate::image::Store;
+use crate::store::disk_usage;
+use crate::{Error, Result};
+
+#[derive(Args, Debug)]
+pub struct ImagePrune {
+    /// Those with a name too, where no Pod has them
+    #[arg(short, long)]
+    all: bool,
+    /// For scripts of docker's: nothing is asked anyway
+    #[arg(short, long)]
+    force: bool,
+    /// json
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl Verb for ImagePrune {
+    const NAME: &'static str = "image-prune";
+    const ABOUT: &'static str = "Remove images without a name that no Pod has";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        prune(face, self.all, &Format::parse(self.output.as_deref())?)
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct System {
+    /// df: what is on the disk; check: whether all of it is sound; prune: image-prune
+    #[arg(value_name = "df|check|prune", value_parser = ["df", "check", "prune"])]
+    what: String,
+    /// prune: images with a name too, where no Pod has them
+    #[arg(short, long)]
+    all: bool,
+    /// prune: for scripts of docker's; nothing is asked anyway
+    #[arg(short, long)]
+    force: bool,
+    /// check: remove what is damaged, so that the next pull brings it
+    #[arg(long)]
+    repair: bool,
+    /// json
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<String>,
+}
+
+impl Verb for System {
+    const NAME: &'static str = "system";
+    const ABOUT: &'static str = "Show, check or tidy what is on the disk";
+
+    fn run(self, face: &Face) -> Result<u8> {
+        let format = Format::parse(self.output.as_deref())?;
+        if self.repair && self.what != "check" {
+            return Err(usage("--repair is for `system check`"));
+        }
+        if (self.all || self.force) && self.what != "prune" {
+            return Err(usage("-a and -f are for `system prune`"));
+        }
+        match self.what.as_str() {
+            "df" => df(face, &format),
+            "check" => check(face, self.repair, &format),
+            _ => prune(face, self.all, &format),
+        }
+    }
+}
+
+fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {
+    let used = used_images(face)?;
+    let pruned = Store::open(&face.layout)?.prune(all, &|id| used.contains(id))?;
+    let removed = &pruned.removed;
+    if !matches!(format, Format::Table { .. }) {
+        format.print_value(&json!({
+            "untagged": removed.untagged,
+            "deleted": removed.deleted,
+            "freed": pruned.freed,
+        }))?;
+        return Ok(0);
+    }
+    let mut text = String::new();
+    for name in &removed.untagged {
+        text.push_str(&format!("Untagged: {name}\n"));
+    }
+    for id in &removed.deleted {
+        text.push_str(&format!("Deleted: {id}\n"));
+    }
+    text.push_str(&format!("Total reclaimed space: {}\n", bytes(pruned.freed)));
+    output::text(&text, false)?;
+    Ok(0)
+}
+
+fn df(face: &Face, format: &Format) -> Result<u8> {
+    let used = used_images(face)?;
+    let images = Store::open(&face.layout)?.usage(&|id| used.contains(id))?;
+    let (mut containers, mut volumes) = (Kept::default(), Kept::default());
+    if let Ok(pods) = std::fs::read_dir(face.layout.data.join("pods")) {
+        for pod in pods.flatten() {
+            containers.add(&pod.path().join("containers"))?;
+            volumes.add(&pod.path().join("volumes"))?;
+        }
+    }
+    let logs = disk_usage(&face.layout.logs)?;
+    let rows = [
+        (
+            "Images",
+            "images",
+            Some((images.images, images.used_images)),
+            images.layers + images.blobs,
+            images.unused,
+        ),
+        (
+            "Unfinished pulls",
+            "unfinished",
+            None,
+            images.unfinished,
+            images.unfinished,
+        ),
+        (
+            "Containers",
+            "containers",
+            Some((containers.number, containers.number)),
+            containers.bytes,
+            0,
+        ),
+        (
+            "Volumes",
+            "volumes",
+            Some((volumes.number, volumes.number)),
+            volumes.bytes,
+            0,
+        ),
+        ("Logs", "logs", None, logs, 0),
+    ];
+    if !matches!(format, Format::Table { .. }) {
+        let mut object = json!({});
+        for (_, key, number, size, unused) in rows {
+            let mut row = json!({"size": size, "reclaimable": unused});
+            if let Some((total, active)) = number {
+                row["total"] = total.into();
+                row["active"] = active.into();
+            }
+            object[key] = row;
+        }
+        object["images"]["layers"] = images.layers.into();
+        object["images"]["blobs"] = images.blobs.into();
+        format.print_value(&object)?;
+        return Ok(0);
+    }
+    let mut table = Table::default();
+    table.row(["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
+    for (name, _, number, size, unused) in rows {
+        let (total, active) = match number {
+            Some((total, active)) => (total.to_string(), active.to_string()),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        table.row([name, &total, &active, &bytes(size), &bytes(unused)]);
+    }
+    output::text(&table.take(), false)?;
+    Ok(0)
+}
+
+#[derive(Default)]
+struct Kept {
+    number: usize,
+    bytes: u64,
+}
+
+impl Kept {
+    fn add(&mut self, dir: &std::path::Path) -> Result<()> {
+        if let Ok(entries) = std::fs::read_dir(dir) {
+            self.number += entries.count();
+            self.bytes += disk_usage(dir)?;
+        }
+        Ok(())
+    }
+}
+
+fn check(face: &Face, repair: bool, format: &Format) -> Result<u8> {
+    let used = used_images(face)?;
+    let report = Store::open(&face.layout)?.check(repair, &|id| used.contains(id))?;
+    let left = report.faults.iter().filter(|f| !f.repaired).count();
+    if matches!(format, Format::Table { .. }) {
+        let mut text: String = report
+            .faults
+            .iter()
+            .map(|f| {
+                let repaired = if f.repaired { " (repaired)" } else { "" };
+                format!("{}: {}{repaired}\n", f.at, f.problem)
+            })
+            .collect();
+        text.push_str(&format!(
+            "{} images, {} layers, {} blobs ({}): {}\n",
+            report.images,
+            report.layers,
+            report.blobs,
+            bytes(report.bytes),
+            count(report.faults.len()),
+        ));
+        output::text(&text, false)?;
+    } else {
+        let faults: Vec<Value> = report
+            .faults
+            .iter()
+            .map(|f| json!({"at": f.at, "problem": f.problem, "repaired": f.repaired}))
+            .collect();
+        format.print_value(&json!({
+            "images": report.images,
+            "layers": report.layers,
+            "blobs": report.blobs,
+            "bytes": report.bytes,
+            "faults": faults,
+        }))?;
+    }
+    if left == 0 {
+        return Ok(0);
+    }
+    let error = Error::failed(format!("the image store has {}", count(left)));
+    Err(match repair {
+        true => error.hint("what a Pod uses is left until it is deleted, and files that are nobody's are yours to remove"),
+        false => error.hint("carob system check --repair removes what is damaged; the next pull brings it"),
+    })
+}
+
+fn count(faults: usize) -> String {
+    match faults {
+        0 => "no fault".to_owned(),
+        1 => "1 fault".to_owned(),
+        n => format!("{n} faults"),
+    }
+}

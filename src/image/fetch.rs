@@ -1,0 +1,447 @@
+//! One layer from its source to the transaction: its bytes as they came, verified,
+//! and unpacked.
+//!
+//! The stream goes through these, each in the one before:
+//!
+//! 1. the source, watched: progress, and an early end if another layer went wrong;
+//! 2. the partial file: first what is there from before, then what is written to it;
+//! 3. the blob's size and digest;
+//! 4. gzip, zstd or nothing;
+//! 5. the diffID;
+//! 6. the unpacker, or nothing if the store has the layer and lacks the blob alone.
+//!
+//! What the store has is its own source: a layer that is missing is unpacked from
+//! the blob that is there.
+
+use std::cell::{Cell, RefCell};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use nix::errno::Errno;
+
+use super::Progress;
+use super::compression::{self, Compression};
+use super::digest::{Digest, HashingReader};
+use super::ingest::Wanted;
+use super::manifest::Descriptor;
+use super::partial::Partial;
+use super::store::{LayerBlob, LayerRecord, layer_name};
+use super::transaction::Transaction;
+use super::unpack::{Unpacked, unpack};
+use crate::store::save;
+use crate::{Context, Error, Kind, Result};
+
+/// A layer unpacked: bounds what a few megabytes of zeros can become.
+const MAX_LAYER_BYTES: u64 = 64 << 30;
+/// A layer as it comes.
+const MAX_BLOB_BYTES: u64 = 64 << 30;
+
+/// Layers at work at once: one inflates while another writes, or waits.
+const PARALLEL: usize = 2;
+
+/// Progress is told once per so many bytes of a layer.
+const PROGRESS_STEP: u64 = 1 << 20;
+
+const STOPPED: &str = "stopped as another layer went wrong";
+
+/// Where layers come from. Asked from several threads.
+pub trait LayerSource: Sync {
+    /// The layer's bytes, compressed or not. Short, long or wrong content is
+    /// the reader's to find out.
+    fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>>;
+
+    /// From its byte `offset` on.
+    fn open_layer_at(&self, index: usize, offset: u64) -> Result<Box<dyn Read + '_>> {
+        let mut layer = self.open_layer(index)?;
+        let passed = io::copy(&mut (&mut layer).take(offset), &mut io::sink());
+        if passed.with_context(|| "pass over what is here")? < offset {
+            return Err(Error::invalid(format!("it ends before byte {offset}")));
+        }
+        Ok(layer)
+    }
+}
+
+/// What is to be done for a layer.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub i: usize,
+    /// The store lacks it unpacked.
+    pub unpack: bool,
+    /// The store has its blob.
+    pub stored: bool,
+}
+
+/// What a transaction has of a layer now, beside what the store has.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    pub i: usize,
+    pub layer: Option<LayerRecord>,
+    pub blob: LayerBlob,
+    /// The blob is in the transaction.
+    pub fresh: bool,
+}
+
+/// Does the jobs, `PARALLEL` at a time, in threads that end here. After an error
+/// those that were done are in the transaction's directory.
+pub fn fetch(
+    transaction: &Transaction<'_>,
+    wanted: &Wanted,
+    source: &dyn LayerSource,
+    jobs: &[Job],
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Fetched>> {
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (events, received) = mpsc::channel();
+        let workers: Vec<_> = (0..PARALLEL.min(jobs.len()))
+            .map(|_| {
+                let events = events.clone();
+                let (next, stop) = (&next, &stop);
+                scope.spawn(move || -> Result<Vec<Fetched>> {
+                    let mut done = Vec::new();
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if stop.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let layer = Layer {
+                            transaction,
+                            wanted,
+                            source,
+                            job,
+                            events: &events,
+                            stop,
+                        };
+                        let fetched = layer
+                            .fetch()
+                            .with_context(|| format!("layer {}", wanted.shown(job.i)))
+                            .inspect_err(|_| stop.store(true, Ordering::Relaxed))?;
+                        done.push(fetched);
+                    }
+                    Ok(done)
+                })
+            })
+            .collect();
+        drop(events);
+        for event in received {
+            progress(event);
+        }
+        let mut all = Vec::new();
+        let mut first: Option<Error> = None;
+        for worker in workers {
+            match worker.join() {
+                Ok(Ok(done)) => all.extend(done),
+                // Of two, the cause is the one that did not just stop.
+                Ok(Err(e)) if first.is_none() || !e.to_string().contains(STOPPED) => {
+                    first = Some(e);
+                }
+                Ok(Err(_)) => {}
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        first.map_or(Ok(all), Err)
+    })
+}
+
+struct Layer<'a> {
+    transaction: &'a Transaction<'a>,
+    wanted: &'a Wanted,
+    source: &'a dyn LayerSource,
+    job: &'a Job,
+    events: &'a mpsc::Sender<Progress>,
+    stop: &'a AtomicBool,
+}
+
+/// What a stream turned out to be.
+struct Seen {
+    blob: Digest,
+    size: u64,
+    compression: Compression,
+    unpacked: Option<Unpacked>,
+}
+
+impl Layer<'_> {
+    fn descriptor(&self) -> Option<&Descriptor> {
+        self.wanted.layers.as_ref().map(|l| &l[self.job.i])
+    }
+
+    fn fetch(&self) -> Result<Fetched> {
+        if let Some(seen) = self.read_stored()? {
+            return self.done(seen, false);
+        }
+        let digest = self.descriptor().map(|d| &d.digest);
+        let mut partial = Partial::open(self.transaction, digest, self.job.i)?;
+        loop {
+            let mut from = partial.len()?;
+            if self.descriptor().is_some_and(|d| from > d.size) {
+                partial.clear()?;
+                from = 0;
+            }
+            let source_failed = Cell::new(false);
+            let failure = RefCell::new(None);
+            let result = self.through_partial(&mut partial, from, &source_failed, &failure);
+            let e = match result {
+                Ok(seen) => {
+                    partial.finish(self.transaction, &seen.blob)?;
+                    return self.done(seen, true);
+                }
+                Err(e) => failure.take().unwrap_or(e),
+            };
+            match judge(e, source_failed.get()) {
+                // What was here from before may be what is wrong.
+                e if from > 0 && e.kind() == Kind::Invalid => partial.clear()?,
+                e => {
+                    if !is_passing(&e) {
+                        partial.remove();
+                    }
+                    return Err(e);
+                }
+            }
+        }
+    }
+
+    fn through_partial(
+        &self,
+        partial: &mut Partial,
+        from: u64,
+        source_failed: &Cell<bool>,
+        failure: &RefCell<Option<Error>>,
+    ) -> Result<Seen> {
+        let size = self.descriptor().map_or(0, |d| d.size);
+        let whole = self.descriptor().is_some_and(|d| from == d.size);
+        let rest: Box<dyn Read + '_> = match whole {
+            true => Box::new(io::empty()),
+            false => self
+                .source
+                .open_layer_at(self.job.i, from)
+                .inspect_err(|_| source_failed.set(true))?,
+        };
+        let watched = Watched {
+            inner: rest,
+            failed: source_failed,
+            layer: self.wanted.shown(self.job.i),
+            done: from,
+            told: from,
+            size,
+            events: self.events,
+            stop: self.stop,
+        };
+        self.read(partial.tee(watched, failure)?)
+    }
+
+    /// From the store's blob, if it is there and what it should be: one that has
+    /// rotted is fetched anew, and replaced.
+    fn read_stored(&self) -> Result<Option<Seen>> {
+        if !self.job.stored {
+            return Ok(None);
+        }
+        let digest = match self.descriptor() {
+            Some(d) => &d.digest,
+            // Plain, as in most docker-archives.
+            None => &self.wanted.config.diff_ids[self.job.i],
+        };
+        let path = self.transaction.store().blobs().join(digest.hex());
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // Removed meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).context(format!("open({})", path.display())),
+        };
+        match self.read(file) {
+            Ok(seen) => Ok(Some(seen)),
+            Err(e) => match judge(e, false) {
+                e if e.kind() == Kind::Invalid => Ok(None),
+                e => Err(e),
+            },
+        }
+    }
+
+    /// Reads it to its end, and compares all that is known of it.
+    fn read<R: Read>(&self, bytes: R) -> Result<Seen> {
+        let diff_id = &self.wanted.config.diff_ids[self.job.i];
+        let descriptor = self.descriptor();
+        let limit = descriptor.map_or(MAX_BLOB_BYTES, |d| d.size.min(MAX_BLOB_BYTES));
+        let mut head = Head {
+            inner: bytes,
+            head: [0; 4],
+            have: 0,
+        };
+        let mut blob = HashingReader::new(&mut head, limit, "blob");
+        let mut plain = HashingReader::new(
+            compression::open(&mut blob)?,
+            MAX_LAYER_BYTES,
+            "unpacked layer",
+        );
+        let unpacked = match self.job.unpack {
+            true => Some(unpack(&mut plain, self.target()?)?),
+            false => {
+                io::copy(&mut plain, &mut io::sink())?;
+                None
+            }
+        };
+        let found = plain.digest();
+        let size = blob.count();
+        let digest = blob.digest();
+        if let Some(d) = descriptor {
+            if size != d.size {
+                return Err(Error::invalid(format!(
+                    "its size is {size} bytes, not {} as the manifest says",
+                    d.size
+                )));
+            }
+            if digest != d.digest {
+                return Err(Error::invalid(format!(
+                    "its content has the digest {digest}"
+                )));
+            }
+        }
+        if found != *diff_id {
+            return Err(Error::invalid(format!(
+                "its unpacked content has the digest {found}, but the config says {diff_id}"
+            )));
+        }
+        Ok(Seen {
+            blob: digest,
+            size,
+            compression: compression::detect(&head.head[..head.have]),
+            unpacked,
+        })
+    }
+
+    fn dir(&self) -> PathBuf {
+        let diff_id = &self.wanted.config.diff_ids[self.job.i];
+        self.transaction.path().join(layer_name(diff_id))
+    }
+
+    /// The empty directory to unpack into.
+    fn target(&self) -> Result<OwnedFd> {
+        let dir = self.dir();
+        // What an attempt before this one has left, or a layer that lost a race.
+        if dir.exists() {
+            // Its record first, which says that the directory is whole.
+            let record = dir.with_extension("json");
+            match std::fs::remove_file(&record) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(e).context(format!("unlink({})", record.display()));
+                }
+                _ => {}
+            }
+            std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
+        }
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&dir)
+            .and_then(|()| {
+                // Not by umask: it becomes the mode of / in the container.
+                std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
+            })
+            .with_context(|| format!("mkdir({})", dir.display()))?;
+        let target = File::open(&dir).with_context(|| format!("open({})", dir.display()))?;
+        Ok(OwnedFd::from(target))
+    }
+
+    fn done(&self, seen: Seen, fresh: bool) -> Result<Fetched> {
+        let diff_id = &self.wanted.config.diff_ids[self.job.i];
+        let layer = seen.unpacked.map(|unpacked| LayerRecord {
+            version: 1,
+            diff_id: diff_id.clone(),
+            blob: Some(seen.blob.clone()),
+            bytes: unpacked.bytes,
+            entries: unpacked.entries,
+            opaque_root: unpacked.opaque_root,
+        });
+        if let Some(layer) = &layer {
+            save(&self.dir().with_extension("json"), layer)?;
+        }
+        let _ = self.events.send(Progress::Unpacked {
+            layer: self.wanted.shown(self.job.i),
+        });
+        let media_type = match self.descriptor() {
+            Some(d) => d.media_type.clone(),
+            None => LayerBlob::media_type_of(seen.compression).to_owned(),
+        };
+        Ok(Fetched {
+            i: self.job.i,
+            layer,
+            blob: LayerBlob {
+                diff_id: diff_id.clone(),
+                media_type,
+                digest: seen.blob,
+                size: seen.size,
+            },
+            fresh,
+        })
+    }
+}
+
+/// An error that is neither the source's nor the kernel's is the content's.
+fn judge(e: Error, source_failed: bool) -> Error {
+    match e.kind() {
+        Kind::Failed if !source_failed && e.errno().is_none() => e.with_kind(Kind::Invalid),
+        _ => e,
+    }
+}
+
+/// Whether the next attempt may go on with what this one has: not where the image
+/// is wrong, nor where a disk is full and an image that does not fit fills it.
+pub fn is_passing(e: &Error) -> bool {
+    !matches!(e.kind(), Kind::Invalid | Kind::Unsupported)
+        && !matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT))
+}
+
+/// Remembers how a stream begins.
+struct Head<R> {
+    inner: R,
+    head: [u8; 4],
+    have: usize,
+}
+
+impl<R: Read> Read for Head<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        let more = n.min(self.head.len() - self.have);
+        self.head[self.have..self.have + more].copy_from_slice(&buf[..more]);
+        self.have += more;
+        Ok(n)
+    }
+}
+
+/// Tells of progress, and ends early once another layer went wrong.
+struct Watched<'a, R> {
+    inner: R,
+    /// It was the source that ended the stream.
+    failed: &'a Cell<bool>,
+    layer: String,
+    done: u64,
+    told: u64,
+    size: u64,
+    events: &'a mpsc::Sender<Progress>,
+    stop: &'a AtomicBool,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            self.failed.set(true);
+            return Err(io::Error::other(STOPPED));
+        }
+        let n = self.inner.read(buf).inspect_err(|e| {
+            self.failed.set(e.kind() != io::ErrorKind::Interrupted);
+        })?;
+        self.done += n as u64;
+        if self.done - self.told >= PROGRESS_STEP || (n == 0 && self.told < self.done) {
+            self.told = self.done;
+            let _ = self.events.send(Progress::Layer {
+                layer: self.layer.clone(),
+                done: self.done,
+                size: self.size,
+            });
+        }
+        Ok(n)
+    }
+}

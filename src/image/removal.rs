@@ -1,0 +1,178 @@
+//! What goes out of the store: a name, an image, and all that nothing leads to.
+
+use std::collections::BTreeSet;
+
+use super::Reference;
+use super::digest::Digest;
+use super::partial::collect;
+use super::store::{LayerRecord, Store, absent, find_key, layer_name, names_in, remove_file};
+use super::transaction::Transaction;
+use crate::store::load;
+use crate::{Context, Error, Result};
+
+/// What [`Store::remove`] has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that no longer lead to an image.
+    pub untagged: Vec<String>,
+    /// The ids of images that are gone.
+    pub deleted: Vec<String>,
+}
+
+/// What [`Store::prune`] has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub removed: Removed,
+    /// Bytes of layers and blobs.
+    pub freed: u64,
+}
+
+impl Store {
+    /// Removes a name, and the image with its last name; or an image by its id
+    /// with all its names, which takes `force` if there are several.
+    ///
+    /// An image that is `in_use` is not deleted ([`Kind::Conflict`]); with
+    /// `force` it only loses the name. [`Kind::NotFound`] if there is none.
+    pub fn remove(
+        &self,
+        name_or_id: &str,
+        force: bool,
+        in_use: &dyn Fn(&str) -> bool,
+    ) -> Result<Removed> {
+        if !self.root().exists() {
+            return Err(absent(name_or_id));
+        }
+        let transaction = Transaction::begin(self)?;
+        let lock = self.lock()?;
+        let mut index = self.index()?;
+        let by_name = name_or_id
+            .parse::<Reference>()
+            .ok()
+            .and_then(|r| find_key(&index, &r).map(str::to_owned));
+        let image = match &by_name {
+            Some(key) => {
+                let name = &index.names[key];
+                self.image(&name.id.clone(), None, &index)?
+            }
+            None => self.lookup_any(name_or_id)?,
+        }
+        .ok_or_else(|| absent(name_or_id))?;
+        let id = Digest::parse(&image.id)?;
+        let keys: Vec<String> = match by_name {
+            Some(key) => vec![key],
+            None => index
+                .names
+                .iter()
+                .filter(|(_, n)| n.id == id)
+                .map(|(k, _)| k.clone())
+                .collect(),
+        };
+        if keys.len() > 1 && !force {
+            return Err(Error::conflict(format!(
+                "image {name_or_id} has several names: {}",
+                keys.join(", ")
+            ))
+            .hint("remove it by name, or use --force"));
+        }
+        let others = index
+            .names
+            .iter()
+            .any(|(k, n)| n.id == id && !keys.contains(k));
+        let used = in_use(&image.id);
+        if used && !others && (!force || keys.is_empty()) {
+            return Err(
+                Error::conflict(format!("image {name_or_id} is in use by a pod"))
+                    .hint("delete the pods that use it first"),
+            );
+        }
+        for key in &keys {
+            index.names.remove(key);
+        }
+        let mut removed = Removed {
+            untagged: keys,
+            ..Removed::default()
+        };
+        self.save_index(&index)?;
+        if !others && !used {
+            // The record first: what it names may then go in any order.
+            remove_file(&self.record_path(&id))?;
+            removed.deleted.push(image.id);
+            self.sweep(&transaction, false)?;
+        }
+        drop(lock);
+        Ok(removed)
+    }
+
+    /// Removes the images that have no name and are not `in_use`, with `all` those
+    /// that have one too; then layers and blobs that no image has, and the beginnings
+    /// of pulls that nobody is at.
+    pub fn prune(&self, all: bool, in_use: &dyn Fn(&str) -> bool) -> Result<Pruned> {
+        let mut pruned = Pruned::default();
+        if !self.root().exists() {
+            return Ok(pruned);
+        }
+        let transaction = Transaction::begin(self)?;
+        let lock = self.lock()?;
+        let mut index = self.index()?;
+        let mut gone = Vec::new();
+        for id in self.ids()? {
+            let named = index.names.values().any(|n| n.id == id);
+            if (all || !named) && !in_use(id.as_str()) {
+                gone.push(id);
+            }
+        }
+        let before = index.names.len();
+        index.names.retain(|name, n| {
+            let keep = !gone.contains(&n.id);
+            if !keep {
+                pruned.removed.untagged.push(name.clone());
+            }
+            keep
+        });
+        if index.names.len() < before {
+            self.save_index(&index)?;
+        }
+        for id in gone {
+            remove_file(&self.record_path(&id))?;
+            pruned.removed.deleted.push(id.into());
+        }
+        pruned.freed = self.sweep(&transaction, true)?;
+        drop(lock);
+        Ok(pruned)
+    }
+
+    /// Takes what no record names to the transaction's directory, which is
+    /// deleted after the lock is free; with `partial` all beginnings of blobs too,
+    /// else old ones. The lock is held. Returns the bytes of content.
+    fn sweep(&self, transaction: &Transaction<'_>, partial: bool) -> Result<u64> {
+        let mut layers = BTreeSet::new();
+        let mut blobs = BTreeSet::new();
+        for id in self.ids()? {
+            if let Some(record) = self.record(&id)? {
+                blobs.extend(record.all_blobs().map(|d| d.hex().to_owned()));
+                layers.extend(record.diff_ids.iter().map(layer_name));
+                layers.extend(record.stack);
+            }
+        }
+        let mut freed = 0;
+        for name in names_in(&self.layers())? {
+            let layer = name.strip_suffix(".json").unwrap_or(&name);
+            if !layers.contains(layer) {
+                let from = self.layers().join(&name);
+                if layer != name {
+                    freed += load::<LayerRecord>(&from).map_or(0, |l| l.bytes);
+                }
+                std::fs::rename(&from, transaction.path().join(&name))
+                    .with_context(|| format!("rename({})", from.display()))?;
+            }
+        }
+        for name in names_in(&self.blobs())? {
+            if !blobs.contains(&name) {
+                let path = self.blobs().join(name);
+                freed += path.metadata().map_or(0, |m| m.len());
+                remove_file(&path)?;
+            }
+        }
+        Ok(freed + collect(&self.partial(), partial)?)
+    }
+}
