@@ -49,6 +49,19 @@ impl Proxy {
         Proxy { address, heads }
     }
 
+    /// Forgets the heads, once every connection made so far is served: one of
+    /// a client just killed may still wait to be accepted.
+    pub fn forget(&self) {
+        let mut last = TcpStream::connect(&self.address).unwrap();
+        last.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n").unwrap();
+        last.read_to_end(&mut Vec::new()).unwrap();
+        // Ours, the listener's, and one for each connection.
+        while Arc::strong_count(&self.heads) > 2 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.heads.lock().unwrap().clear();
+    }
+
     pub fn seen(&self, text: &str) -> usize {
         let heads = self.heads.lock().unwrap();
         heads.iter().filter(|h| h.contains(text)).count()
