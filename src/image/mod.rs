@@ -39,6 +39,7 @@ mod push;
 mod reference;
 mod registries;
 mod registry;
+mod relay;
 mod removal;
 mod resolve;
 mod retry;
