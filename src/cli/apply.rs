@@ -183,6 +183,7 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
     if view.pod.spec == pod.spec && !deleting {
         let same = view.pod.labels == pod.labels
             && view.pod.annotations == pod.annotations
+            && view.pod.pull_secrets == pod.pull_secrets
             && view.pod.manifest["spec"] == pod.manifest["spec"];
         if same {
             return Ok(("unchanged", uid));
@@ -190,6 +191,7 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
         let mut changed = view.pod.clone();
         changed.labels.clone_from(&pod.labels);
         changed.annotations.clone_from(&pod.annotations);
+        changed.pull_secrets.clone_from(&pod.pull_secrets);
         changed.manifest.clone_from(&pod.manifest);
         client::update_metadata(&face.layout, &uid, &changed)?;
         return Ok(("configured", uid));

@@ -85,6 +85,7 @@ fn view(policy: RestartPolicy, what: &[(&str, &str)]) -> View {
         annotations: BTreeMap::new(),
         created: at(0),
         spec,
+        pull_secrets: vec![],
         manifest: json!({"spec": {"containers": []}}),
     };
     let state = State {

@@ -256,3 +256,20 @@ fn two_at_the_same_blob() {
     drop(other);
     assert_eq!(root.1.check(false, &|_| false).unwrap().faults, []);
 }
+
+#[test]
+fn transactions_begin_while_others_end() {
+    let root = Root::new("begin-end");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    drop(Transaction::begin(&root.1).unwrap());
+                }
+            });
+        }
+    });
+    drop(Transaction::begin(&root.1).unwrap());
+    let ingest = root.images_dir().join("ingest");
+    assert_eq!(std::fs::read_dir(ingest).unwrap().count(), 0);
+}

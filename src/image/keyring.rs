@@ -57,6 +57,15 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
+/// Where a v1 Secret of this type has its credentials.
+fn secret_key(kind: &str) -> Option<&'static str> {
+    match kind {
+        "kubernetes.io/dockerconfigjson" => Some(".dockerconfigjson"),
+        "kubernetes.io/dockercfg" => Some(".dockercfg"),
+        _ => None,
+    }
+}
+
 impl Keyring {
     /// A docker `config.json`; the value of `.dockerconfigjson`.
     pub fn parse(text: &[u8]) -> Result<Self> {
@@ -71,22 +80,23 @@ impl Keyring {
         })
     }
 
+    /// Whether a v1 Secret's type is one of those that [`Keyring::from_secret`] reads.
+    pub fn is_kind(kind: &str) -> bool {
+        secret_key(kind).is_some()
+    }
+
     /// A v1 Secret of type `kubernetes.io/dockerconfigjson` or
     /// `kubernetes.io/dockercfg`. Helpers that it names are not run: a manifest
     /// starts no programs outside of its containers.
     pub fn from_secret(secret: &serde_json::Value) -> Result<Self> {
         let name = secret["metadata"]["name"].as_str().unwrap_or_default();
         let kind = secret["type"].as_str().unwrap_or_default();
-        let key = match kind {
-            "kubernetes.io/dockerconfigjson" => ".dockerconfigjson",
-            "kubernetes.io/dockercfg" => ".dockercfg",
-            other => {
-                return Err(Error::invalid(format!(
-                    "the Secret {name} of type {other:?} is no imagePullSecret"
-                ))
-                .hint("kubectl create secret docker-registry --dry-run=client -o yaml makes one"));
-            }
-        };
+        let key = secret_key(kind).ok_or_else(|| {
+            Error::invalid(format!(
+                "the Secret {name} of type {kind:?} is no imagePullSecret"
+            ))
+            .hint("kubectl create secret docker-registry --dry-run=client -o yaml makes one")
+        })?;
         // stringData wins, as the API server merges it.
         let text = match (
             secret["stringData"][key].as_str(),

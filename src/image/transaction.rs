@@ -44,10 +44,15 @@ impl<'a> Transaction<'a> {
             adopt(store, path)?;
         }
         drop(lock);
-        // Their locks are ours now: nobody else removes them.
+        // Their locks are ours now: nobody else removes them, but for an owner that is
+        // just ending and has removed its lock already.
         for (path, held) in dead {
-            std::fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
-            drop(held);
+            match std::fs::remove_dir_all(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("remove {}", path.display()));
+                }
+                _ => drop(held),
+            }
         }
         Ok(Transaction {
             store,

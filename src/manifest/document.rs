@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::fields::{self, Answer};
 use super::report::Report;
+use super::secret::{self, Secret};
 use super::tree::{Key, Node, Path, Value, quote};
 use super::{FieldVerdict, Verdict, decode, defaults, pod};
 use crate::error::Problem;
@@ -28,6 +29,17 @@ pub(super) struct Outcome<'a> {
     pub place: Place,
     /// Absent where there are faults.
     pub pod: Option<Pod>,
+    /// The imagePullSecrets that it names.
+    pub wanted: Vec<WantedSecret>,
+    /// It is no Pod, but this.
+    pub secret: Option<Secret>,
+}
+
+/// One of a Pod's imagePullSecrets.
+pub(super) struct WantedSecret {
+    pub name: String,
+    pub line: usize,
+    pub field: String,
 }
 
 pub(super) struct Place {
@@ -143,7 +155,16 @@ pub(super) fn check_object<'a>(
         report: Report::new(origin.source, &object.node, base),
         verdicts: Vec::new(),
         pod: None,
+        wanted: Vec::new(),
+        secret: None,
     };
+    if secret::is_secret(&object.node) {
+        let Outcome {
+            report, verdicts, ..
+        } = &mut outcome;
+        outcome.secret = secret::read(report, &object.node, origin, verdicts);
+        return outcome;
+    }
     if !check_header(&mut outcome.report, &object.node) {
         return outcome;
     }
@@ -207,6 +228,16 @@ pub(super) fn check_object<'a>(
     let namespace = origin.namespace.unwrap_or("default");
     defaults::fill(&mut typed, namespace, uid, created);
     let lowered = pod::lower(r, &typed, uid, created);
+    let path = Path::default().keys("spec.imagePullSecrets");
+    let named = typed.spec.iter().flat_map(|s| &s.image_pull_secrets);
+    for (i, secret) in named.flatten().enumerate() {
+        let path = path.index(i);
+        outcome.wanted.push(WantedSecret {
+            name: secret.name.clone(),
+            line: object.node.line_of(&path),
+            field: r.full(&path),
+        });
+    }
     if r.problems.is_empty() {
         outcome.pod = Some(lowered);
     }
@@ -241,7 +272,6 @@ const KINDS: &[(&str, &str)] = &[
         "ReplicationController",
         "not supported yet; apply its template as a Pod",
     ),
-    ("Secret", "not supported yet"),
     (
         "Service",
         "not supported yet; Pods have addresses and hostPorts",

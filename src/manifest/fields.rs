@@ -135,12 +135,8 @@ pub static TABLE: &[(&str, Rule)] = &[
         "spec.hostnameOverride",
         RefusedIfSet("not supported yet; use hostname"),
     ),
-    (
-        "spec.imagePullSecrets",
-        NoEffect(
-            "Secrets are not supported yet; images are pulled with the machine's own credentials",
-        ),
-    ),
+    ("spec.imagePullSecrets", Fields),
+    ("spec.imagePullSecrets[*].name", Honoured),
     ("spec.initContainers", Fields),
     (
         "spec.initContainers[*].restartPolicy",

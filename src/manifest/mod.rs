@@ -25,6 +25,7 @@ mod pod;
 mod quantity;
 mod report;
 mod resources;
+mod secret;
 mod security;
 mod selector;
 mod source;
@@ -46,7 +47,8 @@ pub use source::{Source, read};
 use crate::error::Problem;
 use crate::pod::spec::Pod;
 use crate::{Context, Error, Kind, Result};
-use document::{Object, Origin, Outcome};
+use document::{Object, Origin, Outcome, WantedSecret};
+use secret::Secret;
 use tree::Node;
 
 /// What a reading found.
@@ -136,6 +138,9 @@ struct Reading<'a> {
     unsupported: usize,
     /// Names that were given, and where.
     taken: HashMap<(String, String), String>,
+    secrets: Vec<Secret>,
+    /// The imagePullSecrets of each Pod in `parsed`, and the Pods' sources.
+    wanted: Vec<(String, Vec<WantedSecret>)>,
 }
 
 impl<'a> Reading<'a> {
@@ -155,6 +160,8 @@ impl<'a> Reading<'a> {
             problems: Vec::new(),
             unsupported: 0,
             taken: HashMap::new(),
+            secrets: Vec::new(),
+            wanted: Vec::new(),
         })
     }
 
@@ -183,6 +190,8 @@ impl<'a> Reading<'a> {
             verdicts,
             place,
             pod,
+            wanted,
+            secret,
         } = outcome;
         // The steps find them in their own order; people read from the top.
         report.problems.sort_by_key(|p| p.line);
@@ -190,6 +199,9 @@ impl<'a> Reading<'a> {
         self.problems.extend(report.problems);
         self.parsed.notes.extend(report.notes);
         self.parsed.verdicts.extend(verdicts);
+        if let Some(secret) = secret {
+            self.secret(secret);
+        }
         let Some(pod) = pod else { return Ok(()) };
         let name = (pod.namespace.clone(), pod.name.clone());
         let here = format!("{}:{}", origin.source, place.line);
@@ -205,12 +217,67 @@ impl<'a> Reading<'a> {
             });
         }
         self.parsed.pods.push(pod);
+        self.wanted.push((origin.source.to_owned(), wanted));
         Ok(())
     }
 
+    fn secret(&mut self, new: Secret) {
+        let same =
+            |s: &&Secret| (&s.namespace, &s.secret.name) == (&new.namespace, &new.secret.name);
+        if let Some(first) = self.secrets.iter().find(same) {
+            self.problems.push(Problem {
+                source: new.source.clone(),
+                line: new.line,
+                field: new.field.clone(),
+                message: format!(
+                    "Secret {}/{} is given twice: first at {}:{}",
+                    new.namespace, new.secret.name, first.source, first.line
+                ),
+            });
+        }
+        self.secrets.push(new);
+    }
+
+    /// Gives each Pod the Secrets that it names. One that is not there is no fault,
+    /// as for a kubelet: the image may need none.
+    fn give_secrets(&mut self) {
+        let mut used = vec![false; self.secrets.len()];
+        let warning = |source: &str, line, field: &str, message| Note {
+            source: source.to_owned(),
+            line,
+            field: field.to_owned(),
+            message,
+            verdict: NoteKind::Warning,
+        };
+        for (pod, (source, wanted)) in self.parsed.pods.iter_mut().zip(&self.wanted) {
+            for w in wanted {
+                let is_it = |s: &Secret| s.namespace == pod.namespace && s.secret.name == w.name;
+                let Some(i) = self.secrets.iter().position(is_it) else {
+                    let message = format!(
+                        "there is no Secret {:?} of namespace {} among what is given: images are \
+                         pulled without it",
+                        w.name, pod.namespace
+                    );
+                    let note = warning(source, w.line, &w.field, message);
+                    self.parsed.notes.push(note);
+                    continue;
+                };
+                used[i] = true;
+                pod.pull_secrets.push(self.secrets[i].secret.clone());
+            }
+        }
+        for (s, _) in self.secrets.iter().zip(used).filter(|(_, used)| !used) {
+            let message =
+                "no Pod that is given with it names it in imagePullSecrets; it is not kept";
+            let note = warning(&s.source, s.line, &s.field, message.to_owned());
+            self.parsed.notes.push(note);
+        }
+    }
+
     fn finish(mut self, names: &str) -> (Parsed, Option<Error>) {
+        self.give_secrets();
         if self.problems.is_empty() {
-            let nothing = self.parsed.pods.is_empty();
+            let nothing = self.parsed.pods.is_empty() && self.secrets.is_empty();
             let fault = nothing.then(|| Error::invalid(format!("there is no object in {names}")));
             return (self.parsed, fault);
         }

@@ -44,6 +44,8 @@ pub(super) fn lower(
         annotations: meta.annotations.clone().unwrap_or_default(),
         created,
         spec,
+        // Known when all documents are read.
+        pull_secrets: Vec::new(),
         manifest: serde_json::to_value(pod).unwrap_or_default(),
     }
 }

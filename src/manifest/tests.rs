@@ -42,6 +42,63 @@ pub(super) fn refused(text: &str, expected: &str) {
     );
 }
 
+const PULL_SECRET: &str = "apiVersion: v1
+kind: Secret
+metadata: {name: regcred}
+type: kubernetes.io/dockerconfigjson
+data: {.dockerconfigjson: eyJhdXRocyI6IHsiZXhhbXBsZS5jb20iOiB7ImF1dGgiOiAiZFRwdyJ9fX0=}
+";
+
+#[test]
+fn pull_secrets_go_to_the_pods_that_name_them() {
+    let pod = pod_with("imagePullSecrets: [{name: regcred}]", "");
+    for text in [
+        format!("{PULL_SECRET}---\n{pod}"),
+        format!("{pod}---\n{PULL_SECRET}"),
+    ] {
+        let parsed = good(&text);
+        assert_eq!(parsed.notes, []);
+        let secrets = &parsed.pods[0].pull_secrets;
+        assert_eq!(secrets.len(), 1);
+        assert_eq!(secrets[0].name, "regcred");
+        crate::image::Keyring::from_secret(secrets[0].document()).unwrap();
+        assert!(!format!("{:?}", parsed.pods[0]).contains("eyJhdXRo"));
+        assert!(!parsed.pods[0].manifest.to_string().contains("eyJhdXRo"));
+    }
+    let parsed = good(&pod);
+    assert_eq!(parsed.pods[0].pull_secrets, []);
+    let note = parsed.notes[0].to_string();
+    assert!(
+        note.starts_with("a.yaml:6: spec.imagePullSecrets[0]: there is no Secret"),
+        "{note}"
+    );
+    // Of another namespace, it is another one.
+    let elsewhere = PULL_SECRET.replace("regcred}", "regcred, namespace: other}");
+    let parsed = good(&format!("{elsewhere}---\n{pod}"));
+    assert_eq!(parsed.notes.len(), 2);
+    assert_eq!(parsed.pods[0].pull_secrets, []);
+}
+
+#[test]
+fn secrets_that_are_none_to_pull_with() {
+    refused(
+        &PULL_SECRET.replace("kubernetes.io/dockerconfigjson", "Opaque"),
+        "a.yaml:4: type: so far Secrets are for imagePullSecrets alone",
+    );
+    refused(
+        &PULL_SECRET.replace("{name: regcred}", "{}"),
+        "metadata.name",
+    );
+    refused(&PULL_SECRET.replace("eyJhdX", "e!!!"), "data");
+    refused(
+        &PULL_SECRET.replace("eyJhdX", "AAAAAA"),
+        "the Secret regcred: .dockerconfigjson",
+    );
+    refused(&PULL_SECRET.replace("\ndata:", "\ndate:"), "date");
+    let twice = format!("{PULL_SECRET}---\n{PULL_SECRET}");
+    refused(&twice, "given twice: first at a.yaml:1");
+}
+
 const WITH_INIT: &str = "apiVersion: v1
 kind: Pod
 metadata:

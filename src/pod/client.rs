@@ -135,13 +135,15 @@ fn view(layout: &Layout, uid: &str) -> Result<View> {
     Ok(View { pod, state })
 }
 
-/// Replaces labels, annotations and the manifest to be shown; the spec stays.
+/// Replaces labels, annotations, the Secrets to pull with and the manifest to be
+/// shown; the spec stays.
 pub fn update_metadata(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
     let path = layout.pod(uid).record();
     let _names = lock_names(layout)?;
     let mut pod: Pod = store::load(&path)?;
     pod.labels.clone_from(&new.labels);
     pod.annotations.clone_from(&new.annotations);
+    pod.pull_secrets.clone_from(&new.pull_secrets);
     pod.manifest = new.manifest.clone();
     pod.manifest["metadata"]["uid"] = pod.uid.clone().into();
     pod.manifest["metadata"]["creationTimestamp"] = pod.created.to_string().into();

@@ -24,6 +24,9 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     pub created: Timestamp,
     pub spec: Spec,
+    /// What its imagePullSecrets name, of those that were given with it.
+    #[serde(default)]
+    pub pull_secrets: Vec<PullSecret>,
     /// The v1 Pod as the user gave it with Kubernetes' defaults filled in, for
     /// showing back. The monitor never looks at it.
     pub manifest: serde_json::Value,
@@ -31,6 +34,33 @@ pub struct Pod {
 
 impl Pod {
     pub const VERSION: u32 = 1;
+}
+
+/// A v1 Secret with a registry's credentials. It is in the record, which is root's
+/// alone, and in nothing that is printed.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct PullSecret {
+    pub name: String,
+    document: serde_json::Value,
+}
+
+impl PullSecret {
+    pub fn new(name: String, document: serde_json::Value) -> Self {
+        PullSecret { name, document }
+    }
+
+    /// The Secret, whole.
+    pub fn document(&self) -> &serde_json::Value {
+        &self.document
+    }
+}
+
+impl std::fmt::Debug for PullSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PullSecret")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

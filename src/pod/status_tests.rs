@@ -37,6 +37,7 @@ fn pod(policy: RestartPolicy, names: &[&str]) -> Pod {
         annotations: Default::default(),
         created: at(0),
         spec,
+        pull_secrets: vec![],
         manifest: serde_json::json!({}),
     }
 }

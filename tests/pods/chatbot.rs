@@ -35,20 +35,26 @@ struct Registry {
 }
 
 impl Registry {
-    /// On port 5000, with the three images.
-    fn start(name: &str) -> Self {
+    /// On port 5000, with the three images. `auth` is a line of an htpasswd file, of
+    /// a user named `user` whose password is `secret`.
+    fn start(name: &str, auth: Option<&str>) -> Self {
         let dir = std::env::temp_dir().join(format!("carob-chatbot-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let config = dir.join("config.yml");
-        std::fs::write(
-            &config,
-            format!(
-                "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-                 http: {{addr: '127.0.0.1:5000'}}\n",
-                dir.join("blobs").display()
-            ),
-        )
-        .unwrap();
+        let mut text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: '127.0.0.1:5000'}}\n",
+            dir.join("blobs").display()
+        );
+        let mut credentials: &[&str] = &[];
+        if let Some(line) = auth {
+            let passwords = dir.join("htpasswd");
+            std::fs::write(&passwords, line).unwrap();
+            let passwords = passwords.display();
+            text += &format!("auth: {{htpasswd: {{realm: test, path: {passwords}}}}}\n");
+            credentials = &["--dest-creds", "user:secret"];
+        }
+        std::fs::write(&config, text).unwrap();
         let process = Command::new("docker-registry")
             .arg("serve")
             .arg(config)
@@ -65,6 +71,7 @@ impl Registry {
             let from = images().join(format!("{image}.tar"));
             run(Command::new("skopeo")
                 .args(["copy", "-q", "--insecure-policy", "--dest-tls-verify=false"])
+                .args(credentials)
                 .arg(format!("oci-archive:{}", from.display()))
                 .arg(format!("docker://localhost:5000/{image}:{tag}")));
         }
@@ -103,7 +110,7 @@ fn generation(root: &Root) -> u32 {
 fn runs_as_it_stands(name: &str, manifest: &Path) {
     unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
     run(Command::new("ip").args(["link", "set", "lo", "up"]));
-    let _registry = Registry::start(name);
+    let _registry = Registry::start(name, None);
     let root = Root::empty();
     let file = manifest.to_str().unwrap();
     assert_eq!(
@@ -162,6 +169,53 @@ fn runs_as_it_stands(name: &str, manifest: &Path) {
     let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
     let links = String::from_utf8(links.stdout).unwrap();
     assert!(!links.contains("cb"), "{links}");
+}
+
+const HTPASSWD: &str = "user:$2y$04$gRJ.84AtC.POapWXSHH0V.Q3JVyO/llZo/f1kIfx0XRsxmxE4Ya/m\n";
+
+/// A v1 Secret as `kubectl create secret docker-registry` makes it.
+fn pull_secret(password: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: regcred}}\n\
+         type: kubernetes.io/dockerconfigjson\nstringData:\n  .dockerconfigjson: |\n    \
+         {{\"auths\": {{\"localhost:5000\": {{\"username\": \"user\", \"password\": \"{password}\"}}}}}}\n"
+    )
+}
+
+#[test]
+fn a_pull_secret_beside_its_pod() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
+    run(Command::new("ip").args(["link", "set", "lo", "up"]));
+    let _registry = Registry::start("secret", Some(HTPASSWD));
+    let root = Root::empty();
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: private}\nspec:\n  \
+               imagePullSecrets: [{name: regcred}]\n  containers:\n  - name: app\n    \
+               image: localhost:5000/chatbot:1.0.0\n    command: [sleep, \"1000\"]\n";
+    // Without it, and with a wrong one.
+    let alone = root.apply(pod);
+    assert!(alone.stderr.contains("no Secret \"regcred\""), "{alone:?}");
+    assert!(alone.stderr.contains("401"), "{alone:?}");
+    root.carob(&["delete", "pod", "private", "--now"]).ok();
+    let wrong = root.apply(&(pull_secret("wrong") + pod));
+    assert!(wrong.stderr.contains("401"), "{wrong:?}");
+
+    // Another one is for the next try, after its 10 s, without a new Pod.
+    let right = pull_secret("secret") + pod;
+    let applied = root.apply(&right);
+    assert_eq!(applied.stdout, "pod/private configured\n", "{applied:?}");
+    let ready = [
+        "wait",
+        "pod/private",
+        "--for=condition=Ready",
+        "--timeout=40s",
+    ];
+    root.carob(&ready).ok();
+    assert_eq!(root.apply(&right).ok(), "pod/private unchanged\n");
+
+    let shown = root.carob(&["get", "pod", "private", "-o", "yaml"]).ok()
+        + &root.carob(&["describe", "pod", "private"]).ok();
+    assert!(shown.contains("regcred") && !shown.contains("dockerconfigjson"));
+    root.carob(&["delete", "pod", "private", "--now"]).ok();
 }
 
 #[test]

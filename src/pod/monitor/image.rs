@@ -10,9 +10,10 @@ use nix::sys::epoll::EpollFlags;
 
 use super::lifecycle::Stage;
 use super::{Monitor, Source};
-use crate::image::{Image, PullOptions, Reference, Store};
-use crate::pod::spec::PullPolicy;
+use crate::image::{Image, Keyring, PullOptions, Reference, Store};
+use crate::pod::spec::{Pod, PullPolicy};
 use crate::pod::state::Now;
+use crate::store;
 use crate::sys::process::{self as sys, Fork};
 use crate::{Error, Kind, Result};
 
@@ -84,8 +85,18 @@ impl Monitor {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
             .map_err(|e| Error::sys("setns(<host>, CLONE_NEWNET)", e))?;
+        // From the record, not as it was when the monitor began: apply may have
+        // brought other Secrets since.
+        let pod: Pod = store::load(&self.layout.pod(&self.pod.uid).record())?;
+        let secrets = pod.pull_secrets.iter();
+        let options = PullOptions {
+            secrets: secrets
+                .map(|s| Keyring::from_secret(s.document()))
+                .collect::<Result<_>>()?,
+            ..PullOptions::default()
+        };
         Store::open(&self.layout)?
-            .pull(reference, &PullOptions::default(), &mut |_| ())
+            .pull(reference, &options, &mut |_| ())
             .map(drop)
     }
 
