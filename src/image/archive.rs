@@ -86,6 +86,13 @@ impl Archive {
                     entry.shown()
                 )));
             };
+            if entry.extents.is_some() {
+                return Err(
+                    Error::unsupported(format!("its member {name} is a sparse file")).hint(
+                        "make the archive without tar's --sparse; its layers may have such files",
+                    ),
+                );
+            }
             let member = match entry.kind {
                 EntryKind::File => Some(Member::File {
                     offset: reader.position(),

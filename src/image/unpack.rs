@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -29,7 +30,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
 use super::beneath::{MAX_PATH, c_name, clean, open_child, open_parent, split, times_of, walk};
-use super::tar::{Entry, EntryKind, Reader, show};
+use super::tar::{Entry, EntryKind, Extent, Reader, show};
 use crate::sys::xattr;
 use crate::{Context, Error, Result};
 
@@ -231,6 +232,10 @@ impl Place<'_> {
             openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
         })?;
         let mut file = File::from(fd);
+        if let Some(extents) = &entry.extents {
+            sparse(&file, entry.size, extents, content, buffer)?;
+            return apply_to_fd(&file, entry);
+        }
         let mut left = entry.size;
         while left > 0 {
             let n = content.read(buffer).context("read the layer")?;
@@ -384,6 +389,32 @@ impl Place<'_> {
     fn call(&self, call: &str, e: Errno) -> Error {
         Error::sys(format!("{call}({})", show(self.name.to_bytes())), e)
     }
+}
+
+/// What is not an extent stays a hole.
+fn sparse<R: Read>(
+    file: &File,
+    size: u64,
+    extents: &[Extent],
+    content: &mut Reader<R>,
+    buffer: &mut [u8],
+) -> Result<()> {
+    file.set_len(size)
+        .with_context(|| format!("ftruncate({size})"))?;
+    for extent in extents {
+        let mut done = 0;
+        while done < extent.length {
+            let left = usize::try_from(extent.length - done).unwrap_or(usize::MAX);
+            let most = buffer.len().min(left);
+            let n = content
+                .read(&mut buffer[..most])
+                .context("read the layer")?;
+            file.write_all_at(&buffer[..n], extent.offset + done)
+                .context("pwrite")?;
+            done += n as u64;
+        }
+    }
+    Ok(())
 }
 
 fn set_opaque<Fd: AsFd>(dir: Fd) -> Result<()> {
