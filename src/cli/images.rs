@@ -29,6 +29,9 @@ pub struct Pull {
     /// only. By default plain HTTP is tried for loopback alone
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     insecure: Option<bool>,
+    /// A bound for this image, as in layer-size=128Gi: docs/images.md
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    limits: Vec<String>,
     /// Print the ID alone
     #[arg(short, long)]
     quiet: bool,
@@ -48,7 +51,7 @@ impl Verb for Pull {
             references.push(name.parse::<Reference>()?);
         }
         face.layout.create()?;
-        let store = Store::open(&face.layout)?;
+        let store = Store::configured(&face.layout, &self.limits)?;
         let options = PullOptions {
             platform: self.platform.clone(),
             insecure: self.insecure,
@@ -79,6 +82,9 @@ pub struct Load {
     /// The image's name, where the archive has none
     #[arg(long, value_name = "IMAGE")]
     name: Option<String>,
+    /// A bound for these images, as in layer-size=128Gi: docs/images.md
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    limits: Vec<String>,
     /// json
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -99,7 +105,8 @@ impl Verb for Load {
             .map(str::parse::<Reference>)
             .transpose()?;
         face.layout.create()?;
-        let loaded = Store::open(&face.layout)?.load(Path::new(&self.input), name.as_ref())?;
+        let loaded = Store::configured(&face.layout, &self.limits)?
+            .load(Path::new(&self.input), name.as_ref())?;
         if let Format::Table { .. } = format {
             for image in &loaded {
                 let names = match image.names.is_empty() {

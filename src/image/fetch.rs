@@ -14,12 +14,13 @@
 //! the blob that is there.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use nix::errno::Errno;
@@ -28,6 +29,7 @@ use super::Progress;
 use super::compression::{self, Compression};
 use super::digest::{Digest, HashingReader};
 use super::ingest::Wanted;
+use super::limits::{Bounded, Budget, Counted};
 use super::manifest::Descriptor;
 use super::partial::Partial;
 use super::store::{LayerBlob, LayerRecord, layer_name};
@@ -35,11 +37,6 @@ use super::transaction::Transaction;
 use super::unpack::{Unpacked, unpack};
 use crate::store::save;
 use crate::{Context, Error, Kind, Result};
-
-/// A layer unpacked: bounds what a few megabytes of zeros can become.
-const MAX_LAYER_BYTES: u64 = 64 << 30;
-/// A layer as it comes.
-const MAX_BLOB_BYTES: u64 = 64 << 30;
 
 /// Layers at work at once: one inflates while another writes, or waits.
 const PARALLEL: usize = 2;
@@ -54,6 +51,11 @@ pub trait LayerSource: Sync {
     /// The layer's bytes, compressed or not. Short, long or wrong content is
     /// the reader's to find out.
     fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>>;
+
+    /// How many bytes it has, where that is known and not only promised.
+    fn layer_size(&self, _index: usize) -> Option<u64> {
+        None
+    }
 
     /// From its byte `offset` on.
     fn open_layer_at(&self, index: usize, offset: u64) -> Result<Box<dyn Read + '_>> {
@@ -97,12 +99,13 @@ pub fn fetch(
 ) -> Result<Vec<Fetched>> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
+    let unpacked = AtomicU64::new(stored_content(transaction, wanted)?);
     std::thread::scope(|scope| {
         let (events, received) = mpsc::channel();
         let workers: Vec<_> = (0..PARALLEL.min(jobs.len()))
             .map(|_| {
                 let events = events.clone();
-                let (next, stop) = (&next, &stop);
+                let (next, stop, unpacked) = (&next, &stop, &unpacked);
                 scope.spawn(move || -> Result<Vec<Fetched>> {
                     let mut done = Vec::new();
                     while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -116,6 +119,7 @@ pub fn fetch(
                             job,
                             events: &events,
                             stop,
+                            unpacked,
                         };
                         let fetched = layer
                             .fetch()
@@ -155,6 +159,19 @@ struct Layer<'a> {
     job: &'a Job,
     events: &'a mpsc::Sender<Progress>,
     stop: &'a AtomicBool,
+    /// The content of the image's files so far.
+    unpacked: &'a AtomicU64,
+}
+
+/// The content of those of the image's layers that the store has.
+fn stored_content(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<u64> {
+    let mut sum = 0u64;
+    let distinct: HashSet<&Digest> = wanted.config.diff_ids.iter().collect();
+    for diff_id in distinct {
+        let layer = transaction.store().layer(diff_id)?;
+        sum = sum.saturating_add(layer.map_or(0, |l| l.bytes));
+    }
+    Ok(sum)
 }
 
 /// What a stream turned out to be.
@@ -231,7 +248,12 @@ impl Layer<'_> {
             events: self.events,
             stop: self.stop,
         };
-        self.read(partial.tee(watched, failure)?)
+        // A registry's word, or the archive's own size.
+        let size = match (self.source.layer_size(self.job.i), self.descriptor()) {
+            (Some(there), Some(d)) => there.min(d.size),
+            (there, d) => there.or(d.map(|d| d.size)).unwrap_or(u64::MAX),
+        };
+        self.read(partial.tee(watched, failure)?, size)
     }
 
     /// From the store's blob, if it is there and what it should be: one that has
@@ -252,7 +274,8 @@ impl Layer<'_> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).context(format!("open({})", path.display())),
         };
-        match self.read(file) {
+        let size = file.metadata().context("fstat")?.len();
+        match self.read(file, size) {
             Ok(seen) => Ok(Some(seen)),
             Err(e) => match judge(e, false) {
                 e if e.kind() == Kind::Invalid => Ok(None),
@@ -261,24 +284,34 @@ impl Layer<'_> {
         }
     }
 
-    /// Reads it to its end, and compares all that is known of it.
-    fn read<R: Read>(&self, bytes: R) -> Result<Seen> {
+    /// Reads it to its end, and compares all that is known of it. It should have
+    /// `size` bytes.
+    fn read<R: Read>(&self, bytes: R, size: u64) -> Result<Seen> {
+        let limits = &self.transaction.store().limits;
+        let come = Cell::new(0);
+        let budget = Budget::layer(limits, size, &come, self.unpacked);
         let diff_id = &self.wanted.config.diff_ids[self.job.i];
         let descriptor = self.descriptor();
-        let limit = descriptor.map_or(MAX_BLOB_BYTES, |d| d.size.min(MAX_BLOB_BYTES));
+        if descriptor.map_or(size, |d| d.size) > limits.blob_size {
+            return Err(limits.exceeded("blob-size", "it has more bytes, as it comes,"));
+        }
+        let limit = descriptor.map_or(limits.blob_size, |d| d.size);
         let mut head = Head {
-            inner: bytes,
+            inner: Counted {
+                inner: bytes,
+                count: &come,
+            },
             head: [0; 4],
             have: 0,
         };
         let mut blob = HashingReader::new(&mut head, limit, "blob");
-        let mut plain = HashingReader::new(
-            compression::open(&mut blob)?,
-            MAX_LAYER_BYTES,
-            "unpacked layer",
+        let bounded = Bounded::new(
+            compression::open_within(&mut blob, limits.zstd_window)?,
+            &budget,
         );
+        let mut plain = HashingReader::new(bounded, u64::MAX, "unpacked layer");
         let unpacked = match self.job.unpack {
-            true => Some(unpack(&mut plain, self.target()?)?),
+            true => Some(unpack(&mut plain, self.target()?, &budget)?),
             false => {
                 io::copy(&mut plain, &mut io::sink())?;
                 None
@@ -305,6 +338,7 @@ impl Layer<'_> {
                 "its unpacked content has the digest {found}, but the config says {diff_id}"
             )));
         }
+        budget.keep();
         Ok(Seen {
             blob: digest,
             size,

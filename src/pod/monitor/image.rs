@@ -84,7 +84,7 @@ impl Monitor {
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
             .map_err(|e| Error::sys("setns(<host>, CLONE_NEWNET)", e))?;
-        Store::open(&self.layout)?
+        Store::configured(&self.layout, &[])?
             .pull(reference, &PullOptions::default(), &mut |_| ())
             .map(drop)
     }
