@@ -213,7 +213,8 @@ impl Layer<'_> {
                 // What was here from before may be what is wrong.
                 e if from > 0 && e.kind() == Kind::Invalid => partial.clear()?,
                 e => {
-                    if !is_passing(&e) {
+                    // Nothing of it has come, or nothing will come of it.
+                    if !is_passing(&e) || partial.len().is_ok_and(|n| n == 0) {
                         partial.remove();
                     }
                     return Err(e);
@@ -413,10 +414,15 @@ impl Layer<'_> {
     }
 }
 
-/// An error that is neither the source's nor the kernel's is the content's.
+/// An error that is neither the source's nor the kernel's is the content's; so are
+/// those of the kernel's that another attempt would end with again.
 fn judge(e: Error, source_failed: bool) -> Error {
+    use Errno::{EFBIG, EINVAL, EISDIR, ELOOP, EMLINK, ENAMETOOLONG, ENOTDIR};
+    let lasting = [EFBIG, EINVAL, EISDIR, ELOOP, EMLINK, ENAMETOOLONG, ENOTDIR];
     match e.kind() {
-        Kind::Failed if !source_failed && e.errno().is_none() => e.with_kind(Kind::Invalid),
+        Kind::Failed if !source_failed && e.errno().is_none_or(|n| lasting.contains(&n)) => {
+            e.with_kind(Kind::Invalid)
+        }
         _ => e,
     }
 }
