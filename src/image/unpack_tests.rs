@@ -356,14 +356,20 @@ fn the_root_is_a_directory() {
 
 #[test]
 fn linear_in_entries() {
-    let p = Place::new("linear");
-    let mut t = tar();
-    for i in 0..20_000 {
-        t = t.file(&format!("d{}/{i}", i % 7), b"");
-    }
-    let start = std::time::Instant::now();
-    assert_eq!(p.unpack(t).unwrap().entries, 20_000);
-    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+    let time = |n: u64| {
+        let p = Place::new(&format!("linear-{n}"));
+        let mut t = tar();
+        for i in 0..n {
+            t = t.file(&format!("d{}/{i}", i % 7), b"");
+        }
+        let start = std::time::Instant::now();
+        assert_eq!(p.unpack(t).unwrap().entries, n);
+        start.elapsed()
+    };
+    // A machine that others use too is not measured by the second.
+    let (few, many) = (time(2_000), time(20_000));
+    let most = few * 40 + std::time::Duration::from_secs(5);
+    assert!(many < most, "{few:?} and {many:?}");
 }
 
 #[test]
@@ -377,11 +383,9 @@ fn steps_along_symlinks_are_counted() {
         t = t.symlink(&format!("l{i}"), "");
     }
     t = t.dir("l39");
-    let start = std::time::Instant::now();
     for i in 0..100 {
         t = t.file(&format!("l0/{i}"), b"").file(&format!("{i}"), b"");
     }
     let e = p.unpack(t).unwrap_err();
     assert!(e.to_string().contains("steps along symlinks"), "{e}");
-    assert!(start.elapsed().as_secs() < 120, "{:?}", start.elapsed());
 }
