@@ -260,7 +260,10 @@ impl From<std::io::Error> for Error {
     fn from(e: std::io::Error) -> Self {
         match e.raw_os_error() {
             Some(n) => nix::errno::Errno::from_raw(n).into(),
-            None => Error::failed(e.to_string()),
+            // One of ours, on its way through somebody's `Read`.
+            None => e
+                .downcast::<Error>()
+                .unwrap_or_else(|e| Error::failed(e.to_string())),
         }
     }
 }

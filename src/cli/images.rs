@@ -29,6 +29,9 @@ pub struct Pull {
     /// only. By default plain HTTP is tried for loopback alone
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     insecure: Option<bool>,
+    /// A bound for this image, as in layer-size=128Gi: docs/images.md
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    limits: Vec<String>,
     /// Print the ID alone
     #[arg(short, long)]
     quiet: bool,
@@ -48,7 +51,7 @@ impl Verb for Pull {
             references.push(name.parse::<Reference>()?);
         }
         face.layout.create()?;
-        let store = Store::open(&face.layout)?;
+        let store = Store::configured(&face.layout, &self.limits)?;
         let options = PullOptions {
             platform: self.platform.clone(),
             insecure: self.insecure,
@@ -82,6 +85,9 @@ pub struct Load {
     /// Print no progress
     #[arg(short, long)]
     quiet: bool,
+    /// A bound for these images, as in layer-size=128Gi: docs/images.md
+    #[arg(long = "limit", value_name = "NAME=VALUE")]
+    limits: Vec<String>,
     /// json
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -102,7 +108,7 @@ impl Verb for Load {
             .map(str::parse::<Reference>)
             .transpose()?;
         face.layout.create()?;
-        let store = Store::open(&face.layout)?;
+        let store = Store::configured(&face.layout, &self.limits)?;
         let mut shown = Shown::new(self.quiet, &format);
         let loaded = store.load_watched(Path::new(&self.input), name.as_ref(), &mut |p| {
             shown.show(&p);

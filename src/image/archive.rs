@@ -10,16 +10,20 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use super::compression::{self, Compression};
+use super::limits::{Bounded, Budget, Counted, Limits};
 use super::tar::{EntryKind, Reader, show};
 use super::transaction::Transaction;
 use crate::{Context, Error, Kind, Result};
 
 /// Members of an archive; an image has some tens.
 const MAX_MEMBERS: usize = 100_000;
+/// Their names together, which are held in memory.
+const MAX_NAMES: usize = 8 << 20;
 /// Links from member to member, as old `docker save` wrote for equal layers.
 const MAX_LINKS: usize = 8;
 
@@ -42,7 +46,7 @@ impl Archive {
     pub fn open(from: &Path, transaction: &Transaction<'_>) -> Result<Archive> {
         if from == Path::new("-") {
             let stdin = io::stdin();
-            return Self::tar(Self::copy(stdin.lock(), transaction)?);
+            return Self::tar(Self::copy(stdin.lock(), u64::MAX, transaction)?);
         }
         let about = || format!("read {}", from.display());
         let mut file = File::open(from).map_err(|e| {
@@ -59,25 +63,36 @@ impl Archive {
             return Ok(Archive::Directory(from.to_path_buf()));
         }
         if !kind.is_file() {
-            return Self::tar(Self::copy(file, transaction)?);
+            return Self::tar(Self::copy(file, u64::MAX, transaction)?);
         }
         let mut head = [0u8; 4];
         let n = file.read_at(&mut head, 0).with_context(about)?;
         if compression::detect(&head[..n]) != Compression::None {
-            file = Self::copy(file, transaction)?;
+            let size = file.metadata().with_context(about)?.len();
+            file = Self::copy(file, size, transaction)?;
         }
         Self::tar(file)
     }
 
-    fn copy<R: Read>(from: R, transaction: &Transaction<'_>) -> Result<File> {
+    /// `size` is that of `from`, where it is known.
+    fn copy<R: Read>(from: R, size: u64, transaction: &Transaction<'_>) -> Result<File> {
         let mut to = transaction.scratch_file()?;
-        io::copy(&mut compression::open(from)?, &mut to).context("copy the archive")?;
+        let limits = &transaction.store().limits;
+        let (come, image) = (AtomicU64::new(0), AtomicU64::new(0));
+        let budget = Budget::archive(limits, size, &come, &image);
+        let from = Counted {
+            inner: from,
+            count: &come,
+        };
+        let plain = compression::open_within(from, limits.zstd_window)?;
+        io::copy(&mut Bounded::new(plain, &budget), &mut to).context("copy the archive")?;
         to.rewind().context("lseek")?;
         Ok(to)
     }
 
     fn tar(file: File) -> Result<Archive> {
         let mut members = HashMap::new();
+        let mut names = 0;
         let mut reader = Reader::new(file.try_clone().context("dup")?);
         while let Some(entry) = reader.next_entry()? {
             let Some(name) = std::str::from_utf8(&entry.path).ok().and_then(clean) else {
@@ -86,6 +101,13 @@ impl Archive {
                     entry.shown()
                 )));
             };
+            if entry.extents.is_some() {
+                return Err(
+                    Error::unsupported(format!("its member {name} is a sparse file")).hint(
+                        "make the archive without tar's --sparse; its layers may have such files",
+                    ),
+                );
+            }
             let member = match entry.kind {
                 EntryKind::File => Some(Member::File {
                     offset: reader.position(),
@@ -104,11 +126,13 @@ impl Archive {
                 _ => None,
             };
             if let Some(member) = member {
+                names += name.len() + entry.link.len();
                 members.insert(name, member);
             }
-            if members.len() > MAX_MEMBERS {
+            if members.len() > MAX_MEMBERS || names > MAX_NAMES {
                 return Err(Error::invalid(format!(
-                    "the archive has more than {MAX_MEMBERS} members"
+                    "the archive has more than {MAX_MEMBERS} members, \
+                     or {MAX_NAMES} bytes of their names"
                 )));
             }
             reader.seek_content()?;
@@ -167,14 +191,13 @@ impl Archive {
         }
     }
 
-    /// A whole member of at most `limit` bytes.
-    pub fn read_all(&self, name: &str, limit: u64) -> Result<Vec<u8>> {
+    /// A whole member, of at most as many bytes as the bound of that name allows.
+    pub fn read_all(&self, name: &str, limits: &Limits, limit: &'static str) -> Result<Vec<u8>> {
         let (reader, size) = self.read(name)?;
-        if size > limit {
-            return Err(Error::invalid(format!(
-                "{name} is larger than {limit} bytes"
-            )));
+        if size > limits.get(limit) {
+            return Err(limits.exceeded(limit, &format!("{name} has more bytes")));
         }
+        let limit = limits.get(limit);
         let mut bytes = Vec::new();
         BufReader::new(reader.take(limit))
             .read_to_end(&mut bytes)

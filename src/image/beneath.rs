@@ -25,6 +25,25 @@ pub const MAX_PATH: usize = 4095;
 const MAX_NAME: usize = 255;
 /// As the kernel's MAXSYMLINKS, for the walk by hand.
 const MAX_SYMLINKS: u32 = 40;
+/// Steps by hand for all of a layer: forty links of `a/../a/..` make one entry of a
+/// few bytes cost fifty thousand system calls.
+const MAX_STEPS: u64 = 2_000_000;
+
+/// How many steps a layer has taken by hand.
+#[derive(Debug, Default)]
+pub struct Steps(u64);
+
+impl Steps {
+    fn take(&mut self) -> Result<()> {
+        self.0 += 1;
+        if self.0 > MAX_STEPS {
+            return Err(Error::invalid(format!(
+                "the layer takes more than {MAX_STEPS} steps along symlinks"
+            )));
+        }
+        Ok(())
+    }
+}
 
 /// The path as components joined by single slashes, without `.`, relative.
 /// `..` is refused: no image tool writes it, and it has no honest use.
@@ -72,14 +91,23 @@ pub fn c_name(name: &[u8]) -> Result<CString> {
 }
 
 /// Opens a directory of the layer, making what is missing of it.
-pub fn open_parent(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
+pub fn open_parent(root: &OwnedFd, path: &[u8], steps: &mut Steps) -> Result<OwnedFd> {
+    open_dir(root, path, true, steps)
+}
+
+/// Opens a directory that is there; `ENOENT` if it is not.
+pub fn open_there(root: &OwnedFd, path: &[u8], steps: &mut Steps) -> Result<OwnedFd> {
+    open_dir(root, path, false, steps)
+}
+
+fn open_dir(root: &OwnedFd, path: &[u8], make: bool, steps: &mut Steps) -> Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     let direct: &[u8] = if path.is_empty() { b"." } else { path };
     match openat2(root, direct, how) {
         Ok(fd) => Ok(fd),
-        Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => walk(root, path, true),
+        Err(Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) => walk(root, path, make, steps),
         Err(e) => Err(Error::sys(
             format!("openat2({}, RESOLVE_BENEATH)", show(path)),
             e,
@@ -91,12 +119,13 @@ pub fn open_parent(root: &OwnedFd, path: &[u8]) -> Result<OwnedFd> {
 /// the root directory: symlinks, absolute ones and `..` in them too, stay inside.
 /// `make` creates what is missing, also where a symlink leads: the directory
 /// may be in a lower layer only. Without it, what is missing is `ENOENT`.
-pub fn walk(root: &OwnedFd, path: &[u8], make: bool) -> Result<OwnedFd> {
+fn walk(root: &OwnedFd, path: &[u8], make: bool, steps: &mut Steps) -> Result<OwnedFd> {
     let refused = |what: &str, e: Errno| Error::sys(format!("{what}({})", show(path)), e);
     let mut todo: Vec<Vec<u8>> = reversed(path);
     let mut stack = vec![open_child(root.as_fd(), c".").map_err(|e| refused("openat", e))?];
     let mut links = 0;
     while let (Some(component), Some(here)) = (todo.pop(), stack.last()) {
+        steps.take()?;
         if component == b".." {
             if stack.len() > 1 {
                 stack.pop();

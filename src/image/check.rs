@@ -15,6 +15,7 @@ use std::path::Path;
 
 use super::compression;
 use super::digest::{Digest, HashingReader};
+use super::limits::Limits;
 use super::manifest::parse_config;
 use super::store::{LayerRecord, Record, Store, layer_name, names_in, remove_file};
 use super::transaction::Transaction;
@@ -250,7 +251,7 @@ impl Store {
             }
         }
         if let Ok(bytes) = std::fs::read(self.blobs().join(record.id.hex())) {
-            match parse_config(&bytes) {
+            match parse_config(&bytes, &Limits::of_the_store()) {
                 Ok(config) if config.diff_ids == record.diff_ids => {}
                 _ => wrong("its config has other layers".to_owned(), whole()),
             }

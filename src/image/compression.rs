@@ -6,12 +6,21 @@
 //! that is not another is an error.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Context, Result};
+use super::limits::raise;
+use crate::{Context, Error, Result};
 
-/// The largest zstd window taken, as a power of two: 128 MiB, the bound of
-/// the reference decoder. RFC 8878 asks for 8 MiB at least.
-const MAX_ZSTD_WINDOW: u32 = 27;
+/// The largest zstd window of what is in the store already.
+const MAX_ZSTD_WINDOW: u64 = 1 << 31;
+
+/// Streams with larger windows than this one are read one at a time: what several of them
+/// take in memory is not much more than what one does.
+const WIDE_WINDOW: u64 = 8 << 20;
+static WIDE: Mutex<()> = Mutex::new(());
+
+/// A zstd frame's header has no more bytes (RFC 8878, 3.1.1.1), with its magic.
+const HEAD: usize = 18;
 
 const BUFFER: usize = 128 << 10;
 
@@ -36,9 +45,14 @@ pub fn detect(head: &[u8]) -> Compression {
 /// A reader of the decompressed bytes. Reading it to its end consumes the
 /// source to its end, so that a hash below covers every byte.
 pub fn open<'a, R: Read + 'a>(source: R) -> Result<Box<dyn Read + 'a>> {
+    open_within(source, MAX_ZSTD_WINDOW)
+}
+
+/// The same, but zstd frames with a window of more than `window` bytes are an error.
+pub fn open_within<'a, R: Read + 'a>(source: R, window: u64) -> Result<Box<dyn Read + 'a>> {
     let mut source = BufReader::with_capacity(BUFFER, source);
-    // The first read may be shorter than four bytes (a pipe): gather them.
-    let mut head = [0u8; 4];
+    // The first read may be shorter (a pipe): gather them.
+    let mut head = [0u8; HEAD];
     let mut have = 0;
     while have < head.len() {
         match source.read(&mut head[have..]) {
@@ -59,16 +73,71 @@ pub fn open<'a, R: Read + 'a>(source: R) -> Result<Box<dyn Read + 'a>> {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         Compression::Zstd => {
+            // What does not begin with a frame may have any after it.
+            let wide = window > WIDE_WINDOW
+                && window_of(&head[..have]).is_none_or(|first| first > WIDE_WINDOW);
+            let turn = wide.then(|| WIDE.lock().unwrap_or_else(PoisonError::into_inner));
+            let most = if wide {
+                window
+            } else {
+                window.min(WIDE_WINDOW)
+            };
             let mut decoder = zstd::stream::read::Decoder::with_buffer(source).context("zstd")?;
-            decoder.window_log_max(MAX_ZSTD_WINDOW).context("zstd")?;
-            Box::new(decoder)
+            decoder
+                .window_log_max(most.max(1 << 10).ilog2())
+                .context("zstd")?;
+            Box::new(Zstd {
+                decoder,
+                most,
+                _turn: turn,
+            })
         }
     })
 }
 
+/// The window that a frame's header asks for; `None` if it is no frame's, or cut.
+fn window_of(head: &[u8]) -> Option<u64> {
+    let descriptor = *head.get(4)?;
+    if head[..4] != [0x28, 0xb5, 0x2f, 0xfd] {
+        return None;
+    }
+    if descriptor & 0x20 == 0 {
+        let window = *head.get(5)?;
+        let base = 1u64 << (10 + (window >> 3));
+        return Some(base + (base >> 3) * u64::from(window & 7));
+    }
+    // One segment: the window is the content, whose size comes after the dictionary's id.
+    let at = 5 + [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let length = [1, 2, 4, 8][usize::from(descriptor >> 6)];
+    let bytes = head.get(at..at + length)?;
+    Some(bytes.iter().rev().fold(0, |n, b| (n << 8) | u64::from(*b)))
+}
+
+/// Says which bound it was, where the decoder does not.
+struct Zstd<D> {
+    decoder: D,
+    most: u64,
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl<D: Read> Read for Zstd<D> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.decoder.read(buf).map_err(|e| {
+            if !e.to_string().contains("too much memory") {
+                return e;
+            }
+            let text = format!(
+                "zstd: a window of more bytes than zstd-window={} allows",
+                self.most
+            );
+            io::Error::other(Error::invalid(text).hint(raise("zstd-window")))
+        })
+    }
+}
+
 /// Gives back the bytes that were looked at.
 struct Prefixed<R> {
-    head: [u8; 4],
+    head: [u8; HEAD],
     at: usize,
     have: usize,
     rest: R,
@@ -145,11 +214,33 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_giant_window_is_refused() {
-        let mut e = zstd::Encoder::new(Vec::new(), 1).unwrap();
-        e.window_log(28).unwrap();
-        e.write_all(b"x").unwrap();
-        let data = e.finish().unwrap();
-        read(&data).unwrap_err();
+    fn windows_are_seen_and_bounded() {
+        let frame = |log: u32| {
+            let mut e = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            e.window_log(log).unwrap();
+            e.write_all(b"x").unwrap();
+            e.finish().unwrap()
+        };
+        let within = |data: &[u8], window: u64| {
+            let mut out = Vec::new();
+            open_within(data, window).unwrap().read_to_end(&mut out)
+        };
+        for log in [20, 24, 25, 28] {
+            assert_eq!(window_of(&frame(log)), Some(1 << log));
+            within(&frame(log), 1 << log).unwrap();
+            let e = Error::from(within(&frame(log), (1 << log) - 1).unwrap_err());
+            assert!(e.to_string().contains("zstd-window="), "{e}");
+            assert!(e.get_hint().is_some());
+        }
+        let single = zstd::bulk::compress(&[b'x'; 3000], 1).unwrap();
+        assert_eq!(window_of(&single), Some(3000 - 256));
+        assert_eq!(window_of(&frame(20)[..5]), None);
+        // A first frame that is narrow cannot have a wide one behind it.
+        let two = [frame(20), frame(25)].concat();
+        within(&two, 1 << 25).unwrap_err();
+        let two = [frame(25), frame(25)].concat();
+        assert_eq!(within(&two, 1 << 25).unwrap(), 2);
+        let skip = [&[0x50, 0x2a, 0x4d, 0x18, 0, 0, 0, 0][..], &frame(25)].concat();
+        assert_eq!(within(&skip, 1 << 25).unwrap(), 1);
     }
 }

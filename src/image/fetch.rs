@@ -15,12 +15,13 @@
 //! the blob that is there.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use nix::errno::Errno;
@@ -29,6 +30,7 @@ use super::Progress;
 use super::compression::{self, Compression};
 use super::digest::{Digest, HashingReader};
 use super::ingest::Wanted;
+use super::limits::{Bounded, Budget, Counted};
 use super::manifest::Descriptor;
 use super::partial::Partial;
 use super::relay::relay;
@@ -37,11 +39,6 @@ use super::transaction::Transaction;
 use super::unpack::{Unpacked, unpack};
 use crate::store::save;
 use crate::{Context, Error, Kind, Result};
-
-/// A layer unpacked: bounds what a few megabytes of zeros can become.
-const MAX_LAYER_BYTES: u64 = 64 << 30;
-/// A layer as it comes.
-const MAX_BLOB_BYTES: u64 = 64 << 30;
 
 /// Layers at work at once, each in two threads: some wait for the network or the
 /// disk. As many as docker pulls.
@@ -60,6 +57,11 @@ pub trait LayerSource: Sync {
     /// The layer's bytes, compressed or not. Short, long or wrong content is
     /// the reader's to find out.
     fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>>;
+
+    /// How many bytes it has, where that is known and not only promised.
+    fn layer_size(&self, _index: usize) -> Option<u64> {
+        None
+    }
 
     /// From its byte `offset` on.
     fn open_layer_at(&self, index: usize, offset: u64) -> Result<Box<dyn Read + '_>> {
@@ -103,12 +105,13 @@ pub fn fetch(
 ) -> Result<Vec<Fetched>> {
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
+    let unpacked = AtomicU64::new(stored_content(transaction, wanted)?);
     std::thread::scope(|scope| {
         let (events, received) = mpsc::channel();
         let workers: Vec<_> = (0..PARALLEL.min(jobs.len()))
             .map(|_| {
                 let events = events.clone();
-                let (next, stop) = (&next, &stop);
+                let (next, stop, unpacked) = (&next, &stop, &unpacked);
                 scope.spawn(move || -> Result<Vec<Fetched>> {
                     let mut done = Vec::new();
                     while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -122,6 +125,7 @@ pub fn fetch(
                             job,
                             events: &events,
                             stop,
+                            unpacked,
                         };
                         let fetched = layer
                             .fetch()
@@ -161,6 +165,19 @@ struct Layer<'a> {
     job: &'a Job,
     events: &'a mpsc::Sender<Progress>,
     stop: &'a AtomicBool,
+    /// The content of the image's files so far.
+    unpacked: &'a AtomicU64,
+}
+
+/// The content of those of the image's layers that the store has.
+fn stored_content(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<u64> {
+    let mut sum = 0u64;
+    let distinct: HashSet<&Digest> = wanted.config.diff_ids.iter().collect();
+    for diff_id in distinct {
+        let layer = transaction.store().layer(diff_id)?;
+        sum = sum.saturating_add(layer.map_or(0, |l| l.bytes));
+    }
+    Ok(sum)
 }
 
 /// What a stream turned out to be.
@@ -202,7 +219,8 @@ impl Layer<'_> {
                 // What was here from before may be what is wrong.
                 e if from > 0 && e.kind() == Kind::Invalid => partial.clear()?,
                 e => {
-                    if !is_passing(&e) {
+                    // Nothing of it has come, or nothing will come of it.
+                    if !is_passing(&e) || partial.len().is_ok_and(|n| n == 0) {
                         partial.remove();
                     }
                     return Err(e);
@@ -237,7 +255,12 @@ impl Layer<'_> {
             events: self.events,
             stop: self.stop,
         };
-        self.read(partial.tee(watched, failure)?)
+        // A registry's word, or the archive's own size.
+        let size = match (self.source.layer_size(self.job.i), self.descriptor()) {
+            (Some(there), Some(d)) => there.min(d.size),
+            (there, d) => there.or(d.map(|d| d.size)).unwrap_or(u64::MAX),
+        };
+        self.read(partial.tee(watched, failure)?, size)
     }
 
     /// From the store's blob, if it is there and what it should be: one that has
@@ -258,7 +281,8 @@ impl Layer<'_> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).context(format!("open({})", path.display())),
         };
-        match self.read(file) {
+        let size = file.metadata().context("fstat")?.len();
+        match self.read(file, size) {
             Ok(seen) => Ok(Some(seen)),
             Err(e) => match judge(e, false) {
                 e if e.kind() == Kind::Invalid => Ok(None),
@@ -267,21 +291,34 @@ impl Layer<'_> {
         }
     }
 
-    /// Reads it to its end, and compares all that is known of it.
-    fn read<R: Read>(&self, bytes: R) -> Result<Seen> {
+    /// Reads it to its end, and compares all that is known of it. It should have
+    /// `size` bytes.
+    fn read<R: Read>(&self, bytes: R, size: u64) -> Result<Seen> {
+        let limits = &self.transaction.store().limits;
+        let come = AtomicU64::new(0);
+        let budget = Budget::layer(limits, size, &come, self.unpacked);
         let diff_id = &self.wanted.config.diff_ids[self.job.i];
         let descriptor = self.descriptor();
-        let limit = descriptor.map_or(MAX_BLOB_BYTES, |d| d.size.min(MAX_BLOB_BYTES));
+        if descriptor.map_or(size, |d| d.size) > limits.blob_size {
+            return Err(limits.exceeded("blob-size", "it has more bytes, as it comes,"));
+        }
+        let limit = descriptor.map_or(limits.blob_size, |d| d.size);
         let mut head = Head {
-            inner: bytes,
+            inner: Counted {
+                inner: bytes,
+                count: &come,
+            },
             head: [0; 4],
             have: 0,
         };
         let mut blob = HashingReader::new(&mut head, limit, "blob");
-        let plain = compression::open(&mut blob)?;
-        let (found, unpacked) = match descriptor.is_some_and(|d| d.size < SMALL) {
-            true => self.take(plain)?,
-            false => self.take_beside(plain)?,
+        let plain = Bounded::new(
+            compression::open_within(&mut blob, limits.zstd_window)?,
+            &budget,
+        );
+        let (found, unpacked) = match size < SMALL {
+            true => self.take(plain, &budget)?,
+            false => self.take_beside(plain, &budget)?,
         };
         let size = blob.count();
         let digest = blob.digest();
@@ -303,6 +340,7 @@ impl Layer<'_> {
                 "its unpacked content has the digest {found}, but the config says {diff_id}"
             )));
         }
+        budget.keep();
         Ok(Seen {
             blob: digest,
             size,
@@ -312,10 +350,11 @@ impl Layer<'_> {
     }
 
     /// The layer's plain bytes: their digest, and what was unpacked of them.
-    fn take<R: Read>(&self, plain: R) -> Result<(Digest, Option<Unpacked>)> {
-        let mut plain = HashingReader::new(plain, MAX_LAYER_BYTES, "unpacked layer");
+    fn take<R: Read>(&self, plain: R, budget: &Budget<'_>) -> Result<(Digest, Option<Unpacked>)> {
+        // The budget has bounded it already.
+        let mut plain = HashingReader::new(plain, u64::MAX, "unpacked layer");
         let unpacked = match self.job.unpack {
-            true => Some(unpack(&mut plain, self.target()?)?),
+            true => Some(unpack(&mut plain, self.target()?, budget)?),
             false => {
                 io::copy(&mut plain, &mut io::sink())?;
                 None
@@ -325,10 +364,14 @@ impl Layer<'_> {
     }
 
     /// The same while the next bytes are read and inflated.
-    fn take_beside<R: Read>(&self, plain: R) -> Result<(Digest, Option<Unpacked>)> {
+    fn take_beside<R: Read>(
+        &self,
+        plain: R,
+        budget: &Budget<'_>,
+    ) -> Result<(Digest, Option<Unpacked>)> {
         let (feed, relayed) = relay();
         std::thread::scope(|scope| {
-            let taker = scope.spawn(move || self.take(relayed));
+            let taker = scope.spawn(move || self.take(relayed, budget));
             let fed = feed.all(plain);
             let taken = taker
                 .join()
@@ -405,10 +448,15 @@ impl Layer<'_> {
     }
 }
 
-/// An error that is neither the source's nor the kernel's is the content's.
+/// An error that is neither the source's nor the kernel's is the content's; so are
+/// those of the kernel's that another attempt would end with again.
 fn judge(e: Error, source_failed: bool) -> Error {
+    use Errno::{EFBIG, EINVAL, EISDIR, ELOOP, EMLINK, ENAMETOOLONG, ENOTDIR};
+    let lasting = [EFBIG, EINVAL, EISDIR, ELOOP, EMLINK, ENAMETOOLONG, ENOTDIR];
     match e.kind() {
-        Kind::Failed if !source_failed && e.errno().is_none() => e.with_kind(Kind::Invalid),
+        Kind::Failed if !source_failed && e.errno().is_none_or(|n| lasting.contains(&n)) => {
+            e.with_kind(Kind::Invalid)
+        }
         _ => e,
     }
 }

@@ -17,7 +17,7 @@ use std::path::Path;
 use super::compression::Compression;
 use super::digest::Digest;
 use super::fetch::{Fetched, Job, LayerSource, fetch, is_passing};
-use super::manifest::{Descriptor, ImageConfig, MAX_LAYERS};
+use super::manifest::{Descriptor, ImageConfig, check_layers};
 use super::partial::discard;
 use super::store::{LayerBlob, LayerRecord, Name, Record, Store, layer_name};
 use super::transaction::Transaction;
@@ -57,11 +57,7 @@ pub fn ingest(
             diff_ids.len()
         )));
     }
-    if layers > MAX_LAYERS {
-        return Err(Error::invalid(format!(
-            "the image has {layers} layers, more than {MAX_LAYERS}"
-        )));
-    }
+    check_layers(layers, &transaction.store().limits)?;
     loop {
         transaction.keep_if_killed()?;
         let jobs = plan(transaction.store(), wanted, progress)?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::*;
+use crate::image::Limits;
 use crate::image::compression::tests::gzip;
 use crate::image::load::tests::{Root, Sample, tar_of};
 use crate::image::manifest::{Document, parse, parse_config};
@@ -78,16 +79,17 @@ fn sample() -> Sample {
 
 fn wanted(sample: &Sample, name: &str) -> Wanted {
     let files = sample.oci(name, gzip);
-    let manifest = files
-        .iter()
-        .map(|(_, bytes)| bytes)
-        .find_map(|b| match parse(b, "") {
-            Ok(Document::Manifest(m)) => Some((b.clone(), m)),
-            _ => None,
-        });
+    let manifest =
+        files
+            .iter()
+            .map(|(_, bytes)| bytes)
+            .find_map(|b| match parse(b, "", &Limits::default()) {
+                Ok(Document::Manifest(m)) => Some((b.clone(), m)),
+                _ => None,
+            });
     let (bytes, manifest) = manifest.unwrap();
     Wanted {
-        config: parse_config(&sample.config).unwrap(),
+        config: parse_config(&sample.config, &Limits::default()).unwrap(),
         config_bytes: sample.config.clone(),
         layers: Some(manifest.layers),
         digest: Some(Digest::of(&bytes)),
@@ -171,7 +173,7 @@ fn a_blob_is_gone_on_with() {
     source.breaks[1] = Some(100_000);
     let single = |i: usize| Wanted {
         config_bytes: sample.config.clone(),
-        config: parse_config(&sample.config).unwrap(),
+        config: parse_config(&sample.config, &Limits::default()).unwrap(),
         layers: wanted.layers.clone(),
         digest: None,
         documents: vec![],

@@ -15,11 +15,10 @@ use super::digest::Digest;
 use super::fetch::LayerSource;
 use super::ingest::{Wanted, ingest};
 use super::manifest::{
-    Descriptor, Document, MAX_CONFIG, MAX_LAYERS, MAX_MANIFEST, Manifest, Platform, choose, parse,
-    parse_config,
+    Descriptor, Document, Manifest, Platform, check_layers, choose, parse, parse_config,
 };
 use super::transaction::Transaction;
-use super::{Image, Progress, Reference, Store};
+use super::{Image, Limits, Progress, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
 /// Images of one archive.
@@ -46,6 +45,10 @@ struct Members<'a> {
 impl LayerSource for Members<'_> {
     fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>> {
         Ok(self.archive.read(&self.names[index])?.0)
+    }
+
+    fn layer_size(&self, index: usize) -> Option<u64> {
+        self.archive.read(&self.names[index]).ok().map(|(_, n)| n)
     }
 }
 
@@ -87,9 +90,9 @@ impl Store {
         let transaction = Transaction::begin(self)?;
         let archive = Archive::open(from, &transaction)?;
         let mut found = if archive.has("index.json") {
-            oci_images(&archive)?
+            oci_images(&archive, &self.limits)?
         } else if archive.has("manifest.json") {
-            docker_images(&archive)?
+            docker_images(&archive, &self.limits)?
         } else {
             return Err(Error::invalid(
                 "neither an OCI layout (index.json) nor a docker-archive (manifest.json)",
@@ -135,13 +138,13 @@ fn select(found: &mut Vec<Found>, name: &Reference) -> Result<()> {
     Ok(())
 }
 
-fn oci_images(archive: &Archive) -> Result<Vec<Found>> {
-    let bytes = archive.read_all("index.json", MAX_MANIFEST)?;
+fn oci_images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>> {
+    let bytes = archive.read_all("index.json", limits, "manifest-size")?;
     let index = "application/vnd.oci.image.index.v1+json";
-    let Document::Index(tops) = parse(&bytes, index).context("index.json")? else {
+    let Document::Index(tops) = parse(&bytes, index, limits).context("index.json")? else {
         return Err(Error::invalid("index.json is no index"));
     };
-    let docker_names = docker_names(archive)?;
+    let docker_names = docker_names(archive, limits)?;
     // Descriptors of one name (or of none) are platforms of one image.
     let mut groups: BTreeMap<Option<Reference>, Vec<Descriptor>> = BTreeMap::new();
     for top in tops {
@@ -158,7 +161,7 @@ fn oci_images(archive: &Archive) -> Result<Vec<Found>> {
             };
         for top in chosen {
             let mut image =
-                oci_image(archive, top).with_context(|| format!("image {}", top.digest))?;
+                oci_image(archive, top, limits).with_context(|| format!("image {}", top.digest))?;
             image.wanted.names.extend(name.clone());
             let id = Digest::of(&image.wanted.config_bytes);
             for docker in docker_names.iter().filter(|(d, _)| *d == id) {
@@ -188,12 +191,12 @@ fn name_of(top: &Descriptor) -> Option<Reference> {
         .and_then(|n| n.parse().ok())
 }
 
-fn oci_image(archive: &Archive, top: &Descriptor) -> Result<Found> {
+fn oci_image(archive: &Archive, top: &Descriptor, limits: &Limits) -> Result<Found> {
     let mut documents = Vec::new();
     let mut at = top.clone();
     loop {
-        let bytes = verified(archive, &at, MAX_MANIFEST)?;
-        let document = parse(&bytes, &at.media_type)?;
+        let bytes = verified(archive, &at, limits, "manifest-size")?;
+        let document = parse(&bytes, &at.media_type, limits)?;
         documents.push(bytes);
         match document {
             Document::Index(list) if documents.len() <= MAX_NESTING => {
@@ -201,11 +204,11 @@ fn oci_image(archive: &Archive, top: &Descriptor) -> Result<Found> {
             }
             Document::Index(_) => return Err(Error::invalid("indexes are nested too deep")),
             Document::Manifest(Manifest { config, layers }) => {
-                let config_bytes = verified(archive, &config, MAX_CONFIG)?;
+                let config_bytes = verified(archive, &config, limits, "config-size")?;
                 return Ok(Found {
                     layers: layers.iter().map(|l| blob(&l.digest)).collect(),
                     wanted: Wanted {
-                        config: parse_config(&config_bytes)?,
+                        config: parse_config(&config_bytes, limits)?,
                         config_bytes,
                         layers: Some(layers),
                         digest: Some(top.digest.clone()),
@@ -222,8 +225,13 @@ fn blob(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-fn verified(archive: &Archive, d: &Descriptor, limit: u64) -> Result<Vec<u8>> {
-    let bytes = archive.read_all(&blob(&d.digest), limit)?;
+fn verified(
+    archive: &Archive,
+    d: &Descriptor,
+    limits: &Limits,
+    limit: &'static str,
+) -> Result<Vec<u8>> {
+    let bytes = archive.read_all(&blob(&d.digest), limits, limit)?;
     if bytes.len() as u64 != d.size || Digest::of(&bytes) != d.digest {
         return Err(Error::invalid(format!(
             "the blob {} has another size or content",
@@ -244,8 +252,9 @@ struct DockerImage {
     layers: Option<Vec<String>>,
 }
 
-fn docker_manifest(archive: &Archive) -> Result<Vec<DockerImage>> {
-    let bytes = archive.read_all("manifest.json", MAX_MANIFEST)?;
+fn docker_manifest(archive: &Archive, limits: &Limits) -> Result<Vec<DockerImage>> {
+    let bytes = archive.read_all("manifest.json", limits, "manifest-size")?;
+    limits.check_json("manifest.json", &bytes)?;
     let images: Vec<DockerImage> = serde_json::from_slice(&bytes).context("manifest.json")?;
     if images.len() > MAX_IMAGES {
         return Err(Error::invalid(format!("more than {MAX_IMAGES} images")));
@@ -263,10 +272,10 @@ fn repo_tags(image: &DockerImage) -> Result<Vec<Reference>> {
 }
 
 /// The names that manifest.json beside an OCI layout gives, by config.
-fn docker_names(archive: &Archive) -> Result<Vec<(Digest, Reference)>> {
+fn docker_names(archive: &Archive, limits: &Limits) -> Result<Vec<(Digest, Reference)>> {
     let mut names = Vec::new();
     if archive.has("manifest.json") {
-        for image in docker_manifest(archive)? {
+        for image in docker_manifest(archive, limits)? {
             let hex = image.config.rsplit('/').next().unwrap_or_default();
             let hex = hex.strip_suffix(".json").unwrap_or(hex);
             if let Ok(id) = Digest::parse(&format!("sha256:{hex}")) {
@@ -277,19 +286,14 @@ fn docker_names(archive: &Archive) -> Result<Vec<(Digest, Reference)>> {
     Ok(names)
 }
 
-fn docker_images(archive: &Archive) -> Result<Vec<Found>> {
-    docker_manifest(archive)?
+fn docker_images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>> {
+    docker_manifest(archive, limits)?
         .into_iter()
         .map(|image| {
-            let config_bytes = archive.read_all(&image.config, MAX_CONFIG)?;
+            let config_bytes = archive.read_all(&image.config, limits, "config-size")?;
             let layers = image.layers.clone().unwrap_or_default();
-            if layers.len() > MAX_LAYERS {
-                return Err(Error::invalid(format!(
-                    "the image has {} layers, more than {MAX_LAYERS}",
-                    layers.len()
-                )));
-            }
-            let config = parse_config(&config_bytes)?;
+            check_layers(layers.len(), limits)?;
+            let config = parse_config(&config_bytes, limits)?;
             if layers.len() != config.diff_ids.len() {
                 return Err(Error::invalid(format!(
                     "manifest.json has {} layers, but the config {} diffIDs",

@@ -2,22 +2,17 @@
 //!
 //! OCI image-spec (manifest.md, image-index.md, config.md) and Docker's schema
 //! 2, which differ in media types only. Every document is bounded in size
-//! before it is parsed, and serde_json bounds the nesting. A document that
+//! before it is parsed, in depth and in the number of values. A document that
 //! could be read as both a manifest and an index is refused (CVE-2021-41190).
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::Config;
 use super::digest::Digest;
+use super::{Config, Limits};
 use crate::{Context, Error, Kind, Result};
 
-/// As the distribution-spec asks registries to take and clients to expect.
-pub const MAX_MANIFEST: u64 = 4 << 20;
-pub const MAX_CONFIG: u64 = 8 << 20;
-/// overlayfs stacks up to 500 layers; Docker and containerd write up to 127.
-pub const MAX_LAYERS: usize = 256;
 /// Manifests of one index.
 const MAX_MANIFESTS: usize = 4096;
 
@@ -149,7 +144,8 @@ struct RawDocument {
 
 /// Parses a manifest or an index. `declared` is the media type that a
 /// descriptor or a registry gave it; empty if nobody did.
-pub fn parse(bytes: &[u8], declared: &str) -> Result<Document> {
+pub fn parse(bytes: &[u8], declared: &str, limits: &Limits) -> Result<Document> {
+    limits.check_json("manifest", bytes)?;
     let raw: RawDocument = serde_json::from_slice(bytes).context("manifest")?;
     let declared = declared.split(';').next().unwrap_or_default().trim();
     let schema1 = "application/vnd.docker.distribution.manifest.v1";
@@ -192,7 +188,7 @@ pub fn parse(bytes: &[u8], declared: &str) -> Result<Document> {
             Ok(Document::Index(manifests))
         }
         (false, None, Some(config), Some(layers)) => {
-            check_manifest(&config, &layers)?;
+            check_manifest(&config, &layers, limits)?;
             Ok(Document::Manifest(Manifest { config, layers }))
         }
         (true, ..) => Err(Error::invalid(
@@ -204,7 +200,7 @@ pub fn parse(bytes: &[u8], declared: &str) -> Result<Document> {
     }
 }
 
-fn check_manifest(config: &Descriptor, layers: &[Descriptor]) -> Result<()> {
+fn check_manifest(config: &Descriptor, layers: &[Descriptor], limits: &Limits) -> Result<()> {
     match config.media_type.as_str() {
         "application/vnd.oci.image.config.v1+json"
         | "application/vnd.docker.container.image.v1+json" => {}
@@ -214,14 +210,10 @@ fn check_manifest(config: &Descriptor, layers: &[Descriptor]) -> Result<()> {
             )));
         }
     }
-    if config.size > MAX_CONFIG {
-        return Err(Error::invalid(format!(
-            "manifest: the config is larger than {MAX_CONFIG} bytes"
-        )));
+    if config.size > limits.config_size {
+        return Err(limits.exceeded("config-size", "the config has more bytes"));
     }
-    if layers.len() > MAX_LAYERS {
-        return Err(too_many_layers(layers.len()));
-    }
+    check_layers(layers.len(), limits)?;
     for layer in layers {
         match layer.media_type.as_str() {
             "application/vnd.oci.image.layer.v1.tar"
@@ -244,8 +236,13 @@ fn check_manifest(config: &Descriptor, layers: &[Descriptor]) -> Result<()> {
     Ok(())
 }
 
-fn too_many_layers(n: usize) -> Error {
-    Error::invalid(format!("the image has {n} layers, more than {MAX_LAYERS}"))
+/// Whether an image may have so many.
+pub fn check_layers(n: usize, limits: &Limits) -> Result<()> {
+    if n as u64 > limits.layers {
+        let what = format!("the image has {n} layers, more");
+        return Err(limits.exceeded("layers", &what));
+    }
+    Ok(())
 }
 
 /// The manifest of an index that fits `wanted` best.
@@ -294,7 +291,8 @@ pub struct ImageConfig {
     pub os: String,
 }
 
-pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
+pub fn parse_config(bytes: &[u8], limits: &Limits) -> Result<ImageConfig> {
+    limits.check_json("config", bytes)?;
     #[derive(Deserialize)]
     struct Raw {
         #[serde(default, deserialize_with = "or_default")]
@@ -336,9 +334,7 @@ pub fn parse_config(bytes: &[u8]) -> Result<ImageConfig> {
         labels: BTreeMap<String, String>,
     }
     let raw: Raw = serde_json::from_slice(bytes).context("image config")?;
-    if raw.rootfs.diff_ids.len() > MAX_LAYERS {
-        return Err(too_many_layers(raw.rootfs.diff_ids.len()));
-    }
+    check_layers(raw.rootfs.diff_ids.len(), limits)?;
     Ok(ImageConfig {
         diff_ids: raw.rootfs.diff_ids,
         created: raw.created.filter(|c| !c.is_empty()),
@@ -386,7 +382,7 @@ mod tests {
     const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
     fn refused(v: &Value, declared: &str) -> String {
-        parse(v.to_string().as_bytes(), declared)
+        parse(v.to_string().as_bytes(), declared, &Limits::default())
             .expect_err("must be refused")
             .to_string()
     }
@@ -400,7 +396,7 @@ mod tests {
             "application/json",
             &format!("{MANIFEST}; charset=utf-8"),
         ] {
-            let d = parse(good.to_string().as_bytes(), declared).unwrap();
+            let d = parse(good.to_string().as_bytes(), declared, &Limits::default()).unwrap();
             assert!(matches!(d, Document::Manifest(_)));
         }
         let mut both = good.clone();
@@ -462,12 +458,23 @@ mod tests {
             br#"{"architecture":"amd64","os":"linux","config":{"Env":null,"Cmd":["a"],
             "Volumes":{"/v":{}},"Labels":null,"ExposedPorts":{"80/tcp":{}}},
             "rootfs":{"type":"layers","diff_ids":null}}"#,
+            &Limits::default(),
         )
         .unwrap();
         assert_eq!(c.config.cmd, ["a"]);
         assert_eq!(c.config.volumes, ["/v"]);
         assert_eq!(c.config.exposed_ports, ["80/tcp"]);
-        let deep = format!("{{\"history\":{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        parse_config(deep.as_bytes()).unwrap_err();
+        // Where nobody looks, too.
+        let deep = |n: usize| {
+            let lists = "[".repeat(n) + &"]".repeat(n);
+            format!("{{\"rootfs\":{{}},\"history\":{lists}}}")
+        };
+        let limits = Limits::default();
+        parse_config(deep(60).as_bytes(), &limits).unwrap();
+        let e = parse_config(deep(10_000).as_bytes(), &limits).unwrap_err();
+        assert!(
+            e.to_string().contains("nested deeper than json-depth=64"),
+            "{e}"
+        );
     }
 }

@@ -9,8 +9,7 @@ use super::digest::Digest;
 use super::fetch::LayerSource;
 use super::ingest::{Wanted, ingest};
 use super::manifest::{
-    ACCEPT, Descriptor, Document, MAX_CONFIG, MAX_MANIFEST, Manifest, Platform, choose, parse,
-    parse_config,
+    ACCEPT, Descriptor, Document, Manifest, Platform, choose, parse, parse_config,
 };
 use super::sources::Sources;
 use super::transaction::Transaction;
@@ -72,11 +71,12 @@ impl Store {
         progress(Progress::Resolving {
             name: r.to_string(),
         });
+        let limits = &self.limits;
         let sources = Sources::new(r, opts)?;
-        let (bytes, media_type) = sources.manifest(r.selector(), ACCEPT, MAX_MANIFEST)?;
+        let (bytes, media_type) = sources.manifest(r.selector(), ACCEPT, limits.manifest_size)?;
         let digest = Digest::of(&bytes);
         let mut documents = Vec::new();
-        let mut document = parse(&bytes, &media_type)?;
+        let mut document = parse(&bytes, &media_type, limits)?;
         documents.push(bytes);
         // An index may lead to another, as buildkit and containerd have it.
         while let Document::Index(list) = &document {
@@ -87,10 +87,10 @@ impl Store {
             }
             let chosen = choose(list, platform)?;
             let bytes = sources
-                .manifest(chosen.digest.as_str(), ACCEPT, MAX_MANIFEST)?
+                .manifest(chosen.digest.as_str(), ACCEPT, limits.manifest_size)?
                 .0;
             check_size("manifest", &bytes, chosen)?;
-            document = parse(&bytes, &chosen.media_type)?;
+            document = parse(&bytes, &chosen.media_type, limits)?;
             documents.push(bytes);
         }
         let Document::Manifest(Manifest { config, layers }) = document else {
@@ -101,10 +101,10 @@ impl Store {
             layers: layers.len(),
             size: layers.iter().fold(0, |n, l| n.saturating_add(l.size)),
         });
-        let config_bytes = sources.small_blob(&config.digest, MAX_CONFIG)?;
+        let config_bytes = sources.small_blob(&config.digest, limits.config_size)?;
         check_size("config", &config_bytes, &config)?;
         let wanted = Wanted {
-            config: parse_config(&config_bytes)?,
+            config: parse_config(&config_bytes, limits)?,
             config_bytes,
             layers: Some(layers.clone()),
             digest: Some(digest),

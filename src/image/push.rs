@@ -22,7 +22,7 @@ use super::registries::endpoints;
 use super::registry::{Answer, Ask, Registry, text_of};
 use super::retry::Failure;
 use super::store::absent as absent_here;
-use super::{Progress, PullOptions, Reference, Store};
+use super::{Limits, Progress, PullOptions, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
 /// Where content comes from, by its digest.
@@ -73,7 +73,8 @@ fn push_image(
             "the image has the digest {digest}, not the one that it is pushed by"
         )));
     }
-    let Document::Manifest(Manifest { config, layers }) = parse(image.manifest, image.media_type)?
+    let Document::Manifest(Manifest { config, layers }) =
+        parse(image.manifest, image.media_type, &Limits::of_the_store())?
     else {
         return Err(Error::unsupported(
             "an index is not pushed, only an image of one platform",

@@ -21,6 +21,7 @@ use super::auth::{self, Challenge, IDENTITY};
 use super::blob::Blob;
 use super::connection::{Trust, agent, is_loopback, join, origin};
 use super::digest::Digest;
+use super::limits::raise;
 use super::registries::Endpoint;
 use super::retry::{Failure, Patience, retry_after};
 use super::{Credentials, PullOptions, keyring};
@@ -158,8 +159,15 @@ impl Registry {
             .read_to_end(&mut bytes)
             .map_err(|e| Failure::passing(self.error(&format!("read the {what}: {e}"))))?;
         if bytes.len() as u64 > limit {
+            let name = match what {
+                "manifest" => "manifest-size",
+                _ => "config-size",
+            };
             return Err(Failure::lasting(
-                self.error(&format!("the {what} is larger than {limit} bytes")),
+                self.error(&format!(
+                    "the {what} has more bytes than {name}={limit} allows"
+                ))
+                .hint(raise(name)),
             ));
         }
         Ok(bytes)

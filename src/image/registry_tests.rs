@@ -110,7 +110,7 @@ fn a_token_is_fetched_once_and_reused() {
         r.manifest("t", "x/y", 7)
             .unwrap_err()
             .to_string()
-            .contains("larger than 7")
+            .contains("manifest-size=7")
     );
 }
 

@@ -16,7 +16,7 @@ use super::digest::{Digest, HashingReader};
 use super::load::{FULL_NAME, REF_NAME};
 use super::manifest::{Document, parse};
 use super::store::{Record, absent};
-use super::{Reference, Store};
+use super::{Limits, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
 const BLOCK: usize = 512;
@@ -102,7 +102,7 @@ impl Store {
             let path = self.blobs().join(digest.hex());
             let bytes =
                 std::fs::read(&path).with_context(|| format!("open({})", path.display()))?;
-            match parse(&bytes, "") {
+            match parse(&bytes, "", &Limits::of_the_store()) {
                 Ok(Document::Manifest(m)) if m.config.digest == record.id => {
                     manifests.push((digest, bytes));
                 }
@@ -159,7 +159,8 @@ impl Store {
             if image.names.is_empty() {
                 tops.push(top);
             }
-            let Document::Manifest(manifest) = parse(&image.manifest, "")? else {
+            let Document::Manifest(manifest) = parse(&image.manifest, "", &Limits::of_the_store())?
+            else {
                 continue;
             };
             docker.push(json!({
@@ -182,7 +183,8 @@ impl Store {
             if there.insert(digest) {
                 put_bytes(sink, &path, &image.manifest)?;
             }
-            let Document::Manifest(manifest) = parse(&image.manifest, "")? else {
+            let Document::Manifest(manifest) = parse(&image.manifest, "", &Limits::of_the_store())?
+            else {
                 continue;
             };
             for blob in [&manifest.config].into_iter().chain(&manifest.layers) {

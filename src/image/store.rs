@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compression::Compression;
 use super::digest::Digest;
-use super::{Config, Image, Reference};
+use super::{Config, Image, Limits, Reference};
 use crate::store::{Layout, Lock, load, make_dir, save_durable};
 use crate::{Context, Error, Kind, Result};
 
@@ -43,6 +43,8 @@ const MIN_ID_PREFIX: usize = 6;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// For what is to come in.
+    pub(super) limits: Limits,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -134,6 +136,16 @@ impl Store {
     pub fn open(layout: &Layout) -> Result<Store> {
         Ok(Store {
             root: layout.images(),
+            limits: Limits::default(),
+        })
+    }
+
+    /// The same, with the bounds that the machine has configured and `changes`, each
+    /// `NAME=VALUE`, to them: for [`Store::pull`] and [`Store::load`].
+    pub fn configured(layout: &Layout, changes: &[String]) -> Result<Store> {
+        Ok(Store {
+            limits: Limits::configured(layout, changes)?,
+            ..Store::open(layout)?
         })
     }
 

@@ -1,5 +1,6 @@
 //! A tar reader for image layers and archives: ustar (POSIX.1-1988), PAX
-//! (POSIX.1-2001), GNU long names and base-256 numbers (tar(5)).
+//! (POSIX.1-2001), GNU long names and base-256 numbers (tar(5)), and GNU's sparse
+//! files in all their forms ([`sparse`]).
 //!
 //! It yields entries as they stand in the stream and judges only the format;
 //! what an entry may do to a file system is [`super::unpack`]'s concern. Memory
@@ -12,6 +13,11 @@ use std::ffi::CString;
 use std::io::{self, BufReader, Read, Seek};
 
 use crate::{Context, Error, Result};
+
+#[path = "sparse.rs"]
+mod sparse;
+pub use sparse::Extent;
+use sparse::Pax;
 
 const BLOCK: usize = 512;
 const BUFFER: usize = 128 << 10;
@@ -38,8 +44,11 @@ pub struct Entry {
     pub kind: EntryKind,
     /// The target of a hard link or symlink.
     pub link: Vec<u8>,
-    /// Bytes of content that follow; 0 for header-only kinds.
+    /// The file's size, holes and all; 0 for header-only kinds.
     pub size: u64,
+    /// Of a sparse file the extents whose content follows, one after the other; the
+    /// rest is holes. `None`: all of it follows.
+    pub extents: Option<Vec<Extent>>,
     /// Permission bits, setuid, setgid, sticky.
     pub mode: u32,
     pub uid: u32,
@@ -125,7 +134,10 @@ impl<R: Read> Reader<R> {
                 b'4' => EntryKind::BlockDevice,
                 b'5' => EntryKind::Directory,
                 b'6' => EntryKind::Fifo,
-                b'S' => return Err(sparse(&pending.name(&header))),
+                b'S' => {
+                    pending.sparse.old = Some(self.old_sparse(&header)?);
+                    EntryKind::File
+                }
                 other => {
                     return Err(Error::unsupported(format!(
                         "tar: {}: entries of type {:?} are not supported",
@@ -147,26 +159,35 @@ impl<R: Read> Reader<R> {
     ) -> Result<Entry> {
         let path = pending.name(header);
         let about = || format!("tar: {}", show(&path));
-        if pending.sparse {
-            return Err(sparse(&path));
-        }
-        let size = pending.size.unwrap_or(size);
+        let stored = pending.size.unwrap_or(size);
         // Old tars mark a directory by its name alone; content stays content.
         let kind = match kind {
             EntryKind::File if path.ends_with(b"/") => EntryKind::Directory,
             other => other,
         };
         if matches!(kind, EntryKind::File) || matches!(header.kind(), b'0' | 0 | b'7') {
-            self.remaining = size;
-            self.padding = padding(size);
+            self.remaining = stored;
+            self.padding = padding(stored);
         }
+        let form = pending.sparse.form().with_context(about)?;
+        if form.is_some() && kind != EntryKind::File {
+            return Err(Error::invalid("only a file can be sparse")).with_context(about);
+        }
+        let (size, extents) = match form {
+            None => (self.remaining, None),
+            Some(form) => {
+                let (size, extents) = self.sparse(form).with_context(about)?;
+                (size, Some(extents))
+            }
+        };
         let entry = Entry {
             kind,
             link: pending
                 .pax_link
                 .or(pending.gnu_link)
                 .unwrap_or_else(|| until_nul(header.field(157, 100)).to_vec()),
-            size: self.remaining,
+            size,
+            extents,
             mode: (header.number(100, 8).with_context(about)? & 0o7777) as u32,
             uid: match pending.uid {
                 Some(id) => id,
@@ -327,14 +348,6 @@ fn truncated() -> Error {
     Error::invalid("tar: the archive is cut short")
 }
 
-fn sparse(path: &[u8]) -> Error {
-    Error::unsupported(format!(
-        "tar: {}: sparse files are not supported",
-        show(path)
-    ))
-    .hint("rebuild the layer without tar's --sparse")
-}
-
 fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
 }
@@ -436,13 +449,16 @@ struct Pending {
     gid: Option<u32>,
     mtime: Option<(i64, u32)>,
     xattrs: Vec<(CString, Vec<u8>)>,
-    sparse: bool,
+    sparse: Pax,
 }
 
 impl Pending {
     fn name(&self, header: &Header<'_>) -> Vec<u8> {
-        self.pax_path
+        // Of a sparse file `path` is a name for tools that do not know such files.
+        self.sparse
+            .name
             .clone()
+            .or_else(|| self.pax_path.clone())
             .or_else(|| self.gnu_path.clone())
             .unwrap_or_else(|| header.name())
     }
@@ -513,8 +529,10 @@ impl Pending {
                     None => None,
                 }
             }
-            _ if key.starts_with(b"GNU.sparse.") => self.sparse = true,
             _ => {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    return self.sparse.record(key, value).ok_or_else(wrong);
+                }
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     let name = CString::new(name).map_err(|_| wrong())?;
                     self.xattrs.retain(|(n, _)| *n != name);

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -28,13 +29,13 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat};
 
-use super::beneath::{MAX_PATH, c_name, clean, open_child, open_parent, split, times_of, walk};
-use super::tar::{Entry, EntryKind, Reader, show};
+use super::beneath::{
+    MAX_PATH, Steps, c_name, clean, open_child, open_parent, open_there, split, times_of,
+};
+use super::limits::Budget;
+use super::tar::{Entry, EntryKind, Extent, Reader, show};
 use crate::sys::xattr;
 use crate::{Context, Error, Result};
-
-/// Entries of one layer. The largest images have some hundred thousand.
-const MAX_ENTRIES: u64 = 16_000_000;
 
 const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
@@ -54,20 +55,21 @@ pub struct Unpacked {
 
 /// Unpacks a plain tar stream into the empty directory `target`, and reads the
 /// stream to its end. On an error the directory is to be thrown away.
-pub fn unpack<R: Read>(stream: R, target: OwnedFd) -> Result<Unpacked> {
+pub fn unpack<R: Read>(stream: R, target: OwnedFd, budget: &Budget<'_>) -> Result<Unpacked> {
     let mut reader = Reader::new(stream);
     let mut unpacker = Unpacker {
         target,
+        budget,
         parent: None,
+        steps: Steps::default(),
         done: Unpacked::default(),
         buffer: vec![0; 256 << 10],
     };
     while let Some(entry) = reader.next_entry()? {
         unpacker.done.entries += 1;
-        if unpacker.done.entries > MAX_ENTRIES {
-            return Err(Error::invalid(format!(
-                "the layer has more than {MAX_ENTRIES} entries"
-            )));
+        if unpacker.done.entries > budget.limits().layer_entries {
+            let limits = budget.limits();
+            return Err(limits.exceeded("layer-entries", "it has more entries"));
         }
         unpacker
             .entry(&entry, &mut reader)
@@ -78,10 +80,12 @@ pub fn unpack<R: Read>(stream: R, target: OwnedFd) -> Result<Unpacked> {
     Ok(unpacker.done)
 }
 
-struct Unpacker {
+struct Unpacker<'a> {
     target: OwnedFd,
+    budget: &'a Budget<'a>,
     /// The directory of the last entry: archives go directory by directory.
     parent: Option<Parent>,
+    steps: Steps,
     done: Unpacked,
     buffer: Vec<u8>,
 }
@@ -94,7 +98,7 @@ struct Parent {
     times: (TimeSpec, TimeSpec),
 }
 
-impl Unpacker {
+impl Unpacker<'_> {
     fn entry<R: Read>(&mut self, entry: &Entry, content: &mut Reader<R>) -> Result<()> {
         let path = clean(&entry.path)?;
         let Some((dir, name)) = split(&path) else {
@@ -138,10 +142,11 @@ impl Unpacker {
             match entry.kind {
                 EntryKind::Directory => place.directory(entry)?,
                 EntryKind::File => {
+                    self.budget.file(self.done.bytes, entry.size)?;
                     self.done.bytes += entry.size;
                     place.file(entry, content, &mut self.buffer)?;
                 }
-                EntryKind::HardLink => place.hard_link(entry, &self.target)?,
+                EntryKind::HardLink => place.hard_link(entry, &self.target, &mut self.steps)?,
                 EntryKind::Symlink => place.symlink(entry)?,
                 EntryKind::CharDevice => place.node(entry, SFlag::S_IFCHR)?,
                 EntryKind::BlockDevice => place.node(entry, SFlag::S_IFBLK)?,
@@ -170,7 +175,7 @@ impl Unpacker {
             return Ok(());
         }
         self.leave_parent()?;
-        let fd = open_parent(&self.target, path)?;
+        let fd = open_parent(&self.target, path, &mut self.steps)?;
         let times = times_of(&fstat(&fd)?);
         self.parent = Some(Parent {
             path: path.to_vec(),
@@ -231,6 +236,10 @@ impl Place<'_> {
         let mode = Mode::from_bits_truncate(entry.mode);
         let fd = self.create("openat", || openat(dir, name, flags, mode))?;
         let mut file = File::from(fd);
+        if let Some(extents) = &entry.extents {
+            sparse(&file, entry.size, extents, content, buffer)?;
+            return apply_to_fd(&file, entry);
+        }
         let mut left = entry.size;
         while left > 0 {
             let n = content.read(buffer).context("read the layer")?;
@@ -271,13 +280,13 @@ impl Place<'_> {
     }
 
     /// The target must be in the same layer, as image tools write it.
-    fn hard_link(&mut self, entry: &Entry, root: &OwnedFd) -> Result<()> {
+    fn hard_link(&mut self, entry: &Entry, root: &OwnedFd, steps: &mut Steps) -> Result<()> {
         let path = clean(&entry.link)?;
         let no_target =
             |why: &str| Error::invalid(format!("hard link to {}: {why}", show(&entry.link)));
         let (dir, target) = split(&path).ok_or_else(|| no_target("it is the layer's root"))?;
         let target = c_name(target)?;
-        let dir = walk(root, dir, false).map_err(|e| {
+        let dir = open_there(root, dir, steps).map_err(|e| {
             if e.errno() == Some(Errno::ENOENT) {
                 no_target("it is not in this layer")
             } else {
@@ -386,6 +395,32 @@ impl Place<'_> {
     }
 }
 
+/// What is not an extent stays a hole.
+fn sparse<R: Read>(
+    file: &File,
+    size: u64,
+    extents: &[Extent],
+    content: &mut Reader<R>,
+    buffer: &mut [u8],
+) -> Result<()> {
+    file.set_len(size)
+        .with_context(|| format!("ftruncate({size})"))?;
+    for extent in extents {
+        let mut done = 0;
+        while done < extent.length {
+            let left = usize::try_from(extent.length - done).unwrap_or(usize::MAX);
+            let most = buffer.len().min(left);
+            let n = content
+                .read(&mut buffer[..most])
+                .context("read the layer")?;
+            file.write_all_at(&buffer[..n], extent.offset + done)
+                .context("pwrite")?;
+            done += n as u64;
+        }
+    }
+    Ok(())
+}
+
 fn set_opaque<Fd: AsFd>(dir: Fd) -> Result<()> {
     xattr::fsetxattr(dir, OVERLAY_OPAQUE, b"y")
         .map_err(|e| Error::sys("fsetxattr(trusted.overlay.opaque)", e))
@@ -452,4 +487,4 @@ fn same_file(a: &FileStat, b: &FileStat) -> bool {
 
 #[cfg(test)]
 #[path = "unpack_tests.rs"]
-mod tests;
+pub(super) mod tests;

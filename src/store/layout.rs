@@ -94,6 +94,13 @@ impl Layout {
     pub fn images(&self) -> PathBuf {
         self.data.join("images")
     }
+    /// What the administrator says of images; not there unless somebody wrote it.
+    pub fn images_settings(&self) -> PathBuf {
+        match &self.root {
+            Some(root) => root.join("etc/images.toml"),
+            None => "/etc/carob/images.toml".into(),
+        }
+    }
     pub fn name_link(&self, namespace: &str, name: &str) -> PathBuf {
         self.names().join(namespace).join(name)
     }

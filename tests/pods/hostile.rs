@@ -631,3 +631,70 @@ fn numbers_and_sysctls_mean_what_they_say() {
     );
     assert!(!localnet.contains('1'), "{localnet}");
 }
+
+/// T12. USER, WORKDIR and VOLUME of an image are text like all of it.
+#[test]
+fn an_image_s_user_directory_and_volumes_stay_inside() {
+    let root = Root::new();
+    let canary = root.dir().join("canary");
+    fs::create_dir(&canary).unwrap();
+    fs::write(canary.join("secret"), "of the host").unwrap();
+    let look = || {
+        let of = |p: &Path| {
+            let m = fs::symlink_metadata(p).unwrap();
+            (m.mode(), m.uid(), m.nlink(), m.mtime(), m.ctime_nsec())
+        };
+        // Forwarding comes and goes with the Pods of all tests.
+        let host = host().into_iter().filter(|l| !l.contains("ip_forward"));
+        let host: Vec<String> = host.collect();
+        (of(&canary), of(&canary.join("secret")), host)
+    };
+    let before = look();
+    let up = format!("/..{}{}", "/..".repeat(12), canary.display());
+    let make = "mkdir -p etc; ln -s / slash; echo 'evil:x:0:0::/:/bin/sh' >etc/passwd";
+    let link = format!("{make}; ln -s {up} out");
+    let script = "id -u; pwd; ls; ls /; cat secret";
+    let run = |name: &str, config: Value| {
+        let image = evil_image(&root, name, &link, config);
+        outcome(&root, name, &pod_text(name, &image, MAIN, script))
+    };
+    // Directories: made or found in the rootfs, or refused. Never the host's.
+    for (name, dir) in [
+        ("up", up.as_str()),
+        ("relative", &up[1..]),
+        ("link", "/out"),
+        ("slash", "/slash/../../out/."),
+        ("proc", "/proc/self/cwd/../../.."),
+        ("long", &"/d".repeat(3000)),
+    ] {
+        let (phase, message, log) = run(name, json!({"WorkingDir": dir}));
+        assert!(
+            !log.contains("of the host"),
+            "{name}: {phase} {message} {log}"
+        );
+        assert_eq!(look(), before, "{name}");
+    }
+    // Users: whom nobody can be is nobody, not root.
+    for (name, user) in [
+        ("user-up", "../../etc/passwd"),
+        ("user-max", "4294967295"),
+        ("user-over", "4294967296"),
+        ("user-minus", "-1"),
+        ("user-group-over", "1:4294967296"),
+        ("user-group-up", "1:../../etc/group"),
+        ("user-nobody-knows", "someone"),
+        ("user-space", " 0"),
+        ("user-newline", "1\n0"),
+    ] {
+        let (phase, message, log) = run(name, json!({"User": user}));
+        assert_ne!(phase, "Succeeded", "{name}: {log}");
+        assert!(log.is_empty(), "{name}: {log}");
+        assert!(!message.is_empty(), "{name}: {phase}");
+        assert_eq!(look(), before, "{name}");
+    }
+    let volumes =
+        json!({"Volumes": {&up: {}, &up[1..]: {}, "/out/made": {}, "/etc/passwd": {}, "": {}}});
+    let (_, message, log) = run("volumes", volumes);
+    assert!(log.contains("bin"), "{message} {log}");
+    assert_eq!(look(), before);
+}

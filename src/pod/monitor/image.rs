@@ -95,7 +95,7 @@ impl Monitor {
                 .collect::<Result<_>>()?,
             ..PullOptions::default()
         };
-        Store::open(&self.layout)?
+        Store::configured(&self.layout, &[])?
             .pull(reference, &options, &mut |_| ())
             .map(drop)
     }
