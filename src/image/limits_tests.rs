@@ -2,14 +2,17 @@
 
 use super::*;
 
-fn layout(name: &str, text: Option<&str>) -> Layout {
+/// With this text in the file, if any.
+fn configured(name: &str, text: Option<&str>, changes: &[&str]) -> Result<Limits> {
     let dir = std::env::temp_dir().join(format!("carob-limits-{name}-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(dir.join("etc")).unwrap();
     if let Some(text) = text {
-        std::fs::create_dir_all(dir.join("etc")).unwrap();
         std::fs::write(dir.join("etc/images.toml"), text).unwrap();
     }
-    Layout::new(Some(&dir)).unwrap()
+    let changes: Vec<String> = changes.iter().map(|c| (*c).to_owned()).collect();
+    let limits = Limits::configured(&Layout::new(Some(&dir)).unwrap(), &changes);
+    std::fs::remove_dir_all(&dir).unwrap();
+    limits
 }
 
 #[test]
@@ -40,13 +43,10 @@ fn every_bound_is_in_the_table_and_the_document() {
 
 #[test]
 fn the_file_and_then_the_command_line() {
-    let none = Limits::configured(&layout("none", None), &[]).unwrap();
+    let none = configured("none", None, &[]).unwrap();
     assert_eq!(none, Limits::default());
     let text = "[limits]\nlayer-size = \"128Gi\"\nunpack-ratio = 1000\n";
-    let of = |changes: &[&str]| {
-        let changes: Vec<String> = changes.iter().map(|c| (*c).to_owned()).collect();
-        Limits::configured(&layout("file", Some(text)), &changes)
-    };
+    let of = |changes: &[&str]| configured("file", Some(text), changes);
     let limits = of(&["unpack-ratio=7", "layers=500", "unpack-ratio=8"]).unwrap();
     assert_eq!(limits.layer_size, 128 << 30);
     assert_eq!((limits.unpack_ratio, limits.layers), (8, 500));
@@ -75,7 +75,7 @@ fn the_file_and_then_the_command_line() {
     .iter()
     .enumerate()
     {
-        let e = Limits::configured(&layout(&format!("bad{i}"), Some(text)), &[]).expect_err(text);
+        let e = configured(&format!("bad{i}"), Some(text), &[]).expect_err(text);
         assert!(e.to_string().contains("etc/images.toml"), "{text}: {e}");
     }
 }
