@@ -42,7 +42,7 @@ use crate::{Context, Error, Kind, Result};
 
 /// Layers at work at once, each in two threads: some wait for the network or the
 /// disk. As many as docker pulls.
-const PARALLEL: usize = 3;
+pub const PARALLEL: usize = 3;
 
 /// A layer of fewer bytes is not worth a thread.
 const SMALL: u64 = 256 << 10;
