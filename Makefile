@@ -35,7 +35,7 @@ test: ## every check and test, as root (sudo if need be)
 lint: ## formatting, clippy, shellcheck, the documents' tables
 	hack/lint
 
-fuzz: ## a minute of each fuzz target (needs a nightly toolchain)
+fuzz: ## a minute of each fuzz target (needs cargo-fuzz, and installs it)
 	hack/fuzz
 
 bench: build images ## Pods timed beside Debian's podman (needs root)

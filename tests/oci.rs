@@ -7,6 +7,8 @@ mod bad_config;
 mod bundle;
 #[path = "oci/full_config.rs"]
 mod full_config;
+#[path = "oci/verbs.rs"]
+mod verbs;
 
 use bundle::Bundle;
 use serde_json::json;

@@ -88,7 +88,7 @@ pub(super) fn order(face: &Face, args: &Args, keep_terminal: bool) -> Result<mak
         pid_file: args.path("pid-file").map(absolute).transpose()?,
         console_socket: args.path("console-socket").map(absolute).transpose()?,
         pidfd_socket: args.path("pidfd-socket").map(absolute).transpose()?,
-        no_pivot: args.is("no-pivot"),
+        no_pivot: face.no_pivot || args.is("no-pivot"),
         no_new_keyring: args.is("no-new-keyring"),
         preserve_fds,
         listen_fds,

@@ -114,9 +114,24 @@ fn interval(text: &str) -> Result<Duration> {
     let units = [("ms", 1), ("s", 1000), ("m", 60_000)];
     let found = units.iter().find_map(|(unit, ms)| {
         let n: u64 = text.strip_suffix(unit)?.parse().ok()?;
-        (1..=86_400_000).contains(&(n * ms)).then_some(n * ms)
+        n.checked_mul(*ms).filter(|n| (1..=86_400_000).contains(n))
     });
     found
         .map(Duration::from_millis)
         .ok_or_else(|| usage(format!("--interval: {text:?}: as in 5s, 500ms or 1m")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(interval("1m").unwrap(), Duration::from_secs(60));
+        // The last one is a minute once it has gone around.
+        for wrong in ["", "s", "5", "0s", "-1s", "25000h", "307445734561825861m"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -126,7 +126,7 @@ const GLOBAL: [Flag; 12] = [
         "the versions of this program and of its runtime-spec",
     ),
     ("help", 'h', "", "this text"),
-    ("no-pivot", '\0', "", "accepted before a verb too"),
+    ("no-pivot", '\0', "", "as after `create` and `run`"),
 ];
 
 /// What holds for every verb.
@@ -134,6 +134,7 @@ struct Face {
     containers: Containers,
     cgroups: CgroupDriver,
     criu: PathBuf,
+    no_pivot: bool,
     log: Log,
 }
 
@@ -201,6 +202,7 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
         containers: Containers::new(&root(&global)?),
         cgroups: cgroup_driver(&global)?,
         criu: global.path("criu").unwrap_or_else(|| "criu".into()),
+        no_pivot: global.is("no-pivot"),
         log: std::mem::take(log),
     };
     let done = (verb.run)(&face, &args);

@@ -59,7 +59,7 @@ const FLAGS: [Flag; 17] = [
     ("cpu-idle", '\0', "0|1", "SCHED_IDLE for the whole cgroup"),
     ("cpuset-cpus", '\0', "LIST", "as in 0-3,7"),
     ("cpuset-mems", '\0', "LIST", "memory nodes"),
-    ("memory", '\0', "BYTES", "limit"),
+    ("memory", '\0', "BYTES", "limit, as in 512m; -1 for none"),
     (
         "memory-reservation",
         '\0',
@@ -157,7 +157,13 @@ fn from_flags(args: &Args) -> Result<LinuxResources> {
     };
     for (flag, group, field) in NUMBERS {
         if let Some(text) = args.get(flag).filter(|t| !t.is_empty()) {
-            all[group][field] = parse(flag, text)?.into();
+            all[group][field] = match group {
+                "memory" => bytes(text).ok_or_else(|| {
+                    usage(format!("--{flag}: {text:?}: a number of bytes, as in 512m"))
+                })?,
+                _ => parse(flag, text)?,
+            }
+            .into();
         }
     }
     for (flag, field) in [("cpuset-cpus", "cpus"), ("cpuset-mems", "mems")] {
@@ -169,4 +175,83 @@ fn from_flags(args: &Args) -> Result<LinuxResources> {
         all["pids"]["limit"] = parse("pids-limit", text)?.into();
     }
     serde_json::from_value(all).map_err(|e| usage(e.to_string()))
+}
+
+/// As runc takes them: `-1`, a number, or one with a unit of 1024s, as in `512m`,
+/// `1.5G`, `64KiB`.
+fn bytes(text: &str) -> Option<i64> {
+    if text == "-1" {
+        return Some(-1);
+    }
+    let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
+    let (number, unit) = text.split_at(end);
+    let unit = unit.to_ascii_lowercase();
+    let power = match unit.strip_suffix("ib").or(unit.strip_suffix('b')) {
+        // "ib" alone is no unit.
+        Some("") if unit == "ib" => return None,
+        Some(unit) => unit,
+        None => &unit,
+    };
+    let power = match power {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    let unit = 1024_i64.pow(power);
+    if !number.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return None;
+    }
+    // Whole numbers stay exact: a float has 53 bits.
+    if let Ok(n) = number.parse::<i64>() {
+        return n.checked_mul(unit).filter(|n| *n >= 0);
+    }
+    let n = number.parse::<f64>().ok()? * unit as f64;
+    (n < i64::MAX as f64).then_some(n as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_with_units() {
+        for (text, n) in [
+            ("-1", -1),
+            ("0", 0),
+            ("4096", 4096),
+            ("4096b", 4096),
+            ("512m", 512 << 20),
+            ("64KiB", 64 << 10),
+            ("1.5G", 3 << 29),
+            ("2TB", 2 << 40),
+            ("9223372036854775807", i64::MAX),
+        ] {
+            assert_eq!(bytes(text), Some(n), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "-2",
+            "-1m",
+            "1ib",
+            "1x",
+            "1mm",
+            "1e3",
+            "+1",
+            "1.2.3",
+            "1 m",
+            "inf",
+            "nan",
+            "9223372036854775808",
+            "9007199254740992k",
+            "8192p",
+            "1e9m",
+        ] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
+    }
 }

@@ -1,9 +1,5 @@
 //! Names of system calls to numbers, per architecture.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::OnceLock;
-
 use super::Arch;
 
 /// Set in the number of every x32 call.
@@ -118,65 +114,81 @@ const MULTIPLEXED: [(&str, u32, u64); 32] = [
     ("shmctl", IPC, 24),
 ];
 
-/// FNV-1a: the keys are ours and short, and a container's start pays for a
-/// thousand of them. Names from a profile cannot grow the table.
-#[derive(Clone, Copy)]
-struct Fnv(u64);
+/// FNV-1a.
+const fn hash(name: &[u8]) -> usize {
+    let mut h: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut i = 0;
+    while i < name.len() {
+        h = (h ^ name[i] as u64).wrapping_mul(0x100_0000_01b3);
+        i += 1;
+    }
+    (h ^ (h >> 32)) as usize
+}
 
-impl Default for Fnv {
-    fn default() -> Self {
-        Fnv(0xcbf2_9ce4_8422_2325)
+/// Twice as many as the calls of any architecture, or more.
+const SLOTS: usize = 1024;
+const NONE: u16 = u16::MAX;
+
+/// Numbers, each at its name's hash or behind it. Made by the compiler: a container's
+/// start would pay for a thousand names. Without the names, which are pointers, and
+/// for which every start of this program would pay.
+type Slots = [u16; SLOTS];
+
+/// A name that Rust has another use for is written as `r#name`.
+const fn plain(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
     }
 }
 
-impl Hasher for Fnv {
-    fn write(&mut self, bytes: &[u8]) {
-        for b in bytes {
-            self.0 = (self.0 ^ *b as u64).wrapping_mul(0x100_0000_01b3);
-        }
-    }
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-type Table = HashMap<&'static str, u32, BuildHasherDefault<Fnv>>;
-
-fn build(arch: Arch) -> Table {
-    let mut table = Table::with_capacity_and_hasher(512, BuildHasherDefault::default());
-    // By number, not by the enumeration's own iterator: that one leaves out the
-    // last call.
-    macro_rules! fill {
-        ($sysno:ty) => {
-            for id in 0..=<$sysno>::last().id() as usize {
+macro_rules! slots {
+    ($sysno:ty) => {{
+        const MADE: Slots = {
+            let mut slots = [NONE; SLOTS];
+            let mut id = 0;
+            // By number, not by the enumeration's own iterator: that one leaves out
+            // the last call.
+            while id <= <$sysno>::last().id() as usize {
                 if let Some(call) = <$sysno>::new(id) {
-                    table.insert(call.name().trim_start_matches("r#"), id as u32);
+                    let mut at = hash(plain(call.name()).as_bytes()) % SLOTS;
+                    while slots[at] != NONE {
+                        at = (at + 1) % SLOTS;
+                    }
+                    slots[at] = id as u16;
                 }
+                id += 1;
             }
+            slots
         };
-    }
-    match arch {
-        Arch::X86_64 | Arch::X32 => fill!(syscalls::x86_64::Sysno),
-        Arch::X86 => fill!(syscalls::x86::Sysno),
-        Arch::Aarch64 => fill!(syscalls::aarch64::Sysno),
-        Arch::Arm => {
-            fill!(syscalls::arm::Sysno);
-            table.extend(ARM_CALLS);
-        }
-    }
-    table
+        static SLOTS_OF_IT: Slots = MADE;
+        let name_of = |id: u16| <$sysno>::new(id as usize).map(|call| plain(call.name()));
+        (&SLOTS_OF_IT, name_of as fn(u16) -> Option<&'static str>)
+    }};
 }
 
 /// The number of a call, or `None` where the architecture lacks it.
 pub fn number(arch: Arch, name: &str) -> Option<u32> {
-    static TABLES: [OnceLock<Table>; 4] = [const { OnceLock::new() }; 4];
-    let slot = match arch {
-        Arch::X86_64 | Arch::X32 => 0,
-        Arch::X86 => 1,
-        Arch::Aarch64 => 2,
-        Arch::Arm => 3,
+    let (slots, name_of) = match arch {
+        Arch::X86_64 | Arch::X32 => slots!(syscalls::x86_64::Sysno),
+        Arch::X86 => slots!(syscalls::x86::Sysno),
+        Arch::Aarch64 => slots!(syscalls::aarch64::Sysno),
+        Arch::Arm => slots!(syscalls::arm::Sysno),
     };
-    let nr = *TABLES[slot].get_or_init(|| build(arch)).get(name)?;
+    if arch == Arch::Arm
+        && let Some((_, nr)) = ARM_CALLS.iter().find(|(n, _)| *n == name)
+    {
+        return Some(*nr);
+    }
+    let start = hash(name.as_bytes()) % SLOTS;
+    let mut found = (0..SLOTS).map(|i| slots[(start + i) % SLOTS]);
+    let nr = loop {
+        match found.next() {
+            None | Some(NONE) => return None,
+            Some(id) if name_of(id) == Some(name) => break id as u32,
+            Some(_) => {}
+        }
+    };
     if arch != Arch::X32 {
         return Some(nr);
     }
