@@ -49,6 +49,7 @@ mod tar;
 mod transaction;
 mod unpack;
 mod usage;
+mod whiteout;
 
 use std::path::PathBuf;
 
