@@ -19,12 +19,12 @@ use crate::{Error, Result};
 
 /// Directories above a file. Deeper trees exceed the file descriptors of
 /// whatever walks them afterwards.
-const MAX_DEPTH: usize = 256;
+pub const MAX_DEPTH: usize = 256;
 /// As the kernel's PATH_MAX and NAME_MAX.
 pub const MAX_PATH: usize = 4095;
-const MAX_NAME: usize = 255;
+pub const MAX_NAME: usize = 255;
 /// As the kernel's MAXSYMLINKS, for the walk by hand.
-const MAX_SYMLINKS: u32 = 40;
+pub const MAX_SYMLINKS: u32 = 40;
 
 /// The path as components joined by single slashes, without `.`, relative.
 /// `..` is refused: no image tool writes it, and it has no honest use.
