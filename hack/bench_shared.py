@@ -19,9 +19,9 @@ def note(text):
 class Runner:
     """Spawns programs with as little of Python's own time as can be."""
 
-    def __init__(self, work, gap):
+    def __init__(self, work, gap, log="output"):
         self.gap = gap
-        self.log = os.path.join(work, "output")
+        self.log = os.path.join(work, log)
         self.null = os.open("/dev/null", os.O_RDONLY)
 
     def timed(self, argv, env=None, until=None):
@@ -64,6 +64,14 @@ def make_run(path):
     """A directory like /run, in our own mount namespace."""
     os.makedirs(path)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "run", path], check=True)
+
+
+def unmount(below):
+    """What other engines' storage has mounted below a directory."""
+    with open("/proc/self/mountinfo") as f:
+        inside = [line.split()[4] for line in f if below in line.split()[4]]
+    for point in reversed(inside):
+        subprocess.run(["umount", "-l", point], check=False)
 
 
 class Floor:

@@ -79,6 +79,9 @@ pub struct Load {
     /// The image's name, where the archive has none
     #[arg(long, value_name = "IMAGE")]
     name: Option<String>,
+    /// Print no progress
+    #[arg(short, long)]
+    quiet: bool,
     /// json
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -99,7 +102,13 @@ impl Verb for Load {
             .map(str::parse::<Reference>)
             .transpose()?;
         face.layout.create()?;
-        let loaded = Store::open(&face.layout)?.load(Path::new(&self.input), name.as_ref())?;
+        let store = Store::open(&face.layout)?;
+        let mut shown = Shown::new(self.quiet, &format);
+        let loaded = store.load_watched(Path::new(&self.input), name.as_ref(), &mut |p| {
+            shown.show(&p);
+        });
+        shown.end();
+        let loaded = loaded?;
         if let Format::Table { .. } = format {
             for image in &loaded {
                 let names = match image.names.is_empty() {

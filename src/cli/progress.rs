@@ -1,4 +1,4 @@
-//! What a pull or push is doing, on stderr: a bar for each layer at work on a
+//! What a pull, load or push is doing, on stderr: a bar for each layer at work on a
 //! terminal, a line for each step elsewhere, a JSON object a line with `-o json`.
 
 use std::io::{IsTerminal, Write};
@@ -126,16 +126,16 @@ fn short(digest: &str) -> String {
 
 /// At most 70 columns: a bar that wraps could not be taken back.
 fn bar(layer: &str, done: u64, size: u64) -> String {
-    // An archive does not say how much is to come.
-    let full = match size {
-        0 => 0,
-        size => u128::from(done.min(size)) * u128::from(BAR) / u128::from(size),
-    } as usize;
+    if size == 0 {
+        // A docker-archive does not say how much is to come.
+        return format!("{} {}", short(layer), bytes(done));
+    }
+    let full = u128::from(done.min(size)) * u128::from(BAR) / u128::from(size);
     format!(
         "{} [{}{}] {} of {}",
         short(layer),
-        "=".repeat(full),
-        " ".repeat(BAR as usize - full),
+        "=".repeat(full as usize),
+        " ".repeat(BAR as usize - full as usize),
         bytes(done),
         bytes(size)
     )
@@ -201,7 +201,7 @@ mod tests {
         );
         assert_eq!(shown.clear(), "\x1b[1A\r\x1b[J");
         assert_eq!(shown.clear(), "");
-        assert!(bar("sha256:0123456789abcdef", 7, 0).contains("0123456789ab [ "));
+        assert_eq!(bar("sha256:0123456789abcdef", 7, 0), "0123456789ab 7B");
     }
 
     #[test]

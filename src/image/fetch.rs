@@ -7,8 +7,9 @@
 //! 2. the partial file: first what is there from before, then what is written to it;
 //! 3. the blob's size and digest;
 //! 4. gzip, zstd or nothing;
-//! 5. the diffID;
-//! 6. the unpacker, or nothing if the store has the layer and lacks the blob alone.
+//! 5. a thread of its own from here on, unless the layer is small;
+//! 6. the diffID;
+//! 7. the unpacker, or nothing if the store has the layer and lacks the blob alone.
 //!
 //! What the store has is its own source: a layer that is missing is unpacked from
 //! the blob that is there.
@@ -29,6 +30,7 @@ use super::ingest::Wanted;
 use super::layer::LayerForm;
 use super::manifest::Descriptor;
 use super::partial::Partial;
+use super::relay::relay;
 use super::store::{LayerBlob, LayerRecord, layer_name};
 use super::transaction::Transaction;
 use super::unpack::Unpacked;
@@ -40,8 +42,12 @@ const MAX_LAYER_BYTES: u64 = 64 << 30;
 /// A layer as it comes.
 const MAX_BLOB_BYTES: u64 = 64 << 30;
 
-/// Layers at work at once: one inflates while another writes, or waits.
-const PARALLEL: usize = 2;
+/// Layers at work at once, each in two threads: some wait for the network or the
+/// disk. As many as docker pulls.
+const PARALLEL: usize = 3;
+
+/// A layer of fewer bytes is not worth a thread.
+const SMALL: u64 = 256 << 10;
 
 /// Progress is told once per so many bytes of a layer.
 const PROGRESS_STEP: u64 = 1 << 20;
@@ -277,24 +283,11 @@ impl Layer<'_> {
             have: 0,
         };
         let mut blob = HashingReader::new(&mut head, limit, "blob");
-        let mut plain = HashingReader::new(
-            compression::open(&mut blob)?,
-            MAX_LAYER_BYTES,
-            "unpacked layer",
-        );
-        let unpacked = match self.job.unpack {
-            true => Some(self.form.make(
-                &mut plain,
-                self.transaction.path(),
-                &layer_name(diff_id),
-                diff_id,
-            )?),
-            false => {
-                io::copy(&mut plain, &mut io::sink())?;
-                None
-            }
+        let plain = compression::open(&mut blob)?;
+        let (found, unpacked) = match descriptor.is_some_and(|d| d.size < SMALL) {
+            true => self.take(plain)?,
+            false => self.take_beside(plain)?,
         };
-        let found = plain.digest();
         let size = blob.count();
         let digest = blob.digest();
         if let Some(d) = descriptor {
@@ -320,6 +313,38 @@ impl Layer<'_> {
             size,
             compression: compression::detect(&head.head[..head.have]),
             unpacked,
+        })
+    }
+
+    /// The layer's plain bytes: their digest, and what was unpacked of them.
+    fn take<R: Read>(&self, plain: R) -> Result<(Digest, Option<Unpacked>)> {
+        let mut plain = HashingReader::new(plain, MAX_LAYER_BYTES, "unpacked layer");
+        let unpacked = match self.job.unpack {
+            true => {
+                let diff_id = &self.wanted.config.diff_ids[self.job.i];
+                let (dir, name) = (self.transaction.path(), layer_name(diff_id));
+                Some(self.form.make(&mut plain, dir, &name, diff_id)?)
+            }
+            false => {
+                io::copy(&mut plain, &mut io::sink())?;
+                None
+            }
+        };
+        Ok((plain.digest(), unpacked))
+    }
+
+    /// The same while the next bytes are read and inflated.
+    fn take_beside<R: Read>(&self, plain: R) -> Result<(Digest, Option<Unpacked>)> {
+        let (feed, relayed) = relay();
+        std::thread::scope(|scope| {
+            let taker = scope.spawn(move || self.take(relayed));
+            let fed = feed.all(plain);
+            let taken = taker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // If the stream broke, the taker's error is only that it did.
+            fed?;
+            taken
         })
     }
 

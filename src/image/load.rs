@@ -60,7 +60,17 @@ impl Store {
     ///
     /// Errors are [`Kind::Image`], but for a file that does not exist.
     pub fn load(&self, from: &Path, name: Option<&Reference>) -> Result<Vec<Image>> {
-        self.load_from(from, name, &mut |_| {})
+        self.load_watched(from, name, &mut |_| {})
+    }
+
+    /// [`Store::load`], telling of its progress.
+    pub fn load_watched(
+        &self,
+        from: &Path,
+        name: Option<&Reference>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<Image>> {
+        self.load_from(from, name, progress)
             .map_err(|e| match e.kind() {
                 Kind::NotFound | Kind::Permission => e,
                 _ => e.with_kind(Kind::Image),

@@ -41,6 +41,7 @@ mod push;
 mod reference;
 mod registries;
 mod registry;
+mod relay;
 mod removal;
 mod resolve;
 mod retry;

@@ -186,7 +186,8 @@ struct Place<'a> {
 impl Place<'_> {
     fn directory(&mut self, entry: &Entry) -> Result<()> {
         let mut opaque = false;
-        while let Err(e) = mkdirat(self.dir, self.name, Mode::S_IRWXU) {
+        let mode = Mode::from_bits_truncate(entry.mode);
+        while let Err(e) = mkdirat(self.dir, self.name, mode) {
             if e != Errno::EEXIST {
                 return Err(self.call("mkdirat", e));
             }
@@ -214,9 +215,8 @@ impl Place<'_> {
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let (dir, name) = (self.dir, self.name);
-        let fd = self.create("openat", || {
-            openat(dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
-        })?;
+        let mode = Mode::from_bits_truncate(entry.mode);
+        let fd = self.create("openat", || openat(dir, name, flags, mode))?;
         let mut file = File::from(fd);
         if let Some(extents) = &entry.extents {
             sparse(&file, entry.size, extents, content, buffer)?;
@@ -403,16 +403,23 @@ fn set_opaque<Fd: AsFd>(dir: Fd) -> Result<()> {
 }
 
 /// Owner before mode, as chown(2) clears setuid and setgid; capabilities after
-/// both, as they are cleared too; times last.
+/// both, as they are cleared too; times last. What is right already is left alone:
+/// a journal takes longer to note it than fstat(2) to see it.
 fn apply_to_fd<Fd: AsFd>(fd: Fd, entry: &Entry) -> Result<()> {
-    fchown(
-        &fd,
-        Some(Uid::from_raw(entry.uid)),
-        Some(Gid::from_raw(entry.gid)),
-    )
-    .map_err(|e| Error::sys(format!("fchown({}, {})", entry.uid, entry.gid), e))?;
-    fchmod(&fd, Mode::from_bits_truncate(entry.mode))
-        .map_err(|e| Error::sys(format!("fchmod({:#o})", entry.mode), e))?;
+    let now = fstat(&fd).map_err(|e| Error::sys("fstat", e))?;
+    let owned = (now.st_uid, now.st_gid) == (entry.uid, entry.gid);
+    if !owned {
+        fchown(
+            &fd,
+            Some(Uid::from_raw(entry.uid)),
+            Some(Gid::from_raw(entry.gid)),
+        )
+        .map_err(|e| Error::sys(format!("fchown({}, {})", entry.uid, entry.gid), e))?;
+    }
+    if !owned || now.st_mode & 0o7777 != entry.mode {
+        fchmod(&fd, Mode::from_bits_truncate(entry.mode))
+            .map_err(|e| Error::sys(format!("fchmod({:#o})", entry.mode), e))?;
+    }
     apply_xattrs(entry, |name, value| xattr::fsetxattr(&fd, name, value))?;
     let time = time_of(entry);
     futimens(&fd, &time, &time).map_err(|e| Error::sys("futimens", e))
