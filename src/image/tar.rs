@@ -16,8 +16,8 @@ use crate::{Context, Error, Result};
 
 #[path = "sparse.rs"]
 mod sparse;
-pub use sparse::{Extent, MAX_EXTENTS};
-use sparse::{Form, Pax};
+pub use sparse::Extent;
+use sparse::Pax;
 
 const BLOCK: usize = 512;
 const BUFFER: usize = 128 << 10;
