@@ -166,7 +166,7 @@ fn look(at: &Path, meta: &Metadata, first: PathBuf) -> Seen {
         owner: (meta.uid(), meta.gid()),
         device: meta.rdev(),
         names: meta.nlink(),
-        size: (!meta.is_dir()).then(|| meta.len()),
+        size: (!meta.is_dir()).then_some(meta.len()),
         mtime: (!now).then(|| (meta.mtime(), meta.mtime_nsec())),
         content,
         target: fs::read_link(at).ok().filter(|_| meta.is_symlink()),

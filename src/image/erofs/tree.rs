@@ -43,7 +43,6 @@ struct Name {
 #[derive(Debug)]
 pub struct Directory {
     pub attributes: Attributes,
-    pub opaque: bool,
     pub parent: u32,
     /// Given when all names are known.
     pub nid: u64,
@@ -83,7 +82,6 @@ impl Tree {
                     mode: 0o755,
                     ..Attributes::default()
                 },
-                opaque: false,
                 parent: ROOT,
                 nid: 0,
             }],
@@ -166,7 +164,6 @@ impl Tree {
                 gid,
                 ..Attributes::default()
             },
-            opaque: false,
             parent,
             nid: 0,
         });
