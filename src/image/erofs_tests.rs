@@ -214,7 +214,9 @@ fn random_archive(dice: &mut Dice) -> Vec<u8> {
     let mut t = tar();
     let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let mut known = vec!["a".to_owned()];
-    for _ in 0..dice.roll(24) {
+    // Most long ones have something in them that is refused.
+    let entries = [4, 9, 24][dice.roll(3)];
+    for _ in 0..=dice.roll(entries) {
         let mut path = dice.path();
         let ids = (
             dice.roll(9).to_string(),
