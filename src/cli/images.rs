@@ -14,7 +14,7 @@ use super::progress::Shown;
 use super::table::Table;
 use super::{Verb, age};
 use crate::image::{Image, PullOptions, Reference, Store};
-use crate::pod::client;
+use crate::pod::{client, layers};
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
@@ -237,6 +237,7 @@ impl Verb for Rmi {
                 Err(e) => errors.push(e),
             }
         }
+        layers::release(&face.layout)?;
         if !matches!(format, Format::Table { .. }) {
             format.print_value(&json!({"untagged": untagged, "deleted": deleted}))?;
         }

@@ -9,7 +9,8 @@ use super::face::{Face, usage};
 use super::images::{bytes, used_images};
 use super::output::{self, Format};
 use super::table::Table;
-use crate::image::Store;
+use crate::image::{LayerForm, Store};
+use crate::pod::layers;
 use crate::store::disk_usage;
 use crate::{Error, Result};
 
@@ -37,9 +38,14 @@ impl Verb for ImagePrune {
 
 #[derive(Args, Debug)]
 pub struct System {
-    /// df: what is on the disk; check: whether all of it is sound; prune: image-prune
-    #[arg(value_name = "df|check|prune", value_parser = ["df", "check", "prune"])]
+    /// df: what is on the disk; check: whether all of it is sound; prune: image-prune;
+    /// layers: what layers become that are still to come
+    #[arg(value_name = "df|check|prune|layers", value_parser = ["df", "check", "prune", "layers"])]
     what: String,
+    /// layers: dir, directories; erofs, files that the kernel mounts (Linux 6.12).
+    /// Without it, print which it is
+    #[arg(value_name = "dir|erofs", value_parser = ["dir", "erofs"])]
+    form: Option<String>,
     /// prune: images with a name too, where no Pod has them
     #[arg(short, long)]
     all: bool,
@@ -66,7 +72,11 @@ impl Verb for System {
         if (self.all || self.force) && self.what != "prune" {
             return Err(usage("-a and -f are for `system prune`"));
         }
+        if self.form.is_some() && self.what != "layers" {
+            return Err(usage("dir and erofs are for `system layers`"));
+        }
         match self.what.as_str() {
+            "layers" => set_layers(face, self.form.as_deref(), &format),
             "df" => df(face, &format),
             "check" => check(face, self.repair, &format),
             _ => prune(face, self.all, &format),
@@ -77,6 +87,7 @@ impl Verb for System {
 fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {
     let used = used_images(face)?;
     let pruned = Store::open(&face.layout)?.prune(all, &|id| used.contains(id))?;
+    layers::release(&face.layout)?;
     let removed = &pruned.removed;
     if !matches!(format, Format::Table { .. }) {
         format.print_value(&json!({
@@ -95,6 +106,23 @@ fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {
     }
     text.push_str(&format!("Total reclaimed space: {}\n", bytes(pruned.freed)));
     output::text(&text, false)?;
+    Ok(0)
+}
+
+fn set_layers(face: &Face, form: Option<&str>, format: &Format) -> Result<u8> {
+    let store = Store::open(&face.layout)?;
+    if let Some(form) = form {
+        face.layout.create()?;
+        store.set_layer_form(match form {
+            "erofs" => LayerForm::Erofs,
+            _ => LayerForm::Dir,
+        })?;
+    }
+    let form = store.layer_form()?.name();
+    match format {
+        Format::Table { .. } => output::text(&format!("{form}\n"), false)?,
+        _ => format.print_value(&json!({"layers": form}))?,
+    }
     Ok(0)
 }
 

@@ -19,12 +19,12 @@ use crate::{Error, Result};
 
 /// Directories above a file. Deeper trees exceed the file descriptors of
 /// whatever walks them afterwards.
-const MAX_DEPTH: usize = 256;
+pub const MAX_DEPTH: usize = 256;
 /// As the kernel's PATH_MAX and NAME_MAX.
 pub const MAX_PATH: usize = 4095;
-const MAX_NAME: usize = 255;
+pub const MAX_NAME: usize = 255;
 /// As the kernel's MAXSYMLINKS, for the walk by hand.
-const MAX_SYMLINKS: u32 = 40;
+pub const MAX_SYMLINKS: u32 = 40;
 /// Steps by hand for all of a layer: forty links of `a/../a/..` make one entry of a
 /// few bytes cost fifty thousand system calls.
 const MAX_STEPS: u64 = 2_000_000;
@@ -34,7 +34,7 @@ const MAX_STEPS: u64 = 2_000_000;
 pub struct Steps(u64);
 
 impl Steps {
-    fn take(&mut self) -> Result<()> {
+    pub fn take(&mut self) -> Result<()> {
         self.0 += 1;
         if self.0 > MAX_STEPS {
             return Err(Error::invalid(format!(

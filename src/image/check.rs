@@ -3,7 +3,7 @@
 //! is nobody's.
 //!
 //! The files of an unpacked layer are not compared with its blob: what can be said
-//! is that the layer was finished.
+//! is that the layer was finished. An erofs file is, byte for byte.
 //!
 //! Looks without a lock first; what seems wrong is looked at again with nobody
 //! writing, so that a pull or a removal at work is no fault.
@@ -11,14 +11,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::compression;
 use super::digest::{Digest, HashingReader};
+use super::layer::{LayerForm, stem};
 use super::limits::Limits;
 use super::manifest::parse_config;
 use super::store::{LayerRecord, Record, Store, layer_name, names_in, remove_file};
 use super::transaction::Transaction;
+use super::{compression, erofs};
 use crate::store::load;
 use crate::{Context, Kind, Result};
 
@@ -79,9 +80,19 @@ struct Content {
     size: u64,
     /// What it unpacks to, where a layer is said to be this blob.
     diff_id: Option<Digest>,
+    /// The layer that was made of it is not what it makes.
+    differs: bool,
 }
 
-const KNOWN: [&str; 6] = ["lock", "index.json", "records", "blobs", "layers", "ingest"];
+const KNOWN: [&str; 7] = [
+    "lock",
+    "index.json",
+    "settings.json",
+    "records",
+    "blobs",
+    "layers",
+    "ingest",
+];
 
 impl Store {
     /// Reads every blob. With `repair`, what is damaged is removed, so that the next
@@ -153,14 +164,18 @@ impl Store {
             }
             Err(e) => look.fault("index.json", e.to_string(), Mend::File),
         }
-        let layers = self.look_at_layers(&mut look)?;
+        let mut layers = self.look_at_layers(&mut look)?;
         let packed: BTreeSet<String> = records
             .values()
             .flat_map(|r| &r.layer_blobs)
             .map(|b| b.digest.hex().to_owned())
-            .chain(layers.values().flatten().map(|d| d.hex().to_owned()))
+            .chain(
+                layers
+                    .values()
+                    .filter_map(|l| Some(l.blob.as_ref()?.hex().to_owned())),
+            )
             .collect();
-        let blobs = self.look_at_blobs(&packed, &mut look)?;
+        let blobs = self.look_at_blobs(&packed, &mut layers, &mut look)?;
         look.report.images = records.len();
         for record in records.values() {
             self.look_at_image(record, &layers, &blobs, &mut look)?;
@@ -174,25 +189,25 @@ impl Store {
         Ok(look)
     }
 
-    /// The layers that are whole, and the blob of each, where it is known.
-    fn look_at_layers(&self, look: &mut Look) -> Result<BTreeMap<String, Option<Digest>>> {
+    /// The records of the layers that are whole.
+    fn look_at_layers(&self, look: &mut Look) -> Result<BTreeMap<String, LayerRecord>> {
         let mut layers = BTreeMap::new();
         for file in names_in(&self.layers())? {
             let at = format!("layers/{file}");
-            let name = file.strip_suffix(".json").unwrap_or(&file);
+            let name = stem(&file);
             if name.len() != 32 || !name.bytes().all(|b| b.is_ascii_hexdigit()) {
                 look.fault(at, "is no file of the store", Mend::Not);
                 continue;
             }
             // A record without its layer is what a kill may leave, and in nobody's way.
-            if name != file || name.bytes().all(|b| b == b'0') {
+            if file.ends_with(".json") || name.bytes().all(|b| b == b'0') {
                 continue;
             }
             look.report.layers += 1;
             let record = self.layers().join(format!("{name}.json"));
             match load::<LayerRecord>(&record) {
-                Ok(record) if layer_name(&record.diff_id) == name => {
-                    layers.insert(name.to_owned(), record.blob);
+                Ok(record) if record.file() == file => {
+                    layers.insert(name.to_owned(), record);
                 }
                 Ok(record) => {
                     let problem = format!("has the record of {}", record.diff_id);
@@ -207,8 +222,14 @@ impl Store {
     fn look_at_blobs(
         &self,
         packed: &BTreeSet<String>,
+        layers: &mut BTreeMap<String, LayerRecord>,
         look: &mut Look,
     ) -> Result<BTreeMap<String, Content>> {
+        // Those that can be made anew: by the same rules.
+        let comparable = layers.values().filter(|l| l.erofs == Some(erofs::LAYOUT));
+        let made_of: BTreeMap<Digest, LayerRecord> = comparable
+            .filter_map(|l| Some((l.blob.clone()?, l.clone())))
+            .collect();
         let mut blobs = BTreeMap::new();
         for name in names_in(&self.blobs())? {
             let at = format!("blobs/sha256/{name}");
@@ -217,7 +238,9 @@ impl Store {
                 continue;
             };
             let path = self.blobs().join(&name);
-            let content = match read(&path, &digest, packed.contains(&name)) {
+            let made = made_of.get(&digest);
+            let file = made.map(|l| (self.layers().join(l.file()), &l.diff_id));
+            let content = match read(&path, &digest, packed.contains(&name), file) {
                 Ok(content) => content,
                 // Removed meanwhile; missed below if an image has it.
                 Err(e) if e.errno() == Some(nix::errno::Errno::ENOENT) => continue,
@@ -228,6 +251,12 @@ impl Store {
             if !content.sound {
                 look.fault(at, "its content has another digest", Mend::File);
             }
+            if let (true, Some(layer)) = (content.differs, made) {
+                let name = layer_name(&layer.diff_id);
+                let at = format!("layers/{}", layer.file());
+                look.fault(at, "is not what its blob makes", Mend::Layer(name.clone()));
+                layers.remove(&name);
+            }
             blobs.insert(name, content);
         }
         Ok(blobs)
@@ -236,7 +265,7 @@ impl Store {
     fn look_at_image(
         &self,
         record: &Record,
-        layers: &BTreeMap<String, Option<Digest>>,
+        layers: &BTreeMap<String, LayerRecord>,
         blobs: &BTreeMap<String, Content>,
         look: &mut Look,
     ) -> Result<()> {
@@ -262,7 +291,7 @@ impl Store {
             }
         }
         for name in &record.stack {
-            if !self.layers().join(name).is_dir() && !layers.contains_key(name) {
+            if !self.layer_path(name).exists() && !layers.contains_key(name) {
                 wrong(format!("the layer layers/{name} is missing"), whole());
             }
         }
@@ -327,27 +356,44 @@ impl Store {
                         return Ok(false);
                     }
                 }
-                let from = self.layers().join(&name);
-                std::fs::rename(&from, transaction.path().join(&name))
-                    .with_context(|| format!("rename({})", from.display()))?;
-                remove_file(&from.with_extension("json"))?;
+                for form in [LayerForm::Dir, LayerForm::Erofs] {
+                    let from = self.layers().join(form.file(&name));
+                    if from.exists() {
+                        std::fs::rename(&from, transaction.path().join(form.file(&name)))
+                            .with_context(|| format!("rename({})", from.display()))?;
+                    }
+                }
+                remove_file(&self.layers().join(format!("{name}.json")))?;
             }
         }
         Ok(true)
     }
 }
 
-fn read(path: &Path, digest: &Digest, packed: bool) -> Result<Content> {
+/// `layer`: an erofs file to be compared with what the blob makes.
+fn read(
+    path: &Path,
+    digest: &Digest,
+    packed: bool,
+    layer: Option<(PathBuf, &Digest)>,
+) -> Result<Content> {
     let about = || format!("read {}", path.display());
     let file = File::open(path).with_context(about)?;
     let mut bytes = HashingReader::new(file, u64::MAX, "blob");
-    let mut diff_id = None;
+    let (mut diff_id, mut differs) = (None, false);
     if packed {
         let mut plain = HashingReader::new(compression::open(&mut bytes)?, u64::MAX, "layer");
+        let mut same = Ok(true);
+        if let Some((path, diff_id)) = &layer {
+            let file = File::open(path).with_context(|| format!("open({})", path.display()))?;
+            same = erofs::same(&mut plain, &file, diff_id);
+        }
         // What does not unpack has no diffID; its digest says the rest.
-        if io::copy(&mut plain, &mut io::sink()).is_ok() {
+        if same.is_ok() && io::copy(&mut plain, &mut io::sink()).is_ok() {
             diff_id = Some(plain.digest());
         }
+        let sound = layer.is_some_and(|(_, of)| diff_id.as_ref() == Some(of));
+        differs = sound && matches!(same, Ok(false));
     }
     io::copy(&mut bytes.by_ref(), &mut io::sink()).with_context(about)?;
     let size = bytes.count();
@@ -355,6 +401,7 @@ fn read(path: &Path, digest: &Digest, packed: bool) -> Result<Content> {
         sound: bytes.digest() == *digest,
         size,
         diff_id,
+        differs,
     })
 }
 

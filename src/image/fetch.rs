@@ -18,9 +18,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -29,14 +26,16 @@ use nix::errno::Errno;
 use super::Progress;
 use super::compression::{self, Compression};
 use super::digest::{Digest, HashingReader};
+use super::erofs;
 use super::ingest::Wanted;
+use super::layer::LayerForm;
 use super::limits::{Bounded, Budget, Counted};
 use super::manifest::Descriptor;
 use super::partial::Partial;
 use super::relay::relay;
 use super::store::{LayerBlob, LayerRecord, layer_name};
 use super::transaction::Transaction;
-use super::unpack::{Unpacked, unpack};
+use super::unpack::Unpacked;
 use crate::store::save;
 use crate::{Context, Error, Kind, Result};
 
@@ -103,6 +102,10 @@ pub fn fetch(
     jobs: &[Job],
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Fetched>> {
+    let form = transaction.store().layer_form()?;
+    if jobs.iter().any(|j| j.unpack) {
+        form.probe(transaction.path())?;
+    }
     let next = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let unpacked = AtomicU64::new(stored_content(transaction, wanted)?);
@@ -123,6 +126,7 @@ pub fn fetch(
                             wanted,
                             source,
                             job,
+                            form,
                             events: &events,
                             stop,
                             unpacked,
@@ -163,6 +167,7 @@ struct Layer<'a> {
     wanted: &'a Wanted,
     source: &'a dyn LayerSource,
     job: &'a Job,
+    form: LayerForm,
     events: &'a mpsc::Sender<Progress>,
     stop: &'a AtomicBool,
     /// The content of the image's files so far.
@@ -354,7 +359,11 @@ impl Layer<'_> {
         // The budget has bounded it already.
         let mut plain = HashingReader::new(plain, u64::MAX, "unpacked layer");
         let unpacked = match self.job.unpack {
-            true => Some(unpack(&mut plain, self.target()?, budget)?),
+            true => {
+                let diff_id = &self.wanted.config.diff_ids[self.job.i];
+                let (dir, name) = (self.transaction.path(), layer_name(diff_id));
+                Some(self.form.make(&mut plain, dir, &name, diff_id, budget)?)
+            }
             false => {
                 io::copy(&mut plain, &mut io::sink())?;
                 None
@@ -382,38 +391,6 @@ impl Layer<'_> {
         })
     }
 
-    fn dir(&self) -> PathBuf {
-        let diff_id = &self.wanted.config.diff_ids[self.job.i];
-        self.transaction.path().join(layer_name(diff_id))
-    }
-
-    /// The empty directory to unpack into.
-    fn target(&self) -> Result<OwnedFd> {
-        let dir = self.dir();
-        // What an attempt before this one has left, or a layer that lost a race.
-        if dir.exists() {
-            // Its record first, which says that the directory is whole.
-            let record = dir.with_extension("json");
-            match std::fs::remove_file(&record) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(e).context(format!("unlink({})", record.display()));
-                }
-                _ => {}
-            }
-            std::fs::remove_dir_all(&dir).with_context(|| format!("remove {}", dir.display()))?;
-        }
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&dir)
-            .and_then(|()| {
-                // Not by umask: it becomes the mode of / in the container.
-                std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
-            })
-            .with_context(|| format!("mkdir({})", dir.display()))?;
-        let target = File::open(&dir).with_context(|| format!("open({})", dir.display()))?;
-        Ok(OwnedFd::from(target))
-    }
-
     fn done(&self, seen: Seen, fresh: bool) -> Result<Fetched> {
         let diff_id = &self.wanted.config.diff_ids[self.job.i];
         let layer = seen.unpacked.map(|unpacked| LayerRecord {
@@ -423,9 +400,11 @@ impl Layer<'_> {
             bytes: unpacked.bytes,
             entries: unpacked.entries,
             opaque_root: unpacked.opaque_root,
+            erofs: (self.form == LayerForm::Erofs).then_some(erofs::LAYOUT),
         });
         if let Some(layer) = &layer {
-            save(&self.dir().with_extension("json"), layer)?;
+            let record = format!("{}.json", layer_name(diff_id));
+            save(&self.transaction.path().join(record), layer)?;
         }
         let _ = self.events.send(Progress::Unpacked {
             layer: self.wanted.shown(self.job.i),

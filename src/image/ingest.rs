@@ -176,7 +176,7 @@ fn publish(
         if store.layer(&record.diff_id)?.is_none() {
             let name = layer_name(&record.diff_id);
             // Its record first: a layer without one would be in nobody's way.
-            for file in [format!("{name}.json"), name] {
+            for file in [format!("{name}.json"), record.file()] {
                 std::fs::rename(transaction.path().join(&file), store.layers().join(&file))
                     .with_context(|| format!("rename(layers/{file})"))?;
             }

@@ -291,6 +291,14 @@ impl<'a> Budget<'a> {
         budget
     }
 
+    /// One that bounds nothing: for what is in the store already, and for archives of
+    /// our own.
+    pub fn none<T>(work: impl FnOnce(&Budget<'_>) -> T) -> T {
+        let limits = Limits::of_the_store();
+        let (come, image) = (AtomicU64::new(0), AtomicU64::new(0));
+        work(&Budget::layer(&limits, u64::MAX, &come, &image))
+    }
+
     /// The stream was what it should be.
     pub fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);

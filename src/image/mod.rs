@@ -7,15 +7,15 @@
 //!    (OCI distribution-spec);
 //! 3. `manifest` reads what is untrusted JSON there, with bounds;
 //! 4. `fetch` verifies (digest, size, diffID) while `compression`, `tar` and
-//!    `unpack` stream each layer into a directory of its own, and `partial` keeps
-//!    its bytes as they came;
+//!    `unpack` stream each layer into a directory of its own, or `erofs` into a file
+//!    that the kernel mounts, and `partial` keeps its bytes as they came;
 //! 5. the image appears in the store in one step, or not at all.
 //!
 //! [`Store::push`] gives one to a registry, [`Store::save`] to an archive; [`Store::check`]
 //! says whether all that is there is what it should be.
 //!
-//! Never here: mounts. A rootfs is whoever starts the container's business;
-//! this module ends at a list of lowerdirs. Specs: OCI image-spec 1.1,
+//! Never here: mounts, but to see whether the kernel can. A rootfs is whoever starts
+//! the container's business; this module ends at a list of layers. Specs: OCI image-spec 1.1,
 //! distribution-spec 1.1, Docker image manifest V2 schema 2, Docker image spec
 //! v1.2 (`docker save`). See `docs/decisions/0003-images.md`.
 
@@ -27,10 +27,12 @@ mod check;
 mod compression;
 mod connection;
 mod digest;
+mod erofs;
 mod fetch;
 mod hosts;
 mod ingest;
 mod keyring;
+mod layer;
 mod limits;
 mod load;
 pub mod manifest;
@@ -51,6 +53,7 @@ pub mod tar;
 mod transaction;
 mod unpack;
 mod usage;
+mod whiteout;
 
 use std::path::PathBuf;
 
@@ -59,6 +62,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Fault, Report};
 pub use digest::Digest;
 pub use keyring::Keyring;
+pub use layer::LayerForm;
 pub use limits::Limits;
 pub use push::{Blobs, Pushed, push};
 pub use reference::Reference;
@@ -80,8 +84,8 @@ pub struct Image {
     /// Canonical references, sorted; empty for an untagged image.
     pub names: Vec<String>,
     pub config: Config,
-    /// Unpacked layers, absolute, lowest first, none twice, at least one:
-    /// overlayfs's lowerdirs in reverse order.
+    /// Layers to run, absolute, lowest first, none twice, at least one: overlayfs's
+    /// lowerdirs in reverse order. Directories, or files: [`LayerForm::of`].
     pub layers: Vec<PathBuf>,
     /// Bytes of file content of all layers, unpacked.
     pub size: u64,

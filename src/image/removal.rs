@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Reference;
 use super::digest::Digest;
+use super::layer::stem;
 use super::partial::collect;
 use super::store::{LayerRecord, Store, absent, find_key, layer_name, names_in, remove_file};
 use super::transaction::Transaction;
@@ -156,10 +157,9 @@ impl Store {
         }
         let mut freed = 0;
         for name in names_in(&self.layers())? {
-            let layer = name.strip_suffix(".json").unwrap_or(&name);
-            if !layers.contains(layer) {
+            if !layers.contains(stem(&name)) {
                 let from = self.layers().join(&name);
-                if layer != name {
+                if name.ends_with(".json") {
                     freed += load::<LayerRecord>(&from).map_or(0, |l| l.bytes);
                 }
                 std::fs::rename(&from, transaction.path().join(&name))

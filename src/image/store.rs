@@ -6,8 +6,10 @@
 //!   index.json           name -> image id and digest
 //!   records/<hex>.json   one image: what lookup returns, ready made
 //!   blobs/sha256/<hex>   manifests, indexes, configs and layers, as they came
-//!   layers/<32 hex>/     a layer unpacked, by the first half of its diffID
-//!   layers/<32 hex>.json its whole diffID and size
+//!   layers/<32 hex>/     a layer unpacked, by the first half of its diffID; or
+//!   layers/<32 hex>.erofs   the same as a file that the kernel mounts
+//!   layers/<32 hex>.json its whole diffID and size, and which of the two it is
+//!   settings.json        which of the two the next layers become
 //!   partial/<hex>        a layer's blob on its way, locked by who fetches it
 //!   ingest/<name>/       a load or pull at work; its lock says whether it lives
 //! ```
@@ -128,6 +130,9 @@ pub(super) struct LayerRecord {
     pub bytes: u64,
     pub entries: u64,
     pub opaque_root: bool,
+    /// An erofs file, and by which rules it was written; else a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erofs: Option<u32>,
 }
 
 impl Store {
@@ -300,7 +305,6 @@ impl Store {
         let Some(record) = self.record(id)? else {
             return Ok(None);
         };
-        let layers = self.layers();
         Ok(Some(Image {
             digest: digest.or(record.digest.as_ref()).map(Digest::to_string),
             names: index
@@ -311,7 +315,7 @@ impl Store {
                 .collect(),
             id: record.id.into(),
             config: record.config,
-            layers: record.stack.iter().map(|l| layers.join(l)).collect(),
+            layers: record.stack.iter().map(|l| self.layer_path(l)).collect(),
             size: record.size,
             created: record.created,
             architecture: record.architecture,
@@ -368,7 +372,7 @@ impl Store {
     /// A published layer. One whose name collides with `diff_id`'s is an error.
     pub(super) fn layer(&self, diff_id: &Digest) -> Result<Option<LayerRecord>> {
         let name = layer_name(diff_id);
-        if !self.layers().join(&name).is_dir() {
+        if !self.layer_path(&name).exists() {
             return Ok(None);
         }
         let record: LayerRecord = load(&self.layers().join(format!("{name}.json")))?;
@@ -378,7 +382,7 @@ impl Store {
                 record.diff_id
             )));
         }
-        Ok(Some(record))
+        Ok(self.layers().join(record.file()).exists().then_some(record))
     }
 
     pub(super) fn lock(&self) -> Result<Lock> {

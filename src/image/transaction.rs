@@ -158,11 +158,13 @@ fn adopt(store: &Store, dead: &Path) -> Result<()> {
             continue;
         };
         let name = layer_name(&record.diff_id);
-        if dead.join(&name).is_dir() && !store.layers().join(&name).exists() {
+        let layer = record.file();
+        if dead.join(&layer).exists() && !store.layer_path(&name).exists() {
             // The record first, as in `publish`.
             let to = store.layers().join(&file);
             moves.push((file, to));
-            moves.push((name.clone(), store.layers().join(name)));
+            let to = store.layers().join(&layer);
+            moves.push((layer, to));
         }
     }
     if !moves.is_empty() {

@@ -34,12 +34,10 @@ use super::beneath::{
 };
 use super::limits::Budget;
 use super::tar::{Entry, EntryKind, Extent, Reader, show};
+use super::whiteout::{Meaning, meaning};
 use crate::sys::xattr;
 use crate::{Context, Error, Result};
 
-const WHITEOUT: &[u8] = b".wh.";
-const WHITEOUT_META: &[u8] = b".wh..wh.";
-const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 const OVERLAY_OPAQUE: &CStr = c"trusted.overlay.opaque";
 
 /// What unpacking a layer has found out.
@@ -104,39 +102,27 @@ impl Unpacker<'_> {
         let Some((dir, name)) = split(&path) else {
             return self.root(entry);
         };
-        if dir.split(|b| *b == b'/').any(|c| c.starts_with(WHITEOUT)) {
-            if dir
-                .split(|b| *b == b'/')
-                .any(|c| c.starts_with(WHITEOUT_META))
-            {
-                return Ok(()); // below aufs's own bookkeeping
-            }
-            return Err(Error::invalid("a whiteout cannot be a directory"));
-        }
-        let whiteout = match name.strip_prefix(WHITEOUT) {
-            None => None,
-            Some(_) if name == WHITEOUT_OPAQUE => Some(name),
-            Some(_) if name.starts_with(WHITEOUT_META) => return Ok(()),
-            Some(b"" | b"." | b"..") => {
-                return Err(Error::invalid("a whiteout that names nothing"));
-            }
-            Some(hidden) => Some(hidden),
+        let (name, whiteout) = match meaning(dir, name)? {
+            Meaning::Nothing => return Ok(()),
+            Meaning::Opaque => (None, true),
+            Meaning::Whiteout(hidden) => (Some(hidden), true),
+            Meaning::Entry(name) => (Some(name), false),
         };
         self.enter_parent(dir)?;
         let Some(parent) = &self.parent else {
             return Ok(());
         };
-        if whiteout == Some(WHITEOUT_OPAQUE) {
+        let Some(name) = name else {
             self.done.opaque_root |= same_file(&fstat(&parent.fd)?, &fstat(&self.target)?);
             return set_opaque(&parent.fd);
-        }
-        let name = c_name(whiteout.unwrap_or(name))?;
+        };
+        let name = c_name(name)?;
         let mut place = Place {
             dir: parent.fd.as_fd(),
             name: &name,
             replaced: false,
         };
-        if whiteout.is_some() {
+        if whiteout {
             place.whiteout()?;
         } else {
             match entry.kind {
@@ -264,19 +250,12 @@ impl Place<'_> {
         self.create("mknodat", || {
             mknodat(dir, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device)
         })?;
+        self.apply(entry)?;
+        // Last, as chown(2) clears setuid and setgid. Not a symlink: it was made just
+        // now, and nobody else writes here.
         let mode = Mode::from_bits_truncate(entry.mode);
-        fchownat(
-            dir,
-            name,
-            Some(Uid::from_raw(entry.uid)),
-            Some(Gid::from_raw(entry.gid)),
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        )
-        .map_err(|e| self.call("fchownat", e))?;
-        // Not a symlink: it was made just now, and nobody else writes here.
         fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
-            .map_err(|e| self.call("fchmodat", e))?;
-        self.apply(entry)
+            .map_err(|e| self.call("fchmodat", e))
     }
 
     /// The target must be in the same layer, as image tools write it.

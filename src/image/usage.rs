@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use super::Store;
+use super::layer::stem;
 use super::store::{layer_name, names_in};
 use crate::Result;
 use crate::store::disk_usage;
@@ -45,7 +46,7 @@ impl Store {
             for name in names_in(dir)? {
                 let bytes = disk_usage(&dir.join(&name))?;
                 *sum += bytes;
-                if !needed.contains(name.strip_suffix(".json").unwrap_or(&name)) {
+                if !needed.contains(stem(&name)) {
                     usage.unused += bytes;
                 }
             }

@@ -2,7 +2,7 @@
 //! it is attached, gone with its last fd. See open_tree(2), fsopen(2),
 //! mount_setattr(2), and mount_namespaces(7) for propagation.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -109,6 +109,30 @@ impl Mount {
             .mount(attributes)
             .map(Mount)
             .map_err(|e| Error::sys(format!("fsmount({fstype:?})"), e))
+    }
+
+    /// The EROFS image in a file, read-only, of no use to who might come by it.
+    pub fn erofs(file: &Path) -> Result<Self> {
+        let attributes = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+        // At most 255 bytes are taken.
+        let opened;
+        let source = match file.to_str().filter(|p| p.len() < 256) {
+            Some(path) => path.to_owned(),
+            None => {
+                opened = std::fs::File::open(file)
+                    .with_context(|| format!("open({})", file.display()))?;
+                format!("/proc/self/fd/{}", opened.as_raw_fd())
+            }
+        };
+        Mount::from("erofs", &source, &[], attributes).map_err(|e| match e.errno() {
+            // No such filesystem; from block devices alone; not of this kind.
+            Some(Errno::ENODEV | Errno::ENOTBLK | Errno::EINVAL | Errno::EOPNOTSUPP) => e.hint(
+                "erofs layers need Linux 6.12 or later with CONFIG_EROFS_FS_BACKED_BY_FILE, and a \
+                 file on a disk, not on tmpfs; with `carob system layers dir` layers become \
+                 directories again",
+            ),
+            _ => e,
+        })
     }
 
     /// A copy of the mount at `path` of the host, of everything below it too if
@@ -245,7 +269,21 @@ fn overlay_by_context(
     context
         .flag("volatile")
         .map_err(at("fsconfig(\"overlay\", \"volatile\")".into()))?;
+    if apart(lowers, upper) {
+        set("xino", Path::new("on"))?;
+    }
     context.mount(0).map_err(at("fsmount(\"overlay\")".into()))
+}
+
+/// Whether the layers are on several filesystems. The files of an overlay then have
+/// the device numbers of each, for which `tar --one-file-system` and the like leave
+/// them out, and another inode number once they are written to; unless the kernel is
+/// told to make numbers of its own (overlayfs.rst, "Inode properties").
+fn apart(lowers: &[PathBuf], upper: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
+    let upper = device(upper);
+    lowers.iter().any(|l| device(l) != upper)
 }
 
 /// mount(2) has no detached form: mount on `scratch`, copy, unmount.
@@ -264,10 +302,11 @@ fn overlay_by_options(
             .map(|l| escape(l.strip_prefix(base).unwrap_or(l)))
             .collect();
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},volatile",
+            "lowerdir={},upperdir={},workdir={},volatile{}",
             relative.join(":"),
             escape(upper),
             escape(work),
+            if apart(lowers, upper) { ",xino=on" } else { "" },
         );
         nix::mount::mount(
             Some("overlay"),

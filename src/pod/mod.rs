@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod client;
+pub mod layers;
 pub mod limits;
 pub mod monitor;
 pub mod protocol;

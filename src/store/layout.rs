@@ -12,6 +12,7 @@ use crate::{Context, Result};
 ///   names/<ns>/<name>      a symlink whose text is the Pod's UID
 ///   pods/<uid>/            see PodPaths
 ///   network/               addresses in use, the bridge's record
+///   layers/<32 hex>/       an image's erofs layer, mounted while a Pod has it
 /// <data>/                  /var/lib/carob, or <root>/data   0700
 ///   images/                blobs, unpacked layers, the name index
 ///   pods/<uid>/            disk-backed volumes, writable layers
@@ -90,6 +91,9 @@ impl Layout {
     }
     pub fn network(&self) -> PathBuf {
         self.state.join("network")
+    }
+    pub fn layer_mounts(&self) -> PathBuf {
+        self.state.join("layers")
     }
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

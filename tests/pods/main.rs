@@ -12,6 +12,7 @@ mod crashes;
 mod hostile;
 mod images;
 mod insiders;
+mod layers;
 mod logs;
 mod network;
 mod restarts;

@@ -203,14 +203,27 @@ fn loads_are_killed_at_any_moment() {
         .status();
     assert!(out.unwrap().success());
     let docker = shm.0.join("image.tar");
-    for (file, form) in [(&oci, "oci"), (&docker, "docker")] {
+    // The kernel does not mount files of a tmpfs.
+    let disk = std::env::temp_dir().join(format!("carob-kill-load-{}", std::process::id()));
+    for (file, form, base) in [
+        (&oci, "oci", &shm.0),
+        (&docker, "docker", &shm.0),
+        (&docker, "erofs", &disk),
+    ] {
         let load = ["load", "-i", file.to_str().unwrap(), "--name", "app:1"];
-        let good = shm.0.join(format!("good-{form}"));
+        let good = base.join(format!("good-{form}"));
+        let erofs = |root: &Path| {
+            if form == "erofs" {
+                ends(root, &["system", "layers", "erofs"], 0);
+            }
+        };
+        erofs(&good);
         let (_, whole) = reference(&good, &load);
         let step = 2;
         for after in moments(whole).skip((form == "oci").into()).step_by(step) {
             let about = format!("{form}: killed after {after:?} of {whole:?}");
-            let root = shm.0.join("root");
+            let root = base.join("root");
+            erofs(&root);
             killed(&root, &load, after);
             is_sound(&root, &about);
             ends(&root, &load, 0);
@@ -218,6 +231,7 @@ fn loads_are_killed_at_any_moment() {
             fs::remove_dir_all(&root).unwrap();
         }
     }
+    fs::remove_dir_all(&disk).unwrap();
 }
 
 /// A small filesystem of its own, gone with the thread's namespace.

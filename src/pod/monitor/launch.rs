@@ -30,6 +30,7 @@ use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
 use crate::pod::bundle::{self, Bundle};
+use crate::pod::layers::Lowers;
 use crate::pod::spec::{Container, Hook, Seccomp};
 use crate::pod::state::{Now, Running};
 use crate::store::{self, make_dir};
@@ -119,18 +120,17 @@ impl Monitor {
         let (upper, work) = (writable.join("upper"), writable.join("work"));
         make_dir(&upper)?;
         make_dir(&work)?;
+        // Good until the overlay is there, which keeps them by itself.
+        let lowers = Lowers::mount(&self.layout, image)?;
         // The upper directory's own mode becomes that of `/`.
-        let top = image
-            .layers
-            .last()
-            .map(|l| std::fs::metadata(l).map(|m| m.permissions()));
-        if let Some(Ok(mode)) = top {
-            std::fs::set_permissions(&upper, mode)?;
+        let top = lowers.paths().first().map(std::fs::metadata);
+        if let Some(Ok(top)) = top {
+            std::fs::set_permissions(&upper, top.permissions())?;
         }
-        let lowers: Vec<_> = image.layers.iter().rev().cloned().collect();
         let base = self.layout.images().join("layers");
         let scratch = self.paths.bundle(name, attempt).join("rootfs");
-        Mount::overlay(&base, &lowers, &upper, &work, &scratch).context("mount the root filesystem")
+        Mount::overlay(&base, lowers.paths(), &upper, &work, &scratch)
+            .context("mount the root filesystem")
     }
 
     fn plan(&mut self, id: &str, c: &Container, bundle: &Bundle) -> Result<Plan> {

@@ -473,6 +473,7 @@ fn boot_id() -> Result<String> {
 /// Removes what the Pods of a root share, for a last monitor that died before it
 /// could. The caller is in the host's namespaces.
 pub fn remove_shared(layout: &Layout) -> Result<()> {
+    super::layers::release(layout)?;
     if !sandbox::any_left(layout) {
         let host = Host::open(layout)?;
         sandbox::remove_shared(layout, &host.network, &host.hierarchies);

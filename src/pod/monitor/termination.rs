@@ -16,6 +16,7 @@ use super::exec::Purpose;
 use super::lifecycle::Stage;
 use super::{Monitor, Source, Timer, sandbox};
 use crate::linux::root::remove_tree;
+use crate::pod::layers;
 use crate::pod::spec::Hook;
 use crate::pod::state::Deletion;
 use crate::sys::process as sys;
@@ -312,6 +313,7 @@ impl Monitor {
 
     /// What the Pods of a root share goes with the last of them.
     fn leave_nothing(&self) {
+        let _ = layers::release(&self.layout);
         if !sandbox::any_left(&self.layout) {
             // A cgroup that a process is in cannot be removed: out, to where it
             // came from.

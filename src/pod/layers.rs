@@ -1,0 +1,139 @@
+//! An image's layers as overlayfs takes them: directories as they are, erofs files
+//! mounted first.
+//!
+//! A file is mounted once for all Pods of a root, at `<state>/layers/<32 hex>`: two
+//! mounts made of one file are two filesystems to the kernel, which share no page of
+//! what they have read. An overlay clones the mounts of its layers, so that what is
+//! mounted here is needed only for the next container to find it: it can go at any
+//! time, and nothing breaks but the sharing.
+//!
+//! What is mounted is computed, not remembered: a layer stays as long as a Pod's
+//! record names an image that has it. A container's record names its image before
+//! the layers are mounted.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::state::State;
+use crate::image::{Image, LayerForm, Store};
+use crate::linux::mount::{self, Mount};
+use crate::linux::root::open_dir;
+use crate::store::{Layout, Lock, load, make_dir};
+use crate::{Context, Error, Kind, Result};
+
+/// The directories, the topmost first. Until this is dropped nobody unmounts them.
+#[derive(Debug)]
+pub struct Lowers {
+    paths: Vec<PathBuf>,
+    _lock: Option<Lock>,
+}
+
+impl Lowers {
+    pub fn mount(layout: &Layout, image: &Image) -> Result<Self> {
+        let is_file = |l: &PathBuf| LayerForm::of(l) == LayerForm::Erofs;
+        let lock = match image.layers.iter().any(is_file) {
+            true => Some(lock(layout)?),
+            false => None,
+        };
+        let mut paths = Vec::new();
+        for layer in image.layers.iter().rev() {
+            paths.push(match is_file(layer) {
+                true => mounted(layout, layer)?,
+                false => layer.clone(),
+            });
+        }
+        Ok(Lowers { paths, _lock: lock })
+    }
+
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+}
+
+fn lock(layout: &Layout) -> Result<Lock> {
+    Lock::acquire(&layout.state.join("layers.lock"))
+}
+
+fn mounted(layout: &Layout, layer: &Path) -> Result<PathBuf> {
+    let name = layer.file_stem().unwrap_or_default();
+    let at = layout.layer_mounts().join(name);
+    make_dir(&at)?;
+    if !is_mounted(layout, &at)? {
+        Mount::erofs(layer)
+            .and_then(|m| m.attach(open_dir(&at)?.as_fd()))
+            .with_context(|| format!("mount {} at {}", layer.display(), at.display()))?;
+    }
+    Ok(at)
+}
+
+fn is_mounted(layout: &Layout, at: &Path) -> Result<bool> {
+    let device = |path: &Path| {
+        let meta = std::fs::metadata(path);
+        meta.map(|m| m.dev())
+            .with_context(|| format!("stat({})", path.display()))
+    };
+    Ok(device(at)? != device(&layout.layer_mounts())?)
+}
+
+/// Unmounts the layers that no Pod has.
+pub fn release(layout: &Layout) -> Result<()> {
+    let dir = layout.layer_mounts();
+    if !dir.exists() {
+        return Ok(());
+    }
+    let _lock = lock(layout)?;
+    let used = used(layout)?;
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).context(format!("open({})", dir.display())),
+    };
+    let mut first: Option<Error> = None;
+    for entry in entries {
+        let path = entry.context("getdents(layers)")?.path();
+        let unused = path.file_name().is_none_or(|n| !used.contains(n));
+        if unused {
+            let gone = mount::unmount(&path).and_then(|()| {
+                std::fs::remove_dir(&path).with_context(|| format!("rmdir({})", path.display()))
+            });
+            first = first.or(gone.err());
+        }
+    }
+    // If it is empty.
+    let _ = std::fs::remove_dir(&dir);
+    first.map_or(Ok(()), Err)
+}
+
+/// The names of layers of images that Pods' containers have.
+fn used(layout: &Layout) -> Result<HashSet<std::ffi::OsString>> {
+    let store = Store::open(layout)?;
+    let mut used = HashSet::new();
+    let pods = match std::fs::read_dir(layout.pods()) {
+        Ok(pods) => pods,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(used),
+        Err(e) => return Err(e).context(format!("open({})", layout.pods().display())),
+    };
+    for pod in pods {
+        let name = pod.context("getdents(pods)")?.file_name();
+        let Some(uid) = name.to_str().filter(|n| !n.starts_with('.')) else {
+            continue;
+        };
+        let state: State = match load(&layout.pod(uid).state()) {
+            Ok(state) => state,
+            // Before the first, or after the last.
+            Err(e) if e.kind() == Kind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        for container in state.containers.into_values() {
+            let Some(id) = container.image_id else {
+                continue;
+            };
+            let layers = store.lookup_any(&id)?.map(|i| i.layers);
+            let names = layers.iter().flatten().filter_map(|l| l.file_stem());
+            used.extend(names.map(ToOwned::to_owned));
+        }
+    }
+    Ok(used)
+}
