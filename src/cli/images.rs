@@ -258,7 +258,7 @@ pub fn used_images(face: &Face) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
+pub fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
     match format {
         Format::Table { .. } => Ok(()),
         Format::Name => {
@@ -284,6 +284,7 @@ pub fn object(i: &Image) -> Value {
         "created": i.created,
         "architecture": i.architecture,
         "os": i.os,
+        "pinned": i.pinned,
     })
 }
 

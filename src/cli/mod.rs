@@ -24,6 +24,7 @@ mod logfile;
 mod logs;
 mod object;
 mod output;
+mod pin;
 mod progress;
 mod push;
 mod rows;
@@ -104,6 +105,8 @@ const VERBS: &[Entry] = &[
     entry::<images::Images>(),
     entry::<inspect::Inspect>(),
     entry::<inspect::Tag>(),
+    entry::<pin::Pin>(),
+    entry::<pin::Unpin>(),
     entry::<images::Rmi>(),
     entry::<system::ImagePrune>(),
     entry::<system::System>(),

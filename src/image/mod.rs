@@ -94,6 +94,8 @@ pub struct Image {
     /// GOARCH: `amd64`, `arm64`.
     pub architecture: String,
     pub os: String,
+    /// No prune takes it away.
+    pub pinned: bool,
 }
 
 /// What an image says of how to run it.

@@ -30,7 +30,8 @@ pub struct Pruned {
 
 impl Store {
     /// Removes a name, and the image with its last name; or an image by its id
-    /// with all its names, which takes `force` if there are several.
+    /// with all its names, which takes `force` if there are several. So does the
+    /// last name of an image that is pinned.
     ///
     /// An image that is `in_use` is not deleted ([`Kind::Conflict`]); with
     /// `force` it only loses the name. [`Kind::NotFound`] if there is none.
@@ -86,15 +87,23 @@ impl Store {
                     .hint("delete the pods that use it first"),
             );
         }
+        let last = !others && !used;
+        if last && image.pinned && !force {
+            return Err(Error::conflict(format!("image {name_or_id} is pinned"))
+                .hint("carob unpin lets it go; or use --force"));
+        }
         for key in &keys {
             index.names.remove(key);
+        }
+        if last {
+            index.pinned.remove(&id);
         }
         let mut removed = Removed {
             untagged: keys,
             ..Removed::default()
         };
         self.save_index(&index)?;
-        if !others && !used {
+        if last {
             // The record first: what it names may then go in any order.
             remove_file(&self.record_path(&id))?;
             removed.deleted.push(image.id);
@@ -105,7 +114,7 @@ impl Store {
     }
 
     /// Removes the images that have no name and are not `in_use`, with `all` those
-    /// that have one too; then layers and blobs that no image has, and the beginnings
+    /// that have one too, but none that is pinned; then layers and blobs that no image has, and the beginnings
     /// of pulls that nobody is at.
     pub fn prune(&self, all: bool, in_use: &dyn Fn(&str) -> bool) -> Result<Pruned> {
         let mut pruned = Pruned::default();
@@ -118,7 +127,7 @@ impl Store {
         let mut gone = Vec::new();
         for id in self.ids()? {
             let named = index.names.values().any(|n| n.id == id);
-            if (all || !named) && !in_use(id.as_str()) {
+            if (all || !named) && !in_use(id.as_str()) && !index.pinned.contains(&id) {
                 gone.push(id);
             }
         }

@@ -25,7 +25,7 @@
 //! in a page of mount options. The whole diffID is compared before a layer is
 //! shared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub(super) struct Index {
     version: u32,
     /// By canonical reference.
     pub names: BTreeMap<String, Name>,
+    /// Images that only a removal by force deletes.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub pinned: BTreeSet<Digest>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -252,6 +255,26 @@ impl Store {
         self.image(&id, None, &index)?.ok_or_else(|| absent(image))
     }
 
+    /// Pins an image, named as for [`Store::lookup_any`], or lets it go again. The pin
+    /// is the image's, not a name's.
+    pub fn pin(&self, image: &str, pinned: bool) -> Result<Image> {
+        if !self.root.exists() {
+            return Err(absent(image));
+        }
+        let _lock = self.lock()?;
+        let found = self.lookup_any(image)?.ok_or_else(|| absent(image))?;
+        let id = Digest::parse(&found.id)?;
+        let mut index = self.index()?;
+        let changed = match pinned {
+            true => index.pinned.insert(id),
+            false => index.pinned.remove(&id),
+        };
+        if changed {
+            self.save_index(&index)?;
+        }
+        Ok(Image { pinned, ..found })
+    }
+
     /// What a kill in the middle of a record's writing has left. The lock is held,
     /// under which all of them are written.
     pub(super) fn remove_temporaries(&self) -> Result<()> {
@@ -306,6 +329,7 @@ impl Store {
             return Ok(None);
         };
         Ok(Some(Image {
+            pinned: index.pinned.contains(id),
             digest: digest.or(record.digest.as_ref()).map(Digest::to_string),
             names: index
                 .names
@@ -334,6 +358,7 @@ impl Store {
             Err(e) if e.kind() == Kind::NotFound => Ok(Index {
                 version: VERSION,
                 names: BTreeMap::new(),
+                pinned: BTreeSet::new(),
             }),
             Err(e) => Err(e),
         }

@@ -19,7 +19,7 @@ pub struct Usage {
     pub layers: u64,
     /// Manifests, configs and layers as they came.
     pub blobs: u64,
-    /// Of both, what images do not need that are in use.
+    /// Of both, what images do not need that are in use or pinned.
     pub unused: u64,
     /// Pulls and loads at work, or killed.
     pub unfinished: u64,
@@ -30,13 +30,15 @@ impl Store {
     pub fn usage(&self, in_use: &dyn Fn(&str) -> bool) -> Result<Usage> {
         let mut usage = Usage::default();
         let mut needed = HashSet::new();
+        let pinned = self.index()?.pinned;
         for id in self.ids()? {
             let Some(record) = self.record(&id)? else {
                 continue;
             };
             usage.images += 1;
-            if in_use(id.as_str()) {
-                usage.used_images += 1;
+            let used = in_use(id.as_str());
+            usage.used_images += usize::from(used);
+            if used || pinned.contains(&id) {
                 needed.extend(record.all_blobs().map(|d| d.hex().to_owned()));
                 needed.extend(record.diff_ids.iter().map(layer_name));
                 needed.extend(record.stack);

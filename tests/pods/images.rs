@@ -200,6 +200,13 @@ fn df_and_prune_know_what_pods_use() {
     assert_eq!(kept, "Total reclaimed space: 0B\n");
     root.carob(&["delete", "pod", "web"]).ok();
     assert!(df()["images"]["reclaimable"].as_u64().unwrap() > 1_000_000);
+    root.carob(&["pin", IMAGE]).ok();
+    let pruned = json(&root.carob(&["system", "prune", "-a", "-o", "json"]).ok());
+    assert_eq!(pruned["deleted"], Value::Array(vec![]));
+    root.carob(&["rmi", IMAGE]).fails(5, "is pinned");
+    let listed = json(&root.carob(&["images", "-o", "json"]).ok());
+    assert_eq!(listed[0]["pinned"], true);
+    root.carob(&["unpin", IMAGE]).ok();
     // It has a name.
     let pruned = json(&root.carob(&["image-prune", "-o", "json"]).ok());
     assert_eq!(pruned["deleted"], Value::Array(vec![]));
