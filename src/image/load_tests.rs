@@ -424,11 +424,12 @@ fn leave_dead(root: &Root, image: &Image, boot: &str) {
     let dead = root.images_dir().join("ingest/1-0");
     std::fs::create_dir_all(&dead).unwrap();
     let name = |i: usize| image.layers[i].file_name().unwrap().to_str().unwrap();
-    // One finished, one without its record yet.
+    // One finished, one whose record has not got its name yet.
     for file in [format!("{}.json", name(0)), name(0).into(), name(1).into()] {
         std::fs::rename(layers.join(&file), dead.join(&file)).unwrap();
     }
-    std::fs::remove_file(layers.join(format!("{}.json", name(1)))).unwrap();
+    let record = layers.join(format!("{}.json", name(1)));
+    std::fs::rename(record, dead.join(format!("{}.json.77.tmp", name(1)))).unwrap();
     std::fs::write(dead.join("boot"), boot).unwrap();
 }
 

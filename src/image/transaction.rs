@@ -154,6 +154,10 @@ fn adopt(store: &Store, dead: &Path) -> Result<()> {
             }
             continue;
         }
+        // A whole record by a temporary name has lost the race with the kill.
+        if kind != "json" {
+            continue;
+        }
         let Ok(record) = load::<LayerRecord>(&dead.join(&file)) else {
             continue;
         };

@@ -204,11 +204,12 @@ fn loads_are_killed_at_any_moment() {
     assert!(out.unwrap().success());
     let docker = shm.0.join("image.tar");
     // The kernel does not mount files of a tmpfs.
-    let disk = std::env::temp_dir().join(format!("carob-kill-load-{}", std::process::id()));
+    let name = format!("carob-kill-load-{}", std::process::id());
+    let disk = Shm(std::env::temp_dir().join(name));
     for (file, form, base) in [
         (&oci, "oci", &shm.0),
         (&docker, "docker", &shm.0),
-        (&docker, "erofs", &disk),
+        (&docker, "erofs", &disk.0),
     ] {
         let load = ["load", "-i", file.to_str().unwrap(), "--name", "app:1"];
         let good = base.join(format!("good-{form}"));
@@ -231,7 +232,6 @@ fn loads_are_killed_at_any_moment() {
             fs::remove_dir_all(&root).unwrap();
         }
     }
-    fs::remove_dir_all(&disk).unwrap();
 }
 
 /// A small filesystem of its own, gone with the thread's namespace.
