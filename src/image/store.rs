@@ -219,10 +219,10 @@ impl Store {
     /// that name before loses it. The digest goes along to a name in the same
     /// repository alone: no other registry has promised it.
     pub fn tag(&self, image: &str, name: &Reference) -> Result<Image> {
-        if name.tag().is_none() {
+        if name.digest().is_some() {
             return Err(Error::new(
                 Kind::Usage,
-                format!("{name} is a digest, which is not given to an image"),
+                format!("{name} has a digest, which is not given to an image"),
             ));
         }
         if !self.root.exists() {
