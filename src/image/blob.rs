@@ -14,7 +14,7 @@ use ureq::http::{Response, header};
 
 use super::digest::Digest;
 use super::registry::{Ask, Registry, text_of};
-use super::retry::Failure;
+use super::retry::{Failure, Paced};
 
 /// A blob whose connection breaks this often is given up, however far it came.
 const MAX_RESUMES: u32 = 50;
@@ -97,7 +97,8 @@ impl<'a> Blob<'a> {
             ))));
         }
         let mut body = reader(response, self.size);
-        let passed = io::copy(&mut (&mut body).take(self.offset), &mut io::sink())
+        let paced = Paced::new(&mut body, &registry.patience);
+        let passed = io::copy(&mut paced.take(self.offset), &mut io::sink())
             .map_err(|e| Failure::passing(registry.error(&e.to_string())))?;
         if passed < self.offset {
             return Err(Failure::passing(

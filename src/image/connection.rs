@@ -31,7 +31,7 @@ pub struct Trust {
 }
 
 /// An agent that follows no redirect and judges no status by itself. `silence`
-/// ends a wait for bytes of a body.
+/// ends a wait for bytes of a body, or for room to send more of one.
 pub fn agent(loopback: bool, trust: &Trust, silence: Duration) -> Result<Agent> {
     let mut tls = TlsConfig::builder().disable_verification(trust.unverified);
     // Reading some hundred certificates is for those who need them.
@@ -68,6 +68,7 @@ pub fn agent(loopback: bool, trust: &Trust, silence: Duration) -> Result<Agent> 
         .timeout_connect(seconds(15))
         .timeout_recv_response(seconds(60))
         .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence))
         .build();
     Ok(Agent::with_parts(config, DefaultConnector::default(), Stub))
 }

@@ -79,10 +79,7 @@ fn write_to<R: Read, S: Sink>(
     };
     while let Some(entry) = reader.next_entry()? {
         writer.done.entries += 1;
-        if writer.done.entries > budget.limits().layer_entries {
-            let limits = budget.limits();
-            return Err(limits.exceeded("layer-entries", "it has more entries"));
-        }
+        budget.entries(writer.done.entries)?;
         writer
             .entry(&entry, &mut reader)
             .with_context(|| format!("unpack {}", entry.shown()))?;

@@ -304,10 +304,6 @@ impl<'a> Budget<'a> {
         self.kept.store(true, Ordering::Relaxed);
     }
 
-    pub fn limits(&self) -> &'a Limits {
-        self.limits
-    }
-
     /// Whether so many bytes may come of it, however few have come yet: asked before
     /// a file is made that says to be so large.
     fn promised(&self, unpacked: u64) -> Result<()> {
@@ -336,6 +332,14 @@ impl<'a> Budget<'a> {
                  times their number"
             ),
         ))
+    }
+
+    /// The layer has so many entries.
+    pub fn entries(&self, n: u64) -> Result<()> {
+        match n > self.limits.layer_entries {
+            true => Err(self.limits.exceeded("layer-entries", "it has more entries")),
+            false => Ok(()),
+        }
     }
 
     /// A file of `size` bytes is to be made, beside `before` of the same layer.

@@ -4,7 +4,7 @@
 //! An archive that is both, as recent `docker save` writes, is read as an OCI
 //! layout for its content and as a docker-archive for its names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::Path;
 
@@ -23,6 +23,8 @@ use crate::{Context, Error, Kind, Result};
 
 /// Images of one archive.
 const MAX_IMAGES: usize = 1000;
+/// Their names in docker's manifest.json together.
+const MAX_NAMES: usize = 10_000;
 /// Indexes within indexes.
 const MAX_NESTING: usize = 3;
 
@@ -30,10 +32,22 @@ const MAX_NESTING: usize = 3;
 pub const FULL_NAME: &str = "io.containerd.image.name";
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// An image of an archive, before its layers are read.
+/// An image of an archive, whose documents have been read, verified, and not kept: a
+/// thousand may have 12 MiB each, or be the same ones again and again.
 struct Found {
+    at: At,
+    names: Vec<Reference>,
+}
+
+/// Where an image is entered.
+enum At {
+    Top(Descriptor),
+    Docker(DockerImage),
+}
+
+/// What is to be made of it, and the members of its layers.
+struct Contents {
     wanted: Wanted,
-    /// The members of the layers.
     layers: Vec<String>,
 }
 
@@ -105,12 +119,21 @@ impl Store {
             select(&mut found, name)?;
         }
         let mut images = Vec::new();
-        for image in &found {
+        for Found { at, names } in found {
+            let Contents { mut wanted, layers } = at.read(&archive, &self.limits)?;
+            if let Some(name) = name
+                && wanted.honest(name.clone()).as_ref() != Some(name)
+            {
+                return Err(Error::invalid(format!(
+                    "the image has another digest than the name {name}"
+                )));
+            }
+            wanted.names = names;
             let members = Members {
                 archive: &archive,
-                names: &image.layers,
+                names: &layers,
             };
-            images.push(ingest(&transaction, &image.wanted, &members, progress)?);
+            images.push(ingest(&transaction, &wanted, &members, progress)?);
         }
         Ok(images)
     }
@@ -120,10 +143,11 @@ fn select(found: &mut Vec<Found>, name: &Reference) -> Result<()> {
     if found.len() > 1 {
         let names: Vec<String> = found
             .iter()
-            .flat_map(|f| &f.wanted.names)
+            .flat_map(|f| &f.names)
+            .take(20)
             .map(Reference::to_string)
             .collect();
-        found.retain(|f| f.wanted.names.contains(name));
+        found.retain(|f| f.names.contains(name));
         found.truncate(1);
         if found.is_empty() {
             return Err(Error::invalid(format!(
@@ -133,9 +157,32 @@ fn select(found: &mut Vec<Found>, name: &Reference) -> Result<()> {
         }
     }
     for image in found {
-        image.wanted.names = vec![name.clone()];
+        image.names = vec![name.clone()];
     }
     Ok(())
+}
+
+impl At {
+    fn read(&self, archive: &Archive, limits: &Limits) -> Result<Contents> {
+        match self {
+            At::Top(top) => {
+                oci_image(archive, top, limits).with_context(|| format!("image {}", top.digest))
+            }
+            At::Docker(image) => docker_image(archive, image, limits),
+        }
+    }
+}
+
+impl Wanted {
+    /// A name whose digest is no document's here is a lie, or was an index's of which
+    /// the archive has one image: it is its tag, or none.
+    fn honest(&self, name: Reference) -> Option<Reference> {
+        let is = |d: &str| self.documents.iter().any(|b| Digest::of(b).as_str() == d);
+        match name.digest() {
+            Some(d) if !is(d) => name.without_digest(),
+            _ => Some(name),
+        }
+    }
 }
 
 fn oci_images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>> {
@@ -144,7 +191,10 @@ fn oci_images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>> {
     let Document::Index(tops) = parse(&bytes, index, limits).context("index.json")? else {
         return Err(Error::invalid("index.json is no index"));
     };
-    let docker_names = docker_names(archive, limits)?;
+    if tops.len() > MAX_IMAGES {
+        return Err(Error::invalid(format!("more than {MAX_IMAGES} images")));
+    }
+    let mut docker_names = docker_names(archive, limits)?;
     // Descriptors of one name (or of none) are platforms of one image.
     let mut groups: BTreeMap<Option<Reference>, Vec<Descriptor>> = BTreeMap::new();
     for top in tops {
@@ -160,19 +210,13 @@ fn oci_images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>> {
                 tops.iter().collect()
             };
         for top in chosen {
-            let mut image =
-                oci_image(archive, top, limits).with_context(|| format!("image {}", top.digest))?;
-            image.wanted.names.extend(name.clone());
-            let id = Digest::of(&image.wanted.config_bytes);
-            for docker in docker_names.iter().filter(|(d, _)| *d == id) {
-                if !image.wanted.names.contains(&docker.1) {
-                    image.wanted.names.push(docker.1.clone());
-                }
-            }
-            found.push(image);
-        }
-        if found.len() > MAX_IMAGES {
-            return Err(Error::invalid(format!("more than {MAX_IMAGES} images")));
+            let at = At::Top(top.clone());
+            let wanted = at.read(archive, limits)?.wanted;
+            let id = Digest::of(&wanted.config_bytes);
+            let docker = docker_names.remove(&id).unwrap_or_default();
+            let all = name.clone().into_iter().chain(docker);
+            let names = all.filter_map(|n| wanted.honest(n)).collect();
+            found.push(Found { at, names });
         }
     }
     Ok(found)
@@ -191,7 +235,7 @@ fn name_of(top: &Descriptor) -> Option<Reference> {
         .and_then(|n| n.parse().ok())
 }
 
-fn oci_image(archive: &Archive, top: &Descriptor, limits: &Limits) -> Result<Found> {
+fn oci_image(archive: &Archive, top: &Descriptor, limits: &Limits) -> Result<Contents> {
     let mut documents = Vec::new();
     let mut at = top.clone();
     loop {
@@ -205,7 +249,7 @@ fn oci_image(archive: &Archive, top: &Descriptor, limits: &Limits) -> Result<Fou
             Document::Index(_) => return Err(Error::invalid("indexes are nested too deep")),
             Document::Manifest(Manifest { config, layers }) => {
                 let config_bytes = verified(archive, &config, limits, "config-size")?;
-                return Ok(Found {
+                return Ok(Contents {
                     layers: layers.iter().map(|l| blob(&l.digest)).collect(),
                     wanted: Wanted {
                         config: parse_config(&config_bytes, limits)?,
@@ -259,6 +303,12 @@ fn docker_manifest(archive: &Archive, limits: &Limits) -> Result<Vec<DockerImage
     if images.len() > MAX_IMAGES {
         return Err(Error::invalid(format!("more than {MAX_IMAGES} images")));
     }
+    let names = images.iter().flat_map(|i| &i.repo_tags);
+    if names.map(Vec::len).sum::<usize>() > MAX_NAMES {
+        return Err(Error::invalid(format!(
+            "manifest.json: more than {MAX_NAMES} names"
+        )));
+    }
     Ok(images)
 }
 
@@ -272,14 +322,14 @@ fn repo_tags(image: &DockerImage) -> Result<Vec<Reference>> {
 }
 
 /// The names that manifest.json beside an OCI layout gives, by config.
-fn docker_names(archive: &Archive, limits: &Limits) -> Result<Vec<(Digest, Reference)>> {
-    let mut names = Vec::new();
+fn docker_names(archive: &Archive, limits: &Limits) -> Result<HashMap<Digest, Vec<Reference>>> {
+    let mut names: HashMap<Digest, Vec<Reference>> = HashMap::new();
     if archive.has("manifest.json") {
         for image in docker_manifest(archive, limits)? {
             let hex = image.config.rsplit('/').next().unwrap_or_default();
             let hex = hex.strip_suffix(".json").unwrap_or(hex);
             if let Ok(id) = Digest::parse(&format!("sha256:{hex}")) {
-                names.extend(repo_tags(&image)?.into_iter().map(|r| (id.clone(), r)));
+                names.entry(id).or_default().extend(repo_tags(&image)?);
             }
         }
     }
@@ -290,30 +340,39 @@ fn docker_images(archive: &Archive, limits: &Limits) -> Result<Vec<Found>> {
     docker_manifest(archive, limits)?
         .into_iter()
         .map(|image| {
-            let config_bytes = archive.read_all(&image.config, limits, "config-size")?;
-            let layers = image.layers.clone().unwrap_or_default();
-            check_layers(layers.len(), limits)?;
-            let config = parse_config(&config_bytes, limits)?;
-            if layers.len() != config.diff_ids.len() {
-                return Err(Error::invalid(format!(
-                    "manifest.json has {} layers, but the config {} diffIDs",
-                    layers.len(),
-                    config.diff_ids.len()
-                )));
-            }
+            let wanted = docker_image(archive, &image, limits)?.wanted;
+            let names = repo_tags(&image)?.into_iter();
             Ok(Found {
-                layers,
-                wanted: Wanted {
-                    config,
-                    config_bytes,
-                    layers: None,
-                    digest: None,
-                    documents: Vec::new(),
-                    names: repo_tags(&image)?,
-                },
+                names: names.filter_map(|n| wanted.honest(n)).collect(),
+                at: At::Docker(image),
             })
         })
         .collect()
+}
+
+fn docker_image(archive: &Archive, image: &DockerImage, limits: &Limits) -> Result<Contents> {
+    let config_bytes = archive.read_all(&image.config, limits, "config-size")?;
+    let layers = image.layers.clone().unwrap_or_default();
+    check_layers(layers.len(), limits)?;
+    let config = parse_config(&config_bytes, limits)?;
+    if layers.len() != config.diff_ids.len() {
+        return Err(Error::invalid(format!(
+            "manifest.json has {} layers, but the config {} diffIDs",
+            layers.len(),
+            config.diff_ids.len()
+        )));
+    }
+    Ok(Contents {
+        layers,
+        wanted: Wanted {
+            config,
+            config_bytes,
+            layers: None,
+            digest: None,
+            documents: Vec::new(),
+            names: Vec::new(),
+        },
+    })
 }
 
 #[cfg(test)]

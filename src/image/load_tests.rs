@@ -454,3 +454,71 @@ fn finished_layers_of_a_killed_load_are_adopted() {
         assert_eq!(root.layer_dirs(), 0);
     }
 }
+
+/// A Pod that names a digest is to get what has it, whatever an archive calls its own.
+#[test]
+fn names_with_digests_of_something_else() {
+    let root = Root::new("pinned");
+    let sample = Sample::new("pinned");
+    let false_one = Digest::of(b"honest");
+    for (name, left) in [
+        (
+            format!("app:1@{false_one}"),
+            vec!["docker.io/library/app:1"],
+        ),
+        (format!("localhost/app@{false_one}"), vec![]),
+    ] {
+        let wanted: Reference = name.parse().unwrap();
+        let docker = root.load("docker.tar", &sample.docker(&name)).unwrap();
+        assert_eq!(docker[0].names, left, "{name}");
+        let oci = tar_of(&sample.oci(&name, |l| l.to_vec()));
+        let oci = root.load("oci.tar", &oci).unwrap();
+        assert_eq!(oci[0].names, left, "{name}");
+        assert!(root.1.lookup(&wanted).unwrap().is_none(), "{name}");
+        root.1.remove(&oci[0].id, true, &|_| false).unwrap();
+    }
+    // One that is true stays, and one that the user gives has to be.
+    let honest = oci_digest(&root, &sample);
+    let name = format!("app:2@{honest}");
+    let path = root.write("oci.tar", &tar_of(&sample.oci(&name, |l| l.to_vec())));
+    let image = root.1.load(&path, None).unwrap();
+    assert!(
+        image[0]
+            .names
+            .contains(&format!("docker.io/library/{name}"))
+    );
+    let name = format!("app:3@{false_one}").parse().unwrap();
+    let e = root.1.load(&path, Some(&name)).unwrap_err().to_string();
+    assert!(e.contains("has another digest"), "{e}");
+    let name = format!("app@{honest}").parse().unwrap();
+    root.1.load(&path, Some(&name)).unwrap();
+    assert!(root.1.lookup(&name).unwrap().is_some());
+    root.1
+        .tag("any:1", &format!("app:4@{honest}").parse().unwrap())
+        .unwrap_err();
+}
+
+fn oci_digest(root: &Root, sample: &Sample) -> String {
+    let oci = tar_of(&sample.oci("any:1", |l| l.to_vec()));
+    root.load("any.tar", &oci).unwrap()[0]
+        .digest
+        .clone()
+        .unwrap()
+}
+
+#[test]
+fn names_are_counted() {
+    let root = Root::new("counted");
+    let docker = |n: usize| {
+        let tags: Vec<String> = (0..n).map(|i| format!("app:{i}")).collect();
+        let manifest = json!([{"Config": "c.json", "RepoTags": tags, "Layers": []}]);
+        Builder::default()
+            .file("c.json", br#"{"rootfs":{"diff_ids":[]}}"#)
+            .file("manifest.json", manifest.to_string().as_bytes())
+            .end()
+    };
+    let e = root.load("many.tar", &docker(MAX_NAMES + 1)).unwrap_err();
+    assert!(e.to_string().contains("more than 10000 names"), "{e}");
+    let images = root.load("many.tar", &docker(MAX_NAMES)).unwrap();
+    assert_eq!(images[0].names.len(), MAX_NAMES);
+}

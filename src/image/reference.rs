@@ -73,6 +73,15 @@ impl Reference {
         self.with_suffix(name)
     }
 
+    /// The same by its tag alone, if it has one.
+    pub fn without_digest(&self) -> Option<Reference> {
+        self.tag.as_ref()?;
+        Some(Reference {
+            digest: None,
+            ..self.clone()
+        })
+    }
+
     /// The same repository by digest alone.
     pub fn at(&self, digest: &str) -> String {
         format!("{}@{digest}", self.name())

@@ -3,7 +3,7 @@
 //! Rules that hold for every request:
 //! - credentials, tokens, our client certificate and configured headers go to
 //!   the origin that asked for them and never along a redirect to another
-//!   (scheme, host and port);
+//!   (scheme, host and port), nor to a token server that such another names;
 //! - a redirect never leads from HTTPS to plain HTTP, a token server that is to
 //!   see credentials not to plain HTTP beyond this machine;
 //! - every wait has an end, every body a bound (`retry`).
@@ -23,7 +23,7 @@ use super::connection::{Trust, agent, is_loopback, join, origin};
 use super::digest::Digest;
 use super::limits::raise;
 use super::registries::Endpoint;
-use super::retry::{Failure, Patience, retry_after};
+use super::retry::{Failure, Paced, Patience, retry_after};
 use super::{Credentials, PullOptions, keyring};
 use crate::{Error, Kind, Result};
 
@@ -150,11 +150,8 @@ impl Registry {
         what: &str,
     ) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
-        response
-            .into_body()
-            .into_with_config()
-            .limit(u64::MAX)
-            .reader()
+        let body = response.into_body().into_with_config().limit(u64::MAX);
+        Paced::new(body.reader(), &self.patience)
             .take(limit + 1)
             .read_to_end(&mut bytes)
             .map_err(|e| Failure::passing(self.error(&format!("read the {what}: {e}"))))?;
@@ -243,6 +240,10 @@ impl Registry {
         if response.status() != 401 {
             return Ok(response);
         }
+        // An upload may be elsewhere; whoever is there asks for what is not theirs.
+        if !self.is_own(url) {
+            return Err(self.not_yours(url));
+        }
         let challenges: Vec<Challenge> = response
             .headers()
             .get_all(header::WWW_AUTHENTICATE)
@@ -324,13 +325,26 @@ impl Registry {
         ))
     }
 
+    /// Whether a URL is at the endpoint's own host.
+    fn is_own(&self, url: &str) -> bool {
+        let own = ["https", "http"].map(|s| origin(&format!("{s}://{}/", self.endpoint.host)));
+        own.contains(&origin(url))
+    }
+
     /// Our client certificate is for the endpoint's own host.
     pub fn agent_for(&self, url: &str) -> &Agent {
-        let own = ["https", "http"].map(|s| origin(&format!("{s}://{}/", self.endpoint.host)));
         match &self.stranger {
-            Some(agent) if !own.contains(&origin(url)) => agent,
+            Some(agent) if !self.is_own(url) => agent,
             _ => &self.agent,
         }
+    }
+
+    /// Of a server that was only led to, and wants to know who we are.
+    fn not_yours(&self, url: &str) -> Failure {
+        Failure::lasting(self.error(&format!(
+            "it leads to {}, which asks for credentials, and gets none",
+            origin(url).unwrap_or_default()
+        )))
     }
 
     /// Through redirects. `authorization` is for the first origin alone.
@@ -366,6 +380,10 @@ impl Registry {
                 }
             }
             let response = request.call().map_err(|e| self.no_answer(&url, e))?;
+            // Its challenge is not the first's: it could name any token server.
+            if response.status() == 401 && origin(&url).as_ref() != Some(&first) {
+                return Err(self.not_yours(&url));
+            }
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }

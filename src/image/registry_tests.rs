@@ -417,3 +417,183 @@ fn plain_http_only_where_it_may_be() {
         assert_eq!(is_loopback(host), loopback, "{host}");
     }
 }
+
+/// Asks for credentials by a token server of its choice, which notes what it is sent.
+fn thief() -> (Script, Script) {
+    let tokens = serve(|_, _| reply("200 OK", "", r#"{"token":"T"}"#));
+    let realm = format!("http://{}/token", tokens.0);
+    let asks = serve(move |n, _| {
+        // By either scheme.
+        let challenge = match n % 2 {
+            0 => format!("WWW-Authenticate: Bearer realm=\"{realm}\"\r\n"),
+            _ => "WWW-Authenticate: Basic realm=\"r\"\r\n".to_owned(),
+        };
+        reply("401 Unauthorized", &challenge, "")
+    });
+    (asks, tokens)
+}
+
+fn got_nothing((asks, tokens): &(Script, Script), times: usize) {
+    let asked = lock(&asks.1);
+    assert_eq!(asked.len(), times);
+    assert!(asked.iter().all(|a| !a.has("authorization")));
+    assert!(lock(&tokens.1).is_empty(), "asked for a token");
+}
+
+/// CVE-2020-15157 was this, by the URL of a foreign layer.
+#[test]
+fn where_a_redirect_leads_no_token_is_asked_for() {
+    let thief = thief();
+    let to = thief.0.0.clone();
+    let script = serve(move |_, _| {
+        let location = format!("Location: http://{to}/x\r\n");
+        reply("307 Temporary Redirect", &location, "")
+    });
+    let r = registry(&script, &credentials());
+    for _ in 0..2 {
+        let e = r.small_blob(&Digest::of(b""), 10).unwrap_err().to_string();
+        assert!(e.contains("asks for credentials, and gets none"), "{e}");
+    }
+    got_nothing(&thief, 2);
+}
+
+struct One(Vec<u8>);
+
+impl crate::image::Blobs for One {
+    fn open_blob(&self, digest: &Digest) -> Result<Option<(Box<dyn Read + '_>, u64)>> {
+        let ours = *digest == Digest::of(&self.0);
+        Ok(ours.then(|| (Box::new(&self.0[..]) as Box<dyn Read>, self.0.len() as u64)))
+    }
+}
+
+/// Pushes an image whose layer is `layer`, and its config too.
+fn push_to(script: &Script, layer: Vec<u8>, options: &PullOptions) -> Result<Digest> {
+    let descriptor = |media_type: &str| {
+        serde_json::json!({
+            "mediaType": format!("application/vnd.oci.image.{media_type}"),
+            "digest": Digest::of(&layer), "size": layer.len(),
+        })
+    };
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "config": descriptor("config.v1+json"),
+        "layers": [descriptor("layer.v1.tar")],
+    });
+    let manifest = manifest.to_string();
+    let pushed = crate::image::Pushed {
+        manifest: manifest.as_bytes(),
+        media_type: "",
+        origin: None,
+    };
+    let to = format!("{}/a/b:1", script.0).parse().unwrap();
+    crate::image::push(&to, &pushed, &One(layer), options, &mut |_| {})
+}
+
+#[test]
+fn where_an_upload_is_elsewhere_it_gets_no_credentials() {
+    let thief = thief();
+    let to = thief.0.0.clone();
+    let script = serve(move |_, asked| match &asked.path {
+        p if p.ends_with("/blobs/uploads/") && asked.has("authorization: Basic dTpw") => {
+            let location = format!("Location: http://{to}/upload?state=1\r\n");
+            reply("202 Accepted", &location, "")
+        }
+        p if p.ends_with("/blobs/uploads/") => {
+            let challenge = "WWW-Authenticate: Basic realm=\"r\"\r\n";
+            reply("401 Unauthorized", challenge, "")
+        }
+        _ => reply("404 Not Found", "", ""),
+    });
+    for _ in 0..2 {
+        let e = push_to(&script, b"layer".to_vec(), &credentials()).unwrap_err();
+        let e = e.to_string();
+        assert!(e.contains("asks for credentials, and gets none"), "{e}");
+    }
+    got_nothing(&thief, 2);
+}
+
+/// Answers with `head`, then with one byte at a time, for longer than anybody waits.
+fn trickle(head: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let lines = BufReader::new(&stream).lines().map_while(io::Result::ok);
+                lines.take_while(|l| !l.is_empty()).for_each(drop);
+                let _ = stream.write_all(head.as_bytes());
+                while stream.write_all(b" ").is_ok() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+        }
+    });
+    address
+}
+
+fn impatient(address: &str) -> Registry {
+    let endpoint = Endpoint::new(address, "a/b", None);
+    let mut options = PullOptions::default();
+    options.patience.first_pause = Duration::from_millis(10);
+    options.patience.silence = Duration::from_millis(300);
+    options.patience.tries = 2;
+    Registry::new(endpoint, address, &options, "pull").unwrap()
+}
+
+/// Not of layers alone: a manifest of 4 MiB would take years.
+#[test]
+fn a_trickle_of_anything_is_cut() {
+    let began = std::time::Instant::now();
+    let manifest = trickle("HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n");
+    let e = impatient(&manifest).manifest("t", "", 4 << 20).unwrap_err();
+    assert!(e.to_string().contains("too slow"), "{e}");
+    let config = trickle("HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n");
+    let of = Digest::of(b"");
+    let e = impatient(&config).small_blob(&of, 8 << 20).unwrap_err();
+    assert!(e.to_string().contains("too slow"), "{e}");
+    // What is here is passed over, where the server knows no ranges.
+    let passed = trickle("HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n");
+    let r = impatient(&passed);
+    let e = r.blob(&of, 4_000_000, 3_000_000).err().unwrap();
+    assert!(e.to_string().contains("too slow"), "{e}");
+    // The text of an error is not waited for, the error is.
+    let refusal = trickle("HTTP/1.1 403 Forbidden\r\nContent-Length: 900000\r\n\r\n");
+    let e = impatient(&refusal).manifest("t", "", 9).unwrap_err();
+    assert!(e.to_string().contains("403 Forbidden"), "{e}");
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn an_upload_that_nobody_reads_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap())
+                .lines()
+                .map_while(io::Result::ok);
+            let first = lines.next().unwrap_or_default();
+            lines.take_while(|l| !l.is_empty()).for_each(drop);
+            let answer = match first.split(' ').next() {
+                Some("HEAD") => reply("404 Not Found", "", ""),
+                Some("POST") => reply("202 Accepted", "Location: /v2/here\r\n", ""),
+                _ => {
+                    held.push(stream);
+                    continue;
+                }
+            };
+            let _ = stream.write_all(&answer);
+        }
+    });
+    let mut options = PullOptions::default();
+    options.patience.first_pause = Duration::from_millis(10);
+    options.patience.silence = Duration::from_millis(500);
+    options.patience.tries = 2;
+    let began = std::time::Instant::now();
+    let script = Script(address, Arc::default());
+    let e = push_to(&script, vec![0; 64 << 20], &options).unwrap_err();
+    assert!(e.to_string().contains("no answer in time"), "{e}");
+    assert!(began.elapsed() < Duration::from_secs(30));
+}

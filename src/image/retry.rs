@@ -7,7 +7,8 @@
 //! longer than anybody would wait at a terminal: then that is the error.
 
 use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -59,6 +60,41 @@ impl Patience {
     /// Whether so many bytes in so long a time of waiting are too few.
     pub(super) fn too_slow(&self, bytes: u64, waited: Duration) -> bool {
         waited >= self.silence && bytes < self.slowest * waited.as_secs().max(1)
+    }
+}
+
+/// Ends with an error once it is too slow.
+pub(super) struct Paced<'a, R> {
+    inner: R,
+    patience: &'a Patience,
+    waited: Duration,
+    came: u64,
+}
+
+impl<'a, R> Paced<'a, R> {
+    pub fn new(inner: R, patience: &'a Patience) -> Self {
+        Paced {
+            inner,
+            patience,
+            waited: Duration::ZERO,
+            came: 0,
+        }
+    }
+}
+
+impl<R: Read> Read for Paced<'_, R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let began = Instant::now();
+        let n = self.inner.read(buf)?;
+        self.waited += began.elapsed();
+        self.came += n as u64;
+        if n > 0 && self.patience.too_slow(self.came, self.waited) {
+            return Err(io::Error::other("the connection was too slow"));
+        }
+        if self.waited >= self.patience.silence {
+            (self.waited, self.came) = (Duration::ZERO, 0);
+        }
+        Ok(n)
     }
 }
 

@@ -227,19 +227,14 @@ impl Store {
     /// that name before loses it. The digest goes along to a name in the same
     /// repository alone: no other registry has promised it.
     pub fn tag(&self, image: &str, name: &Reference) -> Result<Image> {
-        if name.tag().is_none() {
+        if name.digest().is_some() {
             return Err(Error::new(
                 Kind::Usage,
-                format!("{name} is a digest, which is not given to an image"),
+                format!("{name} has a digest, which is not given to an image"),
             ));
         }
-        if !self.root.exists() {
-            return Err(absent(image));
-        }
-        let _lock = self.lock()?;
-        let found = self.lookup_any(image)?.ok_or_else(|| absent(image))?;
+        let (_lock, found, mut index) = self.hold(image)?;
         let id = Digest::parse(&found.id)?;
-        let mut index = self.index()?;
         let digest = index.names.iter().find_map(|(key, known)| {
             let same = key
                 .parse::<Reference>()
@@ -255,16 +250,21 @@ impl Store {
         self.image(&id, None, &index)?.ok_or_else(|| absent(image))
     }
 
-    /// Pins an image, named as for [`Store::lookup_any`], or lets it go again. The pin
-    /// is the image's, not a name's.
-    pub fn pin(&self, image: &str, pinned: bool) -> Result<Image> {
+    /// An image, named as for [`Store::lookup_any`], with the lock under which it stays.
+    fn hold(&self, image: &str) -> Result<(Lock, Image, Index)> {
         if !self.root.exists() {
             return Err(absent(image));
         }
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         let found = self.lookup_any(image)?.ok_or_else(|| absent(image))?;
+        Ok((lock, found, self.index()?))
+    }
+
+    /// Pins an image, named as for [`Store::lookup_any`], or lets it go again. The pin
+    /// is the image's, not a name's.
+    pub fn pin(&self, image: &str, pinned: bool) -> Result<Image> {
+        let (_lock, found, mut index) = self.hold(image)?;
         let id = Digest::parse(&found.id)?;
-        let mut index = self.index()?;
         let changed = match pinned {
             true => index.pinned.insert(id),
             false => index.pinned.remove(&id),

@@ -65,10 +65,7 @@ pub fn unpack<R: Read>(stream: R, target: OwnedFd, budget: &Budget<'_>) -> Resul
     };
     while let Some(entry) = reader.next_entry()? {
         unpacker.done.entries += 1;
-        if unpacker.done.entries > budget.limits().layer_entries {
-            let limits = budget.limits();
-            return Err(limits.exceeded("layer-entries", "it has more entries"));
-        }
+        budget.entries(unpacker.done.entries)?;
         unpacker
             .entry(&entry, &mut reader)
             .with_context(|| format!("unpack {}", entry.shown()))?;

@@ -173,6 +173,33 @@ fn documents_are_bounded_in_memory() {
     refused(&place, &["load", "-i", &file], "json-depth");
 }
 
+/// The same large documents for image after image: each is read, none is kept.
+#[test]
+fn images_of_one_archive_take_the_memory_of_one() {
+    let place = Place::new();
+    let config = crate::image::config_of(&[], json!({})).to_string() + &" ".repeat(1 << 20);
+    let list: Vec<Value> = (0..300)
+        .map(|i| json!({"Config": "c.json", "RepoTags": [format!("localhost/many:{i}")]}))
+        .collect();
+    let docker = tar()
+        .file("c.json", &config)
+        .file("manifest.json", Value::from(list).to_string())
+        .end();
+    let file = place.write("image", &docker);
+    measure(&place, &["load", "-q", "-i", &file]).ran.ok();
+
+    let mut oci = Oci::new(&[]).with_config(config.as_bytes());
+    oci = oci.with_text(|t| t + &" ".repeat(1 << 20));
+    let tops: Vec<Value> = (0..300).map(|_| oci.top.clone()).collect();
+    let index = json!({"schemaVersion": 2, "manifests": tops});
+    let mut archive = tar().file("index.json", index.to_string());
+    for (digest, bytes) in &oci.blobs {
+        archive = archive.file(digest.replace("sha256:", "blobs/sha256/"), bytes);
+    }
+    let file = place.write("image", &archive.end());
+    measure(&place, &["load", "-q", "-i", &file]).ran.ok();
+}
+
 #[test]
 fn bounds_can_be_set() {
     let place = Place::new();
