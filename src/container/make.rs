@@ -110,6 +110,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let made = (|| {
         let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
         record.namespaces = plan.namespaces.all().bits();
+        record.callers_keyring = order.no_new_keyring;
         record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
         let place = match order.cgroups {
             CgroupDriver::Disabled | CgroupDriver::Systemd => None,
@@ -340,7 +341,7 @@ pub(super) fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>)
     plan::check_namespaces(&plan)?;
     plan::check_labels(&plan)?;
     plan.pivot = !order.no_pivot;
-    plan.keyring = (!order.no_new_keyring).then(|| format!("_ses.{}", order.id));
+    plan.process.own_keyring = !order.no_new_keyring;
     prepare_process(
         &mut plan.process,
         order.preserve_fds,

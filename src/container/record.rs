@@ -66,6 +66,9 @@ pub struct Record {
     /// Whether config.json has hooks of the kinds that run later.
     pub hooks: bool,
     /// It has been put away whole: `restore` may take its place.
+    /// `--no-new-keyring`: `exec` leaves its caller's keyring to the process, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub callers_keyring: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpointed: bool,
     #[serde(default, skip_serializing_if = "HashMap::is_empty")]
@@ -277,6 +280,7 @@ impl Record {
     pub fn subject(&self) -> Subject {
         Subject {
             oci_version: self.oci_version.clone(),
+            callers_keyring: false,
             id: self.id.clone(),
             bundle: self.bundle.clone(),
             annotations: self.annotations.clone(),
