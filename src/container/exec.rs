@@ -279,5 +279,5 @@ fn become_program(plan: &Process, labels: process::Labels, parent: &Packets) -> 
         process::take_terminal(slave.as_fd())?;
     }
     let program = process::settle(plan)?;
-    process::launch(plan, &program, labels, parent)
+    process::launch(plan, &program, labels, parent, || Ok(()))
 }
