@@ -13,6 +13,8 @@ mod budget;
 #[path = "oci/bundle.rs"]
 #[allow(dead_code)]
 mod bundle;
+#[path = "attacks/caller.rs"]
+mod caller;
 #[path = "attacks/capabilities.rs"]
 mod capabilities;
 #[path = "attacks/host.rs"]

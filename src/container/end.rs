@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill as send};
 use super::hook::{self, Hooks};
 use super::plan::namespace::PID;
 use super::record::{Containers, Record, Status};
-use crate::linux::cgroup::systemd;
+use crate::linux::cgroup::{Cgroup, systemd};
 use crate::linux::resctrl::Resctrl;
 use crate::sys::process as sys;
 use crate::{Error, Kind, Result};
@@ -121,7 +121,13 @@ fn wait_for_end(pidfd: BorrowedFd) -> Result<()> {
 /// runc does and its callers rely on; one that runs only with `force`. Finding half
 /// of it gone already is no error, and with `force` finding nothing is none. What
 /// poststop hooks failed is returned, for the log: runtime.md, "Lifecycle", step 13.
+///
+/// The record goes last, and only when nothing is left that it leads to: what resists
+/// today can be deleted tomorrow.
 pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<String>> {
+    if force {
+        unblock(containers, id);
+    }
     let _lock = match containers.lock(id) {
         Err(e) if force && e.kind() == Kind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -148,11 +154,14 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<Stri
         first = systemd::stop(scope).err();
     }
     if let Some(cgroup) = containers.cgroup(&record)? {
-        first = first.or(cgroup.remove().err());
+        first = first.or(remove(&cgroup).err());
     }
     if let Some(place) = &record.resctrl {
         let removed = Resctrl::open().and_then(|r| r.remove(place));
         first = first.or(removed.err());
+    }
+    if let Some(e) = first {
+        return Err(e);
     }
     let mut warnings = Vec::new();
     if record.hooks {
@@ -162,9 +171,29 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<Stri
         let state = record.subject().state("stopped", 0);
         match hooks {
             Ok(h) => warnings = hook::run_all("poststop", &h.poststop, &state),
-            Err(e) => first = first.or(Some(e)),
+            Err(e) => first = Some(e),
         }
     }
     first = first.or(containers.forget(id).err());
     first.map_or(Ok(warnings), Err)
+}
+
+/// Who holds the lock may be waiting for the container: `start` for a hook of the
+/// image's that does not end. With its first process that is over.
+fn unblock(containers: &Containers, id: &str) {
+    let record = containers.load(id).ok();
+    if let Some(pidfd) = record.and_then(|r| r.pidfd()) {
+        let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    }
+}
+
+/// Also with an `exec` that was on its way in when the others were killed.
+fn remove(cgroup: &Cgroup) -> Result<()> {
+    match cgroup.remove() {
+        Err(e) if !cgroup.procs()?.is_empty() => {
+            cgroup.kill().map_err(|_| e)?;
+            cgroup.remove()
+        }
+        other => other,
+    }
 }

@@ -241,6 +241,13 @@ fn limit(to: &Target, plan: &Process) -> Result<()> {
         set_affinity(cpus).context("process.execCPUAffinity.final")?;
     }
     process::raise_limits(Pid::from_raw(0), &plan.rlimits)?;
+    if plan.own_keyring {
+        // Not without: how many there may be is the container's to use up.
+        settings::new_keyring().map_err(|e| match e.errno() {
+            Some(Errno::EDQUOT) => e.hint("a limit in /proc/sys/kernel/keys is reached"),
+            _ => e,
+        })?;
+    }
     settings::apply_to_process(plan)
 }
 
@@ -272,5 +279,5 @@ fn become_program(plan: &Process, labels: process::Labels, parent: &Packets) -> 
         process::take_terminal(slave.as_fd())?;
     }
     let program = process::settle(plan)?;
-    process::launch(plan, &program, labels, parent)
+    process::launch(plan, &program, labels, parent, || Ok(()))
 }

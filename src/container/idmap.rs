@@ -14,14 +14,17 @@ use crate::sys::process::{self as sys, Fork};
 use crate::{Context, Error, Result};
 
 pub(super) fn user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
+    let maker = Pid::this();
     let (pid, pidfd) = match sys::clone3(CloneFlags::CLONE_NEWUSER, None) {
         Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
         // It dies with the parent's signal, or with the parent's end.
         Ok(Fork::Child) => {
             let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-            loop {
+            // It may have ended before it was asked for.
+            while Pid::parent() == maker {
                 nix::unistd::pause();
             }
+            sys::exit_now(0)
         }
         Err(e) => return Err(Error::sys("clone3(CLONE_NEWUSER)", e)),
     };

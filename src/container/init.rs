@@ -21,7 +21,7 @@
 //! 11. pivot_root, the old root detached: the host's paths are gone;
 //! 12. the user, the program looked up, in [`super::process`];
 //! 13. the gate, where a container that is created waits for `start`;
-//! 14. rights, filter, exec.
+//! 14. rights, filter, startContainer hooks, exec.
 
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
@@ -158,18 +158,19 @@ pub(super) fn run(
     drop(terminal);
     let program = process::settle(&plan.process)?;
     let Some(held) = b.held else {
-        return process::launch(&plan.process, &program, labels, parent);
+        return process::launch(&plan.process, &program, labels, parent, || Ok(()));
     };
     say(parent, &Word::Waiting, &[])?;
     let line = gate::wait(held.gate)?;
-    let started = (|| {
-        if !held.start_container.is_empty() {
-            let state = held.subject.state("created", std::process::id() as i32);
-            hook::run("startContainer", held.start_container, &state)?;
+    // Their programs are the image's: they may what the container's own may.
+    let hooks = || {
+        if held.start_container.is_empty() {
+            return Ok(());
         }
-        process::launch(&plan.process, &program, labels, &line)
-    })();
-    let Err(e) = started;
+        let state = held.subject.state("created", std::process::id() as i32);
+        hook::run("startContainer", held.start_container, &state)
+    };
+    let Err(e) = process::launch(&plan.process, &program, labels, &line, hooks);
     // `start` is told, not whoever created the container long ago.
     super::create::tell_failure(&line, e)
 }

@@ -110,6 +110,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let made = (|| {
         let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
         record.namespaces = plan.namespaces.all().bits();
+        record.callers_keyring = order.no_new_keyring;
         record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
         let place = match order.cgroups {
             CgroupDriver::Disabled | CgroupDriver::Systemd => None,
@@ -340,7 +341,7 @@ pub(super) fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>)
     plan::check_namespaces(&plan)?;
     plan::check_labels(&plan)?;
     plan.pivot = !order.no_pivot;
-    plan.keyring = (!order.no_new_keyring).then(|| format!("_ses.{}", order.id));
+    plan.process.own_keyring = !order.no_new_keyring;
     prepare_process(
         &mut plan.process,
         order.preserve_fds,
@@ -488,12 +489,21 @@ pub fn send_terminal(path: &Path, master: BorrowedFd) -> Result<()> {
     socket::hand_over(path, b"/dev/ptmx", master).context("--console-socket")
 }
 
-/// Whole or not there: conmon reads it as soon as it can.
+/// Whole or not there: conmon reads it as soon as it can. The directory may be one that
+/// others write to: what is under the temporary name is not opened, a link least of all.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     let temporary = path.with_file_name(name);
-    std::fs::write(&temporary, pid.to_string())
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .with_context(|| format!("--pid-file {}", path.display()))
+    let write = || {
+        match std::fs::remove_file(&temporary) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).open(&temporary)?;
+        std::io::Write::write_all(&mut file, pid.to_string().as_bytes())?;
+        std::fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("--pid-file {}", path.display()))
 }

@@ -201,13 +201,14 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
     })
 }
 
-/// Takes the limits, gives up the rights, puts the filter in force, and executes. `line` leads to
-/// whoever serves a seccomp listener.
+/// Takes the limits, gives up the rights, puts the filter in force, does `last`, and
+/// executes. `line` leads to whoever serves a seccomp listener.
 pub(super) fn launch(
     p: &Process,
     program: &Program,
     labels: Labels,
     line: &Packets,
+    last: impl FnOnce() -> Result<()>,
 ) -> Result<Infallible> {
     use std::io::Write;
     for (mut file, label, field) in labels {
@@ -240,6 +241,7 @@ pub(super) fn launch(
         }
         capability::apply(&p.capabilities)?;
     }
+    last()?;
     let path = CString::new(program.path.as_str()).unwrap_or_default();
     let Err(errno) = nix::unistd::execve(&path, &program.argv, &program.envp);
     Err(explain(&program.path, errno))

@@ -22,6 +22,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub struct Record {
     pub resctrl: Option<resctrl::Place>,
     /// Whether config.json has hooks of the kinds that run later.
     pub hooks: bool,
+    /// `--no-new-keyring`: `exec` leaves its caller's keyring to the process, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub callers_keyring: bool,
     /// It has been put away whole: `restore` may take its place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpointed: bool,
@@ -228,13 +232,20 @@ impl Containers {
     /// The last step of a container's end.
     pub fn forget(&self, id: &str) -> Result<()> {
         crate::linux::namespace::unpin(&self.mounts_pin(id))?;
-        crate::linux::root::remove_tree(&self.dir(id))
+        let mut left = 100;
+        loop {
+            match crate::linux::root::remove_tree(&self.dir(id)) {
+                // Another verb has made a lock in it, to wait at.
+                Err(e) if e.errno() == Some(Errno::ENOTEMPTY) && left > 0 => left -= 1,
+                other => return other,
+            }
+        }
     }
 }
 
 fn not_there(id: &str, e: Error) -> Error {
     match e.errno() {
-        Some(nix::errno::Errno::ENOENT) => {
+        Some(Errno::ENOENT) => {
             Error::not_found(format!("container {id}: container does not exist"))
         }
         _ => e,
@@ -269,6 +280,7 @@ impl Record {
             scope: None,
             resctrl: None,
             hooks: false,
+            callers_keyring: false,
             checkpointed: false,
             annotations: spec.annotations.clone().unwrap_or_default(),
         }

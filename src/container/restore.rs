@@ -87,6 +87,7 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
     let done = (|| {
         let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
         record.namespaces = plan.namespaces.all().bits();
+        record.callers_keyring = order.no_new_keyring;
         record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
         record.cgroup = match order.cgroups {
             CgroupDriver::Disabled | CgroupDriver::Systemd => None,

@@ -193,6 +193,9 @@ fn new_filesystem(
             .ok(),
         _ => None,
     };
+    if let Some(dir) = &covered {
+        refuse_kernel_files(root, dir.as_fd(), m)?;
+    }
     // A tmpfs over /tmp is to be what /tmp was.
     if let Some(dir) = &covered
         && !options.iter().any(|(key, _)| *key == "mode")
@@ -228,8 +231,7 @@ fn borrow(options: &[(String, String)]) -> Vec<(&str, &str)> {
 /// /sys must not get there through a link in an image or a volume (runc
 /// CVE-2019-19921, CVE-2025-52881).
 fn attach(root: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
-    const KERNEL_FILES: [&str; 2] = ["/proc", "/sys"];
-    let in_kernel_files = KERNEL_FILES.iter().any(|p| m.target.starts_with(p));
+    let in_kernel_files = is_kernels(&m.target);
     let links = match &m.source {
         Source::New { fstype, .. } if fstype != "tmpfs" => Links::Refuse,
         Source::Dev(_) | Source::Cgroup => Links::Refuse,
@@ -253,15 +255,24 @@ fn attach(root: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
         _ => e,
     })?;
     refuse_proc(target.as_fd(), mount, m)?;
-    // Asked of the fd: nobody can change the answer any more.
-    let path = root.path_of(target.as_fd())?;
-    if !in_kernel_files && KERNEL_FILES.iter().any(|p| path.starts_with(p)) {
-        return Err(
+    refuse_kernel_files(root, target.as_fd(), m)?;
+    mount.attach(target.as_fd())
+}
+
+fn is_kernels(path: &Path) -> bool {
+    ["/proc", "/sys"].iter().any(|p| path.starts_with(p))
+}
+
+/// See [`attach`]. Asked of the fd: nobody can change the answer any more.
+fn refuse_kernel_files(root: &Root, target: BorrowedFd, m: &MountPlan) -> Result<()> {
+    let path = root.path_of(target)?;
+    match !is_kernels(&m.target) && is_kernels(&path) {
+        true => Err(
             Error::failed(format!("the place is {} in truth", path.display()))
                 .hint("a symbolic link in the image or in a volume leads there"),
-        );
+        ),
+        false => Ok(()),
     }
-    mount.attach(target.as_fd())
 }
 
 /// Nothing but the container's own files of /proc may be covered: a false

@@ -2,8 +2,6 @@
 //! is confined: keyrings(7), personality(2), set_mempolicy(2), ioprio_set(2),
 //! sched(7), sethostname(2), and sysctls (proc(5), /proc/sys).
 
-use std::ffi::CString;
-
 use nix::errno::Errno;
 
 use super::plan::namespace::{NET, UTS};
@@ -14,8 +12,13 @@ use crate::{Context, Error, Result};
 
 /// What goes with the process through exec.
 pub(super) fn apply_inherited(plan: &Plan) -> Result<()> {
-    if let Some(name) = &plan.keyring {
-        join_keyring(name)?;
+    if plan.process.own_keyring {
+        match new_keyring() {
+            // One user may have only so many, and a container without a keyring of its
+            // own is better than none at all.
+            Err(e) if e.errno() == Some(Errno::EDQUOT) => {}
+            other => other?,
+        }
     }
     if let Some(policy) = &plan.memory_policy {
         let mut mask = Vec::new();
@@ -64,17 +67,13 @@ pub(super) fn apply_to_process(p: &Process) -> Result<()> {
     Ok(())
 }
 
-/// So that the caller's keys are not the container's. A kernel without keyrings has
-/// none to leak; one user may have only so many, and a container without a keyring
-/// of its own is better than none at all.
-fn join_keyring(name: &str) -> Result<()> {
-    let name = CString::new(name).map_err(|_| Error::invalid("a NUL byte in the id"))?;
-    match sys::join_session_keyring(&name) {
-        Ok(()) | Err(Errno::ENOSYS | Errno::EDQUOT) => Ok(()),
-        Err(e) => Err(Error::sys(
-            format!("keyctl(KEYCTL_JOIN_SESSION_KEYRING, {name:?})"),
-            e,
-        )),
+/// So that the caller's keys are not the container's. Without a name: one that has a
+/// name may be found by it, and be there already, made by a container of the same user
+/// that wants to share keys. A kernel without keyrings has none to leak.
+pub(super) fn new_keyring() -> Result<()> {
+    match sys::new_session_keyring() {
+        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
+        Err(e) => Err(Error::sys("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)", e)),
     }
 }
 

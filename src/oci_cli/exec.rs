@@ -83,7 +83,8 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
         Some(file) => read_process(file)?,
         None => from_flags(&spec, command, args, &record)?,
     };
-    let plan = plan_for(face, &spec, &process, args)?;
+    let mut plan = plan_for(face, &spec, &process, args)?;
+    plan.own_keyring = !record.callers_keyring;
     let detach = args.is("detach");
     let socket = args.path("console-socket");
     match (plan.terminal, &socket) {

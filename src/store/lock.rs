@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -17,12 +17,14 @@ use crate::{Context, Error, Result};
 pub struct Lock(File);
 
 impl Lock {
-    /// Waits until the lock is free.
+    /// Waits until the lock is free. Who held it may have removed the file, and
+    /// somebody else have made another: the lock is on the file that is there.
     pub fn acquire(path: &Path) -> Result<Self> {
-        let file = open(path)?;
+        let mut file = open(path)?;
         loop {
             match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_WRLCK))) {
-                Ok(_) => return Ok(Lock(file)),
+                Ok(_) if is_at(&file, path)? => return Ok(Lock(file)),
+                Ok(_) => file = open(path)?,
                 Err(Errno::EINTR) => {}
                 Err(e) => {
                     return Err(Error::sys(
@@ -85,6 +87,15 @@ fn open(path: &Path) -> Result<File> {
         .with_context(|| format!("open({}, O_RDWR|O_CREAT)", path.display()))
 }
 
+fn is_at(file: &File, path: &Path) -> Result<bool> {
+    let own = file.metadata()?;
+    match path.metadata() {
+        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("stat({})", path.display())),
+    }
+}
+
 fn whole_file(kind: i32) -> libc::flock {
     libc::flock {
         l_type: kind as libc::c_short,
@@ -109,5 +120,24 @@ mod tests {
         drop(held);
         assert!(Lock::try_acquire(&dir).unwrap().is_some());
         std::fs::remove_file(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_replaced_locks_nothing() {
+        let path = std::env::temp_dir().join(format!("carob-lock-old-{}", std::process::id()));
+        let first = Lock::acquire(&path).unwrap();
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || Lock::acquire(&path).map(drop)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::fs::remove_file(&path).unwrap();
+        let second = Lock::acquire(&path).unwrap();
+        drop(first);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(!waiting.is_finished());
+        drop(second);
+        waiting.join().unwrap().unwrap();
+        std::fs::remove_file(&path).unwrap();
     }
 }

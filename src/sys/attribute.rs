@@ -1,7 +1,6 @@
 //! What a process carries through exec and no crate can set: ioprio_set(2),
 //! sched_setattr(2), set_mempolicy(2), personality(2), keyctl(2), prlimit(2).
 
-use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -61,12 +60,12 @@ pub fn set_personality(value: u64) -> Result<()> {
     Errno::result(unsafe { libc::personality(value as libc::c_ulong) }).map(drop)
 }
 
-/// KEYCTL_JOIN_SESSION_KEYRING: the session keyring of that name, made if it is not
-/// there.
-pub fn join_session_keyring(name: &CStr) -> Result<()> {
+/// KEYCTL_JOIN_SESSION_KEYRING without a name: a new and empty one.
+pub fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
-    // SAFETY: a C string that outlives the call.
-    let n = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    let no_name = std::ptr::null::<libc::c_char>();
+    // SAFETY: no name is allowed.
+    let n = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, no_name) };
     Errno::result(n).map(drop)
 }
 

@@ -100,3 +100,31 @@ fn a_configuration_without_end_t10() {
         assert_ne!(ran.code, 0);
     }
 }
+
+/// The program of a startContainer hook is the image's, and its end may never come:
+/// who deletes the container does not wait for it.
+#[test]
+fn a_start_hook_that_does_not_end_t10() {
+    super::works();
+    let b = Bundle::new();
+    b.sh("echo alive", |c| {
+        c["hooks"] = json!({"startContainer": [{"path": "/bin/sleep", "args": ["sleep", "30"]}]});
+    });
+    b.oci(&["create", "box"]).ok();
+    let mut start = std::process::Command::new(b.runtime())
+        .arg("--root")
+        .arg(b.dir().join("state"))
+        .args(["start", "box"])
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(start.try_wait().unwrap().is_none());
+    let begun = Instant::now();
+    b.oci(&["delete", "--force", "box"]).ok();
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        begun.elapsed()
+    );
+    start.wait().unwrap();
+}

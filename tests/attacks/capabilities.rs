@@ -170,3 +170,26 @@ fn nothing_is_inherited_from_the_caller_t6() {
     eprintln!("exec --cap as uid 1000: permitted {permitted:x} effective {effective:x}");
     b.oci(&["delete", "--force", "box"]).ok();
 }
+
+/// A startContainer hook runs a program of the image's: it has what the container's own
+/// program has, and no more.
+#[test]
+fn hooks_inside_have_the_program_s_rights_t6() {
+    super::works();
+    let b = Bundle::new();
+    let show = "grep -E '^(Cap|NoNewPrivs|Seccomp|Uid|Gid|Groups)' /proc/self/status";
+    b.sh(&format!("{show}; echo --; cat /hook/status"), |c| {
+        super::rootfs::bind(c, b.dir().join("hook").to_str().unwrap(), "/hook");
+        c["process"]["noNewPrivileges"] = true.into();
+        c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_ERRNO"}]});
+        let script = format!("{show} > /hook/status");
+        c["hooks"] = json!({"startContainer":
+            [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}]});
+    });
+    std::fs::create_dir(b.dir().join("hook")).unwrap();
+    let shown = b.oci(&["run", "box"]).ok();
+    let (program, hook) = shown.split_once("--\n").unwrap();
+    assert!(program.contains("NoNewPrivs:\t1") && program.contains("Seccomp:\t2"));
+    assert_eq!(program, hook);
+}

@@ -159,3 +159,23 @@ fn masked_and_read_only_paths_t1() {
         ),
     ]);
 }
+
+/// What would be copied first and refused afterwards: files of the kernel's that are
+/// without end, or gone when they are read.
+#[test]
+fn a_copy_of_the_kernel_s_files_t1() {
+    for place in ["/proc", "/sys", "/proc/self/cwd/proc"] {
+        let b = Bundle::new();
+        spoil(&b, &format!("ln -s {place} mnt"));
+        b.sh("echo alive", |c| {
+            let m = json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]});
+            c["mounts"].as_array_mut().unwrap().push(m);
+        });
+        let ran = b.oci(&["run", "box"]);
+        outcome(place, &ran);
+        if super::ours() {
+            assert!(ran.stderr.contains("mount at /mnt"), "{place}: {ran:?}");
+            assert!(!ran.stderr.contains("tmpcopyup"), "{place}: {ran:?}");
+        }
+    }
+}

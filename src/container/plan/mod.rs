@@ -49,8 +49,6 @@ pub struct Plan {
     pub resctrl: Option<resctrl::Wanted>,
     /// Links of the host that move in: name there, name inside.
     pub net_devices: Vec<(String, String)>,
-    /// The session keyring that the process joins instead of its caller's.
-    pub keyring: Option<String>,
     /// pivot_root(2), or on a root that cannot be pivoted from (an initramfs)
     /// MS_MOVE and chroot(2).
     pub pivot: bool,
@@ -129,7 +127,6 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
             .transpose()
             .context("linux.intelRdt")?,
         net_devices: plan_net_devices(linux, &namespaces).context("linux.netDevices")?,
-        keyring: None,
         pivot: true,
         namespaces,
     };

@@ -48,6 +48,8 @@ pub struct Process {
     pub preserve_fds: u32,
     /// HOME is taken from /etc/passwd if `env` does not have it.
     pub find_home: bool,
+    /// A session keyring of its own: its caller's keys are not the container's.
+    pub own_keyring: bool,
     /// What was asked for and is passed over, for the log.
     pub warnings: Vec<String>,
 }
@@ -173,6 +175,7 @@ pub fn plan_process(
         selinux_label: label(&process.selinux_label),
         preserve_fds: 0,
         find_home: false,
+        own_keyring: true,
         warnings: match unknown.is_empty() {
             true => Vec::new(),
             false => vec![format!(

@@ -25,15 +25,19 @@ impl Cgroup {
         let doing = || format!("kill cgroup {}", self.path());
         if let Some(v2) = self.hierarchies.v2() {
             match io::write(v2, self.path_in(v2), "cgroup.kill", "1") {
-                // v1's freezer would keep them from dying.
+                // v1's freezer would keep them from dying. Whoever made the cgroup may
+                // have died before it was there.
                 Ok(()) => {
-                    return match self.v1_with(Controllers::FREEZER) {
-                        Some(h) => v1::freeze(h, self.path_in(h), false).with_context(doing),
-                        None => Ok(()),
+                    let Some(h) = self.v1_with(Controllers::FREEZER) else {
+                        return Ok(());
+                    };
+                    return match v1::freeze(h, self.path_in(h), false) {
+                        Err(e) if is_gone(&e) => Ok(()),
+                        other => other.with_context(doing),
                     };
                 }
                 // Gone (ENODEV: since the file was opened), or a kernel before 5.14.
-                Err(e) if matches!(e.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => {}
+                Err(e) if is_gone(&e) => {}
                 Err(e) => return Err(e).with_context(doing),
             }
         }
@@ -139,7 +143,7 @@ impl Cgroup {
             (None, None) => return Ok(false),
         };
         match read {
-            Err(e) if matches!(e.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(false),
+            Err(e) if is_gone(&e) => Ok(false),
             other => other,
         }
     }
@@ -230,6 +234,11 @@ impl Cgroup {
         }
         Ok(pids)
     }
+}
+
+/// The cgroup, or a file of it.
+fn is_gone(e: &Error) -> bool {
+    matches!(e.errno(), Some(Errno::ENOENT | Errno::ENODEV))
 }
 
 /// rmdir, and only if that is refused, of what is below it too.
