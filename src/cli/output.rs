@@ -111,7 +111,9 @@ pub fn text(s: &str, styled: bool) -> Result<()> {
 /// and tabs excepted: what comes from a manifest or a container's status must not
 /// paint, move or answer for the reader's terminal.
 pub fn strip_styles(s: &str) -> String {
-    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    // Nor change the order in which the rest of the line is read.
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |c: char| !(c.is_control() || turns(c)) || matches!(c, '\n' | '\t');
     if s.chars().all(harmless) {
         return s.to_owned();
     }
@@ -140,6 +142,7 @@ mod tests {
     fn styles_are_taken_out() {
         assert_eq!(strip_styles("a\x1b[1;31mb\x1b[0mc\x1bd\x1b["), "abcd");
         assert_eq!(strip_styles("a\r\u{9b}2J\tb\n"), "a\\u000d\\u009b2J\tb\n");
+        assert_eq!(strip_styles("a\u{202e}b\u{2066}"), "a\\u202eb\\u2066");
     }
 
     #[test]

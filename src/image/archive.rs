@@ -102,11 +102,11 @@ impl Archive {
                 )));
             };
             if entry.extents.is_some() {
-                return Err(
-                    Error::unsupported(format!("its member {name} is a sparse file")).hint(
-                        "make the archive without tar's --sparse; its layers may have such files",
-                    ),
-                );
+                return Err(Error::unsupported(format!(
+                    "its member {} is a sparse file",
+                    entry.shown()
+                ))
+                .hint("make the archive without tar's --sparse; its layers may have such files"));
             }
             let member = match entry.kind {
                 EntryKind::File => Some(Member::File {
@@ -161,12 +161,13 @@ impl Archive {
                 let how = OpenHow::new()
                     .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
                     .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+                let shown = show(cleaned.as_bytes());
                 let file = openat2(&root, cleaned.as_str(), how)
                     .map(File::from)
-                    .map_err(|e| Error::sys(format!("openat2({}/{cleaned})", dir.display()), e))?;
-                let meta = file.metadata().with_context(|| cleaned.clone())?;
+                    .map_err(|e| Error::sys(format!("openat2({}, {shown})", dir.display()), e))?;
+                let meta = file.metadata().with_context(|| shown.clone())?;
                 if !meta.is_file() {
-                    return Err(Error::invalid(format!("{cleaned} is no file")));
+                    return Err(Error::invalid(format!("{shown} is no file")));
                 }
                 Ok((Box::new(file), meta.len()))
             }
@@ -186,7 +187,10 @@ impl Archive {
                         None => break,
                     }
                 }
-                Err(Error::invalid(format!("the archive lacks {cleaned}")))
+                Err(Error::invalid(format!(
+                    "the archive lacks {}",
+                    show(cleaned.as_bytes())
+                )))
             }
         }
     }
@@ -195,13 +199,15 @@ impl Archive {
     pub fn read_all(&self, name: &str, limits: &Limits, limit: &'static str) -> Result<Vec<u8>> {
         let (reader, size) = self.read(name)?;
         if size > limits.get(limit) {
-            return Err(limits.exceeded(limit, &format!("{name} has more bytes")));
+            return Err(
+                limits.exceeded(limit, &format!("{} has more bytes", show(name.as_bytes())))
+            );
         }
         let limit = limits.get(limit);
         let mut bytes = Vec::new();
         BufReader::new(reader.take(limit))
             .read_to_end(&mut bytes)
-            .with_context(|| format!("read {name}"))?;
+            .with_context(|| format!("read {}", show(name.as_bytes())))?;
         Ok(bytes)
     }
 }

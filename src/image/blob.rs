@@ -66,6 +66,7 @@ impl<'a> Blob<'a> {
             what: &self.what,
             accept: None,
             from,
+            size: self.size - from,
         });
         let response = match response {
             Ok(response) => response,

@@ -19,6 +19,9 @@ const CA_BUNDLES: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
+/// So many silences, of 30 s each, are the most for a body that is no layer's.
+const SMALL_BODY: u32 = 20;
+
 /// Whom to believe, and who to be, in TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
@@ -69,6 +72,7 @@ pub fn agent(loopback: bool, trust: &Trust, silence: Duration) -> Result<Agent> 
         .timeout_recv_response(seconds(60))
         .timeout_per_read(Some(silence))
         .timeout_per_write(Some(silence))
+        .timeout_recv_body(Some(silence * SMALL_BODY))
         .build();
     Ok(Agent::with_parts(config, DefaultConnector::default(), Stub))
 }

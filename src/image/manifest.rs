@@ -13,6 +13,9 @@ use super::digest::Digest;
 use super::{Config, Limits};
 use crate::{Context, Error, Kind, Result};
 
+/// Platforms that an error names.
+const MAX_SHOWN: usize = 50;
+
 /// Manifests of one index.
 const MAX_MANIFESTS: usize = 4096;
 
@@ -267,9 +270,12 @@ pub fn choose<'a>(manifests: &'a [Descriptor], wanted: &Platform) -> Result<&'a 
         .iter()
         .filter(known)
         .filter_map(|d| d.platform.as_ref().map(Platform::to_string))
+        // It is anybody's text, for a terminal's line.
+        .map(|p| p.escape_debug().take(100).collect())
         .collect();
     there.sort();
     there.dedup();
+    there.truncate(MAX_SHOWN);
     let there = if there.is_empty() {
         "none".to_owned()
     } else {

@@ -137,6 +137,7 @@ fn send_blob(
         what: &format!("blobs/{layer}"),
         accept: None,
         from: 0,
+        size: 0,
     };
     let has = registry.retrying(|| match registry.ask(&there) {
         Ok(_) => Ok(true),

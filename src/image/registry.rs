@@ -60,6 +60,8 @@ pub struct Ask<'a> {
     pub accept: Option<&'a str>,
     /// The first byte that is wanted, in a Range.
     pub from: u64,
+    /// Bytes of a layer that are to come; 0 for all that is small.
+    pub size: u64,
 }
 
 impl Registry {
@@ -116,6 +118,7 @@ impl Registry {
             what: &format!("manifests/{selector}"),
             accept: Some(accept),
             from: 0,
+            size: 0,
         };
         self.retrying(|| {
             let response = self.ask(&ask)?;
@@ -131,6 +134,7 @@ impl Registry {
             what: &format!("blobs/{digest}"),
             accept: None,
             from: 0,
+            size: 0,
         };
         self.retrying(|| self.body(self.ask(&ask)?, limit, "blob"))
     }
@@ -286,6 +290,7 @@ impl Registry {
                     what: "",
                     accept: None,
                     from: 0,
+                    size: 0,
                 };
                 self.follow(&server, basic.as_deref(), &ask)?
             }
@@ -378,6 +383,10 @@ impl Registry {
                         request = request.header(name, value);
                     }
                 }
+            }
+            if ask.size > 0 {
+                let whole = Some(self.patience.whole(ask.size));
+                request = request.config().timeout_recv_body(whole).build();
             }
             let response = request.call().map_err(|e| self.no_answer(&url, e))?;
             // Its challenge is not the first's: it could name any token server.

@@ -563,6 +563,35 @@ fn a_trickle_of_anything_is_cut() {
     assert!(began.elapsed() < Duration::from_secs(20));
 }
 
+/// Neither a byte of the body nor silence.
+#[test]
+fn trailers_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let lines = BufReader::new(&stream).lines().map_while(io::Result::ok);
+                lines.take_while(|l| !l.is_empty()).for_each(drop);
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n";
+                let _ = stream.write_all(head.as_bytes());
+                while stream.write_all(b"X: y\r\n").is_ok() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            });
+        }
+    });
+    let mut r = impatient(&address);
+    r.patience.slowest = 1000;
+    let began = std::time::Instant::now();
+    r.manifest("t", "", 4 << 20).unwrap_err();
+    let mut blob = r.blob(&Digest::of(b""), 2000, 0).unwrap();
+    let e = blob.read_to_end(&mut Vec::new()).unwrap_err().to_string();
+    assert!(e.contains("after 1 of 2000 bytes"), "{e}");
+    assert!(began.elapsed() < Duration::from_secs(60));
+}
+
 #[test]
 fn an_upload_that_nobody_reads_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -57,6 +57,12 @@ impl Patience {
         Some(whole / 2 + whole / 2 * random as u32 / 1024)
     }
 
+    /// How long a connection may take for so many bytes at the slowest pace: trailers
+    /// without end (RFC 9112, 7.1.2) are no bytes, and no silence.
+    pub(super) fn whole(&self, bytes: u64) -> Duration {
+        self.silence + Duration::from_secs(bytes / self.slowest.max(1))
+    }
+
     /// Whether so many bytes in so long a time of waiting are too few.
     pub(super) fn too_slow(&self, bytes: u64, waited: Duration) -> bool {
         waited >= self.silence && bytes < self.slowest * waited.as_secs().max(1)

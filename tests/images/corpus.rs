@@ -45,38 +45,60 @@ pub fn archive_of(case: &Case) -> Vec<u8> {
     }
 }
 
-pub fn run(place: &Place, cases: &[Case]) {
+/// Each of them waits for the disk mostly, so that several are at it, each in a place
+/// of its own.
+const THREADS: usize = 4;
+
+/// `cases` are told where the canary is.
+pub fn run(cases: impl Fn(&str) -> Vec<Case> + Sync) {
+    let names: Vec<&str> = cases("/canary").iter().map(|c| c.name).collect();
+    let distinct: std::collections::HashSet<_> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len(), "names that are there twice");
+    let failed: Vec<&str> = std::thread::scope(|scope| {
+        let cases = &cases;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|n| scope.spawn(move || run_part(cases, n)))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|t| t.join().unwrap())
+            .collect()
+    });
+    assert!(
+        failed.is_empty(),
+        "{} of {}: {failed:?}",
+        failed.len(),
+        names.len()
+    );
+}
+
+/// Every `THREADS`th case from the `n`th on; the names of those that fail.
+fn run_part(cases: &impl Fn(&str) -> Vec<Case>, n: usize) -> Vec<&'static str> {
+    let place = Place::new();
     // What every call makes is there before anything is compared.
     let first = Oci::new(&[crate::tar::tar().file("f", "").end()]);
     let first = place.write("image", &first.archive("localhost/first:1"));
     place.carob(&["load", "-i", &first]).ok();
     let server = Server::start();
-    let mut names = std::collections::HashSet::new();
     let mut failed = Vec::new();
-    for case in cases {
-        assert!(names.insert(case.name), "{} is there twice", case.name);
+    for case in cases(&place.canary()).iter().skip(n).step_by(THREADS) {
         let image = image_name(case);
         let file = place.write("image", &archive_of(case));
         // All of them, not the first that fails.
         let done = catch_unwind(AssertUnwindSafe(|| {
             let load = |p: &Place| p.carob(&["load", "-i", &file]);
-            judge(place, case, "load", &image, load);
+            judge(&place, case, "load", &image, load);
             if let Content::Oci(oci) = &case.content {
                 let pulled = server.serve(case.name, oci);
                 let pull = |p: &Place| p.carob(&["pull", "-q", &pulled]);
-                judge(place, case, "pull", &pulled, pull);
+                judge(&place, case, "pull", &pulled, pull);
             }
         }));
         if done.is_err() {
             failed.push(case.name);
         }
     }
-    assert!(
-        failed.is_empty(),
-        "{} of {}: {failed:?}",
-        failed.len(),
-        cases.len()
-    );
+    failed
 }
 
 fn judge(place: &Place, case: &Case, verb: &str, image: &str, act: impl Fn(&Place) -> Ran) {

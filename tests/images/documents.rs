@@ -331,7 +331,7 @@ fn archives(canary: &str) -> Vec<Case> {
         refused(
             "layers-absolute",
             of(&["/etc/passwd"], "x:1"),
-            "the archive lacks etc/passwd",
+            "the archive lacks \"etc/passwd",
         ),
         refused("layers-canary", of(&[&escape], "x:1"), "is no name"),
         refused(
@@ -352,17 +352,17 @@ fn archives(canary: &str) -> Vec<Case> {
         refused(
             "layers-a-directory",
             of(&["d"], "x:1").dir("d"),
-            "the archive lacks d",
+            "the archive lacks \"d",
         ),
         refused(
             "layers-not-there",
             of(&["gone.tar"], "x:1"),
-            "the archive lacks gone.tar",
+            "the archive lacks \"gone.tar",
         ),
         refused(
             "layers-a-device",
             of(&["d"], "x:1").device("d", b'3', 1, 5),
-            "the archive lacks d",
+            "the archive lacks \"d",
         ),
         refused(
             "config-upwards",

@@ -20,14 +20,12 @@ use place::Place;
 
 #[test]
 fn hostile_layers() {
-    let place = Place::new();
-    corpus::run(&place, &layers::all(&place.canary()));
+    corpus::run(layers::all);
 }
 
 #[test]
 fn hostile_documents() {
-    let place = Place::new();
-    corpus::run(&place, &documents::all(&place.canary()));
+    corpus::run(documents::all);
 }
 
 #[test]
