@@ -92,13 +92,20 @@ fn containers_outlive_their_monitors_and_their_log_has_no_hole() {
     );
 }
 
+/// Lets the Pod's container end, which waits for /tmp/go. A moment later, from behind: its
+/// end would take a `touch` along that has not ended.
+fn go(root: &Root) {
+    let touch = "(usleep 100000; touch /tmp/go) </dev/null >/dev/null 2>&1 &";
+    root.carob(&["exec", "p", "--", "sh", "-c", touch]).ok();
+}
+
 #[test]
 fn an_adopted_container_tells_how_it_ends() {
     let root = Root::new();
     let script = "until [ -e /tmp/go ]; do usleep 10000; done; exit 7";
     root.apply(&script_pod("p", "Never", 1, script)).ok();
     kill_monitor(&root, "p");
-    root.carob(&["exec", "p", "--", "touch", "/tmp/go"]).ok();
+    go(&root);
     root.becomes("p", ".status.phase", "Failed");
     let ended = ".status.containerStatuses[0].state.terminated";
     assert_eq!(root.field("p", &format!("{ended}.exitCode")), "7");
@@ -190,7 +197,7 @@ fn an_adopted_container_is_restarted_as_any_other() {
     let script = "echo ready; until [ -e /tmp/go ]; do usleep 10000; done; exit 7";
     root.apply(&script_pod("p", "Always", 1, script)).ok();
     kill_monitor(&root, "p");
-    root.carob(&["exec", "p", "--", "touch", "/tmp/go"]).ok();
+    go(&root);
     root.becomes(
         "p",
         ".status.containerStatuses[0].lastState.terminated.exitCode",

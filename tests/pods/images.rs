@@ -66,7 +66,8 @@ fn tag_and_inspect() {
     root.carob(&["tag", "nobody", "x"])
         .fails(4, "not in the store");
     let digest = format!("x@sha256:{}", "0".repeat(64));
-    root.carob(&["tag", IMAGE, &digest]).fails(2, "is a digest");
+    root.carob(&["tag", IMAGE, &digest])
+        .fails(2, "has a digest");
     root.carob(&["tag", IMAGE, "no/NAME"]).fails(3, "NAME");
     // A name that moves on leaves the others.
     root.carob(&["rmi", IMAGE]).ok();
