@@ -70,7 +70,12 @@ impl Reference {
         } else {
             self.name()
         };
-        self.with_suffix(name)
+        let short = self.with_suffix(name);
+        // Without docker.io in front, a path may begin as a registry's name does.
+        match short.parse::<Reference>() {
+            Ok(read) if read == *self => short,
+            _ => self.to_string(),
+        }
     }
 
     /// The same by its tag alone, if it has one.
@@ -318,6 +323,11 @@ mod tests {
                 "busybox:latest",
             ),
             ("docker.io/a/b/c:t", "docker.io/a/b/c:t", "a/b/c:t"),
+            (
+                "docker.io/evil.example/a:t",
+                "docker.io/evil.example/a:t",
+                "docker.io/evil.example/a:t",
+            ),
             (
                 "localhost/app",
                 "localhost/app:latest",
