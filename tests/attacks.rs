@@ -17,6 +17,8 @@ mod bundle;
 mod caller;
 #[path = "attacks/capabilities.rs"]
 mod capabilities;
+#[path = "shared/fds.rs"]
+mod fds;
 #[path = "attacks/host.rs"]
 mod host;
 #[path = "attacks/inside.rs"]

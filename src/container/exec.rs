@@ -29,7 +29,7 @@
 //! its own back; the child joins the others.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity};
@@ -143,9 +143,7 @@ fn close_outside(
     let kept = kept.chain(to.resctrl.iter().map(AsFd::as_fd));
     let kept = kept.chain(sockets.iter().copied());
     let kept = kept.chain(cgroup.map(AsFd::as_fd));
-    let inherited = 3..3 + plan.preserve_fds as RawFd;
-    let numbers: Vec<RawFd> = inherited.chain(kept.map(|fd| fd.as_raw_fd())).collect();
-    sys::close_all_but(&numbers).map_err(|e| Error::sys("close_range()", e))
+    process::close_host_fds(plan, kept.map(|fd| fd.as_raw_fd()))
 }
 
 fn clone_outside(
@@ -273,6 +271,8 @@ fn join_namespaces(to: &Target, namespaces: CloneFlags) -> Result<()> {
 }
 
 fn become_program(plan: &Process, labels: process::Labels, parent: &Packets) -> Result<Infallible> {
+    let kept = process::label_fds(&labels).chain([parent.as_fd().as_raw_fd()]);
+    process::close_host_fds(plan, kept)?;
     if plan.terminal {
         let (master, slave) = init::container_terminal(plan.console_size)?;
         say(parent, &Word::Terminal, &[master.as_fd()])?;

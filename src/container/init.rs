@@ -19,12 +19,15 @@
 //!  9. sysctls, hostname, hooks;
 //! 10. read-only and masked paths come after the mounts they restrict;
 //! 11. pivot_root, the old root detached: the host's paths are gone;
-//! 12. the user, the program looked up, in [`super::process`];
-//! 13. the gate, where a container that is created waits for `start`;
-//! 14. rights, filter, startContainer hooks, exec.
+//! 12. stdio, then every other fd of the host and of the caller is closed: a link of
+//!     /proc/self/fd would lead out, and so would /proc/1/fd for a process inside with
+//!     CAP_SYS_PTRACE while the container waits for `start`;
+//! 13. the user, the working directory, the program looked up, in [`super::process`];
+//! 14. the gate, where a container that is created waits for `start`;
+//! 15. rights, filter, startContainer hooks, exec.
 
 use std::convert::Infallible;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -51,6 +54,19 @@ pub(super) fn run(
     joined: &[(CloneFlags, OwnedFd)],
     parent: &Packets,
 ) -> Result<Infallible> {
+    let labels = enter(b, joined, parent)?;
+    let gate = b.held.map(|held| held.gate.as_raw_fd());
+    let kept: [Option<RawFd>; 2] = [Some(parent.as_fd().as_raw_fd()), gate];
+    let kept = kept
+        .into_iter()
+        .flatten()
+        .chain(process::label_fds(&labels));
+    process::close_host_fds(&b.plan.process, kept)?;
+    become_program(b, labels, parent)
+}
+
+/// Steps 1 to 11 and stdio. What it opens on the host's side it drops at its end.
+fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Result<process::Labels> {
     let plan = b.plan;
     let user_namespace = plan.namespaces.has(USER);
     process::seclude()?;
@@ -155,7 +171,11 @@ pub(super) fn run(
         }
         None => process::take_stdio(b.stdio)?,
     }
-    drop(terminal);
+    Ok(labels)
+}
+
+fn become_program(b: &Birth, labels: process::Labels, parent: &Packets) -> Result<Infallible> {
+    let plan = b.plan;
     let program = process::settle(&plan.process)?;
     let Some(held) = b.held else {
         return process::launch(&plan.process, &program, labels, parent, || Ok(()));

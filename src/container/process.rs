@@ -2,20 +2,23 @@
 //! what [`super::init`] and [`super::exec`] have in common.
 //!
 //! The order matters:
-//!  1. groups, then gid, then uid: each needs the right that the next gives up;
-//!  2. the working directory as that user, and never outside the root (runc
-//!     CVE-2024-21626);
-//!  3. the filter before the capabilities if `no_new_privileges` is off, since
+//!  1. every fd of the host is closed before a path of the container is resolved:
+//!     /proc/self/fd/N would lead out through it (runc CVE-2024-21626), and a process
+//!     inside with CAP_SYS_PTRACE could open it (runc CVE-2016-9962);
+//!  2. groups, then gid, then uid: each needs the right that the next gives up;
+//!  3. the working directory as that user, opened below the root and entered by fd;
+//!  4. the filter before the capabilities if `no_new_privileges` is off, since
 //!     installing it then needs CAP_SYS_ADMIN; else last;
-//!  4. every other fd is marked close-on-exec (runc CVE-2016-9962);
-//!  5. exec.
+//!  5. exec, which closes what is left of our own fds: the sockets to the parent and
+//!     to `start`, and the files of labels.
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Pid, Uid};
 
@@ -23,6 +26,7 @@ use super::create::{Stdio, Word};
 use super::plan::{DEFAULT_PATH, Process};
 use crate::linux::capability;
 use crate::linux::procfs::Procfs;
+use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
 use crate::sys::attribute;
 use crate::sys::process as sys;
@@ -99,6 +103,21 @@ pub(super) fn open_labels(p: &Process, open: fn() -> Result<Procfs>) -> Result<L
     Ok(labels)
 }
 
+/// Closes every fd but stdio, the fds that the program inherits, and `kept`: our own
+/// sockets, and files that lead to no directory. To be called once the process is
+/// inside, before a path of the container is resolved. For the child of a clone only,
+/// as [`sys::close_all_but`].
+pub(super) fn close_host_fds(p: &Process, kept: impl IntoIterator<Item = RawFd>) -> Result<()> {
+    let inherited = 3..3 + p.preserve_fds as RawFd;
+    let numbers: Vec<RawFd> = inherited.chain(kept).collect();
+    sys::close_all_but(&numbers).map_err(|e| Error::sys("close_range()", e))
+}
+
+/// What [`close_host_fds`] keeps of labels.
+pub(super) fn label_fds(labels: &Labels) -> impl Iterator<Item = RawFd> {
+    labels.iter().map(|(file, ..)| file.as_raw_fd())
+}
+
 pub(super) fn take_stdio(stdio: &Stdio) -> Result<()> {
     // None of the three may be overwritten before it has been copied.
     let copy = |fd: BorrowedFd| {
@@ -170,25 +189,31 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
         .map_err(|e| unmapped(Error::sys(format!("setresgid({gid})"), e)))
         .context("process.user.gid")?;
     // The directory may be one that only the user, or only root, can enter.
-    let entered_as_root = nix::unistd::chdir(&p.cwd).is_ok();
+    let entered_as_root = enter_cwd(p).is_ok();
     nix::unistd::setresuid(uid, uid, uid)
         .map_err(|e| unmapped(Error::sys(format!("setresuid({uid})"), e)))
         .context("process.user.uid")?;
     // The change of user made us dumpable again where the uid did change.
     seclude()?;
     if !entered_as_root {
-        nix::unistd::chdir(&p.cwd)
-            .map_err(|e| Error::sys(format!("chdir({:?})", p.cwd), e))
-            .map_err(|e| {
-                e.hint("the working directory cannot be entered")
-                    .with_kind(Kind::StartFailed)
-            })?;
+        enter_cwd(p)?;
     }
-    if !nix::unistd::getcwd().is_ok_and(|d| d.is_absolute() && !d.starts_with("(unreachable)")) {
-        return Err(Error::failed(format!(
-            "chdir({:?}): the directory is not below the root",
-            p.cwd
-        )));
+    // Seen from the new root, the kernel's path of a directory outside begins with
+    // "(unreachable)". libc's getcwd(3) then walks `..` upwards, and takes a directory
+    // with the root's own device and inode for "/": the directory of the host that the
+    // root filesystem is mounted from is one.
+    match sys::kernel_cwd() {
+        Ok(path) if path.starts_with("/") => {}
+        Ok(_) => {
+            return Err(Error::failed(format!(
+                "the working directory {:?} is not below the root",
+                p.cwd
+            )));
+        }
+        Err(e) => {
+            return Err(Error::sys("getcwd()", e)
+                .push_context(format!("the working directory {:?}", p.cwd)));
+        }
     }
     let to_c = |s: &String| {
         CString::new(s.as_str())
@@ -198,6 +223,28 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
         path: find_program(p)?,
         argv: p.argv.iter().map(to_c).collect::<Result<Vec<_>>>()?,
         envp: env.iter().map(to_c).collect::<Result<Vec<_>>>()?,
+    })
+}
+
+/// Enters the working directory by an fd that was opened below the root: a link with an
+/// absolute target stays inside, and a link of /proc that leads to an open file or to
+/// another process's directories is not followed.
+fn enter_cwd(p: &Process) -> Result<()> {
+    let root = open_dir(Path::new("/"))?;
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let entered = Root::new(root.as_fd())
+        .open(&p.cwd, flags, Links::InRoot)
+        .and_then(|dir| {
+            nix::unistd::fchdir(dir).map_err(|e| Error::sys(format!("fchdir({:?})", p.cwd), e))
+        });
+    entered.map_err(|e| {
+        let hint = match e.errno() {
+            Some(Errno::ELOOP) => {
+                "a working directory is not entered through a link of /proc/<pid>/fd, cwd or root"
+            }
+            _ => "the working directory cannot be entered",
+        };
+        e.hint(hint).with_kind(Kind::StartFailed)
     })
 }
 

@@ -1,8 +1,10 @@
 //! Making, watching, signalling and leaving processes: clone3(2), pidfd_open(2),
 //! pidfd_send_signal(2), ioctl(PIDFD_GET_INFO), close_range(2), execveat(2).
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -153,6 +155,21 @@ pub fn close_all_but(kept: &[RawFd]) -> Result<()> {
         first = fd.map_or(first, |fd| first.max(fd + 1));
     }
     Ok(())
+}
+
+/// The kernel's own path of the working directory: getcwd(2). It begins with
+/// "(unreachable)" if the directory is not below the process's root; getcwd(3) of libc
+/// would search for another name then.
+///
+/// # Errors
+/// ENOENT: the directory has been removed. ERANGE: the path is longer than PATH_MAX.
+pub fn kernel_cwd() -> Result<PathBuf> {
+    let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the given number of bytes.
+    let n = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    // The length counts the NUL byte.
+    buffer.truncate((Errno::result(n)? - 1) as usize);
+    Ok(PathBuf::from(OsString::from_vec(buffer)))
 }
 
 /// Runs the program that `fd` refers to: execveat(2) with AT_EMPTY_PATH.

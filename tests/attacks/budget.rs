@@ -108,7 +108,11 @@ fn a_start_hook_that_does_not_end_t10() {
     super::works();
     let b = Bundle::new();
     b.sh("echo alive", |c| {
-        c["hooks"] = json!({"startContainer": [{"path": "/bin/sleep", "args": ["sleep", "30"]}]});
+        let script = "touch /in-hook; exec sleep 30";
+        c["root"]["readonly"] = false.into();
+        c["hooks"] = json!({"startContainer": [
+            {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"]}
+        ]});
     });
     b.oci(&["create", "box"]).ok();
     let mut start = std::process::Command::new(b.runtime())
@@ -117,7 +121,12 @@ fn a_start_hook_that_does_not_end_t10() {
         .args(["start", "box"])
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    let in_hook = b.dir().join("rootfs/in-hook");
+    let end = Instant::now() + Duration::from_secs(10);
+    while !in_hook.exists() && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(in_hook.exists(), "the hook has not begun");
     assert!(start.try_wait().unwrap().is_none());
     let begun = Instant::now();
     b.oci(&["delete", "--force", "box"]).ok();

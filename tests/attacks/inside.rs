@@ -1,12 +1,14 @@
 //! T3: what is open, and where one is, in a container's first process, in one more,
 //! and in hooks (runc CVE-2016-9962, CVE-2024-21626).
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
 use super::bundle::{Bundle, Ran};
-use super::host::{Canary, outcome};
+use super::fds;
+use super::host::{Canary, SECRET, outcome};
 use super::rootfs::spoil;
 
 /// Runs it from a caller that leaves fds of the host's open, as callers do.
@@ -180,25 +182,135 @@ fn a_first_process_that_others_share_a_pid_namespace_with_t3() {
     assert!(seen.is_empty(), "{} bytes seen", seen.len());
 }
 
-/// A runtime that changes into its own fds leaves the root (runc CVE-2024-21626).
+/// The numbers that the runtime's fds have while it does `args`.
+pub fn fd_numbers(b: &Bundle, args: &[&str]) -> std::ops::RangeInclusive<u32> {
+    let trace = b.dir().join("trace");
+    let ran = fds::traced(&trace, b.runtime().as_os_str())
+        .arg("--root")
+        .arg(b.dir().join("state"))
+        .args(args)
+        .current_dir(b.dir())
+        .stdin(Stdio::null())
+        .output()
+        .expect("strace: `hack/setup test` installs it");
+    assert!(ran.status.success(), "{ran:?}");
+    fds::numbers(&trace)
+}
+
+/// From the fd of any directory on the host's root filesystem to the canary.
+fn through(n: u32, canary: &Canary) -> String {
+    format!(
+        "/proc/self/fd/{n}/{}{}",
+        "../".repeat(12),
+        canary.dir.display()
+    )
+}
+
+/// A runtime that resolves a path of the container through its own fds leaves the root
+/// (runc CVE-2024-21626): the working directory, the program, a hook's program. Every
+/// number that an fd of the runtime has had is tried.
+#[test]
+fn paths_through_every_fd_of_the_runtime_t3() {
+    let b = Bundle::new();
+    let canary = Canary::new(&b);
+    let program = canary.dir.join("program");
+    std::fs::write(&program, format!("#!/bin/sh\necho {SECRET}\n")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let canary = Canary::new(&b);
+    let run = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        b.sh(&canary.search(), |c| {
+            c["root"]["readonly"] = false.into();
+            change(c);
+        });
+        let ran = b.oci(&["run", "box"]);
+        outcome(name, &ran);
+        canary.is_untouched(name);
+    };
+    b.sh("echo alive", |_| {});
+    for n in fd_numbers(&b, &["run", "box"]) {
+        let fd = format!("/proc/self/fd/{n}");
+        for cwd in [fd.clone(), format!("{fd}/.."), "/work".to_owned()] {
+            spoil(&b, &format!("rm -rf work; ln -s {fd} work"));
+            run(&format!("working directory {cwd} (fd {n})"), &|c| {
+                c["process"]["cwd"] = cwd.clone().into();
+            });
+        }
+        let outside = format!("{}/program", through(n, &canary));
+        run(&format!("program {outside}"), &|c| {
+            c["process"]["args"] = json!([outside]);
+        });
+        run(&format!("startContainer hook {outside}"), &|c| {
+            // What it prints is shown when it fails.
+            c["hooks"]["startContainer"] =
+                json!([{"path": outside, "args": ["program"], "timeout": 5}]);
+            c["process"]["args"] = json!(["sh", "-c", "exit 1"]);
+        });
+    }
+    // The same in a container that runs, whose first process is its attacker's.
+    b.sh("sleep 60", |_| {});
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["start", "box"]).ok();
+    let search = canary.search();
+    for n in fd_numbers(&b, &["exec", "box", "true"]) {
+        for cwd in [format!("/proc/self/fd/{n}"), format!("/proc/1/fd/{n}")] {
+            let ran = b.oci(&["exec", "--cwd", &cwd, "box", "sh", "-c", &search]);
+            outcome(&cwd, &ran);
+        }
+        let outside = format!("{}/program", through(n, &canary));
+        let ran = b.oci(&["exec", "box", &outside]);
+        outcome(&outside, &ran);
+    }
+    b.oci(&["delete", "--force", "box"]).ok();
+    canary.is_untouched("exec");
+}
+
+/// Between `create` and `start` a process inside that may trace sees the fds of the one
+/// that waits: only stdio and our sockets are among them, nothing of the caller's.
+#[test]
+fn fds_of_a_container_that_waits_for_its_start_t3() {
+    let b = Bundle::new();
+    b.sh("sleep 20", |c| {
+        for set in ["bounding", "permitted", "effective"] {
+            let list = c["process"]["capabilities"][set].as_array_mut().unwrap();
+            list.push("CAP_SYS_PTRACE".into());
+        }
+    });
+    oci_with_open_fds(&b, "create box").ok();
+    let ran = b.oci(&[
+        "exec",
+        "box",
+        "sh",
+        "-c",
+        "ls -l /proc/1/fd; ls -l /proc/1/cwd",
+    ]);
+    let text = ran.ok();
+    assert!(text.contains("/proc/1/cwd -> /"), "{text}");
+    let leaks: Vec<&str> = text
+        .lines()
+        .filter_map(|l| l.split_once(" -> "))
+        .filter(|(before, target)| {
+            let number = before.rsplit(' ').next().unwrap_or("");
+            !matches!(number, "0" | "1" | "2" | "/proc/1/cwd") && !target.starts_with("socket:")
+        })
+        .map(|(_, target)| target)
+        .collect();
+    assert!(leaks.is_empty(), "{leaks:?}");
+    b.oci(&["start", "box"]).ok();
+    b.oci(&["delete", "--force", "box"]).ok();
+}
+
+/// Working directories that lead elsewhere by links and `..`.
 #[test]
 fn working_directories_t3() {
     let b = Bundle::new();
     let canary = Canary::new(&b);
-    let mut cases: Vec<(String, String)> = (3..16)
-        .flat_map(|n| {
-            let path = format!("/proc/self/fd/{n}");
-            [
-                (path.clone(), String::new()),
-                ("/work".into(), path.clone()),
-                (path + "/..", String::new()),
-            ]
-        })
-        .collect();
-    cases.push(("/work".into(), canary.dir.display().to_string()));
-    cases.push((format!("/..{}", canary.dir.display()), String::new()));
-    cases.push(("/work/new".into(), canary.dir.display().to_string()));
-    cases.push(("/proc/1/root".into(), String::new()));
+    let cases = [
+        ("/work".to_owned(), canary.dir.display().to_string()),
+        (format!("/..{}", canary.dir.display()), String::new()),
+        ("/work/new".to_owned(), canary.dir.display().to_string()),
+        ("/proc/1/root".to_owned(), String::new()),
+        ("/proc/self/cwd".to_owned(), String::new()),
+    ];
     for (cwd, link) in cases {
         let name = format!("{cwd} -> {link}");
         spoil(&b, "rm -rf work");
@@ -221,15 +333,4 @@ fn working_directories_t3() {
         !outcome("FIFO", &ran) && ran.stderr.contains("work"),
         "{ran:?}"
     );
-    // The same in a container that runs, whose first process is its attacker's.
-    b.sh("sleep 20", |_| {});
-    b.oci(&["create", "box"]).ok();
-    b.oci(&["start", "box"]).ok();
-    for n in 3..16 {
-        for cwd in [format!("/proc/self/fd/{n}"), format!("/proc/1/fd/{n}")] {
-            let ran = b.oci(&["exec", "--cwd", &cwd, "box", "sh", "-c", &canary.search()]);
-            outcome(&cwd, &ran);
-        }
-    }
-    b.oci(&["delete", "--force", "box"]).ok();
 }

@@ -144,12 +144,6 @@ fn masked_and_read_only_paths_t1() {
             |c, _| both(c, "/secret/file"),
             None,
         ),
-        (
-            "magic",
-            "ln -s /proc/self/fd/6 secret",
-            |c, _| both(c, "/secret/etc"),
-            None,
-        ),
         ("FIFO", "mkfifo secret", |c, _| both(c, "/secret"), None),
         (
             "dots",
@@ -158,6 +152,25 @@ fn masked_and_read_only_paths_t1() {
             None,
         ),
     ]);
+}
+
+/// The same through a link of /proc to each fd that the runtime has.
+#[test]
+fn masked_and_read_only_paths_through_fds_t1() {
+    let b = Bundle::new();
+    let canary = Canary::new(&b);
+    b.sh("echo alive", |_| {});
+    for n in super::inside::fd_numbers(&b, &["run", "box"]) {
+        let link = format!("/proc/self/fd/{n}");
+        spoil(&b, &format!("rm -f secret; ln -s {link} secret"));
+        let outside = format!("/secret/{}{}", "../".repeat(12), canary.dir.display());
+        b.sh(&canary.search(), |c| {
+            c["linux"]["maskedPaths"] = json!(["/secret/etc", outside]);
+            c["linux"]["readonlyPaths"] = json!(["/secret", outside]);
+        });
+        outcome(&link, &b.oci(&["run", "box"]));
+        canary.is_untouched(&link);
+    }
 }
 
 /// What would be copied first and refused afterwards: files of the kernel's that are

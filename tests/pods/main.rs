@@ -9,6 +9,8 @@ mod basics;
 mod chatbot;
 mod cli;
 mod crashes;
+#[path = "../shared/fds.rs"]
+mod fds;
 mod hostile;
 mod images;
 mod insiders;
