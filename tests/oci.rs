@@ -12,6 +12,7 @@ mod verbs;
 
 use bundle::Bundle;
 use serde_json::json;
+use std::process::Command;
 
 #[test]
 fn a_life_verb_by_verb() {
@@ -349,13 +350,48 @@ fn a_runtime_in_a_chroot() {
         b.dir().display(),
         env!("CARGO_BIN_EXE_carob-oci"),
     );
-    let ran = std::process::Command::new("timeout")
+    let ran = Command::new("timeout")
         .args(["20", "unshare", "--mount", "sh", "-c", &script])
         .output()
         .unwrap();
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     assert_eq!(text(&ran.stdout), "/bin/busybox\n", "{}", text(&ran.stderr));
     b.oci(&["delete", "--force", "box"]).ok();
+}
+/// On a machine whose mounts are all shared, as systemd makes them: what a container
+/// mounts reaches no other namespace, and nothing reaches the container.
+#[test]
+fn mounts_stay_inside_where_every_mount_is_shared() {
+    let b = Bundle::new();
+    std::fs::create_dir(b.dir().join("volume")).unwrap();
+    b.sh("cat /proc/self/mountinfo; mount -t tmpfs inside /volume", |c| {
+        for set in ["bounding", "permitted", "effective"] {
+            let list = c["process"]["capabilities"][set].as_array_mut().unwrap();
+            list.push("CAP_SYS_ADMIN".into());
+        }
+        let m = json!({"destination": "/volume", "type": "bind", "source": b.dir().join("volume"),
+                       "options": ["rbind"]});
+        c["mounts"].as_array_mut().unwrap().push(m);
+        c["root"]["readonly"] = false.into();
+    });
+    let script = format!(
+        "{} --root state run box >inside || exit 1; cat /proc/self/mountinfo",
+        b.runtime().display()
+    );
+    let ran = Command::new("unshare")
+        .args(["-m", "--propagation", "shared", "sh", "-c", &script])
+        .current_dir(b.dir())
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let inside = std::fs::read_to_string(b.dir().join("inside")).unwrap();
+    assert!(inside.contains(" /volume "), "{inside}");
+    for peers in ["shared:", "master:"] {
+        assert!(!inside.contains(peers), "{inside}");
+    }
+    let host = String::from_utf8(ran.stdout).unwrap();
+    assert!(!host.contains(b.name()), "{host}");
 }
 
 #[test]
@@ -401,7 +437,7 @@ fn readiness_reaches_the_host() {
     host.set_read_timeout(Some(std::time::Duration::from_secs(10)))
         .unwrap();
     let with_socket = |verb: &[&str]| {
-        std::process::Command::new("timeout")
+        Command::new("timeout")
             .args(["20", env!("CARGO_BIN_EXE_carob-oci"), "--root"])
             .arg(b.dir().join("state"))
             .args(verb)

@@ -448,22 +448,24 @@ pub(super) fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo)
     cgroup.join_plan()
 }
 
-/// The copy belongs to the host's mount as a slave or not at all: what is mounted
-/// inside is never seen outside.
+/// The copy is a slave of the host's mount or private: what is mounted inside is never
+/// seen outside.
 fn open_root(path: &Path, propagation: MsFlags) -> Result<Mount> {
-    let root = Mount::copy(path, true)?;
-    if !crate::linux::root::is_dir(root.as_fd()) {
-        return Err(Error::invalid(format!(
+    let root = match propagation {
+        MsFlags::MS_SLAVE | MsFlags::MS_SHARED => {
+            let root = Mount::copy_as_peer(path, true)?;
+            root.set_propagation(MsFlags::MS_SLAVE, true)?;
+            root
+        }
+        _ => Mount::copy(path, true)?,
+    };
+    match crate::linux::root::is_dir(root.as_fd()) {
+        true => Ok(root),
+        false => Err(Error::invalid(format!(
             "{}: is no directory",
             path.display()
-        )));
+        ))),
     }
-    let until_then = match propagation {
-        MsFlags::MS_SLAVE | MsFlags::MS_SHARED => MsFlags::MS_SLAVE,
-        _ => MsFlags::MS_PRIVATE,
-    };
-    root.set_propagation(until_then, true)?;
-    Ok(root)
 }
 
 fn open_sources(plan: &Plan) -> Result<Sources> {

@@ -10,7 +10,6 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::mount::MsFlags;
 use nix::sys::stat::{Mode, fstat};
 
 use super::plan::mount::IdMapped;
@@ -44,12 +43,16 @@ fn open_source(m: &MountPlan, plan: &Plan) -> Result<Option<Mount>> {
     let copy = match &m.source {
         Source::Bind { path, recursive } => {
             // A link to bind is followed, as mount(8) does; /proc/self/fd/N too.
-            Mount::copy(path, *recursive).map_err(|e| match e.errno() {
+            let copy = match m.propagation.is_empty() {
+                true => Mount::copy(path, *recursive),
+                false => Mount::copy_as_peer(path, *recursive),
+            };
+            copy.map_err(|e| match e.errno() {
                 Some(Errno::ENOENT) => e.hint(format!("{} does not exist", path.display())),
                 _ => e,
             })?
         }
-        Source::SubPath { volume, sub_path } => open_sub_path(volume, sub_path)
+        Source::SubPath { volume, sub_path } => open_sub_path(volume, sub_path, m)
             .with_context(|| format!("subPath {}", sub_path.display()))?,
         Source::New { .. } | Source::Dev(_) | Source::Cgroup => return Ok(None),
     };
@@ -71,7 +74,7 @@ fn map_ids(copy: &Mount, i: &IdMapped, plan: &Plan) -> Result<()> {
 
 /// kubernetes CVE-2017-1002101 and CVE-2021-25741: a volume's content must not
 /// lead a subPath out of the volume, at no moment.
-fn open_sub_path(volume: &Path, sub_path: &Path) -> Result<Mount> {
+fn open_sub_path(volume: &Path, sub_path: &Path, m: &MountPlan) -> Result<Mount> {
     let dir = open_dir(volume)?;
     let below = Root::new(dir.as_fd());
     let found = match below.open(sub_path, OFlag::O_PATH, Links::Beneath) {
@@ -84,7 +87,10 @@ fn open_sub_path(volume: &Path, sub_path: &Path) -> Result<Mount> {
         Some(Errno::EXDEV) => e.hint("a symbolic link in the volume leads out of it"),
         _ => e,
     })?;
-    Mount::copy_fd(found.as_fd(), true)
+    match m.propagation.is_empty() {
+        true => Mount::copy_fd(found.as_fd(), true),
+        false => Mount::copy_fd_as_peer(found.as_fd(), true),
+    }
 }
 
 /// Mounts everything and makes the devices. Returns the terminal, if the process
@@ -126,16 +132,17 @@ fn mount_one(
             // Since Linux 6.8, mountinfo lists mounts in the order of their making,
             // and who reads it takes the last one of a place for the one on top. It
             // takes Linux 6.15 to copy what is attached nowhere.
-            let copy = match Mount::copy_fd(opened.as_fd(), true) {
+            let again = match m.propagation.is_empty() {
+                true => Mount::copy_fd(opened.as_fd(), true),
+                false => Mount::copy_fd_as_peer(opened.as_fd(), true),
+            };
+            let copy = match again {
                 Ok(again) => {
                     made = again;
                     &made
                 }
                 Err(_) => opened,
             };
-            if m.propagation.is_empty() {
-                copy.set_propagation(MsFlags::MS_PRIVATE, true)?;
-            }
             change(copy, m)?;
             copy
         }
@@ -334,7 +341,6 @@ fn mount_cgroups(root: &Root, m: &MountPlan, plan: &Plan, join: Option<&Join>) -
                     .find(|(c, _)| c == controllers)
                     .map_or("/", |p| &p.1);
                 let copy = Mount::copy(&point.join(path.trim_start_matches('/')), false)?;
-                copy.set_propagation(MsFlags::MS_PRIVATE, true)?;
                 copy.set(flags, false)?;
                 Ok(copy)
             }

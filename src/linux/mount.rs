@@ -1,6 +1,11 @@
 //! Mounts as values: a [`Mount`] is a detached mount, in nobody's namespace until
 //! it is attached, gone with its last fd. See open_tree(2), fsopen(2),
 //! mount_setattr(2), and mount_namespaces(7) for propagation.
+//!
+//! A copy of a shared mount is shared too, and systemd makes every mount of the host
+//! shared: what is mounted below such a copy shows up on the host, and pivot_root(2)
+//! refuses it. So a copy is private from the start, unless its propagation was asked
+//! for ([`Mount::copy_as_peer`]).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
+use super::mount_table;
 use crate::sys::mount::{self as sys, Attributes, FsContext};
 pub use crate::sys::mount::{
     ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID,
@@ -135,9 +141,15 @@ impl Mount {
         })
     }
 
-    /// A copy of the mount at `path` of the host, of everything below it too if
-    /// `recursive`.
+    /// A private copy of the mount at `path` of the host, of everything below it too
+    /// if `recursive`.
     pub fn copy(path: &Path, recursive: bool) -> Result<Self> {
+        Mount::copy_as_peer(path, recursive)?.made_private(recursive)
+    }
+
+    /// As [`Mount::copy`], in the peer group of the original if that has one: events of
+    /// mounting and unmounting pass between the two. For propagation that was asked for.
+    pub fn copy_as_peer(path: &Path, recursive: bool) -> Result<Self> {
         sys::clone_tree(sys::cwd(), path, recursive)
             .map(Mount)
             .map_err(|e| Error::sys(format!("open_tree({path:?}, OPEN_TREE_CLONE)"), e))
@@ -145,9 +157,19 @@ impl Mount {
 
     /// As [`Mount::copy`], of what an fd refers to.
     pub fn copy_fd(fd: BorrowedFd, recursive: bool) -> Result<Self> {
+        Mount::copy_fd_as_peer(fd, recursive)?.made_private(recursive)
+    }
+
+    /// As [`Mount::copy_as_peer`], of what an fd refers to.
+    pub fn copy_fd_as_peer(fd: BorrowedFd, recursive: bool) -> Result<Self> {
         sys::clone_tree(fd, Path::new(""), recursive)
             .map(Mount)
             .map_err(|e| Error::sys("open_tree(<fd>, OPEN_TREE_CLONE)", e))
+    }
+
+    fn made_private(self, recursive: bool) -> Result<Self> {
+        self.set_propagation(MsFlags::MS_PRIVATE, recursive)?;
+        Ok(self)
     }
 
     /// The host's null device, on a read-only mount: it swallows and gives what it
@@ -286,7 +308,8 @@ fn apart(lowers: &[PathBuf], upper: &Path) -> bool {
     lowers.iter().any(|l| device(l) != upper)
 }
 
-/// mount(2) has no detached form: mount on `scratch`, copy, unmount.
+/// mount(2) has no detached form: mount on `scratch`, copy, unmount. Other mount
+/// namespaces see that unless `scratch` lies below a private mount ([`make_private`]).
 fn overlay_by_options(
     base: &Path,
     lowers: &[PathBuf],
@@ -349,6 +372,24 @@ pub fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
     .map_err(|e| Error::sys(format!("mount(NULL, \"/\", MS_REC|{propagation:?})"), e))
 }
 
+/// Makes a directory of the host a private mount of itself: what is mounted below it
+/// shows up in no other mount namespace, though every mount of the host is shared.
+/// Once that is so, it does nothing. The caller holds a lock.
+pub fn make_private(dir: &Path) -> Result<()> {
+    if is_mount_point(dir)? {
+        return Ok(());
+    }
+    let copy = Mount::copy(dir, false)?;
+    copy.attach(super::root::open_dir(dir)?.as_fd())?;
+    // Attached below a shared mount, it has become shared itself.
+    copy.set_propagation(MsFlags::MS_PRIVATE, false)
+}
+
+fn is_mount_point(dir: &Path) -> Result<bool> {
+    let id = |path: &Path| mount_table::id_of(super::root::open_dir(path)?.as_fd());
+    Ok(id(dir)? != id(&dir.join(".."))?)
+}
+
 /// mount --bind `source` `target`.
 pub fn bind(source: &Path, target: &Path) -> Result<()> {
     nix::mount::mount(
@@ -404,3 +445,7 @@ pub fn move_here() -> Result<()> {
     nix::unistd::chroot(".").map_err(|e| Error::sys("chroot(\".\")", e))?;
     nix::unistd::chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
 }
+
+#[cfg(test)]
+#[path = "mount_tests.rs"]
+mod tests;

@@ -60,6 +60,7 @@ fn mounted(layout: &Layout, layer: &Path) -> Result<PathBuf> {
     let name = layer.file_stem().unwrap_or_default();
     let at = layout.layer_mounts().join(name);
     make_dir(&at)?;
+    mount::make_private(&layout.layer_mounts())?;
     if !is_mounted(layout, &at)? {
         Mount::erofs(layer)
             .and_then(|m| m.attach(open_dir(&at)?.as_fd()))
@@ -91,18 +92,23 @@ pub fn release(layout: &Layout) -> Result<()> {
         Err(e) => return Err(e).context(format!("open({})", dir.display())),
     };
     let mut first: Option<Error> = None;
+    let mut kept = false;
     for entry in entries {
         let path = entry.context("getdents(layers)")?.path();
-        let unused = path.file_name().is_none_or(|n| !used.contains(n));
-        if unused {
-            let gone = mount::unmount(&path).and_then(|()| {
-                std::fs::remove_dir(&path).with_context(|| format!("rmdir({})", path.display()))
-            });
-            first = first.or(gone.err());
+        if path.file_name().is_some_and(|n| used.contains(n)) {
+            kept = true;
+            continue;
         }
+        let gone = mount::unmount(&path).and_then(|()| {
+            std::fs::remove_dir(&path).with_context(|| format!("rmdir({})", path.display()))
+        });
+        first = first.or(gone.err());
     }
-    // If it is empty.
-    let _ = std::fs::remove_dir(&dir);
+    if !kept && first.is_none() {
+        first = mount::unmount(&dir).err();
+        // If it is empty.
+        let _ = std::fs::remove_dir(&dir);
+    }
     first.map_or(Ok(()), Err)
 }
 

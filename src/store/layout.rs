@@ -10,9 +10,12 @@ use crate::{Context, Result};
 /// ```text
 /// <state>/                 /run/carob, or <root>/run       gone at boot, 0700
 ///   names/<ns>/<name>      a symlink whose text is the Pod's UID
-///   pods/<uid>/            see PodPaths
+///   pods/                  a private mount of itself while there are Pods: what is
+///                          mounted below it shows up in no other mount namespace
+///     <uid>/               see PodPaths
 ///   network/               addresses in use, the bridge's record
-///   layers/<32 hex>/       an image's erofs layer, mounted while a Pod has it
+///   layers/<32 hex>/       an image's erofs layer, mounted while a Pod has it; the
+///                          directory is a private mount of itself, too
 /// <data>/                  /var/lib/carob, or <root>/data   0700
 ///   images/                blobs, unpacked layers, the name index
 ///   pods/<uid>/            disk-backed volumes, writable layers

@@ -17,6 +17,7 @@ mod insiders;
 mod layers;
 mod logs;
 mod network;
+mod propagation;
 mod restarts;
 mod root;
 mod security;

@@ -91,6 +91,13 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         .apply(&limits::plan_pod_resources(spec))
         .context("the Pod's cgroup")?;
 
+    {
+        // The last Pod's monitor undoes it under this lock, and only if no Pod has a
+        // record: this one has.
+        let _names = client::lock_names(layout)?;
+        mount::make_private(&layout.pods())
+            .with_context(|| format!("make {} a private mount", layout.pods().display()))?;
+    }
     namespace::leave(own_kinds(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
     make_dir(&paths.dir.join("ns"))?;
     for (_, name) in own_kinds(spec) {
@@ -241,6 +248,11 @@ pub fn any_left(layout: &Layout) -> bool {
 /// monitor is in them.
 pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hierarchies) {
     let _ = network.remove_bridge_if_unused();
+    if let Ok(_names) = client::lock_names(layout)
+        && !any_left(layout)
+    {
+        let _ = mount::unmount(&layout.pods());
+    }
     for path in [monitor_cgroup_path(layout), layout.tagged("carob")] {
         if let Ok(Some(cgroup)) = Cgroup::open(hierarchies, &path, Select::Pod) {
             cgroup.remove_if_empty();
