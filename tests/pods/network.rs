@@ -5,7 +5,9 @@ use std::net::{IpAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::root::{IMAGE, Root, until};
+use serde_json::json;
+
+use crate::root::{IMAGE, Root, pod, sh, until};
 
 /// A Pod that serves `text` on port 80 at its address.
 fn server(name: &str, text: &str, more: &str) -> String {
@@ -257,4 +259,61 @@ fn containers_of_a_pod_share_localhost_and_dev_shm() {
     assert_eq!(root.sh("two", ns), other(ns));
     let host = std::fs::read_link("/proc/self/ns/ipc").unwrap();
     assert!(!other(ns).contains(host.to_str().unwrap()));
+}
+
+/// A machine with systemd-resolved, whose /etc/resolv.conf names a server on loopback:
+/// played in a mount namespace, in which other files lie at the two paths.
+#[test]
+fn a_stub_resolver_on_loopback_is_replaced_by_its_upstream_servers() {
+    let root = Root::new();
+    let manifest = |name: &str, network: bool| {
+        let script = "cat /etc/resolv.conf; echo end";
+        let spec = json!({
+            "restartPolicy": "Never",
+            "hostNetwork": network,
+            "containers": [sh("main", script, json!({}))],
+        });
+        let file = root.dir().join(format!("{name}.yaml"));
+        std::fs::write(&file, pod(name, spec)).unwrap();
+        file
+    };
+    let on_such_a_machine = |upstream: &str, file: &std::path::Path| {
+        let carob = root.command(&["apply", "-f", file.to_str().unwrap()]);
+        let script = "d=$1; upstream=$2; shift 2
+            echo nameserver 127.0.0.53 >$d/stub && mount --bind $d/stub /etc/resolv.conf
+            mount -t tmpfs run /run && mkdir -p /run/systemd/resolve
+            [ -z \"$upstream\" ] || echo \"$upstream\" >/run/systemd/resolve/resolv.conf
+            exec \"$@\"";
+        let ran = Command::new("unshare")
+            .args(["-m", "sh", "-ec", script, "sh"])
+            .arg(root.dir())
+            .arg(upstream)
+            .arg(carob.get_program())
+            .args(carob.get_args())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    for (name, network, upstream, expected) in [
+        (
+            "stub",
+            false,
+            "nameserver 192.0.2.53",
+            "nameserver 192.0.2.53\nend\n",
+        ),
+        (
+            "host",
+            true,
+            "nameserver 192.0.2.53",
+            "nameserver 127.0.0.53\nend\n",
+        ),
+        ("none", false, "", "end\n"),
+    ] {
+        on_such_a_machine(upstream, &manifest(name, network));
+        root.becomes(name, ".status.phase", "Succeeded");
+        assert_eq!(root.carob(&["logs", name]).ok(), expected, "{name}");
+        let told = root.carob(&["describe", "pod", name]).ok();
+        assert_eq!(told.contains("DNSConfigForming"), name == "none", "{told}");
+    }
 }

@@ -9,13 +9,9 @@ use crate::pod::spec::{Dns, Pod};
 use crate::store::{PodPaths, make_dir};
 use crate::{Context, Result};
 
-/// Their names and content.
-pub fn texts(pod: &Pod, ips: &[IpAddr]) -> [(&'static str, String); 3] {
-    let host = if pod.spec.dns.from_host {
-        std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
-    } else {
-        String::new()
-    };
+/// Their names and content. `servers` are the host's resolv.conf(5) as far as it holds
+/// in the Pod: [`super::resolver`].
+pub fn texts(pod: &Pod, ips: &[IpAddr], servers: &str) -> [(&'static str, String); 3] {
     let host_hosts = pod
         .spec
         .host_network
@@ -23,7 +19,7 @@ pub fn texts(pod: &Pod, ips: &[IpAddr]) -> [(&'static str, String); 3] {
     [
         ("hosts", hosts(pod, ips, host_hosts.as_deref())),
         ("hostname", format!("{}\n", pod.spec.hostname)),
-        ("resolv.conf", resolv_conf(&pod.spec.dns, &host)),
+        ("resolv.conf", resolv_conf(&pod.spec.dns, servers)),
     ]
 }
 

@@ -8,7 +8,7 @@
 //! FIFOs, and whoever looks at the Pod next starts a new monitor, which reads the
 //! record, enters the pinned namespaces and goes on.
 //!
-//! A file each: [`sandbox`] and [`etc`] (what containers share), [`lifecycle`]
+//! A file each: [`sandbox`], [`etc`] and [`resolver`] (what containers share), [`lifecycle`]
 //! (which container runs when), [`launch`] (one container's start), [`image`]
 //! (pulls), [`exec`] (exec and hooks), [`termination`], [`logs`], [`clients`].
 //! [`policy`] decides, without touching anything.
@@ -23,6 +23,7 @@ mod launch;
 mod lifecycle;
 pub mod logs;
 pub mod policy;
+mod resolver;
 mod sandbox;
 mod start;
 mod termination;
@@ -219,6 +220,9 @@ impl Monitor {
                 self.state.sandbox_error = None;
                 for w in made.warnings {
                     self.event(true, "FailedCreatePodSandBox", w);
+                }
+                if let Some(w) = made.dns_warning {
+                    self.event(true, "DNSConfigForming", w);
                 }
                 if let Some(seconds) = self.pod.spec.active_deadline {
                     self.set_timer(Timer::Deadline, Duration::from_secs(seconds));

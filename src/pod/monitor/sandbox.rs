@@ -53,6 +53,7 @@ pub struct Made {
     pub ips: Vec<IpAddr>,
     pub host_ip: Option<IpAddr>,
     pub warnings: Vec<String>,
+    pub dns_warning: Option<String>,
 }
 
 /// The Pod's cgroup; a container's is one below it.
@@ -146,17 +147,22 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         std::fs::write(&file, value)
             .with_context(|| format!("sysctl {name}: write({file}, {value:?})"))?;
     }
-    make_shared(pod, &paths, &made.ips)?;
+    let mut servers = String::new();
+    if spec.dns.from_host {
+        let of_host = super::resolver::of_host(!spec.host_network);
+        servers = of_host.text;
+        made.dns_warning = of_host.warning.filter(|_| spec.dns.nameservers.is_empty());
+    }
+    make_shared(&paths, &super::etc::texts(pod, &made.ips, &servers))?;
     volume::make(spec, &paths)?;
     Ok(made)
 }
 
 /// What containers get from the Pod's directory and may write to is on filesystems
 /// of their own: none of them can fill the host's /run.
-fn make_shared(pod: &Pod, paths: &PodPaths, ips: &[IpAddr]) -> Result<()> {
+fn make_shared(paths: &PodPaths, texts: &[(&str, String)]) -> Result<()> {
     /// What containers can write in all: messages of their ends, mostly.
     const ROOM: usize = 1 << 20;
-    let texts = super::etc::texts(pod, ips);
     // With the host's network, hosts(5) begins with the host's own, of any length.
     let size = ROOM + 2 * texts.iter().map(|(_, text)| text.len()).sum::<usize>();
     let tmpfs = |mode, size: &str, at: &Path| {
@@ -167,7 +173,7 @@ fn make_shared(pod: &Pod, paths: &PodPaths, ips: &[IpAddr]) -> Result<()> {
             .with_context(|| format!("mount at {}", at.display()))
     };
     tmpfs("700", &size.to_string(), &paths.shared())?;
-    super::etc::write(paths, &texts)?;
+    super::etc::write(paths, texts)?;
     tmpfs("1777", "65536k", &paths.shm())
 }
 
