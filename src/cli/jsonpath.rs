@@ -4,10 +4,13 @@
 //! Text outside of braces is printed as it is. Inside: fields (`.a.b`,
 //! `['a.b']`, `.*`), elements (`[0]`, `[-1]`, `[1:3]`, `[::2]`, `[0,2]`, `[*]`),
 //! filters (`[?(@.a=="x")]` with == != < <= > >=, or `[?(@.a)]` for "has it"),
-//! recursive descent (`..a`), quoted text, `range`/`end`. Several results are
-//! printed with a blank between them; strings as they are, all else as JSON. A
-//! field that is missing prints nothing. Nesting is bounded, since a template
-//! may come from another program.
+//! recursive descent (`..a`), quoted text with Go's escapes, numbers, `true` and
+//! `false`, `range`/`end`. `{}` is the whole object; a range without an `end` lasts to
+//! the end of the template. Paths that stand in the same braces are applied one after
+//! the other: `{.metadata .name}` is `{.metadata.name}`. Several results are printed
+//! with a blank between them; strings as they are, all else as JSON. A field that is
+//! missing prints nothing; comparing a number with a text is an error. Nesting is
+//! bounded, since a template may come from another program.
 
 use std::cmp::Ordering;
 
@@ -91,21 +94,26 @@ impl Template {
         }
     }
 
+    /// # Errors
+    /// [`crate::Kind::Usage`]: a filter compares values of two types.
     pub fn render(&self, root: &Value) -> Result<String> {
         let mut out = String::new();
-        render(&self.0, root, root, &mut out);
+        render(&self.0, root, root, &mut out)?;
         Ok(out)
     }
 
     /// What the paths of the template lead to.
-    pub fn values<'v>(&self, root: &'v Value) -> Vec<&'v Value> {
-        self.0
-            .iter()
-            .flat_map(|p| match p {
-                Part::Path(steps) | Part::Range(steps, _) => walk(steps, root, root),
-                Part::Text(_) => vec![],
-            })
-            .collect()
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn values<'v>(&self, root: &'v Value) -> Result<Vec<&'v Value>> {
+        let mut all = vec![];
+        for part in &self.0 {
+            if let Part::Path(steps) | Part::Range(steps, _) = part {
+                all.extend(walk(steps, root, root)?);
+            }
+        }
+        Ok(all)
     }
 }
 
@@ -118,50 +126,48 @@ pub fn plain(v: &Value) -> String {
     }
 }
 
-fn render(parts: &[Part], root: &Value, here: &Value, out: &mut String) {
+fn render(parts: &[Part], root: &Value, here: &Value, out: &mut String) -> Result<()> {
     for part in parts {
         match part {
             Part::Text(t) => out.push_str(t),
             Part::Path(steps) => {
-                let found: Vec<String> = walk(steps, root, here).into_iter().map(plain).collect();
+                let found = walk(steps, root, here)?;
+                let found: Vec<String> = found.into_iter().map(plain).collect();
                 out.push_str(&found.join(" "));
             }
             Part::Range(steps, body) => {
-                for v in walk(steps, root, here) {
-                    // `{range .items}` goes over the list's elements too.
-                    match (steps.last(), v) {
-                        (Some(Step::Field(_)), Value::Array(list)) => {
-                            for v in list {
-                                render(body, root, v, out);
-                            }
-                        }
-                        _ => render(body, root, v, out),
-                    }
+                for v in walk(steps, root, here)? {
+                    render(body, root, v, out)?;
                 }
             }
         }
     }
+    Ok(())
 }
 
-fn walk<'v>(steps: &[Step], root: &'v Value, here: &'v Value) -> Vec<&'v Value> {
+fn walk<'v>(steps: &[Step], root: &'v Value, here: &'v Value) -> Result<Vec<&'v Value>> {
     let mut now = vec![here];
     let mut steps = steps.iter();
     while let Some(step) = steps.next() {
-        now = match step {
+        let (step, from) = match step {
             Step::Descend => {
                 let Some(next) = steps.next() else {
-                    return now;
+                    return Ok(now);
                 };
                 let mut all = vec![];
                 for v in now {
                     descend(v, &mut all);
                 }
-                all.into_iter().flat_map(|v| take(next, root, v)).collect()
+                (next, all)
             }
-            step => now.into_iter().flat_map(|v| take(step, root, v)).collect(),
+            step => (step, now),
         };
+        now = vec![];
+        for v in from {
+            now.extend(take(step, root, v)?);
+        }
     }
-    now
+    Ok(now)
 }
 
 /// The value and everything in it. JSON that serde_json has read is at most 128
@@ -179,8 +185,8 @@ fn children(v: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
-fn take<'v>(step: &Step, root: &'v Value, v: &'v Value) -> Vec<&'v Value> {
-    match step {
+fn take<'v>(step: &Step, root: &'v Value, v: &'v Value) -> Result<Vec<&'v Value>> {
+    Ok(match step {
         Step::Root => vec![root],
         Step::Field(name) => v.get(name).into_iter().collect(),
         Step::Wildcard => children(v).collect(),
@@ -206,14 +212,24 @@ fn take<'v>(step: &Step, root: &'v Value, v: &'v Value) -> Vec<&'v Value> {
                 .step_by(by)
                 .collect()
         }
-        Step::Union(steps) => steps.iter().flat_map(|s| take(s, root, v)).collect(),
+        Step::Union(steps) => {
+            let mut all = vec![];
+            for s in steps {
+                all.extend(take(s, root, v)?);
+            }
+            all
+        }
         Step::Filter(left, test) => {
             let list = v.as_array().map(Vec::as_slice).unwrap_or_default();
-            list.iter()
-                .filter(|e| passes(left, test.as_ref(), root, e))
-                .collect()
+            let mut passed = vec![];
+            for e in list {
+                if passes(left, test.as_ref(), root, e)? {
+                    passed.push(e);
+                }
+            }
+            passed
         }
-    }
+    })
 }
 
 fn passes(
@@ -221,34 +237,40 @@ fn passes(
     test: Option<&(Comparison, Operand)>,
     root: &Value,
     here: &Value,
-) -> bool {
-    fn side<'v>(o: &'v Operand, root: &'v Value, here: &'v Value) -> Option<&'v Value> {
-        match o {
+) -> Result<bool> {
+    fn side<'v>(o: &'v Operand, root: &'v Value, here: &'v Value) -> Result<Option<&'v Value>> {
+        Ok(match o {
             Operand::Literal(v) => Some(v),
-            Operand::Path(steps) => walk(steps, root, here).first().copied(),
-        }
+            Operand::Path(steps) => walk(steps, root, here)?.first().copied(),
+        })
     }
-    let left = side(left, root, here);
+    let left = side(left, root, here)?;
     let Some((comparison, right)) = test else {
-        return left.is_some();
+        return Ok(left.is_some());
     };
-    let (Some(left), Some(right)) = (left, side(right, root, here)) else {
-        return false;
+    let (Some(left), Some(right)) = (left, side(right, root, here)?) else {
+        return Ok(false);
     };
     let order = match (left, right) {
         (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()),
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
+        (Value::Number(_), Value::String(_)) | (Value::String(_), Value::Number(_)) => {
+            return Err(usage(format!(
+                "jsonpath: {left} and {right} cannot be compared: one is a number, the other a \
+                 text (quotes make a text)"
+            )));
+        }
         (a, b) if a == b => Some(Ordering::Equal),
         _ => None,
     };
-    match comparison {
+    Ok(match comparison {
         Comparison::Equal => order == Some(Ordering::Equal),
         Comparison::NotEqual => order != Some(Ordering::Equal),
         Comparison::Less => order == Some(Ordering::Less),
         Comparison::LessOrEqual => order.is_some_and(Ordering::is_le),
         Comparison::Greater => order == Some(Ordering::Greater),
         Comparison::GreaterOrEqual => order.is_some_and(Ordering::is_ge),
-    }
+    })
 }
 
 struct Parser<'t> {
@@ -334,12 +356,17 @@ impl<'t> Parser<'t> {
 
     /// After a `{`, to its `}`; true for `end`.
     fn action(&mut self, parts: &mut Vec<Part>) -> Result<bool> {
+        let before = parts.len();
         loop {
             self.blanks();
             match self.peek() {
                 None => return Err(self.wrong("\"}\" is missing")),
                 Some('}') => {
                     self.next();
+                    if parts.len() == before {
+                        // `{}`: the object itself.
+                        parts.push(Part::Path(vec![]));
+                    }
                     return Ok(false);
                 }
                 Some('"' | '\'') => parts.push(Part::Text(self.quoted()?)),
@@ -351,14 +378,21 @@ impl<'t> Parser<'t> {
                     self.blanks();
                     let path = self.path()?;
                     self.expect("}")?;
-                    let (body, ended) = self.template()?;
-                    if !ended {
-                        return Err(self.wrong("a {range} without an {end}"));
-                    }
+                    // Without an {end} it goes on to the end of the template.
+                    let (body, _) = self.template()?;
                     parts.push(Part::Range(path, body));
                     return Ok(false);
                 }
-                _ => parts.push(Part::Path(self.path()?)),
+                _ if self.keyword("true") => parts.push(Part::Text("true".into())),
+                _ if self.keyword("false") => parts.push(Part::Text("false".into())),
+                Some('0'..='9' | '-' | '+') => parts.push(Part::Text(self.number()?)),
+                _ => {
+                    let path = self.path()?;
+                    match parts[before..].last_mut() {
+                        Some(Part::Path(steps)) => steps.extend(path),
+                        _ => parts.push(Part::Path(path)),
+                    }
+                }
             }
         }
     }
@@ -380,16 +414,59 @@ impl<'t> Parser<'t> {
             match self.next() {
                 None => return Err(self.wrong("a quote is not closed")),
                 Some(c) if c == quote => return Ok(out),
-                Some('\\') => match self.next() {
-                    Some('n') => out.push('\n'),
-                    Some('t') => out.push('\t'),
-                    Some('r') => out.push('\r'),
-                    Some(c) => out.push(c),
-                    None => return Err(self.wrong("a quote is not closed")),
-                },
+                Some('\\') => out.push(self.escape()?),
                 Some(c) => out.push(c),
             }
         }
+    }
+
+    /// After a backslash in quotes: Go's escapes, as kubectl has them.
+    fn escape(&mut self) -> Result<char> {
+        let code = |p: &mut Self, digits: usize, radix: u32| {
+            let text = p.rest().get(..digits).unwrap_or_default();
+            let code = u32::from_str_radix(text, radix)
+                .ok()
+                .and_then(char::from_u32);
+            let code = code.ok_or_else(|| {
+                p.wrong(&format!(
+                    "{digits} digits of a character's number are missing"
+                ))
+            })?;
+            p.at += digits;
+            Ok(code)
+        };
+        match self.next() {
+            Some('n') => Ok('\n'),
+            Some('t') => Ok('\t'),
+            Some('r') => Ok('\r'),
+            Some('a') => Ok('\x07'),
+            Some('b') => Ok('\x08'),
+            Some('f') => Ok('\x0c'),
+            Some('v') => Ok('\x0b'),
+            Some('x') => code(self, 2, 16),
+            Some('u') => code(self, 4, 16),
+            Some('U') => code(self, 8, 16),
+            Some('0'..='3') => {
+                self.at -= 1;
+                code(self, 3, 8)
+            }
+            Some(c) => Ok(c),
+            None => Err(self.wrong("a quote is not closed")),
+        }
+    }
+
+    /// A number as kubectl prints it: as it stands, without a plus sign.
+    fn number(&mut self) -> Result<String> {
+        let length = self
+            .rest()
+            .find(|c: char| c.is_whitespace() || c == '}')
+            .unwrap_or(self.rest().len());
+        let text = self.rest()[..length].trim_start_matches('+').to_owned();
+        if text.parse::<f64>().is_err() || text.contains(|c: char| c.is_ascii_alphabetic()) {
+            return Err(self.wrong("a path begins with a dot; here is none"));
+        }
+        self.at += length;
+        Ok(text)
     }
 
     fn path(&mut self) -> Result<Vec<Step>> {

@@ -61,7 +61,16 @@ fn renders() {
             "{range .items[*]}{.metadata.name}{'\\t'}{.status.n}{\"\\n\"}{end}",
             "127.0.0.1\t3\n127.0.0.2\t5\n",
         ),
-        ("{range .items}{.kind};{end}", "None;None;"),
+        // The list is one value: `[*]` would be its elements.
+        ("{range .items}{.kind};{end}", ";"),
+        ("{range .items[*]}{.kind};", "None;None;"),
+        (
+            "{.users[0]}{}",
+            concat!(r#"{"name":"myself","user":{}}"#, "DOC"),
+        ),
+        ("{ }", "DOC"),
+        ("{3}{-1}{ 3.5 }{true}", "3-13.5true"),
+        (r#"{"\u00e9\x41\101\U0001F600\"\\"}"#, "éAA😀\"\\"),
         (
             "{range .items[*]}{range .status.addresses[*]}{.address},{end};{end}",
             "127.0.0.1,;127.0.0.2,127.0.0.3,;",
@@ -72,13 +81,28 @@ fn renders() {
         ("{.items[0].status.n}", "3"),
         ("{.nothing.at.all}", ""),
         ("{.kind}{.kind}", "ListList"),
-        ("{.kind .kind}", "ListList"),
+        ("{.items[0] .kind}", "None"),
+        ("{.kind .kind}", ""),
         ("{ .kind }!", "List!"),
     ];
     let d = document();
     for (template, want) in cases {
         let t = Template::parse(template).unwrap_or_else(|e| panic!("{template}: {e}"));
+        let want = want.replace("DOC", &d.to_string());
         assert_eq!(t.render(&d).unwrap(), want, "{template}");
+    }
+}
+
+#[test]
+fn a_number_and_a_text_are_not_compared() {
+    let d = document();
+    for template in [
+        r#"{.items[?(@.status.n=="3")].kind}"#,
+        "{.users[?(@.name>1)].name}",
+        "{range .users[?(@.name!=1)]}x{end}",
+    ] {
+        let e = Template::parse(template).unwrap().render(&d).unwrap_err();
+        assert_eq!(e.kind(), crate::Kind::Usage, "{template}");
     }
 }
 
@@ -94,7 +118,9 @@ fn refuses() {
         "{.items[0}",
         "{.items[?(@.a==)]}",
         "{.items[?(@.a=='x']}",
-        "{range .items[*]}{.kind}",
+        "{3x}",
+        r#"{"\u12"}"#,
+        r#"{"\ud83d"}"#,
         "{end}",
         "{\"open}",
         "{.items[1:5:0]}",
@@ -115,6 +141,6 @@ fn waiting_takes_less() {
     let d = document();
     for text in ["{.kind}", ".kind", "kind", "{$.kind}"] {
         let t = Template::parse_relaxed(text).unwrap();
-        assert_eq!(t.values(&d), [&json!("List")], "{text}");
+        assert_eq!(t.values(&d).unwrap(), [&json!("List")], "{text}");
     }
 }

@@ -91,8 +91,8 @@ impl Goal {
             .hint("wait for condition=NAME[=false], delete, create or jsonpath=PATH[=VALUE]"))
     }
 
-    fn is_met(&self, view: &View) -> bool {
-        match self {
+    fn is_met(&self, view: &View) -> Result<bool> {
+        Ok(match self {
             Goal::Create => true,
             Goal::Delete => false,
             Goal::Condition { name, status } => object::status(view).conditions.iter().any(|c| {
@@ -100,13 +100,13 @@ impl Goal {
             }),
             Goal::Path { path, value } => {
                 let object = object::v1(view);
-                let found = path.values(&object);
+                let found = path.values(&object)?;
                 match value {
                     Some(v) => found.iter().any(|f| plain(f) == *v),
                     None => !found.is_empty(),
                 }
             }
-        }
+        })
     }
 }
 
@@ -154,7 +154,7 @@ impl Verb for Wait {
             let mut met = vec![];
             for name in open.keys() {
                 match present.get(name) {
-                    Some(v) if goal.is_met(v) => met.push((name.clone(), Some(v.clone()))),
+                    Some(v) if goal.is_met(v)? => met.push((name.clone(), Some(v.clone()))),
                     Some(_) => {}
                     None if goal == Goal::Delete => met.push((name.clone(), None)),
                     None if goal == Goal::Create => {}
