@@ -105,6 +105,16 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A set of flags as strace prints it, `O_DIRECTORY|O_PATH`, from the Debug form that
+/// bitflags types have, `OFlag(O_DIRECTORY | O_PATH)`.
+pub(crate) fn flags(set: impl fmt::Debug) -> String {
+    let text = format!("{set:?}");
+    let names = text
+        .split_once('(')
+        .and_then(|(_, rest)| rest.strip_suffix(')'));
+    names.unwrap_or(&text).replace(" | ", "|")
+}
+
 /// See the module's head. Boxed, so that a `Result` stays one word wide.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Error(Box<Inner>);
@@ -313,6 +323,17 @@ mod tests {
         let e = Error::failed(format!("EINVAL {long} end")).push_context("write");
         let text = e.shortened(100).to_string();
         assert!(text.len() < 120 && text.starts_with("write: EINVAL") && text.ends_with("end"));
+    }
+
+    #[test]
+    fn flags_are_printed_as_strace_prints_them() {
+        use nix::fcntl::OFlag;
+        assert_eq!(
+            flags(OFlag::O_DIRECTORY | OFlag::O_PATH),
+            "O_DIRECTORY|O_PATH"
+        );
+        assert_eq!(flags(nix::mount::MsFlags::MS_PRIVATE), "MS_PRIVATE");
+        assert_eq!(flags(nix::sched::CloneFlags::empty()), "0x0");
     }
 
     #[test]

@@ -344,7 +344,10 @@ fn clone_flags(new: CloneFlags) -> CloneFlags {
 }
 
 fn clone_error(new: CloneFlags, e: Errno) -> Error {
-    let error = Error::sys(format!("clone3({:?})", clone_flags(new)), e);
+    let error = Error::sys(
+        format!("clone3({})", crate::error::flags(clone_flags(new))),
+        e,
+    );
     match e {
         Errno::ENOSPC => error.hint("a limit in /proc/sys/user is reached"),
         Errno::EBUSY => error.hint("the cgroup has controllers for cgroups below it"),
@@ -364,8 +367,9 @@ struct Lent {
 impl Lent {
     fn enter(fd: BorrowedFd, kind: CloneFlags, name: &str) -> Result<Self> {
         let own = namespace::open_own(name)?;
-        nix::sched::setns(fd, kind)
-            .map_err(|e| Error::sys(format!("setns(<{name}>, {kind:?})"), e))?;
+        nix::sched::setns(fd, kind).map_err(|e| {
+            Error::sys(format!("setns(<{name}>, {})", crate::error::flags(kind)), e)
+        })?;
         Ok(Lent { own, kind })
     }
 
@@ -472,7 +476,8 @@ fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)
     let end = joined.len() - usize::from(joined.last().is_some_and(|(k, _)| *k == MOUNT));
     let (now, left) = joined.split_at(end);
     let enter = |(kind, fd): &(CloneFlags, OwnedFd)| {
-        nix::sched::setns(fd, *kind).map_err(|e| Error::sys(format!("setns(<fd>, {kind:?})"), e))
+        nix::sched::setns(fd, *kind)
+            .map_err(|e| Error::sys(format!("setns(<fd>, {})", crate::error::flags(kind)), e))
     };
     let mut later = Vec::new();
     for one in now.iter().filter(|(kind, _)| *kind != USER) {

@@ -262,7 +262,10 @@ fn join_namespaces(to: &Target, namespaces: CloneFlags) -> Result<()> {
         return Ok(());
     }
     nix::sched::setns(to.init, namespaces).map_err(|e| {
-        let error = Error::sys(format!("setns(<init>, {namespaces:?})"), e);
+        let error = Error::sys(
+            format!("setns(<init>, {})", crate::error::flags(namespaces)),
+            e,
+        );
         match e {
             Errno::ESRCH => error.push_context("the container has ended"),
             _ => error,

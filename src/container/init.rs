@@ -80,7 +80,7 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
     resctrl::join(b.resctrl).context("linux.intelRdt")?;
     for (kind, fd) in joined.iter().filter(|(k, _)| *k != PID) {
         setns(fd, *kind)
-            .map_err(|e| Error::sys(format!("setns(<fd>, {kind:?})"), e))
+            .map_err(|e| Error::sys(format!("setns(<fd>, {})", crate::error::flags(kind)), e))
             .context("linux.namespaces")?;
     }
     if plan.namespaces.new.contains(CGROUP) {

@@ -369,7 +369,15 @@ pub fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
         MsFlags::MS_REC | propagation,
         None::<&str>,
     )
-    .map_err(|e| Error::sys(format!("mount(NULL, \"/\", MS_REC|{propagation:?})"), e))
+    .map_err(|e| {
+        Error::sys(
+            format!(
+                "mount(NULL, \"/\", MS_REC|{})",
+                crate::error::flags(propagation)
+            ),
+            e,
+        )
+    })
 }
 
 /// Makes a directory of the host a private mount of itself: what is mounted below it

@@ -53,8 +53,12 @@ pub fn leave(kinds: CloneFlags) -> Result<()> {
 
 /// Enters the namespace pinned at `path`.
 pub fn enter(path: &Path, kind: CloneFlags) -> Result<()> {
-    setns(open(path)?, kind)
-        .map_err(|e| Error::sys(format!("setns({}, {kind:?})", path.display()), e))
+    setns(open(path)?, kind).map_err(|e| {
+        Error::sys(
+            format!("setns({}, {})", path.display(), crate::error::flags(kind)),
+            e,
+        )
+    })
 }
 
 /// Pins the calling process's namespace of a kind at `path`, a file that is made.

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
+use crate::error::flags as names;
 use crate::{Error, Result};
 
 /// A directory that is the root of what is below it.
@@ -56,7 +57,7 @@ impl<'fd> Root<'fd> {
     /// EXDEV (a link that leads out)...
     pub fn open(&self, path: &Path, flags: OFlag, links: Links) -> Result<OwnedFd> {
         self.try_open(path, flags, links)
-            .map_err(|e| Error::sys(format!("openat2(<root>, {:?}, {flags:?})", path), e))
+            .map_err(|e| Error::sys(format!("openat2(<root>, {path:?}, {})", names(flags)), e))
     }
 
     fn try_open(&self, path: &Path, flags: OFlag, links: Links) -> nix::Result<OwnedFd> {
@@ -112,7 +113,12 @@ impl<'fd> Root<'fd> {
         links_left: u32,
     ) -> Result<OwnedFd> {
         let directory = OFlag::O_PATH | OFlag::O_DIRECTORY;
-        let refused = |e| Error::sys(format!("openat2(<root>, {path:?}, {directory:?})"), e);
+        let refused = |e| {
+            Error::sys(
+                format!("openat2(<root>, {path:?}, {})", names(directory)),
+                e,
+            )
+        };
         match self.try_open(path, directory, links) {
             Err(Errno::ENOENT) => {}
             other => return other.map_err(refused),
@@ -251,7 +257,7 @@ pub fn is_dir(fd: BorrowedFd) -> bool {
 pub fn reopen(fd: BorrowedFd, flags: OFlag) -> Result<OwnedFd> {
     let path = fd_path(fd);
     nix::fcntl::open(path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|e| Error::sys(format!("open({path}, {flags:?})"), e))
+        .map_err(|e| Error::sys(format!("open({path}, {})", names(flags)), e))
 }
 
 /// `/proc/self/fd/N`: a name for calls that take only paths. The host's /proc.

@@ -40,7 +40,11 @@ pub(super) fn open_dir(h: &Hierarchy, path: &str, flags: OFlag) -> Result<OwnedF
     let flags = flags | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     openat(h, path, flags, Mode::empty()).map_err(|e| {
         Error::sys(
-            format_args!("open({:?}, {flags:?})", h.point().join(path)),
+            format_args!(
+                "open({:?}, {})",
+                h.point().join(path),
+                crate::error::flags(flags)
+            ),
             e,
         )
     })

@@ -237,8 +237,12 @@ impl Monitor {
             return Ok(both);
         }
         let open = |flags| {
-            nix::fcntl::open(&path, flags | OFlag::O_CLOEXEC, Mode::empty())
-                .map_err(|e| Error::sys(format!("open({}, {flags:?})", path.display()), e))
+            nix::fcntl::open(&path, flags | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| {
+                Error::sys(
+                    format!("open({}, {})", path.display(), crate::error::flags(flags)),
+                    e,
+                )
+            })
         };
         let reader = open(OFlag::O_RDONLY)?;
         self.live(name).stdin = Some(open(OFlag::O_WRONLY)?);
