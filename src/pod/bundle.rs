@@ -5,13 +5,14 @@
 //! Sources: Kubernetes' API reference (Container, SecurityContext), the defaults
 //! of containerd's CRI plugin, OCI runtime-spec config.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
 use super::limits::{oom_score, plan_resources};
-use super::spec::{Container, EnvValue, Mount, Pod, Propagation, Spec, VolumeSource};
+use super::mounts::plan_mounts;
+use super::spec::{Container, EnvValue, Pod};
 use crate::container::config::{Capabilities, Config, Process};
 use crate::container::plan::DEFAULT_PATH;
 use crate::container::user::{Accounts, User};
@@ -46,8 +47,9 @@ pub struct Bundle {
     pub spec: Config,
     pub capabilities: Set,
     pub resources: Resources,
-    /// By target: which part of the bind mount's source, looked up safely.
-    pub sub_paths: BTreeMap<PathBuf, PathBuf>,
+    /// For each of the configuration's mounts, the part of its source that is meant.
+    /// config.json has no field for it, since it must be looked up safely.
+    pub sub_paths: Vec<Option<PathBuf>>,
 }
 
 const MASKED: [&str; 12] = [
@@ -160,11 +162,11 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
     })
 }
 
-fn from_builder(e: impl std::fmt::Display) -> Error {
+pub(super) fn from_builder(e: impl std::fmt::Display) -> Error {
     Error::failed(format!("build the OCI configuration: {e}"))
 }
 
-fn config_error(message: impl Into<String>) -> Error {
+pub(super) fn config_error(message: impl Into<String>) -> Error {
     Error::new(Kind::Invalid, message)
 }
 
@@ -227,7 +229,8 @@ fn plan_user(inputs: &Inputs) -> Result<User> {
     Ok(user)
 }
 
-type Vars = BTreeMap<String, String>;
+/// The variables that `$(NAME)` may name.
+pub(super) type Vars = BTreeMap<String, String>;
 
 struct Env {
     /// What `$(VAR)` may name: the container's own variables.
@@ -296,8 +299,41 @@ fn plan_env(inputs: &Inputs, user: &User) -> Result<Env> {
     Ok(Env { own, all })
 }
 
-/// `$(NAME)` becomes its value; `$$` is one `$`; what names nothing stays.
+/// `$(NAME)` becomes its value; `$$` is one `$`; a name without a value stays as it
+/// is written.
 pub fn expand(text: &str, vars: &Vars) -> String {
+    expand_with(text, |name| match vars.get(name) {
+        Some(value) => value.clone(),
+        None => format!("$({name})"),
+    })
+}
+
+/// As [`expand`], where a variable that is missing or empty would lead elsewhere: a
+/// path of which a part is left out names another directory.
+///
+/// # Errors
+/// [`Kind::Invalid`] with a kubelet's text and the variables' names.
+pub(super) fn expand_all_or_fail(text: &str, vars: &Vars) -> Result<String> {
+    let mut missing = BTreeSet::new();
+    let expanded = expand_with(text, |name| {
+        let value = vars.get(name).cloned().unwrap_or_default();
+        if value.is_empty() {
+            missing.insert(name.to_owned());
+        }
+        value
+    });
+    if missing.is_empty() {
+        return Ok(expanded);
+    }
+    let missing = missing.into_iter().collect::<Vec<_>>().join(", ");
+    Err(
+        config_error(format!("missing value for {missing}")).hint(format!(
+            "{text:?} is expanded from the container's env: set each variable that it names"
+        )),
+    )
+}
+
+fn expand_with(text: &str, mut value_of: impl FnMut(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -307,11 +343,7 @@ pub fn expand(text: &str, vars: &Vars) -> String {
             out.push('$');
             rest = after;
         } else if let Some(end) = rest.strip_prefix('(').and_then(|r| r.find(')')) {
-            let name = &rest[1..=end];
-            match vars.get(name) {
-                Some(value) => out.push_str(value),
-                None => out.push_str(&format!("$({name})")),
-            }
+            out.push_str(&value_of(&rest[1..=end]));
             rest = &rest[end + 2..];
         } else {
             out.push('$');
@@ -377,148 +409,6 @@ fn resource_value(
         }
     };
     Ok(value.div_ceil(divisor.max(1)).to_string())
-}
-
-fn plan_mounts(
-    inputs: &Inputs,
-    own: &Vars,
-) -> Result<(Vec<oci::Mount>, BTreeMap<PathBuf, PathBuf>)> {
-    let (c, paths) = (inputs.container, inputs.paths);
-    let access = if c.security.privileged { "rw" } else { "ro" };
-    let mut mounts = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
-        mount(
-            "/dev",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
-        )?,
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        )?,
-        mount(
-            "/dev/mqueue",
-            "mqueue",
-            "mqueue",
-            &["nosuid", "noexec", "nodev"],
-        )?,
-        mount(
-            "/sys",
-            "sysfs",
-            "sysfs",
-            &["nosuid", "noexec", "nodev", access],
-        )?,
-        mount(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            &["nosuid", "noexec", "nodev", access],
-        )?,
-    ];
-    let taken = |target: &str| {
-        c.mounts
-            .iter()
-            .any(|m| m.path.trim_end_matches('/') == target)
-    };
-    let bind = |target: &str, source: PathBuf, options: &[&str]| {
-        let mut all = vec!["rbind"];
-        all.extend(options);
-        mount(target, "bind", &source.to_string_lossy(), &all)
-    };
-    if !taken("/dev/shm") {
-        let source = if inputs.pod.spec.host_ipc {
-            PathBuf::from("/dev/shm")
-        } else {
-            paths.shm()
-        };
-        mounts.push(bind("/dev/shm", source, &["nosuid", "nodev", "noexec"])?);
-    }
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        let target = format!("/etc/{name}");
-        if !taken(&target) {
-            let access: &[&str] = if c.security.read_only_root {
-                &["ro"]
-            } else {
-                &[]
-            };
-            mounts.push(bind(&target, paths.etc().join(name), access)?);
-        }
-    }
-    if !taken(&c.termination_message_path) {
-        mounts.push(bind(
-            &c.termination_message_path,
-            inputs.termination_log.to_owned(),
-            &[],
-        )?);
-    }
-    let mut sub_paths = BTreeMap::new();
-    // A volume inside another's mount point has to come after it.
-    let mut volumes: Vec<&Mount> = c.mounts.iter().collect();
-    volumes.sort_by_key(|m| m.path.split('/').filter(|p| !p.is_empty()).count());
-    for m in volumes {
-        let source = volume_path(&inputs.pod.spec, paths, &m.volume)?;
-        let mut options = Vec::new();
-        if m.read_only {
-            options.push(if m.recursive_read_only { "rro" } else { "ro" });
-        }
-        options.push(match m.propagation {
-            Propagation::None => "rprivate",
-            Propagation::HostToContainer => "rslave",
-            Propagation::Bidirectional => "rshared",
-        });
-        mounts.push(bind(&m.path, source, &options)?);
-        let expanded = m.sub_path_expr.as_ref().map(|e| expand(e, own));
-        if let Some(sub) = expanded
-            .as_ref()
-            .or(m.sub_path.as_ref())
-            .filter(|s| !s.is_empty())
-        {
-            let sub = Path::new(sub);
-            let plain = sub
-                .components()
-                .all(|p| matches!(p, std::path::Component::Normal(_)));
-            if !plain {
-                return Err(config_error(format!(
-                    "volumeMounts {}: subPath {sub:?} must be relative, without `..`",
-                    m.path
-                )));
-            }
-            sub_paths.insert(PathBuf::from(&m.path), sub.to_owned());
-        }
-    }
-    Ok((mounts, sub_paths))
-}
-
-fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<oci::Mount> {
-    oci::MountBuilder::default()
-        .destination(target)
-        .typ(kind)
-        .source(source)
-        .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
-        .build()
-        .map_err(from_builder)
-}
-
-/// Where a volume's content is on the host.
-pub fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<PathBuf> {
-    let volume = spec
-        .volume(name)
-        .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;
-    Ok(match &volume.source {
-        VolumeSource::EmptyDir { memory: true, .. } => paths.memory_volume(name),
-        VolumeSource::EmptyDir { memory: false, .. } => paths.disk_volume(name),
-        VolumeSource::HostPath { path, .. } => path.clone(),
-    })
 }
 
 /// A privileged container has every device of the host, terminals excepted.
@@ -591,6 +481,28 @@ mod tests {
             ("ü$(A)ü", "ü1ü"),
         ] {
             assert_eq!(expand(text, &vars), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_with_a_missing_or_empty_variable_is_refused() {
+        let vars = Vars::from([("A".into(), "1".into()), ("EMPTY".into(), String::new())]);
+        for (text, want) in [
+            ("a/$(A)", Ok("a/1")),
+            ("$$(NONE)", Ok("$(NONE)")),
+            ("$(EMPTY)", Err("missing value for EMPTY")),
+            ("x/$(NONE)", Err("missing value for NONE")),
+            (
+                "$(NONE)$(A)$(EMPTY)$(NONE)",
+                Err("missing value for EMPTY, NONE"),
+            ),
+            ("$()", Err("missing value for ")),
+        ] {
+            let got = expand_all_or_fail(text, &vars).map_err(|e| {
+                assert_eq!(e.kind(), Kind::Invalid);
+                e.to_string()
+            });
+            assert_eq!(got.as_deref().map_err(String::as_str), want, "{text}");
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod layers;
 pub mod limits;
 pub mod monitor;
+mod mounts;
 pub mod protocol;
 pub mod spec;
 pub mod state;

@@ -176,3 +176,40 @@ fn sub_paths_stay_inside_their_volume() {
     ))
     .fails(3, "subPath");
 }
+
+#[test]
+fn a_sub_path_expr_that_cannot_be_expanded_mounts_nothing() {
+    let root = Root::new();
+    let host = root.dir().join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("secret"), "of another tenant\n").unwrap();
+    let reason = ".status.containerStatuses[0].state.waiting.reason";
+    for (env, expr, why) in [
+        ("{name: T, value: ''}", "$(T)", "missing value for T"),
+        ("{name: T, value: ''}", "$(T)$(U)", "missing value for T, U"),
+        ("{name: T, value: x}", "a/$(NOPE)", "missing value for NOPE"),
+        (
+            "{name: T, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['t']\"}}}",
+            "$(T)",
+            "missing value for T",
+        ),
+        ("{name: T, value: .}", "$(T)", "names the whole volume"),
+        ("{name: T, value: ./}", "$(T)/.", "names the whole volume"),
+        ("{name: T, value: ..}", "$(T)", "without `..`"),
+        ("{name: T, value: /etc}", "$(T)", "must be a relative path"),
+    ] {
+        let manifest = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: vol}}\nspec:\n  \
+             terminationGracePeriodSeconds: 0\n  containers:\n  - name: main\n    image: {IMAGE}\n    \
+             imagePullPolicy: Never\n    command: [sleep, '1000']\n    env: [{env}]\n    \
+             volumeMounts: [{{name: v, mountPath: /x, subPathExpr: '{expr}'}}]\n  \
+             volumes: [{{name: v, hostPath: {{path: {}}}}}]\n",
+            host.display()
+        );
+        root.apply(&manifest).fails(7, why);
+        assert_eq!(root.field("vol", reason), "CreateContainerConfigError");
+        root.carob(&["delete", "pod", "vol"]).ok();
+    }
+    let made: Vec<_> = std::fs::read_dir(&host).unwrap().collect();
+    assert_eq!(made.len(), 1, "nothing is made in the volume: {made:?}");
+}

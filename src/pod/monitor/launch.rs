@@ -135,11 +135,8 @@ impl Monitor {
 
     fn plan(&mut self, id: &str, c: &Container, bundle: &Bundle) -> Result<Plan> {
         let mut plan = plan::plan_container(id, &bundle.spec).context("config.json")?;
-        for m in &mut plan.mounts {
-            let Some(sub_path) = bundle.sub_paths.get(&m.target) else {
-                continue;
-            };
-            if let plan::Source::Bind { path, .. } = &m.source {
+        for (m, sub_path) in plan.mounts.iter_mut().zip(&bundle.sub_paths) {
+            if let (plan::Source::Bind { path, .. }, Some(sub_path)) = (&m.source, sub_path) {
                 m.source = plan::Source::SubPath {
                     volume: path.clone(),
                     sub_path: sub_path.clone(),

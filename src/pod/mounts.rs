@@ -1,0 +1,177 @@
+//! The mounts of a Pod's container: the kernel's filesystems, the Pod's files, the
+//! volumes, and which part of a volume is meant.
+//!
+//! Sources: Kubernetes' API reference (VolumeMount), the defaults of containerd's CRI
+//! plugin.
+
+use std::path::{Component, Path, PathBuf};
+
+use oci_spec::runtime as oci;
+
+use super::bundle::{Inputs, Vars, config_error, expand_all_or_fail, from_builder};
+use super::spec::{Mount, Propagation, Spec, VolumeSource};
+use crate::store::PodPaths;
+use crate::{Context, Result};
+
+/// The mounts in their order, and for each the part of its source that is meant.
+pub(super) fn plan_mounts(
+    inputs: &Inputs,
+    own: &Vars,
+) -> Result<(Vec<oci::Mount>, Vec<Option<PathBuf>>)> {
+    let (c, paths) = (inputs.container, inputs.paths);
+    let access = if c.security.privileged { "rw" } else { "ro" };
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        )?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        )?,
+        mount(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        )?,
+        mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", access],
+        )?,
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["nosuid", "noexec", "nodev", access],
+        )?,
+    ];
+    let taken = |target: &str| {
+        c.mounts
+            .iter()
+            .any(|m| m.path.trim_end_matches('/') == target)
+    };
+    let bind = |target: &str, source: PathBuf, options: &[&str]| {
+        let mut all = vec!["rbind"];
+        all.extend(options);
+        mount(target, "bind", &source.to_string_lossy(), &all)
+    };
+    if !taken("/dev/shm") {
+        let source = if inputs.pod.spec.host_ipc {
+            PathBuf::from("/dev/shm")
+        } else {
+            paths.shm()
+        };
+        mounts.push(bind("/dev/shm", source, &["nosuid", "nodev", "noexec"])?);
+    }
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let target = format!("/etc/{name}");
+        if !taken(&target) {
+            let access: &[&str] = if c.security.read_only_root {
+                &["ro"]
+            } else {
+                &[]
+            };
+            mounts.push(bind(&target, paths.etc().join(name), access)?);
+        }
+    }
+    if !taken(&c.termination_message_path) {
+        mounts.push(bind(
+            &c.termination_message_path,
+            inputs.termination_log.to_owned(),
+            &[],
+        )?);
+    }
+    let mut sub_paths = vec![None; mounts.len()];
+    // A volume inside another's mount point has to come after it.
+    let mut volumes: Vec<&Mount> = c.mounts.iter().collect();
+    volumes.sort_by_key(|m| m.path.split('/').filter(|p| !p.is_empty()).count());
+    for m in volumes {
+        let source = volume_path(&inputs.pod.spec, paths, &m.volume)?;
+        let mut options = Vec::new();
+        if m.read_only {
+            options.push(if m.recursive_read_only { "rro" } else { "ro" });
+        }
+        options.push(match m.propagation {
+            Propagation::None => "rprivate",
+            Propagation::HostToContainer => "rslave",
+            Propagation::Bidirectional => "rshared",
+        });
+        mounts.push(bind(&m.path, source, &options)?);
+        sub_paths.push(sub_path(m, own).with_context(|| format!("volumeMounts {}", m.path))?);
+    }
+    Ok((mounts, sub_paths))
+}
+
+/// The part of the volume that is mounted, without `.`; `None` for all of it. An
+/// expression never means all of it: the rest is another container's, or another
+/// tenant's.
+fn sub_path(m: &Mount, own: &Vars) -> Result<Option<PathBuf>> {
+    let (field, text) = match (&m.sub_path_expr, &m.sub_path) {
+        (Some(expr), _) => {
+            let text = expand_all_or_fail(expr, own).context("subPathExpr")?;
+            ("subPathExpr", text)
+        }
+        (None, Some(text)) => ("subPath", text.clone()),
+        (None, None) => return Ok(None),
+    };
+    if text.contains('\0') {
+        return Err(config_error(format!("{field}: a NUL byte in {text:?}")));
+    }
+    let mut inside = PathBuf::new();
+    for part in Path::new(&text).components() {
+        match part {
+            Component::Normal(name) => inside.push(name),
+            Component::CurDir => {}
+            _ => {
+                return Err(config_error(format!(
+                    "{field}: {text:?} must be a relative path without `..`"
+                )));
+            }
+        }
+    }
+    match (inside.as_os_str().is_empty(), &m.sub_path_expr) {
+        (false, _) => Ok(Some(inside)),
+        (true, None) => Ok(None),
+        (true, Some(_)) => Err(
+            config_error(format!("{field}: {text:?} names the whole volume"))
+                .hint("name a directory in it, or leave subPathExpr out"),
+        ),
+    }
+}
+
+fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<oci::Mount> {
+    oci::MountBuilder::default()
+        .destination(target)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+        .build()
+        .map_err(from_builder)
+}
+
+/// Where a volume's content is on the host.
+pub fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<PathBuf> {
+    let volume = spec
+        .volume(name)
+        .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;
+    Ok(match &volume.source {
+        VolumeSource::EmptyDir { memory: true, .. } => paths.memory_volume(name),
+        VolumeSource::EmptyDir { memory: false, .. } => paths.disk_volume(name),
+        VolumeSource::HostPath { path, .. } => path.clone(),
+    })
+}
