@@ -93,6 +93,7 @@ fn a_page() {
                     attempt: 1,
                     image_id: Some("sha256:1".into()),
                     image_name: None,
+                    user: None,
                 },
             )]),
             conditions: BTreeMap::new(),

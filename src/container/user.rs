@@ -17,7 +17,7 @@ const LIMIT: u64 = 1 << 20;
 pub struct User {
     pub uid: u32,
     pub gid: u32,
-    /// Groups that /etc/group puts the user in, its primary one left out.
+    /// The groups that list the user in /etc/group, in the file's order.
     pub groups: Vec<u32>,
     pub home: Option<String>,
     pub name: Option<String>,
@@ -112,7 +112,7 @@ impl Accounts {
     fn with_groups(&self, mut user: User) -> User {
         let name = user.name.clone().unwrap_or_default();
         for (_, gid, members) in self.groups() {
-            if gid != user.gid && members.split(',').any(|m| m.trim() == name) {
+            if !user.groups.contains(&gid) && members.split(',').any(|m| m.trim() == name) {
                 user.groups.push(gid);
             }
         }
@@ -170,7 +170,10 @@ mod tests {
     fn finds_users_by_name_and_number() {
         let a = accounts();
         let app = a.find("app").unwrap();
-        assert_eq!((app.uid, app.gid, &app.groups[..]), (1999, 1999, &[10][..]));
+        assert_eq!(
+            (app.uid, app.gid, &app.groups[..]),
+            (1999, 1999, &[1999, 10][..])
+        );
         assert_eq!(app.home.as_deref(), Some("/home/app"));
         assert_eq!(a.find("1999").unwrap(), app);
         assert_eq!(a.find("").unwrap().uid, 0);

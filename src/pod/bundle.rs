@@ -221,9 +221,15 @@ fn plan_user(inputs: &Inputs) -> Result<User> {
     if s.strict_groups {
         user.groups.clear();
     }
-    for gid in s.supplemental_groups.iter().chain(&s.fs_group) {
-        if !user.groups.contains(gid) {
-            user.groups.push(*gid);
+    // The primary group is a supplementary one too, as with login(1). A program that
+    // changes its gid, a setgid one say, would leave the group otherwise, and with it
+    // what files deny to the group and grant to others (CVE-2022-2989, CVE-2022-36109,
+    // CVE-2023-25173).
+    let found = std::mem::take(&mut user.groups);
+    let asked = s.supplemental_groups.iter().chain(&s.fs_group).copied();
+    for gid in [user.gid].into_iter().chain(found).chain(asked) {
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
         }
     }
     Ok(user)

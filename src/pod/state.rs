@@ -87,6 +87,19 @@ pub struct ContainerState {
     pub image_id: Option<String>,
     /// The image's canonical name, once known.
     pub image_name: Option<String>,
+    /// The user that the first process of the last attempt that ran started with.
+    #[serde(default)]
+    pub user: Option<User>,
+}
+
+/// v1 LinuxContainerUser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    pub uid: u32,
+    pub gid: u32,
+    /// With `gid`.
+    pub supplemental_groups: Vec<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -133,6 +146,7 @@ impl Default for ContainerState {
             attempt: 0,
             image_id: None,
             image_name: None,
+            user: None,
         }
     }
 }

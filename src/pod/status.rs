@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::spec::{Container, Pod, QosClass, RestartPolicy};
-use super::state::{ContainerState, Ended, Now, State};
+use super::state::{ContainerState, Ended, Now, State, User};
 
 /// v1 PodStatus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -96,6 +96,14 @@ pub struct ContainerStatus {
     pub image_id: String,
     #[serde(rename = "containerID", skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<ContainerUser>,
+}
+
+/// v1 ContainerUser.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ContainerUser {
+    pub linux: User,
 }
 
 /// v1 ContainerState: at most one of them is set, none at all for the last
@@ -472,6 +480,7 @@ fn container_status(
         image: s.image_name.clone().unwrap_or_else(|| c.image.clone()),
         image_id: s.image_id.clone().unwrap_or_default(),
         container_id: id.filter(|i| !i.is_empty()).map(|i| format!("carob://{i}")),
+        user: s.user.clone().map(|linux| ContainerUser { linux }),
     }
 }
 

@@ -151,3 +151,50 @@ fn more_than_the_default() {
     );
     assert_eq!(c.sh(4, "grep -c ' /proc/' /proc/self/mounts; true"), "0\n");
 }
+
+/// Class T6 of docs/attacks.md, as CVE-2022-2989 and CVE-2023-25173: a program that
+/// changes its gid must stay in the group that files deny something to.
+#[test]
+fn the_primary_group_is_a_supplementary_one_too() {
+    let root = Root::new();
+    let groups = "sed -n 's/^Groups:[[:space:]]*//p' /proc/1/status /proc/self/status";
+    let check = |pod_context: &str, container: &str, want: [&str; 3]| {
+        root.apply(&format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: sec}}\nspec:\n  \
+             terminationGracePeriodSeconds: 0\n  securityContext: {pod_context}\n  \
+             containers:\n  - name: c\n    image: {IMAGE}\n    imagePullPolicy: Never\n    \
+             command: [sleep, '1000']\n    securityContext: {container}\n"
+        ))
+        .ok();
+        let said = root.sh("sec", &format!("id -u; id -g; {groups}"));
+        let lines: Vec<&str> = said.lines().map(str::trim).collect();
+        let [uid, gid, all] = want;
+        assert_eq!(lines, [uid, gid, all, all], "{pod_context} {container}");
+        let user = root.field("sec", ".status.containerStatuses[0].user.linux");
+        let user: serde_json::Value = serde_json::from_str(&user).unwrap();
+        let mut listed: Vec<u64> = user["supplementalGroups"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|g| g.as_u64().unwrap())
+            .collect();
+        listed.sort_unstable();
+        let listed: Vec<String> = listed.iter().map(u64::to_string).collect();
+        let seen = [
+            user["uid"].to_string(),
+            user["gid"].to_string(),
+            listed.join(" "),
+        ];
+        assert_eq!(seen, want, "{pod_context} {container}");
+        root.carob(&["delete", "pod", "sec"]).ok();
+    };
+    // The sample of Kubernetes' documentation.
+    let sample = "{runAsUser: 1000, runAsGroup: 3000, fsGroup: 2000, supplementalGroups: [4000]}";
+    check(sample, "{}", ["1000", "3000", "2000 3000 4000"]);
+    check("{}", "{}", ["0", "0", "0"]);
+    check("{}", "{runAsUser: 7}", ["7", "0", "0"]);
+    // The image has this user, in a group of its own and in another.
+    check("{}", "{runAsUser: 1999}", ["1999", "1999", "50 1999"]);
+    let strict = "{supplementalGroupsPolicy: Strict}";
+    check(strict, "{runAsUser: 1999}", ["1999", "1999", "1999"]);
+}

@@ -32,7 +32,7 @@ use crate::linux::signal;
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::layers::Lowers;
 use crate::pod::spec::{Container, Hook, Seccomp};
-use crate::pod::state::{Now, Running};
+use crate::pod::state::{Now, Running, User};
 use crate::store::{self, make_dir};
 use crate::{Context, Error, Result};
 
@@ -257,7 +257,14 @@ impl Monitor {
             since: Timestamp::now(),
             started: c.post_start.is_none(),
         };
-        self.container_state(name).now = Now::Running(running);
+        let user = self.live(name).process.as_ref().map(|p| User {
+            uid: p.uid,
+            gid: p.gid,
+            supplemental_groups: p.groups.clone(),
+        });
+        let state = self.container_state(name);
+        state.user = user;
+        state.now = Now::Running(running);
         self.live(name).started_at = Some(Instant::now());
         if let Some(master) = terminal
             && let Err(e) = self.take_master(name, master)
