@@ -88,7 +88,7 @@ pub(super) fn finish(root: &Root, plan: &Plan) -> Result<()> {
     })
 }
 
-fn without_umask(work: impl FnOnce() -> Result<()>) -> Result<()> {
+pub(super) fn without_umask<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     let before = umask(Mode::empty());
     let done = work();
     umask(before);

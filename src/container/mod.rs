@@ -36,4 +36,5 @@ pub mod rootfs;
 mod settings;
 pub mod start;
 mod strict;
+mod sub_path;
 pub mod user;

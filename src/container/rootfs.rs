@@ -15,10 +15,10 @@ use nix::sys::stat::{Mode, fstat};
 use super::plan::mount::IdMapped;
 use super::plan::namespace::{CGROUP, USER};
 use super::plan::{Mount as MountPlan, Plan, Source};
-use super::{copy, dev, idmap};
+use super::{copy, dev, idmap, sub_path};
 use crate::linux::cgroup::{Hierarchies, Join};
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount};
-use crate::linux::root::{Links, Root, is_dir, open_dir};
+use crate::linux::root::{Links, Root, is_dir};
 use crate::{Context, Error, Result};
 
 pub(super) type Terminal = (OwnedFd, OwnedFd);
@@ -52,7 +52,11 @@ fn open_source(m: &MountPlan, plan: &Plan) -> Result<Option<Mount>> {
                 _ => e,
             })?
         }
-        Source::SubPath { volume, sub_path } => open_sub_path(volume, sub_path, m)
+        Source::SubPath { volume, sub_path } => sub_path::open(volume, sub_path)
+            .and_then(|found| match m.propagation.is_empty() {
+                true => Mount::copy_fd(found.as_fd(), true),
+                false => Mount::copy_fd_as_peer(found.as_fd(), true),
+            })
             .with_context(|| format!("subPath {}", sub_path.display()))?,
         Source::New { .. } | Source::Dev(_) | Source::Cgroup => return Ok(None),
     };
@@ -70,27 +74,6 @@ fn map_ids(copy: &Mount, i: &IdMapped, plan: &Plan) -> Result<()> {
         (true, None) => idmap::user_namespace(&n.uid_map, &n.gid_map)?,
     };
     copy.map_ids(namespace.as_fd(), i.recursive)
-}
-
-/// kubernetes CVE-2017-1002101 and CVE-2021-25741: a volume's content must not
-/// lead a subPath out of the volume, at no moment.
-fn open_sub_path(volume: &Path, sub_path: &Path, m: &MountPlan) -> Result<Mount> {
-    let dir = open_dir(volume)?;
-    let below = Root::new(dir.as_fd());
-    let found = match below.open(sub_path, OFlag::O_PATH, Links::Beneath) {
-        Err(e) if e.errno() == Some(Errno::ENOENT) => {
-            below.make_dir(sub_path, DIR_MODE, Links::Beneath)
-        }
-        other => other,
-    };
-    let found = found.map_err(|e| match e.errno() {
-        Some(Errno::EXDEV) => e.hint("a symbolic link in the volume leads out of it"),
-        _ => e,
-    })?;
-    match m.propagation.is_empty() {
-        true => Mount::copy_fd(found.as_fd(), true),
-        false => Mount::copy_fd_as_peer(found.as_fd(), true),
-    }
 }
 
 /// Mounts everything and makes the devices. Returns the terminal, if the process

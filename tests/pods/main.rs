@@ -22,5 +22,6 @@ mod restarts;
 mod root;
 mod security;
 mod streams;
+mod sub_paths;
 mod termination;
 mod volumes;

@@ -319,3 +319,10 @@ pub fn kill_9(pid: i32) {
     let pid = nix::unistd::Pid::from_raw(pid);
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
 }
+
+/// A file of the root's with this text, open for reading.
+pub fn text_file(root: &Root, name: &str, text: &str) -> std::fs::File {
+    let path = root.dir().join(name);
+    std::fs::write(&path, text).unwrap();
+    std::fs::File::open(path).unwrap()
+}

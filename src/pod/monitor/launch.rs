@@ -262,6 +262,7 @@ impl Monitor {
             gid: p.gid,
             supplemental_groups: p.groups.clone(),
         });
+        self.count_restart(name);
         let state = self.container_state(name);
         state.user = user;
         state.now = Now::Running(running);

@@ -123,21 +123,33 @@ impl Monitor {
         if let Now::Ended(ended) = &state.now {
             state.last = Some(ended.clone());
         }
+        if let Err(e) = self.launch(name, image) {
+            self.not_started(name, e);
+        }
+    }
+
+    /// What the manifest, the image or a volume has wrong is tried again until it is
+    /// mended, and counts as no attempt; anything else is an attempt that failed.
+    fn not_started(&mut self, name: &str, e: Error) {
+        if e.kind() == Kind::Invalid {
+            self.event(true, "Failed", format!("Error: {e}"));
+            self.wait_again(name, "CreateContainerConfigError", e);
+        } else {
+            self.start_failed(name, e);
+        }
+    }
+
+    /// An attempt that is not the first one counts as a restart.
+    pub(super) fn count_restart(&mut self, name: &str) {
+        let state = self.container_state(name);
         if state.last.is_some() {
             state.restart_count += 1;
-        }
-        match self.launch(name, image) {
-            Ok(()) => {}
-            Err(e) if e.kind() == Kind::Invalid => {
-                self.event(true, "Failed", format!("Error: {e}"));
-                self.wait_again(name, "CreateContainerConfigError", e);
-            }
-            Err(e) => self.start_failed(name, e),
         }
     }
 
     /// A container that never ran: as the CRI reports it.
     fn start_failed(&mut self, name: &str, e: Error) {
+        self.count_restart(name);
         self.live(name).exec_errno = e.errno().filter(|_| e.kind() == Kind::StartFailed);
         self.event(true, "Failed", format!("Error: {e}"));
         let now = Timestamp::now();
@@ -206,7 +218,7 @@ impl Monitor {
                 let _ = sys::wait_pidfd(pidfd.as_fd());
                 self.unwatch(&pidfd, &Source::Process(name.to_owned()));
                 self.release_container(name);
-                self.start_failed(name, why);
+                self.not_started(name, why);
             }
             other => self.live(name).stage = other,
         }
