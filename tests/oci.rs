@@ -5,6 +5,8 @@
 mod bad_config;
 #[path = "oci/bundle.rs"]
 mod bundle;
+#[path = "oci/caller.rs"]
+mod caller;
 #[path = "oci/full_config.rs"]
 mod full_config;
 #[path = "oci/verbs.rs"]

@@ -39,6 +39,7 @@ use super::create::{Starting, Stdio, Word, clone_between, say, tell_failure};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{init, process, settings};
+use crate::linux::caller;
 use crate::linux::cgroup::Join;
 use crate::linux::mount::{ATTR_RDONLY, Mount, change_root};
 use crate::linux::procfs::Procfs;
@@ -235,8 +236,10 @@ fn limit(to: &Target, plan: &Process) -> Result<()> {
         join.enter().context("join the cgroup")?;
     }
     resctrl::join(to.resctrl).context("linux.intelRdt")?;
-    if let Some(cpus) = &plan.affinity.1 {
-        set_affinity(cpus).context("process.execCPUAffinity.final")?;
+    match &plan.affinity {
+        (_, Some(cpus)) => set_affinity(cpus).context("process.execCPUAffinity.final")?,
+        (None, None) => caller::reset_affinity(),
+        (Some(_), None) => {}
     }
     process::raise_limits(Pid::from_raw(0), &plan.rlimits)?;
     if plan.own_keyring {

@@ -40,6 +40,7 @@ use nix::unistd::{Gid, Uid};
 use super::create::{Birth, Word, say, wait_for_go};
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{dev, gate, hook, process, rootfs, settings};
+use crate::linux::caller;
 use crate::linux::mount::{self, ATTR_RDONLY};
 use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
@@ -77,6 +78,9 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
     if let Some(join) = b.join {
         join.enter().context("join the cgroup")?;
     }
+    // The umask is for what is made in the root filesystem; the program has its own.
+    caller::reset_umask();
+    caller::reset_affinity();
     resctrl::join(b.resctrl).context("linux.intelRdt")?;
     for (kind, fd) in joined.iter().filter(|(k, _)| *k != PID) {
         setns(fd, *kind)

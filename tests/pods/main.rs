@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod basics;
+mod caller;
 mod chatbot;
 mod cli;
 mod crashes;

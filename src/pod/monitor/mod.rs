@@ -43,9 +43,9 @@ use super::protocol::Reply;
 use super::spec::Pod;
 use super::state::{ContainerState, Event, Failure, Running, State};
 use super::status;
-use crate::linux::capability;
 use crate::linux::seccomp;
 use crate::linux::socket::accept;
+use crate::linux::{caller, capability};
 use crate::store::{self, Layout, Lock, PodPaths};
 use crate::{Context, Error, Result};
 
@@ -120,6 +120,7 @@ pub struct Monitor {
 /// listening socket as fd 4, as [`start()`] hands them over.
 pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     let run = || -> Result<()> {
+        caller::leave();
         let (layout, uid) = start::parse_arguments(arguments)?;
         let (lock, listener) = start::take_inherited()?;
         Monitor::new(layout, &uid, lock, listener)?.run()
