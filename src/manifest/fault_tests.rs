@@ -112,10 +112,6 @@ fn faults_in_the_spec() {
             "must be between 0 and 2147483647",
         ),
         (
-            "securityContext: {runAsGroup: 5}",
-            "spec.securityContext.runAsGroup: runAsGroup without runAsUser",
-        ),
-        (
             "securityContext: {runAsUser: 0, runAsNonRoot: true}",
             "must not be 0",
         ),
@@ -314,10 +310,6 @@ fn faults_in_a_container() {
             "no such capability",
         ),
         ("securityContext: {procMount: Naked}", "Unsupported value"),
-        (
-            "securityContext: {runAsGroup: 1}",
-            "runAsGroup without runAsUser",
-        ),
     ] {
         refused(&pod_with("", container), expected);
     }

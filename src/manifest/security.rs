@@ -166,9 +166,8 @@ pub(super) fn lower_container(
     let sc = sc.unwrap_or(&empty);
     app_armor(r, path, sc.app_armor_profile.as_ref());
     let mut s = pod.clone();
-    let own_group = id(r, &path.key("runAsGroup"), sc.run_as_group);
     s.run_as_user = id(r, &path.key("runAsUser"), sc.run_as_user).or(s.run_as_user);
-    s.run_as_group = own_group.or(s.run_as_group);
+    s.run_as_group = id(r, &path.key("runAsGroup"), sc.run_as_group).or(s.run_as_group);
     s.run_as_non_root = sc.run_as_non_root.unwrap_or(s.run_as_non_root);
     s.privileged = sc.privileged.unwrap_or(false);
     s.read_only_root = sc.read_only_root_filesystem.unwrap_or(false);
@@ -179,13 +178,6 @@ pub(super) fn lower_container(
     // The CRI runs a privileged container without a filter, whatever is asked.
     if s.privileged {
         s.seccomp = Seccomp::Unconfined;
-    }
-    if s.run_as_group.is_some() && s.run_as_user.is_none() {
-        let from = if own_group.is_some() { path } else { pod_path };
-        r.problem(
-            &from.key("runAsGroup"),
-            "runAsGroup without runAsUser: say which user too",
-        );
     }
     if s.run_as_non_root && s.run_as_user == Some(0) {
         let from = if sc.run_as_user.is_some() {

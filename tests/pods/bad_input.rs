@@ -373,7 +373,6 @@ fn users_that_are_refused() {
     assert_eq!(root.field("root", reason), "CreateContainerConfigError");
     with("zero", "{runAsNonRoot: true, runAsUser: 0}").fails(3, "runAsUser");
     with("overflow", "{runAsUser: 4294967296}").fails(3, "runAsUser");
-    with("group", "{runAsGroup: 5}").fails(3, "runAsGroup");
     with(
         "privileged",
         "{privileged: true, allowPrivilegeEscalation: false}",

@@ -193,6 +193,9 @@ fn the_primary_group_is_a_supplementary_one_too() {
     check(sample, "{}", ["1000", "3000", "2000 3000 4000"]);
     check("{}", "{}", ["0", "0", "0"]);
     check("{}", "{runAsUser: 7}", ["7", "0", "0"]);
+    // The user is then the image's: root, or the one that it names.
+    check("{}", "{runAsGroup: 3000}", ["0", "3000", "3000"]);
+    check("{runAsGroup: 3000}", "{}", ["0", "3000", "3000"]);
     // The image has this user, in a group of its own and in another.
     check("{}", "{runAsUser: 1999}", ["1999", "1999", "50 1999"]);
     let strict = "{supplementalGroupsPolicy: Strict}";
