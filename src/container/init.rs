@@ -42,6 +42,7 @@ use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::caller;
 use crate::linux::mount::{self, ATTR_RDONLY};
+use crate::linux::move_root;
 use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
 use crate::linux::root::{Links, Root, open_dir};
@@ -148,7 +149,7 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
     nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
     match plan.pivot {
         true => mount::pivot_here()?,
-        false => mount::move_here()?,
+        false => move_root::move_here()?,
     }
     if !matches!(
         plan.root_propagation,

@@ -6,6 +6,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod mount;
 pub mod mount_table;
+pub mod move_root;
 pub mod namespace;
 pub mod netlink;
 pub mod procfs;

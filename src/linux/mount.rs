@@ -445,15 +445,6 @@ pub fn change_root(dir: BorrowedFd) -> Result<()> {
     nix::unistd::chroot(".").map_err(|e| Error::sys("chroot(\".\")", e))
 }
 
-/// As [`pivot_here`] where the root is the kernel's first one, which cannot be
-/// pivoted from: the current directory's mount is moved over it.
-pub fn move_here() -> Result<()> {
-    nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-        .map_err(|e| Error::sys("mount(\".\", \"/\", MS_MOVE)", e))?;
-    nix::unistd::chroot(".").map_err(|e| Error::sys("chroot(\".\")", e))?;
-    nix::unistd::chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
-}
-
 #[cfg(test)]
 #[path = "mount_tests.rs"]
 mod tests;

@@ -9,6 +9,8 @@ use crate::{Context, Error, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub id: u32,
+    /// The id of the mount that it is on.
+    pub parent: u32,
     /// major:minor
     pub device: String,
     /// What of its filesystem it shows.
@@ -40,7 +42,8 @@ fn parse(line: &str) -> Option<Entry> {
     let mut fields = left.split(' ');
     Some(Entry {
         id: fields.next()?.parse().ok()?,
-        device: fields.nth(1)?.to_owned(),
+        parent: fields.next()?.parse().ok()?,
+        device: fields.next()?.to_owned(),
         root: unescape(fields.next()?),
         point: unescape(fields.next()?),
         fstype: right.split(' ').next()?.to_owned(),
@@ -88,7 +91,10 @@ mod tests {
     fn a_line() {
         let line = "36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 - ext3 /dev/root rw";
         let e = parse(line).unwrap();
-        assert_eq!((e.id, &*e.device, &*e.fstype), (36, "98:0", "ext3"));
+        assert_eq!(
+            (e.id, e.parent, &*e.device, &*e.fstype),
+            (36, 35, "98:0", "ext3")
+        );
         assert_eq!(e.root, Path::new("/mnt1"));
         assert_eq!(e.point, Path::new("/a b"));
         assert_eq!(e.below(Path::new("/")), Some(Path::new("a b")));

@@ -229,3 +229,36 @@ fn sysctls_of_the_host_t5() {
     b.oci(&["delete", "--force", "box"]).ok();
     assert_eq!(core(), before);
 }
+
+/// A user namespace gets a new procfs or sysfs only where one is wholly visible in its
+/// mount namespace. The container's own is not, since parts of it are masked; nor may
+/// the host's be, which stays below the root where pivot_root(2) is not used.
+#[test]
+fn a_new_proc_in_a_user_namespace_t5() {
+    super::works();
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    for (flag, userns) in [("", false), ("--no-pivot", false), ("--no-pivot", true)] {
+        let b = Bundle::new();
+        let script = "unshare -mr echo a user namespace; \
+             unshare -mrpf mount -t proc proc /tmp && echo a new proc; \
+             unshare -mrn mount -t sysfs sysfs /tmp && echo a new sysfs; :";
+        b.sh(script, |c| {
+            // The kernel asks for it where a user namespace maps root.
+            for set in ["bounding", "permitted", "effective"] {
+                let set = c["process"]["capabilities"][set].as_array_mut().unwrap();
+                set.push("CAP_SETFCAP".into());
+            }
+            if userns {
+                let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+                kinds.push(json!({"type": "user"}));
+                c["linux"]["uidMappings"] = map.clone();
+                c["linux"]["gidMappings"] = map.clone();
+            }
+        });
+        let ran = match flag {
+            "" => b.oci(&["run", "box"]),
+            flag => b.oci(&["run", flag, "box"]),
+        };
+        assert_eq!(ran.stdout, "a user namespace\n", "{flag} {userns}: {ran:?}");
+    }
+}
