@@ -7,6 +7,8 @@ mod bad_config;
 mod bundle;
 #[path = "oci/caller.rs"]
 mod caller;
+#[path = "oci/frozen.rs"]
+mod frozen;
 #[path = "oci/full_config.rs"]
 mod full_config;
 #[path = "oci/verbs.rs"]

@@ -178,12 +178,19 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<Stri
     first.map_or(Ok(warnings), Err)
 }
 
-/// Who holds the lock may be waiting for the container: `start` for a hook of the
-/// image's that does not end. With its first process that is over.
+/// The verb that holds the lock may be waiting for the container: `start` for a hook of
+/// the image's that does not end, `create` for a process that was frozen as it was made.
+/// Once the container's processes have ended, that verb ends too.
 fn unblock(containers: &Containers, id: &str) {
-    let record = containers.load(id).ok();
-    if let Some(pidfd) = record.and_then(|r| r.pidfd()) {
+    let Ok(record) = containers.load(id) else {
+        return;
+    };
+    if let Some(pidfd) = record.pidfd() {
         let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        if let Ok(Some(cgroup)) = containers.cgroup(&record) {
+            // Also thaws it, without which no signal is delivered on v1.
+            let _ = cgroup.kill();
+        }
     }
 }
 

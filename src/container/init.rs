@@ -185,6 +185,7 @@ fn become_program(b: &Birth, labels: process::Labels, parent: &Packets) -> Resul
     let Some(held) = b.held else {
         return process::launch(&plan.process, &program, labels, parent, || Ok(()));
     };
+    crate::sys::process::end_on_signals();
     say(parent, &Word::Waiting, &[])?;
     let line = gate::wait(held.gate)?;
     // Their programs are the image's: they may what the container's own may.

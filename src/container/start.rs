@@ -37,6 +37,9 @@ pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<
             )));
         }
     }
+    if let Some(cgroup) = containers.cgroup(&record)? {
+        cgroup.refuse_frozen()?;
+    }
     let ready = match notify {
         Some(host) => Ready::listen(containers, &record, host)?,
         None => None,

@@ -16,7 +16,7 @@ use crate::container::record::{Containers, Record, Status};
 use crate::container::start::deliver_listener;
 use crate::container::user::Accounts;
 use crate::container::{exec, json};
-use crate::linux::cgroup::Join;
+use crate::linux::cgroup::{Cgroup, Join};
 use crate::linux::root::Root;
 use crate::linux::{capability, namespace};
 use crate::{Context, Error, Result};
@@ -209,10 +209,19 @@ fn join_plan(containers: &Containers, record: &Record, args: &Args) -> Result<Op
     let Some(cgroup) = containers.cgroup(record)? else {
         return Ok(None);
     };
+    // It would be frozen as it joins, and this program would wait for it in vain.
+    let check = |c: &Cgroup| match args.is("ignore-paused") {
+        true => Ok(()),
+        false => c.refuse_frozen(),
+    };
     let join = match args.get("cgroup").map(|p| p.trim_matches('/')) {
-        None | Some("") => cgroup.join_plan_beside(nix::unistd::Pid::from_raw(record.pid)),
+        None | Some("") => {
+            check(&cgroup)?;
+            cgroup.join_plan_beside(nix::unistd::Pid::from_raw(record.pid))
+        }
         Some(below) => {
             let below = cgroup.below(below).context("--cgroup")?;
+            check(&below).context("--cgroup")?;
             match below.exists() {
                 true => below.join_plan(),
                 false => Err(Error::not_found("--cgroup: there is no such cgroup")),

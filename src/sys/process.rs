@@ -243,6 +243,33 @@ pub fn reset_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
+/// Ends this process at each signal whose default effect is to end one. The kernel
+/// spares the first process of a pid namespace that effect (pid_namespaces(7)). execve(2)
+/// gives signals their default effect back.
+pub fn end_on_signals() {
+    extern "C" fn end(signal: libc::c_int) {
+        exit_now(128 + signal)
+    }
+    // And SIGPIPE, of which write(2) tells by its error.
+    const NO_END: [libc::c_int; 10] = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGCONT,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGCHLD,
+        libc::SIGURG,
+        libc::SIGWINCH,
+        libc::SIGPIPE,
+    ];
+    let handler = end as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    for signal in (1..=libc::SIGRTMAX()).filter(|s| !NO_END.contains(s)) {
+        // SAFETY: the handler calls _exit(2) alone, which is async-signal-safe.
+        unsafe { libc::signal(signal, handler) };
+    }
+}
+
 /// Returns freed heap pages to the kernel: malloc_trim(3).
 pub fn trim_heap() {
     // SAFETY: glibc's, takes its own locks.

@@ -148,6 +148,39 @@ impl Cgroup {
         }
     }
 
+    /// A process that joins a frozen cgroup stops there, and its maker waits for it in
+    /// vain.
+    ///
+    /// # Errors
+    /// [`Kind::Conflict`]: it is frozen in a hierarchy, or a cgroup above it is. It need
+    /// not be there.
+    pub fn refuse_frozen(&self) -> Result<()> {
+        for h in self.joined() {
+            let is_stopped = match h.list().is_empty() {
+                true => v2::is_stopped,
+                false if h.controllers().meets(Controllers::FREEZER) => v1::is_stopped,
+                false => continue,
+            };
+            let mut left = Some(self.path_in(h));
+            while let Some(path) = left.filter(|p| !p.is_empty()) {
+                match is_stopped(h, path) {
+                    Ok(true) => {
+                        let dir = h.point().join(path);
+                        let what = format!("cgroup {} is frozen", dir.display());
+                        return Err(Error::conflict(what).hint(
+                            "a process in it would not run: let it go on by `resume`, by `0` in \
+                             its cgroup.freeze or by `THAWED` in its freezer.state",
+                        ));
+                    }
+                    Err(e) if !is_gone(&e) => return Err(e),
+                    Ok(false) | Err(_) => {}
+                }
+                left = path.rsplit_once('/').map(|(above, _)| above);
+            }
+        }
+        Ok(())
+    }
+
     pub fn exists(&self) -> bool {
         let found = |h| io::open_dir(h, self.path_in(h), OFlag::O_PATH).is_ok();
         self.joined().any(found)

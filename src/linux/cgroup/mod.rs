@@ -151,9 +151,11 @@ impl Cgroup {
     }
 
     /// As [`Self::create`], for a container that shall have it alone: a cgroup that
-    /// is there already must hold no process and not be frozen ([`Kind::Conflict`]).
+    /// is there already must hold no process, and neither it nor one above it may be
+    /// frozen ([`Kind::Conflict`]).
     pub fn create_fresh(h: &Hierarchies, place: &Place, select: Select) -> Result<Cgroup> {
         let cgroup = Cgroup::new(h, place.clone(), select)?;
+        cgroup.refuse_frozen()?;
         if cgroup.make()? {
             return Ok(cgroup);
         }
@@ -161,13 +163,9 @@ impl Cgroup {
             Err(Error::conflict(what).push_context(format!("cgroup {}", cgroup.path())))
         };
         match cgroup.procs()?.len() {
-            0 => {}
-            n => return conflict(format!("is not empty: {n} process(es) found")),
+            0 => Ok(cgroup),
+            n => conflict(format!("is not empty: {n} process(es) found")),
         }
-        if cgroup.is_frozen()? {
-            return conflict("is frozen".to_owned());
-        }
-        Ok(cgroup)
     }
 
     /// As [`Self::create`], by place: for the scope that systemd has made, which has

@@ -363,8 +363,12 @@ fn a_cgroup_of_somebody_else_is_refused() {
     s.0.kill().unwrap();
     child.wait().unwrap();
     s.0.freeze(true).unwrap();
-    let e = fresh().unwrap_err();
-    assert!(e.to_string().contains("frozen"), "{e}");
+    let below = s.0.below("below").unwrap();
+    for place in [s.0.place(), below.place()] {
+        let e = Cgroup::create_fresh(&h, place, Select::All).unwrap_err();
+        assert!(e.to_string().contains("is frozen"), "{e}");
+    }
+    assert!(!below.exists());
     s.0.resume().unwrap();
     fresh().unwrap();
 }

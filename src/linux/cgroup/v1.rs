@@ -180,6 +180,11 @@ pub(super) fn freeze(h: &Hierarchy, path: &str, on: bool) -> Result<()> {
     io::write(h, path, "freezer.state", state)
 }
 
+/// Whether it or a cgroup above it is to stand still: freezer.state tells of both.
+pub(super) fn is_stopped(h: &Hierarchy, path: &str) -> Result<bool> {
+    Ok(io::read(h, path, "freezer.state")?.trim() != "THAWED")
+}
+
 /// Waits for FROZEN; says whether it came. There is no event for it. A process that
 /// is made while the others stop can be missed for good, so that the request is
 /// repeated, now and then from the start.

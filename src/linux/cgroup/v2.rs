@@ -340,6 +340,11 @@ pub(super) fn wait_event(
     }
 }
 
+/// Whether it is to stand still; of those above it, each tells for itself.
+pub(super) fn is_stopped(h: &Hierarchy, path: &str) -> Result<bool> {
+    Ok(io::read(h, path, "cgroup.freeze")?.trim() == "1")
+}
+
 /// An inotify fd that becomes readable whenever memory.events changes: also for
 /// `high` and `max`, so that the reader compares `oom_kill` with what it was.
 pub(super) fn oom_event_fd(h: &Hierarchy, path: &str) -> Result<OwnedFd> {

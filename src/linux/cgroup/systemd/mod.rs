@@ -151,6 +151,7 @@ fn started(
     }
     let made = (|| {
         let cgroup = Cgroup::create_at(h, &place_of(pid)?, Select::All)?;
+        cgroup.refuse_frozen()?;
         cgroup.apply(r)?;
         if cgroup.v1_with(Controllers::DEVICES).is_some() {
             // systemd may write v1's rules anew; a program of ours it leaves alone.
