@@ -1,6 +1,8 @@
 //! `carob-oci` on the real kernel, as root, each test with a private `--root` and a
 //! bundle of its own. What a test leaves behind fails it.
 
+#[path = "oci/accepted.rs"]
+mod accepted;
 #[path = "oci/bad_config.rs"]
 mod bad_config;
 #[path = "oci/bundle.rs"]

@@ -2,7 +2,8 @@
 //! `process`, since oci-spec's own checks one string of it (`execCPUAffinity`) by
 //! a regular expression, whose engine would be an eighth of `carob-oci`, and takes
 //! a capability that it does not know for an error, where the spec wants a warning
-//! and a container without it.
+//! and a container without it. It also spells two flags of `scheduler` differently from
+//! the spec.
 //!
 //! Says what is written, not what is meant: that is [`super::plan`]. What the spec
 //! has for other systems, or not at all, is passed over.
@@ -69,7 +70,7 @@ pub struct Process {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<oci::LinuxIOPriority>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheduler: Option<oci::Scheduler>,
+    pub scheduler: Option<Scheduler>,
     #[serde(rename = "execCPUAffinity", skip_serializing_if = "Option::is_none")]
     pub exec_cpu_affinity: Option<ExecCpuAffinity>,
 }
@@ -87,6 +88,43 @@ pub struct Capabilities {
     pub permitted: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ambient: Option<Vec<String>>,
+}
+
+/// sched_setattr(2).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduler {
+    pub policy: oci::LinuxSchedulerPolicy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<SchedulerFlag>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub period: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub enum SchedulerFlag {
+    #[serde(rename = "SCHED_FLAG_RESET_ON_FORK")]
+    ResetOnFork,
+    #[serde(rename = "SCHED_FLAG_RECLAIM")]
+    Reclaim,
+    #[serde(rename = "SCHED_FLAG_DL_OVERRUN")]
+    DlOverrun,
+    #[serde(rename = "SCHED_FLAG_KEEP_POLICY")]
+    KeepPolicy,
+    #[serde(rename = "SCHED_FLAG_KEEP_PARAMS")]
+    KeepParams,
+    #[serde(rename = "SCHED_FLAG_UTIL_CLAMP_MIN")]
+    UtilClampMin,
+    #[serde(rename = "SCHED_FLAG_UTIL_CLAMP_MAX")]
+    UtilClampMax,
 }
 
 /// Lists of CPUs, as in `0-3,7`.
@@ -155,5 +193,60 @@ mod tests {
         .unwrap();
         assert!(p.args.is_none() && p.rlimits.is_none() && p.scheduler.is_none());
         assert!(p.capabilities.unwrap().bounding.is_none());
+    }
+
+    /// Each value of a list in config.md and config-linux.md of runtime-spec 1.3.
+    #[test]
+    fn knows_every_name_of_the_spec() {
+        fn all<T: serde::de::DeserializeOwned>(names: &str) {
+            for name in names.split_whitespace() {
+                let read = serde_json::from_value::<T>(name.into());
+                assert!(read.is_ok(), "{name}: {:?}", read.err());
+            }
+        }
+        all::<oci::LinuxSchedulerPolicy>(
+            "SCHED_OTHER SCHED_FIFO SCHED_RR SCHED_BATCH SCHED_ISO SCHED_IDLE SCHED_DEADLINE",
+        );
+        all::<SchedulerFlag>(
+            "SCHED_FLAG_RESET_ON_FORK SCHED_FLAG_RECLAIM SCHED_FLAG_DL_OVERRUN \
+             SCHED_FLAG_KEEP_POLICY SCHED_FLAG_KEEP_PARAMS SCHED_FLAG_UTIL_CLAMP_MIN \
+             SCHED_FLAG_UTIL_CLAMP_MAX",
+        );
+        all::<oci::IOPriorityClass>("IOPRIO_CLASS_RT IOPRIO_CLASS_BE IOPRIO_CLASS_IDLE");
+        all::<oci::PosixRlimitType>(
+            "RLIMIT_AS RLIMIT_CORE RLIMIT_CPU RLIMIT_DATA RLIMIT_FSIZE RLIMIT_LOCKS \
+             RLIMIT_MEMLOCK RLIMIT_MSGQUEUE RLIMIT_NICE RLIMIT_NOFILE RLIMIT_NPROC RLIMIT_RSS \
+             RLIMIT_RTPRIO RLIMIT_RTTIME RLIMIT_SIGPENDING RLIMIT_STACK",
+        );
+        all::<oci::LinuxNamespaceType>("pid network mount ipc uts user cgroup time");
+        all::<oci::LinuxDeviceType>("a b c u p");
+        all::<oci::LinuxPersonalityDomain>("LINUX LINUX32");
+        all::<oci::MemoryPolicyModeType>(
+            "MPOL_DEFAULT MPOL_BIND MPOL_INTERLEAVE MPOL_WEIGHTED_INTERLEAVE MPOL_PREFERRED \
+             MPOL_PREFERRED_MANY MPOL_LOCAL",
+        );
+        all::<oci::MemoryPolicyFlagType>(
+            "MPOL_F_NUMA_BALANCING MPOL_F_RELATIVE_NODES MPOL_F_STATIC_NODES",
+        );
+        all::<oci::LinuxSeccompAction>(
+            "SCMP_ACT_KILL SCMP_ACT_KILL_PROCESS SCMP_ACT_KILL_THREAD SCMP_ACT_TRAP \
+             SCMP_ACT_ERRNO SCMP_ACT_TRACE SCMP_ACT_ALLOW SCMP_ACT_LOG SCMP_ACT_NOTIFY",
+        );
+        all::<oci::LinuxSeccompOperator>(
+            "SCMP_CMP_NE SCMP_CMP_LT SCMP_CMP_LE SCMP_CMP_EQ SCMP_CMP_GE SCMP_CMP_GT \
+             SCMP_CMP_MASKED_EQ",
+        );
+        all::<oci::LinuxSeccompFilterFlag>(
+            "SECCOMP_FILTER_FLAG_TSYNC SECCOMP_FILTER_FLAG_LOG SECCOMP_FILTER_FLAG_SPEC_ALLOW \
+             SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+        );
+        all::<oci::Arch>(
+            "SCMP_ARCH_X86 SCMP_ARCH_X86_64 SCMP_ARCH_X32 SCMP_ARCH_ARM SCMP_ARCH_AARCH64 \
+             SCMP_ARCH_MIPS SCMP_ARCH_MIPS64 SCMP_ARCH_MIPS64N32 SCMP_ARCH_MIPSEL \
+             SCMP_ARCH_MIPSEL64 SCMP_ARCH_MIPSEL64N32 SCMP_ARCH_PPC SCMP_ARCH_PPC64 \
+             SCMP_ARCH_PPC64LE SCMP_ARCH_S390 SCMP_ARCH_S390X SCMP_ARCH_PARISC \
+             SCMP_ARCH_PARISC64 SCMP_ARCH_RISCV64 SCMP_ARCH_LOONGARCH64 SCMP_ARCH_M68K \
+             SCMP_ARCH_SH SCMP_ARCH_SHEB",
+        );
     }
 }

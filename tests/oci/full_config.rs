@@ -95,7 +95,7 @@ pub fn options() -> Vec<(&'static str, Value)> {
         (
             "/process/scheduler",
             json!({"policy": "SCHED_BATCH", "nice": 1, "priority": 0,
-                   "flags": ["SCHED_RESET_ON_FORK"]}),
+                   "flags": ["SCHED_FLAG_RESET_ON_FORK"]}),
         ),
         (
             "/process/execCPUAffinity",

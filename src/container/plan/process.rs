@@ -267,9 +267,10 @@ fn plan_io_priority(p: &oci::LinuxIOPriority) -> Result<i32> {
     }
 }
 
-fn plan_scheduler(s: &oci::Scheduler) -> Result<Scheduler> {
-    use oci::{LinuxSchedulerFlag as F, LinuxSchedulerPolicy as P};
-    let policy = match s.policy() {
+fn plan_scheduler(s: &config::Scheduler) -> Result<Scheduler> {
+    use config::SchedulerFlag as F;
+    use oci::LinuxSchedulerPolicy as P;
+    let policy = match s.policy {
         P::SchedOther => 0,
         P::SchedFifo => 1,
         P::SchedRr => 2,
@@ -280,28 +281,28 @@ fn plan_scheduler(s: &oci::Scheduler) -> Result<Scheduler> {
     };
     let invalid = |what: String| Err(Error::invalid(format!("process.scheduler.{what}")));
     let real_time = matches!(policy, 1 | 2);
-    let priority = s.priority().unwrap_or(0);
+    let priority = s.priority.unwrap_or(0);
     if real_time && !(1..=99).contains(&priority) || !real_time && priority != 0 {
         return invalid(format!(
             "priority: {priority}: 1 to 99 with SCHED_FIFO and SCHED_RR, else 0"
         ));
     }
-    let nice = s.nice().unwrap_or(0);
+    let nice = s.nice.unwrap_or(0);
     if !(-20..=19).contains(&nice) {
         return invalid(format!("nice: {nice}: -20 to 19"));
     }
-    let flags = s.flags().iter().flatten().fold(0, |all, f| {
+    let flags = s.flags.iter().flatten().fold(0, |all, f| {
         all | match f {
-            F::SchedResetOnFork => 0x01,
-            F::SchedFlagReclaim => 0x02,
-            F::SchedFlagDLOverrun => 0x04,
-            F::SchedFlagKeepPolicy => 0x08,
-            F::SchedFlagKeepParams => 0x10,
-            F::SchedFlagUtilClampMin => 0x20,
-            F::SchedFlagUtilClampMax => 0x40,
+            F::ResetOnFork => 0x01,
+            F::Reclaim => 0x02,
+            F::DlOverrun => 0x04,
+            F::KeepPolicy => 0x08,
+            F::KeepParams => 0x10,
+            F::UtilClampMin => 0x20,
+            F::UtilClampMax => 0x40,
         }
     });
-    let (runtime, deadline, period) = (*s.runtime(), *s.deadline(), *s.period());
+    let (runtime, deadline, period) = (s.runtime, s.deadline, s.period);
     if policy != 6 && (runtime, deadline, period) != (None, None, None) {
         return invalid("runtime: it, deadline and period are SCHED_DEADLINE's".into());
     }
