@@ -239,7 +239,7 @@ fn wrong_configurations_name_the_field() {
             json!("nope"),
             "linux.rootfsPropagation",
         ),
-        ("/mounts/0/destination", json!("proc"), "mounts[0]"),
+        ("/mounts/0/destination", json!(""), "mounts[0]: destination"),
         ("/ociVersion", json!("one"), "ociVersion"),
     ];
     for (pointer, value, field) in cases {

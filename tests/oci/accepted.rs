@@ -27,3 +27,34 @@ fn scheduler_flags_by_the_names_of_the_spec() {
     assert_eq!(exec(&b, process).ok(), "3\n3\n");
     b.oci(&["delete", "--force", "box"]).ok();
 }
+
+#[test]
+fn relative_destinations_of_mounts() {
+    let b = Bundle::new();
+    let script = "cat /proc/self/comm; test -c /dev/null && echo a device; \
+                  stat -f -c %T /tmp/a/b; wc -c < /etc/names";
+    b.sh(script, |c| {
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        for m in mounts.iter_mut() {
+            let at = m["destination"].as_str().unwrap();
+            m["destination"] = match at {
+                "/proc" => "proc".into(),
+                "/dev" => "./dev/".into(),
+                at => at.trim_start_matches('/').into(),
+            };
+        }
+        mounts.push(json!({"destination": "tmp/a/b", "type": "tmpfs", "source": "tmpfs"}));
+        mounts.push(
+            json!({"destination": "etc/names", "type": "bind", "options": ["bind"],
+                           "source": "/etc/hostname"}),
+        );
+        c["root"]["readonly"] = false.into();
+    });
+    let ran = b.oci(&["run", "box"]);
+    let bytes = std::fs::metadata("/etc/hostname").unwrap().len();
+    assert!(
+        ran.stderr.contains("deprecates relative destinations"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.ok(), format!("cat\na device\ntmpfs\n{bytes}\n"));
+}

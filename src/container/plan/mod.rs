@@ -135,6 +135,13 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
         .map(process::plan_personality)
         .transpose()
         .context("linux.personality")?;
+    let destinations = spec.mounts.iter().flatten().map(|m| m.destination());
+    let relative: Vec<_> = destinations.filter(|d| d.is_relative()).collect();
+    if !relative.is_empty() {
+        plan.process.warnings.push(format!(
+            "mounts: the spec deprecates relative destinations, taken from /: {relative:?}"
+        ));
+    }
     if let Some(label) = linux.and_then(|l| l.mount_label().as_deref()) {
         label_mounts(&mut plan, label).context("linux.mountLabel")?;
     }

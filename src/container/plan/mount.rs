@@ -1,6 +1,6 @@
 //! Mounts and their options: config.md, "Mounts"; mount(8), mount_setattr(2).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
@@ -117,12 +117,12 @@ fn attribute(name: &str) -> Option<(u64, u64)> {
 }
 
 pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
-    let target = m.destination().clone();
-    if !target.is_absolute() {
-        return Err(Error::invalid(format!(
-            "destination: {target:?} is not absolute"
-        )));
+    if m.destination().as_os_str().is_empty() {
+        return Err(Error::invalid("destination: is empty"));
     }
+    // config.md: "MAY be a relative path, in which case it MUST be interpreted as
+    // relative to "/"".
+    let target = Path::new("/").join(m.destination());
     let (mut own, mut tree) = (Change::default(), Change::default());
     let mut propagation = Vec::new();
     let (mut bind, mut idmap, mut copy_up) = (None, None, false);
@@ -153,7 +153,7 @@ pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
             }
         }
     }
-    let source = plan_source(m, bind, data)?;
+    let source = plan_source(m, &target, bind, data)?;
     if copy_up && !matches!(&source, Source::New { fstype, .. } if fstype == "tmpfs") {
         return Err(Error::invalid("options: tmpcopyup is for a tmpfs"));
     }
@@ -175,7 +175,12 @@ fn plan_propagation(option: &str) -> Option<(MsFlags, bool)> {
         .or_else(|| Some((option.strip_prefix('r').and_then(find)?, true)))
 }
 
-fn plan_source(m: &oci::Mount, bind: Option<bool>, data: Vec<(String, String)>) -> Result<Source> {
+fn plan_source(
+    m: &oci::Mount,
+    target: &Path,
+    bind: Option<bool>,
+    data: Vec<(String, String)>,
+) -> Result<Source> {
     let given = m.typ().as_deref().filter(|t| !t.is_empty());
     let fstype = given.unwrap_or(if bind.is_some() { "bind" } else { "" });
     let of = m.source().as_ref().filter(|s| !s.as_os_str().is_empty());
@@ -192,7 +197,7 @@ fn plan_source(m: &oci::Mount, bind: Option<bool>, data: Vec<(String, String)>) 
             }
         }
         ("cgroup" | "cgroup2", None) => Source::Cgroup,
-        ("tmpfs", None) if m.destination().as_os_str() == "/dev" => Source::Dev(data),
+        ("tmpfs", None) if target == Path::new("/dev") => Source::Dev(data),
         ("", None) => return Err(Error::invalid("type: missing, and options have no bind")),
         (fstype, None) => {
             let mut options = data;
