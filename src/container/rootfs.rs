@@ -85,9 +85,13 @@ pub(super) fn mount_all(
     join: Option<&Join>,
 ) -> Result<Option<Terminal>> {
     let mut terminal = None;
+    let mut read_only = Vec::new();
     for (m, source) in plan.mounts.iter().zip(sources) {
-        match m.source {
+        match &m.source {
             Source::Cgroup => mount_cgroups(root, m, plan, join),
+            Source::Dev(options) => {
+                mount_dev(root, m, options, plan).map(|dev| read_only.extend(dev))
+            }
             _ => mount_one(root, m, source.as_ref(), plan, &mut terminal),
         }
         .with_context(|| at(m))?;
@@ -99,7 +103,27 @@ pub(super) fn mount_all(
         let target = root.make_file(Path::new("/dev/console"), Links::Refuse)?;
         console.attach(target.as_fd()).context("/dev/console")?;
     }
+    for dev in read_only {
+        dev.set(ATTR_RDONLY, false).context("make /dev read-only")?;
+    }
     Ok(terminal)
+}
+
+/// Returns the mount if it is to be read-only, which it can be once everything is made
+/// in it.
+fn mount_dev(
+    root: &Root,
+    m: &MountPlan,
+    options: &[(String, String)],
+    plan: &Plan,
+) -> Result<Option<Mount>> {
+    let attributes = m.own.set | m.tree.set;
+    let dev = dev::new_dev(&borrow(options), attributes & !ATTR_RDONLY, plan)?;
+    for (propagation, recursive) in &m.propagation {
+        dev.set_propagation(*propagation, *recursive)?;
+    }
+    attach(root, &dev, m)?;
+    Ok((attributes & ATTR_RDONLY != 0).then_some(dev))
 }
 
 fn mount_one(
@@ -129,13 +153,8 @@ fn mount_one(
             change(copy, m)?;
             copy
         }
-        (Source::Bind { .. } | Source::SubPath { .. } | Source::Cgroup, None | Some(_)) => {
-            return Ok(());
-        }
-        (Source::Dev(options), _) => {
-            made = dev::new_dev(&borrow(options), m.own.set, plan)?;
-            &made
-        }
+        (Source::Bind { .. } | Source::SubPath { .. }, None)
+        | (Source::Cgroup | Source::Dev(_), _) => return Ok(()),
         (
             Source::New {
                 fstype,

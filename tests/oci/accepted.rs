@@ -58,3 +58,35 @@ fn relative_destinations_of_mounts() {
     );
     assert_eq!(ran.ok(), format!("cat\na device\ntmpfs\n{bytes}\n"));
 }
+
+/// Read-only once the devices, links and what else is mounted there are in it.
+#[test]
+fn a_read_only_dev() {
+    let b = Bundle::new();
+    for (option, terminal) in [("ro", false), ("ro", true), ("rro", false)] {
+        let script = "grep ' /dev ' /proc/mounts | grep -c ' ro,'; touch /dev/new || echo refused; \
+                      echo x > /dev/null; test -c /dev/more -a -L /dev/fd && echo made; \
+                      test -d /dev/deep/er && echo mounted";
+        b.sh(script, |c| {
+            c["process"]["terminal"] = terminal.into();
+            let device = json!({"path": "/dev/more", "type": "c", "major": 1, "minor": 3});
+            c["linux"]["devices"] = json!([device]);
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            let dev = mounts.iter_mut().find(|m| m["destination"] == "/dev");
+            dev.unwrap()["options"]
+                .as_array_mut()
+                .unwrap()
+                .push(option.into());
+            mounts.push(json!({"destination": "/dev/deep/er", "type": "tmpfs"}));
+        });
+        let ran = b.oci(&["run", "box"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let said = ran.stdout.replace("\r\n", "\n");
+        let lines: Vec<&str> = said.lines().filter(|l| !l.contains("touch")).collect();
+        assert_eq!(
+            lines,
+            ["1", "refused", "made", "mounted"],
+            "{option}: {ran:?}"
+        );
+    }
+}
