@@ -49,6 +49,9 @@ pub struct Process {
     pub terminal: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub console_size: Option<oci::Box>,
+    /// The spec requires it; runc and crun take its absence for 0:0, and process files
+    /// that people write do without.
+    #[serde(default)]
     pub user: oci::User,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<Vec<String>>,

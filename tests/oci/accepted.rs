@@ -90,3 +90,18 @@ fn a_read_only_dev() {
         );
     }
 }
+
+#[test]
+fn a_process_without_a_user_is_root() {
+    let b = Bundle::new();
+    let without = |c: &mut Value| {
+        c["process"].as_object_mut().unwrap().remove("user");
+    };
+    b.sh("id -u; id -g; umask", without);
+    assert_eq!(b.oci(&["run", "box"]).ok(), "0\n0\n0022\n");
+    b.sh("sleep 60", without);
+    b.oci(&["run", "--detach", "box"]).ok();
+    let process = json!({"args": ["/bin/id", "-u"], "cwd": "/"});
+    assert_eq!(exec(&b, process).ok(), "0\n");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
