@@ -220,7 +220,7 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
             .map_err(|_| Error::invalid(format!("{s:?}: a NUL byte in an argument or variable")))
     };
     Ok(Program {
-        path: find_program(p)?,
+        path: capability::with_effective(p.capabilities.effective, || find_program(p))??,
         argv: p.argv.iter().map(to_c).collect::<Result<Vec<_>>>()?,
         envp: env.iter().map(to_c).collect::<Result<Vec<_>>>()?,
     })
@@ -335,11 +335,19 @@ fn own_stdio(fd: BorrowedFd, p: &Process) {
     }
 }
 
+/// As execve(2) will see it: access(2) would leave out what only a capability allows.
+fn is_executable(path: &Path) -> nix::Result<()> {
+    use nix::fcntl::AtFlags;
+    use nix::unistd::{AccessFlags, faccessat};
+    let cwd = nix::fcntl::AT_FDCWD;
+    faccessat(cwd, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+}
+
 /// execvp(3)'s search, in the container's PATH, with an answer for people.
 fn find_program(p: &Process) -> Result<String> {
     let name = &p.argv[0];
     if name.contains('/') {
-        return match nix::unistd::access(name.as_str(), nix::unistd::AccessFlags::X_OK) {
+        return match is_executable(Path::new(name)) {
             Ok(()) if Path::new(name).is_dir() => Err(explain(name, Errno::EACCES)),
             Ok(()) => Ok(name.clone()),
             Err(e) => Err(explain(name, e)),
@@ -355,7 +363,7 @@ fn find_program(p: &Process) -> Result<String> {
     for dir in path.split(':') {
         let dir = if dir.is_empty() { "." } else { dir };
         let candidate = Path::new(dir).join(name);
-        match nix::unistd::access(&candidate, nix::unistd::AccessFlags::X_OK) {
+        match is_executable(&candidate) {
             Ok(()) if candidate.is_file() => return Ok(candidate.to_string_lossy().into_owned()),
             Err(Errno::EACCES) => denied = true,
             _ => {}

@@ -253,6 +253,22 @@ pub fn make_permitted_effective() -> Result<()> {
         .map_err(|e| Error::sys(format!("capset({{effective={set:#x}}})"), e))
 }
 
+/// Does `work` with these capabilities in effect, as far as they are permitted, and no
+/// others: what execve(2) will go by once [`apply`] has been called.
+pub fn with_effective<T>(set: Set, work: impl FnOnce() -> T) -> Result<T> {
+    let permitted = permitted();
+    let take = |effective: Set| {
+        let bits = (effective & permitted).0;
+        crate::sys::capability::capset(bits, permitted.0, 0)
+            .map_err(|e| Error::sys(format!("capset({{effective={bits:#x}}})"), e))
+    };
+    let before = caps::read(None, CapSet::Effective).map_or(Set::EMPTY, Set::from_iter);
+    take(set)?;
+    let done = work();
+    take(before)?;
+    Ok(done)
+}
+
 /// What the calling thread may have at most from here on.
 pub fn permitted() -> Set {
     caps::read(None, CapSet::Permitted).map_or(Set::EMPTY, Set::from_iter)

@@ -105,3 +105,45 @@ fn a_process_without_a_user_is_root() {
     assert_eq!(exec(&b, process).ok(), "0\n");
     b.oci(&["delete", "--force", "box"]).ok();
 }
+
+/// A file of root's with mode 0744, and a user who is not root.
+#[test]
+fn a_program_that_only_a_capability_lets_execute() {
+    use std::os::unix::fs::PermissionsExt;
+    let b = Bundle::new();
+    let dir = b.dir().join("rootfs/closed");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::copy(b.dir().join("rootfs/bin/busybox"), dir.join("sh")).unwrap();
+    for path in [dir.join("sh"), dir.clone()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o744)).unwrap();
+    }
+    let with = |caps: Value, program: &str| {
+        b.config(|c| {
+            c["process"]["args"] = json!([program, "-c", "echo $UID; sleep 60"]);
+            c["process"]["env"] = json!(["PATH=/closed", "UID=ran"]);
+            c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            let sets = [
+                "bounding",
+                "effective",
+                "inheritable",
+                "permitted",
+                "ambient",
+            ];
+            c["process"]["capabilities"] = sets.iter().map(|s| (*s, caps.clone())).collect();
+        });
+    };
+    for program in ["/closed/sh", "sh"] {
+        with(json!(["CAP_DAC_OVERRIDE"]), program);
+        let created = b.oci(&["create", "box"]);
+        assert_eq!(created.code, 0, "{program}: {created:?}");
+        b.oci(&["start", "box"]).ok();
+        assert_eq!(
+            b.oci(&["exec", "box", program, "-c", "echo $UID"]).ok(),
+            "ran\n"
+        );
+        b.oci(&["delete", "--force", "box"]).ok();
+        // Without it, that is found out at `create`.
+        with(json!([]), program);
+        b.oci(&["create", "box"]).fails(1, "permission denied");
+    }
+}
