@@ -366,7 +366,7 @@ fn external_mounts<'t>(plan: &Plan, table: &'t [Entry]) -> Vec<&'t Path> {
             return false;
         }
         match planned(e).map(|m| &m.source) {
-            Some(Source::Bind { .. } | Source::SubPath { .. }) => true,
+            Some(Source::Bind { .. } | Source::Inside { .. } | Source::SubPath { .. }) => true,
             Some(Source::Cgroup) => e.fstype != "tmpfs",
             _ => !own.contains(&&*e.device),
         }

@@ -12,7 +12,7 @@
 //!  6. sources of bind mounts are opened while the host's paths still mean
 //!     something, and before the tree is made private, so that a propagation that
 //!     was asked for reaches the host (with [`super::create::Sources`], the parent
-//!     has opened them);
+//!     has opened them), but for those inside the root that an earlier mount makes;
 //!  7. the tree is made private: nothing mounted here is seen outside;
 //!  8. the root is attached and everything mounted below it by fd, resolved once
 //!     each, no link followed out of it ([`super::rootfs`]);

@@ -338,6 +338,7 @@ pub(super) fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>)
         ));
     }
     let mut plan = plan::plan_container(&order.id, spec)?;
+    plan::mount::resolve_root(&mut plan.mounts, &root_path(&order.bundle, spec)?);
     plan::check_namespaces(&plan)?;
     plan::check_labels(&plan)?;
     plan.pivot = !order.no_pivot;

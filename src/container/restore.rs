@@ -328,6 +328,9 @@ fn make_place(root: &Root, m: &Mount) -> Result<Option<PathBuf>> {
                 .map_err(|e| Error::sys(format!("open({path:?}, O_PATH)"), e))?
                 .as_fd(),
         ),
+        Source::Inside { path, .. } => {
+            !is_dir(root.open(path, OFlag::O_PATH, Links::InRoot)?.as_fd())
+        }
         _ => false,
     };
     let made = match is_file {
@@ -417,6 +420,10 @@ fn sources(
                         all.push((m.target.clone(), dir));
                     }
                 }
+            }
+            Source::Inside { path, .. } => {
+                let rest = path.strip_prefix("/").unwrap_or(path);
+                all.push((m.target.clone(), rootfs.join(rest)));
             }
             Source::New { .. } | Source::Dev(_) | Source::SubPath { .. } => {}
         }

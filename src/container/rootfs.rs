@@ -58,7 +58,9 @@ fn open_source(m: &MountPlan, plan: &Plan) -> Result<Option<Mount>> {
                 false => Mount::copy_fd_as_peer(found.as_fd(), true),
             })
             .with_context(|| format!("subPath {}", sub_path.display()))?,
-        Source::New { .. } | Source::Dev(_) | Source::Cgroup => return Ok(None),
+        Source::New { .. } | Source::Dev(_) | Source::Cgroup | Source::Inside { .. } => {
+            return Ok(None);
+        }
     };
     if let Some(i) = &m.idmap {
         map_ids(&copy, i, plan)?;
@@ -153,6 +155,10 @@ fn mount_one(
             change(copy, m)?;
             copy
         }
+        (Source::Inside { path, recursive }, _) => {
+            made = copy_inside(root, path, *recursive, m, plan)?;
+            &made
+        }
         (Source::Bind { .. } | Source::SubPath { .. }, None)
         | (Source::Cgroup | Source::Dev(_), _) => return Ok(()),
         (
@@ -177,6 +183,26 @@ fn mount_one(
         *terminal = Some(dev::new_terminal(mount.as_fd(), plan.process.console_size)?);
     }
     attach(root, mount, m)
+}
+
+/// See [`Source::Inside`]. No link leads out of the root.
+fn copy_inside(
+    root: &Root,
+    path: &Path,
+    recursive: bool,
+    m: &MountPlan,
+    plan: &Plan,
+) -> Result<Mount> {
+    let found = root.open(path, OFlag::O_PATH, Links::InRoot)?;
+    let copy = match m.propagation.is_empty() {
+        true => Mount::copy_fd(found.as_fd(), recursive)?,
+        false => Mount::copy_fd_as_peer(found.as_fd(), recursive)?,
+    };
+    if let Some(i) = &m.idmap {
+        map_ids(&copy, i, plan)?;
+    }
+    change(&copy, m)?;
+    Ok(copy)
 }
 
 fn change(mount: &Mount, m: &MountPlan) -> Result<()> {

@@ -147,3 +147,70 @@ fn a_program_that_only_a_capability_lets_execute() {
         b.oci(&["create", "box"]).fails(1, "permission denied");
     }
 }
+
+/// By the host's path of the root filesystem, as it is once the mounts before are there.
+#[test]
+fn a_bind_source_that_an_earlier_mount_makes() {
+    let b = Bundle::new();
+    let path = |name: &str| b.dir().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(b.dir().join("data/in")).unwrap();
+    std::fs::write(b.dir().join("data/in/file"), "found\n").unwrap();
+    std::os::unix::fs::symlink("/etc", b.dir().join("data/out")).unwrap();
+    std::fs::create_dir_all(b.dir().join("rootfs/there/in")).unwrap();
+    std::fs::write(b.dir().join("rootfs/there/in/file"), "covered\n").unwrap();
+    let bind = |from: &str, to: &str, how: &str| json!({"source": path(from), "destination": to, "type": "bind", "options": [how]});
+    let user = json!([{"type": "user"}]);
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    for userns in [false, true] {
+        b.sh("cat /a/file /b/file /c/in/file /d/file; ls /e/in", |c| {
+            c["root"]["readonly"] = false.into();
+            if userns {
+                let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+                kinds.extend(user.as_array().unwrap().clone());
+                c["linux"]["uidMappings"] = map.clone();
+                c["linux"]["gidMappings"] = map.clone();
+                c["root"]["path"] = "mapped".into();
+            }
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            let root = if userns { "mapped" } else { "rootfs" };
+            let inside = |name: &str| format!("{root}/{name}");
+            mounts.extend([
+                bind("data", "/mnt", "bind"),
+                bind(&inside("mnt/in"), "/a", "bind"),
+                // What is there already is covered by then.
+                bind("data", "/there", "bind"),
+                bind(&inside("there/in"), "/b", "bind"),
+                bind(&inside("mnt"), &path(&inside("c")), "rbind"),
+                bind(&inside("a"), "/d", "rbind"),
+                json!({"destination": "/tree/in", "type": "tmpfs", "source": "tmpfs"}),
+                bind(&inside("tree"), "/e", "rbind"),
+            ]);
+        });
+        if userns {
+            let script = "cp -a rootfs mapped && chown -R 100000:100000 mapped data && chmod 755 .";
+            let made = std::process::Command::new("sh")
+                .args(["-c", script])
+                .current_dir(b.dir())
+                .status();
+            assert!(made.unwrap().success());
+        }
+        let said = "found\n".repeat(4);
+        assert_eq!(
+            b.oci(&["run", "box"]).ok(),
+            said,
+            "user namespace: {userns}"
+        );
+    }
+    // A link of a volume's does not lead to the host.
+    b.sh("ls /f", |c| {
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.extend([
+            bind("data", "/tmp", "bind"),
+            bind("rootfs/tmp/out", "/f", "bind"),
+        ]);
+        c["root"]["readonly"] = false.into();
+    });
+    std::fs::write(b.dir().join("rootfs/etc/ours"), "").unwrap();
+    let ran = b.oci(&["run", "box"]);
+    assert_eq!(ran.ok(), "ours\npasswd\n");
+}

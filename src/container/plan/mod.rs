@@ -214,7 +214,10 @@ fn label_mounts(plan: &mut Plan, label: &str) -> Result<()> {
         let options = match &mut m.source {
             Source::New { fstype, .. } if KERNELS_OWN.contains(&fstype.as_str()) => continue,
             Source::New { options, .. } | Source::Dev(options) => options,
-            Source::Cgroup | Source::Bind { .. } | Source::SubPath { .. } => continue,
+            Source::Cgroup
+            | Source::Bind { .. }
+            | Source::Inside { .. }
+            | Source::SubPath { .. } => continue,
         };
         options.push(("context".into(), label.to_owned()));
     }

@@ -54,6 +54,12 @@ pub enum Source {
         path: PathBuf,
         recursive: bool,
     },
+    /// A part of the container's own tree, as the mounts before this one have made it.
+    /// `path` is from its root.
+    Inside {
+        path: PathBuf,
+        recursive: bool,
+    },
     /// `sub_path` of the volume at `volume`, looked up so that no link in it leads
     /// out, and made as a directory where it is missing.
     SubPath {
@@ -212,6 +218,37 @@ fn plan_source(
             }
         }
     })
+}
+
+/// What configurations say of the host's path of the root filesystem, as runc has it.
+///
+/// A destination that begins with it is meant without it. The source of a bind mount
+/// that lies below it, where an earlier mount of the list has put something, is what is
+/// there then, and not what the host has there now.
+pub fn resolve_root(mounts: &mut [Mount], root: &Path) {
+    if root == Path::new("/") {
+        return;
+    }
+    for i in 0..mounts.len() {
+        let (before, m) = mounts.split_at_mut(i);
+        let m = &mut m[0];
+        if let Ok(rest) = m.target.strip_prefix(root) {
+            m.target = Path::new("/").join(rest);
+        }
+        let Source::Bind { path, recursive } = &m.source else {
+            continue;
+        };
+        let Ok(rest) = path.strip_prefix(root) else {
+            continue;
+        };
+        let path = Path::new("/").join(rest);
+        let changed =
+            |e: &Mount| path.starts_with(&e.target) || *recursive && e.target.starts_with(&path);
+        if before.iter().any(changed) {
+            let recursive = *recursive;
+            m.source = Source::Inside { path, recursive };
+        }
+    }
 }
 
 fn plan_idmap(
