@@ -114,7 +114,10 @@ fn names(error: &str, pointer: &str, c: &Value) -> bool {
     let value = value.is_some_and(|v| error.contains(&format!("{:?}", v.as_str().unwrap())));
     let mount = || {
         let at = c.pointer(&format!("/mounts/{}/destination", keys.get(1)?))?;
-        Some(error.contains(&format!("mount at {}", at.as_str()?)))
+        // A relative one is taken from /, and of a long one the middle is left out.
+        let at = Path::new("/").join(at.as_str()?).display().to_string();
+        let begin: String = at.chars().take(200).collect();
+        Some(error.contains(&format!("mount at {begin}")))
     };
     in_pieces(error, &keys)
         || value && in_pieces(error, &keys[..keys.len() - 1])

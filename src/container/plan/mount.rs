@@ -126,6 +126,9 @@ pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
     if m.destination().as_os_str().is_empty() {
         return Err(Error::invalid("destination: is empty"));
     }
+    if m.destination().as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Error::invalid("destination: a NUL byte"));
+    }
     // config.md: "MAY be a relative path, in which case it MUST be interpreted as
     // relative to "/"".
     let target = Path::new("/").join(m.destination());
