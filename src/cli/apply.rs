@@ -144,10 +144,7 @@ impl Verb for Apply {
                 .collect::<Result<Vec<View>>>()?;
             format.print(views.iter().map(object::v1).collect(), false)?;
         }
-        let mut errors = errors.into_iter();
-        let first = errors.next();
-        errors.for_each(|e| super::face::report(&e, false));
-        first.map_or(Ok(0), Err)
+        face.first_of(errors).map(|()| 0)
     }
 }
 
@@ -322,10 +319,7 @@ pub fn await_started(
             }
         });
     }
-    let mut errors = errors.into_iter();
-    let first = errors.next();
-    errors.for_each(|e| super::face::report(&e, false));
-    first.map_or(Ok(()), Err)
+    face.first_of(errors)
 }
 
 /// The monitor's errors name their Pod; others may not.

@@ -143,10 +143,7 @@ impl Verb for Delete {
                 }
             }
         }
-        let mut errors = errors.into_iter();
-        let first = errors.next();
-        errors.for_each(|e| super::face::report(&e, false));
-        first.map_or(Ok(0), Err)
+        face.first_of(errors).map(|()| 0)
     }
 }
 

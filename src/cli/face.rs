@@ -18,6 +18,8 @@ pub struct Face {
     /// Whether `-n` was on the command line: manifests that name another
     /// namespace are refused then.
     pub namespace_given: bool,
+    /// Errors are JSON objects, one a line: `-o json` was asked for.
+    pub json: bool,
 }
 
 impl Face {
@@ -30,6 +32,15 @@ impl Face {
     /// What every object of a manifest has to be in, if `-n` was given.
     pub fn only_namespace(&self) -> Option<&str> {
         self.namespace_given.then_some(self.namespace.as_str())
+    }
+
+    /// Where a verb goes on past the failure of one object: the first error is the
+    /// verb's own, and those that follow are reported here.
+    pub fn first_of(&self, errors: Vec<Error>) -> Result<()> {
+        let mut errors = errors.into_iter();
+        let first = errors.next();
+        errors.for_each(|e| report(&e, self.json));
+        first.map_or(Ok(()), Err)
     }
 
     /// Finds all of them; the first that is missing is the error.

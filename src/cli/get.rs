@@ -105,10 +105,7 @@ impl Verb for Get {
                 printer.format.print(objects, as_list)?;
             }
         }
-        let mut missing = missing.into_iter();
-        let first = missing.next();
-        missing.for_each(|e| super::face::report(&e, false));
-        first.map_or(Ok(0), Err)
+        face.first_of(missing).map(|()| 0)
     }
 }
 

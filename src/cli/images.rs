@@ -241,10 +241,7 @@ impl Verb for Rmi {
         if !matches!(format, Format::Table { .. }) {
             format.print_value(&json!({"untagged": untagged, "deleted": deleted}))?;
         }
-        let mut errors = errors.into_iter();
-        let first = errors.next();
-        errors.for_each(|e| super::face::report(&e, false));
-        first.map_or(Ok(0), Err)
+        face.first_of(errors).map(|()| 0)
     }
 }
 

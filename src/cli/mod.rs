@@ -34,6 +34,7 @@ mod stream;
 mod system;
 mod table;
 mod terminal;
+mod usage;
 mod validate;
 mod version;
 mod wait;
@@ -77,7 +78,7 @@ trait Verb: clap::Args + FromArgMatches {
 struct Entry {
     command: fn() -> Command,
     name: &'static str,
-    run: fn(&ArgMatches) -> Result<u8, Failure>,
+    run: fn(&ArgMatches, bool) -> Result<u8, Failure>,
 }
 
 const fn entry<V: Verb>() -> Entry {
@@ -127,11 +128,20 @@ fn command<V: Verb>() -> Command {
     }
 }
 
-fn run_verb<V: Verb>(matches: &ArgMatches) -> Result<u8, Failure> {
+fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
     let verb = V::from_arg_matches(matches)
         .map_err(|e| Error::new(Kind::Usage, e.to_string().trim().to_owned()))?;
+    let passes_through = verb.passes_through();
+    let failure = |error: Error| Failure {
+        code: match error.kind() {
+            Kind::Usage => Kind::Usage.exit_code(),
+            _ if passes_through => exec::cannot_run(&error),
+            kind => kind.exit_code(),
+        },
+        error,
+    };
     if verb.needs_root() && !nix::unistd::geteuid().is_root() {
-        return Err(Failure::from(
+        return Err(failure(
             Error::new(Kind::Permission, format!("carob {} needs root", V::NAME))
                 .hint(format!("run it as `sudo carob {} ...`", V::NAME)),
         ));
@@ -148,16 +158,9 @@ fn run_verb<V: Verb>(matches: &ArgMatches) -> Result<u8, Failure> {
             .cloned()
             .unwrap_or_else(|| "default".into()),
         namespace_given: matches.contains_id("namespace"),
+        json,
     };
-    let passes_through = verb.passes_through();
-    verb.run(&face).map_err(|error| Failure {
-        code: match error.kind() {
-            Kind::Usage => Kind::Usage.exit_code(),
-            _ if passes_through => exec::cannot_run(&error),
-            kind => kind.exit_code(),
-        },
-        error,
-    })
+    verb.run(&face).map_err(failure)
 }
 
 /// An error and what the program ends with.
@@ -221,7 +224,7 @@ pub fn main() -> ExitCode {
         face::say(help.trim_end());
         return ExitCode::from(Kind::Usage.exit_code());
     }
-    match dispatch(args) {
+    match dispatch(args, json) {
         Ok(code) => ExitCode::from(code),
         Err(f) => {
             face::report(&f.error, json);
@@ -230,45 +233,29 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(args: Vec<OsString>) -> Result<u8, Failure> {
-    let matches = match grammar().try_get_matches_from(args) {
+fn dispatch(args: Vec<OsString>, json: bool) -> Result<u8, Failure> {
+    let matches = match grammar().try_get_matches_from(&args) {
         Ok(m) => m,
-        Err(e) => return Ok(usage(e)?),
+        Err(e) => return Ok(help(e, &args)?),
     };
     let Some((name, matches)) = matches.subcommand() else {
         return Err(Error::new(Kind::Usage, "no verb").into());
     };
     match VERBS.iter().find(|v| v.name == name) {
-        Some(v) => (v.run)(matches),
+        Some(v) => (v.run)(matches, json),
         None => Err(Error::new(Kind::Usage, format!("no verb {name:?}")).into()),
     }
 }
 
 /// `--help` and `--version` come as errors from clap; the others are usage.
-fn usage(e: clap::Error) -> Result<u8> {
+fn help(e: clap::Error, args: &[OsString]) -> Result<u8> {
     use clap::error::ErrorKind;
     match e.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             output::text(&e.render().ansi().to_string(), output::stdout_is_terminal())?;
             Ok(0)
         }
-        _ => {
-            let text = e.render().to_string();
-            let text = text.trim_start_matches("error: ").trim_end();
-            let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
-            let mut error = Error::new(Kind::Usage, message);
-            if !rest.is_empty() {
-                let hint: Vec<&str> = rest
-                    .split("\n\n")
-                    .map(|part| part.trim().trim_start_matches("tip: "))
-                    .filter(|part| !part.is_empty() && !part.starts_with("For more information"))
-                    .collect();
-                if !hint.is_empty() {
-                    error = error.hint(hint.join("\n"));
-                }
-            }
-            Err(error)
-        }
+        _ => Err(usage::explain(&e, args)),
     }
 }
 
@@ -286,7 +273,7 @@ mod tests {
     #[test]
     fn no_verb_and_unknown_verbs_are_usage() {
         for line in [&["carob", "gte"][..], &["carob", "get", "--nope"]] {
-            let e = dispatch(line.iter().map(Into::into).collect()).unwrap_err();
+            let e = dispatch(line.iter().map(Into::into).collect(), false).unwrap_err();
             assert_eq!(e.error.kind(), Kind::Usage, "{line:?}");
         }
     }

@@ -65,9 +65,6 @@ impl Images {
             output::text(&ids, false)?;
         }
         print_objects(&format, &changed)?;
-        let mut errors = errors.into_iter();
-        let first = errors.next();
-        errors.for_each(|e| super::face::report(&e, false));
-        first.map_or(Ok(0), Err)
+        face.first_of(errors).map(|()| 0)
     }
 }

@@ -216,7 +216,7 @@ impl Run {
                 Err(e) if e.kind() == Kind::NotFound => {}
                 Err(e) => {
                     // The container's own end is what counts.
-                    super::face::report(&e, false);
+                    super::face::report(&e, face.json);
                 }
             }
         }

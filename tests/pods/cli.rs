@@ -2,13 +2,13 @@
 //! codes.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::root::{IMAGE, Root, images, pod, script_pod, sh};
+use crate::root::{IMAGE, Ran, Root, images, pod, script_pod, sh};
 
 fn sleeper(name: &str, labels: &str) -> String {
     script_pod(name, "Never", 0, "echo begun; exec sleep 1000")
@@ -599,5 +599,56 @@ fn the_name_alone_shows_what_there_is() {
         .fails(2, "--output");
     for verb in ["apply", "get", "exec", "delete"] {
         assert!(root.carob(&[verb, "--help"]).ok().contains("Usage: carob"));
+    }
+}
+
+/// A program that asked for JSON reads each line of stderr as such.
+#[test]
+fn each_of_several_errors_is_json_where_json_is_asked_for() {
+    let root = Root::new();
+    root.apply(&script_pod("there", "Never", 0, "exec sleep 1000"))
+        .ok();
+    for verb in [
+        &["delete", "pod", "one", "two", "-o", "json"][..],
+        &["get", "pods", "one", "two", "there", "-o", "json"],
+        &["rmi", "one", "two", "-o", "json"],
+        &["pin", "one", "two", "-o", "json"],
+    ] {
+        let ran = root.carob(verb);
+        assert_ne!(ran.code, 0, "{verb:?}");
+        let errors: Vec<Value> = ran
+            .stderr
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{verb:?}: {l:?}: {e}")))
+            .collect();
+        assert_eq!(errors.len(), 2, "{ran:?}");
+        assert!(
+            errors.iter().all(|e| e["error"]["reason"] == "NotFound"),
+            "{errors:?}"
+        );
+    }
+}
+
+/// docs/exit-codes.md: verbs that end with a process's own status do so with 125 for a
+/// failure of carob's.
+#[test]
+fn without_root_each_verb_ends_with_its_documented_code() {
+    let root = Root::new();
+    for (args, code) in [
+        (&["exec", "web", "--", "true"][..], 125),
+        (&["attach", "web"], 125),
+        (&["get", "pods"], 10),
+        (&["delete", "pod", "web"], 10),
+    ] {
+        let carob = root.command(args);
+        let ran: Ran = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(carob.get_program())
+            .args(carob.get_args())
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!(ran.code, code, "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains("needs root"), "{args:?}: {ran:?}");
     }
 }

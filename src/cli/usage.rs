@@ -1,0 +1,281 @@
+//! What is said of a command line that is wrong: the mend in carob's own words, where
+//! the parser would guess. People come with other tools' verbs in their fingers.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::VERBS;
+use super::face::usage;
+use crate::Error;
+
+/// Verbs of kubectl, podman, docker and crictl that are not carob's, and the way on.
+/// One that begins with "not yet" has no counterpart so far.
+const FOREIGN: &[(&[&str], &str)] = &[
+    (
+        &["ps", "ls", "list", "pods", "pod", "container"],
+        "carob get pods",
+    ),
+    (&["inspectp"], "carob get pod NAME -o yaml"),
+    (
+        &[
+            "rm",
+            "stop",
+            "kill",
+            "down",
+            "remove",
+            "rmp",
+            "stopp",
+            "terminate",
+        ],
+        "carob delete pod NAME",
+    ),
+    (
+        &[
+            "create", "start", "up", "play", "kube", "deploy", "replace", "runp",
+        ],
+        "carob apply -f FILE",
+    ),
+    (
+        &["restart"],
+        "not yet: carob delete pod NAME, then carob apply -f FILE",
+    ),
+    (
+        &[
+            "pause", "unpause", "freeze", "resume", "stats", "top", "metrics", "metricsp",
+        ],
+        "not yet",
+    ),
+    (
+        &["cp", "copy"],
+        "not yet: carob exec NAME -- cat FILE >FILE",
+    ),
+    (
+        &["port-forward", "port", "expose"],
+        "a Pod's address is reached from this machine: carob get pods -o wide",
+    ),
+    (
+        &["edit", "patch", "label", "annotate", "set"],
+        "change the manifest, then carob apply -f FILE",
+    ),
+    (&["diff"], "not yet: carob apply -f FILE --dry-run=client"),
+    (
+        &["explain", "lint"],
+        "carob validate -f FILE tells what each field does here",
+    ),
+    (
+        &["events", "why"],
+        "carob describe pod NAME ends with its events",
+    ),
+    (
+        &["scale", "rollout", "autoscale"],
+        "carob runs Pods, without controllers: apply one manifest for each",
+    ),
+    (&["debug"], "not yet: carob exec NAME -it -- sh"),
+    (&["log"], "carob logs NAME"),
+    (&["image", "img", "imagels"], "carob images"),
+    (&["import"], "carob load -i FILE"),
+    (&["export"], "carob save -o FILE IMAGE"),
+    (&["untag"], "carob rmi IMAGE"),
+    (&["history"], "carob inspect IMAGE"),
+    (
+        &["build", "commit", "buildx", "bud"],
+        "carob builds no images: build with podman, buildah or docker, save the image as an archive, then carob load -i FILE",
+    ),
+    (
+        &["login", "logout"],
+        "carob reads what `skopeo login`, `podman login` or `docker login` has stored",
+    ),
+    (
+        &["search"],
+        "carob pull IMAGE takes a name as registries have it",
+    ),
+    (&["prune", "gc"], "carob system prune; carob image-prune"),
+    (&["df"], "carob system df"),
+    (
+        &["info", "status", "cluster-info", "config", "doctor"],
+        "carob version; carob system check",
+    ),
+    (
+        &[
+            "cluster",
+            "node",
+            "nodes",
+            "cordon",
+            "drain",
+            "taint",
+            "auth",
+            "certificate",
+            "proxy",
+        ],
+        "carob is one machine without a cluster: carob --help lists its verbs",
+    ),
+    (
+        &["volume", "network", "secret", "configmap"],
+        "carob has Pods alone: carob --help lists its verbs",
+    ),
+];
+
+/// A verb that differs in more letters than this is another one.
+const TYPOS: usize = 2;
+
+/// `args`: the whole command line.
+pub fn explain(e: &clap::Error, args: &[OsString]) -> Error {
+    let context = |kind| match e.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let verb = args
+        .iter()
+        .skip(1)
+        .filter_map(|a| a.to_str())
+        .find(|a| VERBS.iter().any(|v| v.name == *a));
+    let help = match verb {
+        Some(verb) => format!("carob {verb} --help lists its arguments"),
+        None => "carob --help lists the verbs".to_owned(),
+    };
+    match e.kind() {
+        ErrorKind::InvalidSubcommand if verb.is_none() => {
+            unknown_verb(&context(ContextKind::InvalidSubcommand))
+        }
+        ErrorKind::MissingSubcommand if verb.is_none() => usage("no verb").hint(help),
+        ErrorKind::UnknownArgument if verb == Some("exec") => {
+            let argument = context(ContextKind::InvalidArg);
+            usage(format!(
+                "{argument:?} is no argument of exec: the command goes after --"
+            ))
+            .hint(format!("carob exec NAME -- {argument}"))
+        }
+        kind => {
+            let text = e.render().to_string();
+            let text = text.trim_start_matches("error: ").trim_end();
+            let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+            // The tip that the value may have been meant as another argument is right
+            // for so few that it leads the others astray.
+            let tips = rest
+                .split("\n\n")
+                .map(|part| part.trim().trim_start_matches("tip: "))
+                .filter(|part| part.contains("a similar "));
+            let mut hint: Vec<String> = tips.map(str::to_owned).collect();
+            if let (ErrorKind::MissingRequiredArgument, Some(verb)) = (kind, verb)
+                && let Some(example) = example(verb)
+            {
+                hint.push(example.to_owned());
+            }
+            hint.push(help);
+            usage(message).hint(hint.join("; "))
+        }
+    }
+}
+
+/// A command line that a verb is complete with.
+fn example(verb: &str) -> Option<&'static str> {
+    Some(match verb {
+        "get" => "carob get pods",
+        "describe" => "carob describe pod NAME",
+        "logs" => "carob logs NAME",
+        "exec" => "carob exec NAME -- COMMAND",
+        "delete" => "carob delete pod NAME",
+        "wait" => "carob wait pod/NAME --for=condition=Ready",
+        "apply" => "carob apply -f FILE",
+        "validate" => "carob validate -f FILE",
+        "run" => "carob run NAME --image IMAGE",
+        "load" => "carob load -i FILE",
+        _ => return None,
+    })
+}
+
+fn unknown_verb(word: &str) -> Error {
+    let error = usage(format!("carob has no verb {word:?}"));
+    if let Some((_, way)) = FOREIGN.iter().find(|(words, _)| words.contains(&word)) {
+        return error.hint(*way);
+    }
+    let near = VERBS
+        .iter()
+        .map(|v| (strsim::osa_distance(v.name, word), v.name))
+        .min()
+        .filter(|(distance, name)| *distance <= TYPOS && *distance < name.len());
+    error.hint(match near {
+        Some((_, name)) => format!("did you mean `carob {name}`? carob --help lists the verbs"),
+        None => "carob --help lists the verbs".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn said(line: &str) -> (String, String) {
+        let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
+        let e = super::super::grammar()
+            .try_get_matches_from(&args)
+            .unwrap_err();
+        let e = explain(&e, &args);
+        assert_eq!(e.kind(), Kind::Usage, "{line}");
+        (e.to_string(), e.get_hint().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn foreign_verbs_are_answered_by_carob_s_own() {
+        for (line, error, hint) in [
+            ("carob ps", r#"carob has no verb "ps""#, "carob get pods"),
+            (
+                "carob --root /x rm web",
+                r#"carob has no verb "rm""#,
+                "carob delete pod NAME",
+            ),
+            (
+                "carob create -f x",
+                r#"carob has no verb "create""#,
+                "carob apply -f FILE",
+            ),
+            (
+                "carob gte pods",
+                r#"carob has no verb "gte""#,
+                "did you mean `carob get`?",
+            ),
+            (
+                "carob frobnicate",
+                r#"carob has no verb "frobnicate""#,
+                "carob --help",
+            ),
+            (
+                "carob exec web ls",
+                "the command goes after --",
+                "carob exec NAME -- ls",
+            ),
+            ("carob get", "required", "carob get pods; carob get --help"),
+            (
+                "carob get pods --sort-bi x",
+                "--sort-bi",
+                "carob get --help",
+            ),
+            ("carob -n x", "no verb", "carob --help lists the verbs"),
+        ] {
+            let (text, mend) = said(line);
+            assert!(text.contains(error), "{line}: {text}");
+            assert!(mend.starts_with(hint), "{line}: {mend}");
+            assert!(!mend.contains("as a value"), "{line}: {mend}");
+        }
+    }
+
+    /// A row for a verb that carob has come to have would never be read.
+    #[test]
+    fn no_foreign_verb_is_one_of_ours() {
+        let grammar = super::super::grammar();
+        let ours: Vec<&str> = grammar
+            .get_subcommands()
+            .flat_map(|c| [c.get_name()].into_iter().chain(c.get_all_aliases()))
+            .collect();
+        let words: Vec<&str> = FOREIGN
+            .iter()
+            .flat_map(|(words, _)| *words)
+            .copied()
+            .collect();
+        for (i, word) in words.iter().enumerate() {
+            assert!(!ours.contains(word), "{word}");
+            assert!(!words[..i].contains(word), "{word} twice");
+        }
+    }
+}
