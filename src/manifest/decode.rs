@@ -36,12 +36,12 @@ pub fn decode<T: DeserializeOwned>(node: &Node) -> (Option<T>, Vec<Fault>) {
     });
     let mut faults = faults.into_inner();
     if let Err(e) = &result
-        && faults.is_empty()
+        && !e.noted
     {
         faults.push(Fault {
             path: Path::default(),
             line: node.line,
-            message: e.0.clone(),
+            message: e.text.clone(),
         });
     }
     (result.ok(), faults)
@@ -49,11 +49,15 @@ pub fn decode<T: DeserializeOwned>(node: &Node) -> (Option<T>, Vec<Fault>) {
 
 /// What a type's own visitor said.
 #[derive(Debug)]
-struct Refusal(String);
+struct Refusal {
+    text: String,
+    /// Whether the fault has been noted, at the value that it is of.
+    noted: bool,
+}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -61,7 +65,10 @@ impl std::error::Error for Refusal {}
 
 impl de::Error for Refusal {
     fn custom<T: fmt::Display>(msg: T) -> Self {
-        Refusal(msg.to_string())
+        Refusal {
+            text: msg.to_string(),
+            noted: false,
+        }
     }
 }
 
@@ -82,6 +89,17 @@ impl De<'_> {
             line: self.line,
             message,
         });
+    }
+
+    /// Notes a refusal here, unless it has been noted further inside.
+    fn noted(&self, refusal: Refusal) -> Refusal {
+        if !refusal.noted {
+            self.fault(refusal.text.clone());
+        }
+        Refusal {
+            noted: true,
+            ..refusal
+        }
     }
 
     fn expected(&self, what: &str) {
@@ -132,7 +150,7 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
             Value::Seq(_) => return self.deserialize_seq(visitor),
             Value::Map(_) => return self.deserialize_map(visitor),
         };
-        result.inspect_err(|e| self.fault(e.0.clone()))
+        result.map_err(|e| self.noted(e))
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
@@ -191,6 +209,12 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
             // 8 and 0x8 are the same number; 0.50 is read from its own digits.
             ("Quantity", Value::Int(i, _)) => i.to_string(),
             ("Quantity", Value::Float(_, t)) => t.clone(),
+            // As Kubernetes' own type has it.
+            ("Quantity", Value::Null) => "0".into(),
+            ("Quantity", Value::Bool(..) | Value::Seq(_) | Value::Map(_)) => {
+                self.expected("a quantity such as 500m or 64Mi");
+                "0".into()
+            }
             ("Time" | "MicroTime", value) => {
                 let epoch = "1970-01-01T00:00:00Z";
                 match value {
@@ -273,7 +297,8 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
             faults: self.of.faults,
         };
         self.next += 1;
-        seed.deserialize(de).map(Some)
+        let read = seed.deserialize(de.clone());
+        read.map(Some).map_err(|e| de.noted(e))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -319,15 +344,16 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Refusal> {
         let Value::Map(entries) = &self.of.node.value else {
-            return Err(Refusal("a value without its key".into()));
+            return Err(de::Error::custom("a value without its key"));
         };
         let (key, node) = &entries[self.next - 1];
-        seed.deserialize(De {
+        let de = De {
             node,
             line: key.line,
             path: self.of.path.key(&key.name),
             faults: self.of.faults,
-        })
+        };
+        seed.deserialize(de.clone()).map_err(|e| de.noted(e))
     }
 }
 

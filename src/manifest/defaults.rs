@@ -35,6 +35,10 @@ fn fill_spec(spec: &mut core::PodSpec) {
     spec.security_context.get_or_insert_default();
     let host_network = spec.host_network == Some(true);
     for volume in spec.volumes.iter_mut().flatten() {
+        // `emptyDir:` with nothing behind it is null, which is no field at all.
+        if super::volumes::kinds(volume) == 0 {
+            volume.empty_dir = Some(core::EmptyDirVolumeSource::default());
+        }
         if let Some(host_path) = &mut volume.host_path {
             host_path.type_.get_or_insert_default();
         }

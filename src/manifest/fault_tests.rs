@@ -56,7 +56,6 @@ fn faults_in_the_spec() {
         ),
         ("resources: {limits: {cpu: 1}}", "not supported yet"),
         ("overhead: {cpu: 1}", "not supported yet"),
-        ("volumes: [{name: a}]", "must specify a volume type"),
         (
             "volumes: [{name: a, emptyDir: {}, hostPath: {path: /a}}]",
             "more than 1 volume type",

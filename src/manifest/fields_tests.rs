@@ -271,3 +271,42 @@ fn init_containers_share_but_for_their_own() {
     );
     assert_eq!(rule("spec.containers[*].zebra"), None);
 }
+
+/// A tree of this pattern with null at its end, a list having one item.
+fn null_at(pattern: &str) -> Node {
+    let (name, rest) = match pattern.split_once('.') {
+        Some((name, rest)) => (name, Some(rest)),
+        None => (pattern, None),
+    };
+    let value = match rest {
+        Some(rest) => null_at(rest),
+        None => Node::new(1, 1, Value::Null),
+    };
+    let (name, value) = match name.strip_suffix("[*]") {
+        Some(name) => (name, Node::new(1, 1, Value::Seq(vec![value]))),
+        None => (name, value),
+    };
+    let key = super::super::tree::Key {
+        name: name.to_owned(),
+        line: 1,
+    };
+    Node::new(1, 1, Value::Map(vec![(key, value)]))
+}
+
+#[test]
+fn null_is_absent_at_every_field() {
+    for leaf in leaves() {
+        let ends = leaf.match_indices(['.', '[']).map(|(at, _)| at);
+        let prefixes = ends.map(|at| &leaf[..at]).chain([leaf.as_str()]);
+        for pattern in prefixes.filter(|p| !["apiVersion", "kind"].contains(p)) {
+            // Types without a name to see them by; what they are in is refused.
+            if pattern.ends_with(".port") {
+                continue;
+            }
+            let tree = null_at(pattern);
+            let (pod, faults) = super::super::decode::decode::<Pod>(&tree);
+            assert_eq!(faults, [], "{pattern}");
+            assert!(pod.is_some(), "{pattern}");
+        }
+    }
+}

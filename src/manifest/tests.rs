@@ -532,3 +532,52 @@ fn mutated_input_never_panics() {
         }
     }
 }
+
+#[test]
+fn a_volume_without_a_type_is_an_empty_dir() {
+    // Templates that print nothing for {} write all of these.
+    let mounts = "volumeMounts: [{name: a, mountPath: /a}]";
+    for volume in [
+        "{name: a, emptyDir: {}}",
+        "{name: a, emptyDir: null}",
+        "{name: a, emptyDir: }",
+        "{name: a}",
+        "{name: a, hostPath: ~, configMap: null}",
+    ] {
+        let parsed = good(&pod_with(&format!("volumes: [{volume}]"), mounts));
+        let pod = &parsed.pods[0];
+        let empty = VolumeSource::EmptyDir {
+            memory: false,
+            size_limit: None,
+        };
+        assert_eq!(pod.spec.volumes[0].source, empty, "{volume}");
+        let shown = pod.manifest["spec"]["volumes"][0].to_string();
+        assert_eq!(shown, r#"{"emptyDir":{},"name":"a"}"#, "{volume}");
+    }
+}
+
+#[test]
+fn a_quantity_that_is_null_is_none() {
+    let resources = "resources: {limits: {cpu: , memory: ~}, requests: {cpu: null, memory: }}";
+    let parsed = good(&pod_with("", resources));
+    let c = &parsed.pods[0].spec.containers[0];
+    assert_eq!(
+        (c.resources.cpu_limit, c.resources.memory_limit),
+        (None, None)
+    );
+    let requests = (c.resources.cpu_request, c.resources.memory_request);
+    assert_eq!(requests, (Some(0), Some(0)));
+    assert_eq!(parsed.pods[0].spec.qos_class(), QosClass::BestEffort);
+    for (value, found) in [
+        ("[1]", "a list"),
+        ("true", "the boolean true"),
+        ("{a: 1}", "a mapping"),
+    ] {
+        let text = pod_with("", &format!("resources: {{limits: {{cpu: {value}}}}}"));
+        let expected = format!(
+            "a.yaml:9: spec.containers[0].resources.limits.cpu: expected a quantity such as 500m \
+             or 64Mi, found {found}"
+        );
+        refused(&text, &expected);
+    }
+}

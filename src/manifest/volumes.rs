@@ -27,13 +27,7 @@ pub(super) fn lower(r: &mut Report<'_>, path: &Path, volumes: &[core::Volume]) -
         } else {
             r.check(&name, &v.name, names::dns_label(&v.name));
         }
-        let set = serde_json::to_value(v).unwrap_or_default();
-        let kinds = set
-            .as_object()
-            .map_or(0, |fields| fields.keys().filter(|k| *k != "name").count());
-        if kinds == 0 {
-            r.required(&path, "must specify a volume type, such as emptyDir: {}");
-        } else if kinds > 1 {
+        if kinds(v) > 1 {
             r.forbidden(&path, "may not specify more than 1 volume type");
         }
         if let Some(source) = source(r, &path, v) {
@@ -44,6 +38,13 @@ pub(super) fn lower(r: &mut Report<'_>, path: &Path, volumes: &[core::Volume]) -
         }
     }
     out
+}
+
+/// How many types of volume it is said to be.
+pub(super) fn kinds(v: &core::Volume) -> usize {
+    let set = serde_json::to_value(v).unwrap_or_default();
+    set.as_object()
+        .map_or(0, |fields| fields.keys().filter(|k| *k != "name").count())
 }
 
 fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSource> {
