@@ -15,11 +15,13 @@
 //! and line. Nothing here touches the system beyond reading the sources and
 //! some randomness for uids, and nothing needs a privilege.
 
+mod build;
 mod container;
 mod decode;
 mod defaults;
 mod document;
 pub mod fields;
+mod json;
 mod names;
 mod pod;
 mod quantity;

@@ -503,9 +503,13 @@ fn mutated_input_never_panics() {
         "$(A)",
         "..",
         "/",
+        "\\ud83d",
+        "\\ude00é",
     ];
-    for _ in 0..3000 {
-        let mut bytes = WITH_INIT.as_bytes().to_vec();
+    let json = good(WITH_INIT).pods[0].manifest.to_string();
+    for i in 0..4000 {
+        let seed = if i % 4 == 0 { &json } else { WITH_INIT };
+        let mut bytes = seed.as_bytes().to_vec();
         for _ in 0..=random(4) {
             let at = random(bytes.len());
             let end = (at + random(24)).min(bytes.len());

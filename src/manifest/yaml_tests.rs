@@ -1,4 +1,5 @@
 use super::*;
+use crate::manifest::tree::Path;
 
 fn one(text: &str) -> Node {
     let (mut documents, problems) = parse_documents(text.as_bytes());
@@ -194,4 +195,12 @@ fn bounds() {
     let (_, problems) = parse_documents(deep.as_bytes());
     assert!(problems[0].message.contains("deep"), "{problems:?}");
     refused(&vec![b'#'; MAX_BYTES + 1], 0, "at most");
+}
+
+#[test]
+fn a_quoted_merge_is_a_key() {
+    let (docs, problems) = parse_documents(b"a:\n  \"<<\": x\n  '<<b': y\n");
+    assert_eq!(problems, []);
+    let a = docs[0].get("a").unwrap();
+    assert_eq!(a.get("<<").unwrap().as_str(), Some("x"));
 }

@@ -409,3 +409,23 @@ fn a_start_error_with_restarts_backs_off() {
         "{table}"
     );
 }
+
+/// What `jq -c` and Python's json.dumps write.
+#[test]
+fn json_as_programs_write_it() {
+    let root = Root::new();
+    let pod = |name: &str| {
+        format!(
+            r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"{name}"}},"spec":{{"restartPolicy":"Never","containers":[{{"name":"main","image":"{IMAGE}","imagePullPolicy":"Never","command":["echo","\ud83d\ude00"]}}]}}}}"#
+        )
+    };
+    root.apply(&format!("{}\n{}", pod("one"), pod("two"))).ok();
+    for name in ["one", "two"] {
+        root.becomes(name, ".status.phase", "Succeeded");
+        assert_eq!(root.carob(&["logs", name]).ok(), "😀\n");
+    }
+    root.apply(&pod("x").replace("\\ude00", "")).fails(
+        3,
+        "-:1: not valid JSON: column 199: \\ud83d is half of a character",
+    );
+}
