@@ -9,16 +9,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, geteuid};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::dev::without_umask;
 use crate::linux::root::{Links, Root, open_dir};
-use crate::{Context, Error, Kind, Result};
+use crate::{Error, Kind, Result};
 
-/// What may be set of a mode: the permissions, setuid excepted.
-const MODE: u32 = 0o3777;
+/// What mkdir(2) takes of a mode. A directory gets setgid from the one above.
+const MODE: u32 = 0o1777;
 
 /// An O_PATH fd of `sub_path` below `volume`. Call where no other thread makes files:
 /// the umask is changed meanwhile.
@@ -60,12 +60,10 @@ fn make(below: &Root, path: &Path, like: &FileStat) -> Result<OwnedFd> {
         so_far.push(name);
         dir = match below.open(&so_far, flags, Links::Beneath) {
             Err(e) if e.errno() == Some(Errno::ENOENT) => {
-                match mkdirat(&dir, name, Mode::from_bits_truncate(like.st_mode & MODE)) {
-                    Ok(()) => give(dir.as_fd(), name.as_ref(), like)
-                        .with_context(|| format!("make {so_far:?}"))?,
-                    // Another container of the Pod was faster; or it is a link that
-                    // leads nowhere.
-                    Err(Errno::EEXIST) => {}
+                match make_as_owner(dir.as_fd(), name.as_ref(), like) {
+                    // EEXIST: another container of the Pod was faster, or it is a link
+                    // that leads nowhere.
+                    Ok(()) | Err(Errno::EEXIST) => {}
                     Err(e) => return Err(Error::sys(format!("mkdirat({so_far:?})"), e)),
                 }
                 below.open(&so_far, flags, Links::Beneath)?
@@ -76,38 +74,20 @@ fn make(below: &Root, path: &Path, like: &FileStat) -> Result<OwnedFd> {
     Ok(dir)
 }
 
-/// Gives a directory just made the volume's owner and group, and its setgid bit, if
-/// it has not inherited them.
-fn give(parent: BorrowedFd, name: &Path, like: &FileStat) -> Result<()> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let dir = openat(parent, name, flags, Mode::empty())
-        .map_err(|e| Error::sys(format!("openat({name:?}, O_DIRECTORY|O_NOFOLLOW)"), e))?;
-    let is = fstat(&dir).map_err(|e| Error::sys(format!("fstat({name:?})"), e))?;
-    // A container may have put another's directory into its place since: that one is
-    // not given away. One that is empty and root's holds nothing.
-    let ours = is.st_uid == geteuid().as_raw() && is_empty(&dir)?;
-    if !ours {
-        return Ok(());
+/// Made by the volume's owner, a directory has its owner, group and mode from the first
+/// moment. chown(2) afterwards could meet another directory, which a container has put
+/// into its place. Where the owner may not write (it is another's directory, inside the
+/// volume), the directory is root's, as a kubelet makes it.
+fn make_as_owner(parent: BorrowedFd, name: &Path, like: &FileStat) -> nix::Result<()> {
+    let mode = Mode::from_bits_truncate(like.st_mode & MODE);
+    let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
+    // setfsuid(2): of the calling thread alone, and capabilities over files go with it.
+    let before = (setfsgid(gid), setfsuid(uid));
+    let made = mkdirat(parent, name, mode);
+    setfsuid(before.1);
+    setfsgid(before.0);
+    match made {
+        Err(Errno::EACCES) => mkdirat(parent, name, mode),
+        other => other,
     }
-    if (is.st_uid, is.st_gid) != (like.st_uid, like.st_gid) {
-        let (uid, gid) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
-        fchown(&dir, Some(uid), Some(gid))
-            .map_err(|e| Error::sys(format!("fchown({name:?}, {uid}, {gid})"), e))?;
-    }
-    let mode = like.st_mode & MODE;
-    if is.st_mode & MODE != mode {
-        fchmod(&dir, Mode::from_bits_truncate(mode))
-            .map_err(|e| Error::sys(format!("fchmod({name:?}, {mode:o})"), e))?;
-    }
-    Ok(())
-}
-
-fn is_empty(dir: &OwnedFd) -> Result<bool> {
-    let mut list = nix::dir::Dir::from_fd(dir.try_clone()?)
-        .map_err(|e| Error::sys("fdopendir(<sub-path>)", e))?;
-    let named = list
-        .iter()
-        .flatten()
-        .any(|e| !matches!(e.file_name().to_bytes(), b"." | b".."));
-    Ok(!named)
 }
