@@ -315,6 +315,12 @@ fn faults_in_a_container() {
     let volumes = "volumes: [{name: data, emptyDir: {}}]";
     for (mount, expected) in [
         ("name: dta, mountPath: /a", "did you mean \"data\"?"),
+        ("name: data, mountPath: /", "must not be the root"),
+        ("name: data, mountPath: //./", "must not be the root"),
+        (
+            "name: data, mountPath: /a}, {name: data, mountPath: //a/./",
+            "must be unique",
+        ),
         ("name: data, mountPath: a", "absolute path"),
         ("name: data, mountPath: \"/a:b\"", "must not contain ':'"),
         (

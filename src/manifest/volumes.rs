@@ -118,8 +118,11 @@ pub(super) fn mounts(
         let place = path.key("mountPath");
         if m.mount_path.is_empty() {
             r.required(&place, "");
-        } else if !places.insert(m.mount_path.trim_end_matches('/')) {
+        } else if !places.insert(std::path::Path::new(&m.mount_path)) {
             r.invalid(&place, &m.mount_path, "must be unique");
+        } else if !names_something(&m.mount_path) {
+            let why = "must not be the root: the volume would hide the image";
+            r.invalid(&place, &m.mount_path, why);
         } else if m.mount_path.contains(':') {
             r.invalid(&place, &m.mount_path, "must not contain ':'");
         } else {
@@ -165,6 +168,11 @@ pub(super) fn mounts(
         });
     }
     out
+}
+
+/// Whether a path is not the root, written in any way.
+fn names_something(path: &str) -> bool {
+    path.split('/').any(|part| !matches!(part, "" | "."))
 }
 
 fn sub_path(r: &mut Report<'_>, path: &Path, text: Option<&str>) -> Option<String> {

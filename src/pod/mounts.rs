@@ -60,47 +60,15 @@ pub(super) fn plan_mounts(
             &["nosuid", "noexec", "nodev", access],
         )?,
     ];
-    let taken = |target: &str| {
-        c.mounts
-            .iter()
-            .any(|m| m.path.trim_end_matches('/') == target)
-    };
-    let bind = |target: &str, source: PathBuf, options: &[&str]| {
-        let mut all = vec!["rbind"];
-        all.extend(options);
-        mount(target, "bind", &source.to_string_lossy(), &all)
-    };
-    if !taken("/dev/shm") {
-        let source = if inputs.pod.spec.host_ipc {
-            PathBuf::from("/dev/shm")
-        } else {
-            paths.shm()
-        };
-        mounts.push(bind("/dev/shm", source, &["nosuid", "nodev", "noexec"])?);
-    }
-    for name in ["hosts", "hostname", "resolv.conf"] {
-        let target = format!("/etc/{name}");
-        if !taken(&target) {
-            let access: &[&str] = if c.security.read_only_root {
-                &["ro"]
-            } else {
-                &[]
-            };
-            mounts.push(bind(&target, paths.etc().join(name), access)?);
-        }
-    }
-    if !taken(&c.termination_message_path) {
-        mounts.push(bind(
-            &c.termination_message_path,
-            inputs.termination_log.to_owned(),
-            &[],
-        )?);
-    }
     let mut sub_paths = vec![None; mounts.len()];
-    // A volume inside another's mount point has to come after it.
-    let mut volumes: Vec<&Mount> = c.mounts.iter().collect();
-    volumes.sort_by_key(|m| m.path.split('/').filter(|p| !p.is_empty()).count());
-    for m in volumes {
+    // A mount whose target is below another's comes after it, so that it is not
+    // hidden: sorted by depth, as containerd does it. The Pod's files are the kubelet's
+    // there, and lie above the volumes in the same way.
+    let mut more = Vec::new();
+    for (target, source, options) in pod_files(inputs) {
+        more.push((bind(&target, &source, &options)?, None));
+    }
+    for m in &c.mounts {
         let source = volume_path(&inputs.pod.spec, paths, &m.volume)?;
         let mut options = Vec::new();
         if m.read_only {
@@ -111,10 +79,59 @@ pub(super) fn plan_mounts(
             Propagation::HostToContainer => "rslave",
             Propagation::Bidirectional => "rshared",
         });
-        mounts.push(bind(&m.path, source, &options)?);
-        sub_paths.push(sub_path(m, own).with_context(|| format!("volumeMounts {}", m.path))?);
+        let sub = sub_path(m, own).with_context(|| format!("volumeMounts {}", m.path))?;
+        more.push((bind(&m.path, &source, &options)?, sub));
+    }
+    more.sort_by_key(|(m, _)| depth(m.destination()));
+    for (m, sub) in more {
+        mounts.push(m);
+        sub_paths.push(sub);
     }
     Ok((mounts, sub_paths))
+}
+
+fn depth(target: &Path) -> usize {
+    let parts = target.components();
+    parts.filter(|p| matches!(p, Component::Normal(_))).count()
+}
+
+/// What a container has of its Pod, where none of its volumes is at the very place:
+/// target, source and options.
+fn pod_files(inputs: &Inputs) -> Vec<(String, PathBuf, Vec<&'static str>)> {
+    let (c, paths) = (inputs.container, inputs.paths);
+    let shm = match inputs.pod.spec.host_ipc {
+        true => PathBuf::from("/dev/shm"),
+        false => paths.shm(),
+    };
+    let mut files = vec![(
+        "/dev/shm".to_owned(),
+        shm,
+        vec!["nosuid", "nodev", "noexec"],
+    )];
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        let access = if c.security.read_only_root {
+            vec!["ro"]
+        } else {
+            Vec::new()
+        };
+        files.push((format!("/etc/{name}"), paths.etc().join(name), access));
+    }
+    let log = inputs.termination_log.to_owned();
+    files.push((c.termination_message_path.clone(), log, Vec::new()));
+    // Compared by their parts: `/etc//hosts/` is the same place.
+    let taken = |target: &str| {
+        c.mounts
+            .iter()
+            .any(|m| Path::new(&m.path) == Path::new(target))
+    };
+    files.retain(|(target, ..)| !taken(target));
+    files
+}
+
+fn bind(target: &str, source: &Path, options: &[&str]) -> Result<oci::Mount> {
+    let mut all = vec!["rbind"];
+    all.extend(options);
+    mount(target, "bind", &source.to_string_lossy(), &all)
 }
 
 /// The part of the volume that is mounted, without `.`; `None` for all of it. An

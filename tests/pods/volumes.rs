@@ -213,3 +213,45 @@ fn a_sub_path_expr_that_cannot_be_expanded_mounts_nothing() {
     let made: Vec<_> = std::fs::read_dir(&host).unwrap().collect();
     assert_eq!(made.len(), 1, "nothing is made in the volume: {made:?}");
 }
+
+/// The order of volumes is not that of their mounts, and the Pod's own files lie above
+/// them, as a kubelet's do.
+#[test]
+fn mounts_are_made_by_their_depth() {
+    let root = Root::new();
+    let mounts = "{name: deep, mountPath: /v/a/b}, {name: top, mountPath: /v}, {name: etc, mountPath: /etc}, \
+                  {name: tmp, mountPath: /tmp}, {name: mid, mountPath: /v/a/}";
+    let manifest = pod(
+        "",
+        mounts,
+        "{name: etc, mountPath: //etc/./hosts, subPath: mine}",
+        "  - {name: top, emptyDir: {}}\n  - {name: mid, emptyDir: {}}\n  - {name: deep, emptyDir: {}}\n  \
+         - {name: etc, emptyDir: {}}\n  - {name: tmp, emptyDir: {}}\n",
+    );
+    let message = "    terminationMessagePath: /tmp/m\n    volumeMounts";
+    root.apply(&manifest.replacen("    volumeMounts", message, 1))
+        .ok();
+    let points = "cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^/(v|etc|tmp)' | tr '\\n' ' '";
+    assert_eq!(
+        root.sh("vol", points),
+        "/v /etc /tmp /etc/hosts /etc/hostname /etc/resolv.conf /tmp/m /v/a /v/a/b "
+    );
+    let seen = "ls -A /v /v/a /tmp | tr '\\n' ' '; grep -c vol /etc/hosts /etc/hostname";
+    assert_eq!(
+        root.sh("vol", seen),
+        "/tmp: m  /v: a  /v/a: b /etc/hosts:1\n/etc/hostname:1\n"
+    );
+    // A volume at the very place of one of the Pod's files has it to itself.
+    assert_eq!(
+        other(&root, "ls -A /etc/hosts; stat -c %F /etc/hosts"),
+        "directory\n"
+    );
+    let main = root.pid("vol", "main");
+    root.sh("vol", "echo the last words >/tmp/m");
+    crate::root::kill_9(main);
+    root.becomes(
+        "vol",
+        ".status.containerStatuses[0].lastState.terminated.message",
+        "the last words\n",
+    );
+}
