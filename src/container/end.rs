@@ -77,10 +77,15 @@ fn kill_all(containers: &Containers, record: &Record, signal: i32, lives: bool) 
     if pids.is_empty() {
         return Err(not_running());
     }
-    let signal = Signal::try_from(signal)
-        .map_err(|_| Error::invalid(format!("signal {signal}: not one that has a name")))?;
+    let named = match signal {
+        0 => None,
+        signal => Some(
+            Signal::try_from(signal)
+                .map_err(|_| Error::invalid(format!("signal {signal}: not one that has a name")))?,
+        ),
+    };
     for pid in pids {
-        match send(pid, signal) {
+        match send(pid, named) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(e) => return Err(Error::sys(format!("kill({pid}, {signal})"), e)),
         }

@@ -16,6 +16,8 @@ pub(super) const VERB: Verb = Verb {
     run: |face, args| {
         let (id, signal) = match args.operands.as_slice() {
             [id] => (id, libc::SIGTERM),
+            // No signal: a question whether it is there, as kill(2) has it.
+            [id, text] if text == "0" => (id, 0),
             [id, text] => match signal::parse(text) {
                 Some(signal) => (id, signal),
                 None => return Err(Error::invalid(format!("unknown signal {text:?}"))),

@@ -214,3 +214,22 @@ fn a_bind_source_that_an_earlier_mount_makes() {
     let ran = b.oci(&["run", "box"]);
     assert_eq!(ran.ok(), "ours\npasswd\n");
 }
+
+/// kill(2): no signal is sent, and whether there is a process is told all the same.
+#[test]
+fn signal_0_asks_whether_it_is_there() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |_| {});
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["kill", "box", "0"]).ok();
+    b.oci(&["start", "box"]).ok();
+    b.oci(&["kill", "box", "0"]).ok();
+    b.oci(&["kill", "--all", "box", "0"]).ok();
+    b.oci(&["kill", "box", "KILL"]).ok();
+    b.becomes("box", "stopped");
+    b.oci(&["kill", "box", "0"])
+        .fails(1, "container not running");
+    b.oci(&["kill", "--all", "box", "0"])
+        .fails(1, "container not running");
+    b.oci(&["delete", "box"]).ok();
+}
