@@ -46,7 +46,12 @@ pub(super) const VERB: Verb = Verb {
         ("apparmor", '\0', "PROFILE", "its AppArmor profile"),
         ("process-label", '\0', "LABEL", "its SELinux label"),
         ("preserve-fds", '\0', "N", "it inherits N fds from 3 on"),
-        ("cgroup", '\0', "PATH", "a cgroup below the container's"),
+        (
+            "cgroup",
+            '\0',
+            "[CONTROLLER:]PATH",
+            "a cgroup below the container's; several, of v1 controllers",
+        ),
         ("ignore-paused", '\0', "", "in a paused container too"),
         ("no-subreaper", '\0', "", "accepted"),
     ],
@@ -209,26 +214,55 @@ fn join_plan(containers: &Containers, record: &Record, args: &Args) -> Result<Op
     let Some(cgroup) = containers.cgroup(record)? else {
         return Ok(None);
     };
+    let init = nix::unistd::Pid::from_raw(record.pid);
     // It would be frozen as it joins, and this program would wait for it in vain.
     let check = |c: &Cgroup| match args.is("ignore-paused") {
         true => Ok(()),
         false => c.refuse_frozen(),
     };
-    let join = match args.get("cgroup").map(|p| p.trim_matches('/')) {
-        None | Some("") => {
+    let given: Vec<&str> = args.all("cgroup").filter(|c| !c.is_empty()).collect();
+    let join = match given.as_slice() {
+        [] => {
             check(&cgroup)?;
-            cgroup.join_plan_beside(nix::unistd::Pid::from_raw(record.pid))
+            cgroup.join_plan_beside(init)
         }
-        Some(below) => {
-            let below = cgroup.below(below).context("--cgroup")?;
-            check(&below).context("--cgroup")?;
-            match below.exists() {
-                true => below.join_plan(),
-                false => Err(Error::not_found("--cgroup: there is no such cgroup")),
-            }
-        }
+        [one] if !one.contains(':') => below(&cgroup, one)
+            .and_then(|c| check(&c).and_then(|()| c.join_plan()))
+            .context("--cgroup"),
+        several => below_each(&cgroup, several)
+            .and_then(|c| check(&c).and_then(|()| c.join_plan_beside(init)))
+            .context("--cgroup"),
     };
     join.map(Some)
+}
+
+/// `PATH`: the same one in every hierarchy. With `/` it is the container's own cgroup,
+/// also where its first process has gone to another one.
+fn below(cgroup: &Cgroup, path: &str) -> Result<Cgroup> {
+    match path.trim_matches('/') {
+        "" => Ok(cgroup.clone()),
+        path => {
+            let below = cgroup.below(path)?;
+            match below.exists() {
+                true => Ok(below),
+                false => Err(Error::not_found("there is no such cgroup")),
+            }
+        }
+    }
+}
+
+/// `CONTROLLER[,CONTROLLER...]:PATH`, for v1.
+fn below_each(cgroup: &Cgroup, given: &[&str]) -> Result<Cgroup> {
+    let mut parts = Vec::new();
+    for text in given {
+        let (controllers, path) = text.split_once(':').ok_or_else(|| {
+            usage(format!(
+                "{text:?}: of several, each has its controllers: CONTROLLER:PATH"
+            ))
+        })?;
+        parts.extend(controllers.split(',').map(|c| (c, path)));
+    }
+    cgroup.below_each(&parts)
 }
 
 fn clone(

@@ -233,3 +233,47 @@ fn signal_0_asks_whether_it_is_there() {
         .fails(1, "container not running");
     b.oci(&["delete", "box"]).ok();
 }
+
+/// Forms of v1, where each controller may have a cgroup of its own.
+#[test]
+fn exec_into_a_cgroup_of_a_controller() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |_| {});
+    b.oci(&["run", "--detach", "box"]).ok();
+    let exec =
+        |flags: &[&str], command: &[&str]| b.oci(&[&["exec"], flags, &["box"], command].concat());
+    exec(&["--cgroup", "whaaat:/"], &["true"]).fails(255, "unknown controller");
+    exec(&["--cgroup", "a", "--cgroup", "b"], &["true"]).fails(255, "CONTROLLER:PATH");
+    let pid = b.state("box")["pid"].to_string();
+    let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let v1: Vec<(&str, &str)> = own
+        .lines()
+        .filter_map(|l| l.split_once(':')?.1.split_once(':'))
+        .filter(|(list, _)| !list.is_empty() && !list.contains('='))
+        .collect();
+    // In the tests of pure v2 (tests/vm.rs) there is nothing more to ask.
+    let dir = |list: &str, path: &str| format!("/sys/fs/cgroup/{list}{path}/sub");
+    if let [(first, path), (second, _), ..] = v1[..] {
+        exec(&["--cgroup", &format!("{first}:sub")], &["true"]).fails(255, "/sub");
+        for list in [first, second] {
+            std::fs::create_dir(dir(list, path)).unwrap();
+        }
+        let pid_file = b.dir().join("exec.pid");
+        let flags = ["-d", "--pid-file", pid_file.to_str().unwrap()];
+        let [one, two] = [first, second].map(|list| format!("--cgroup={list}:sub"));
+        exec(&[&flags[..], &[&one, &two]].concat(), &["sleep", "60"]).ok();
+        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        let now = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        for line in own.lines() {
+            let list = line.split(':').nth(1).unwrap();
+            let below = if [first, second].contains(&list) {
+                "/sub"
+            } else {
+                ""
+            };
+            assert!(now.contains(&format!("{line}{below}\n")), "{list}: {now}");
+        }
+        exec(&["--cgroup", &format!("{first}:..")], &["true"]).fails(255, "relative");
+    }
+    b.oci(&["delete", "--force", "box"]).ok();
+}

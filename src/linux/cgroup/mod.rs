@@ -250,6 +250,37 @@ impl Cgroup {
         })
     }
 
+    /// As [`Self::below`] in some of the hierarchies, each by a controller of it (or by
+    /// `name=NAME`), and the same as this one in the others.
+    pub fn below_each(&self, parts: &[(&str, &str)]) -> Result<Cgroup> {
+        let mut cgroup = self.clone();
+        for (controller, path) in parts {
+            let mut all = self.joined();
+            let found = all.find(|h| {
+                let mut names = h.list().split(',');
+                names.any(|name| name == *controller && !name.is_empty())
+            });
+            let h = found.ok_or_else(|| {
+                Error::invalid(format!("unknown controller {controller:?}"))
+                    .hint("/proc/self/cgroup lists those of v1")
+            })?;
+            let below = path.trim_matches('/');
+            let path = match below.is_empty() {
+                true => self.path_in(h).to_owned(),
+                false => format!("{}/{below}", self.path_in(h)),
+            };
+            let before = cgroup.path_in(h);
+            if before != self.path_in(h) && before != path {
+                return Err(Error::invalid(format!(
+                    "the controllers {} are in one hierarchy, and a process is in one cgroup of it",
+                    h.list()
+                )));
+            }
+            cgroup.place = cgroup.place.moved(h, path)?;
+        }
+        Ok(cgroup)
+    }
+
     fn path_in(&self, h: &Hierarchy) -> &str {
         self.place.path_in(h)
     }

@@ -94,6 +94,14 @@ impl Place {
         Ok(place)
     }
 
+    /// The same but for one hierarchy, where it is `path`.
+    pub(super) fn moved(&self, h: &Hierarchy, path: String) -> Result<Place> {
+        let mut place = self.clone();
+        place.elsewhere.insert(h.point().to_owned(), path);
+        place.check()?;
+        Ok(place)
+    }
+
     /// Also of a record that was read: the kernel would follow `..` out of our part
     /// of the tree.
     pub(super) fn check(&self) -> Result<()> {
