@@ -13,6 +13,8 @@ mod caller;
 mod frozen;
 #[path = "oci/full_config.rs"]
 mod full_config;
+#[path = "oci/hooks.rs"]
+mod hooks;
 #[path = "oci/verbs.rs"]
 mod verbs;
 

@@ -26,7 +26,9 @@ const SHOWN: u64 = 4096;
 pub struct Hook {
     pub path: PathBuf,
     pub args: Vec<String>,
-    pub env: Vec<String>,
+    /// None: the environment of the process that runs it, as with runc and crun; PATH is
+    /// in it, which a hook that is a script needs.
+    pub env: Option<Vec<String>>,
     pub timeout: Option<Duration>,
 }
 
@@ -112,9 +114,9 @@ fn plan(kind: &str, list: &Option<Vec<oci::Hook>>) -> Result<Vec<Hook>> {
             Some(n) => return invalid(format!("timeout: {n}: 1 to 86400 seconds")),
         };
         let (args, env) = (h.args().clone(), h.env().clone());
-        let (args, env) = (args.unwrap_or_default(), env.unwrap_or_default());
-        for (field, list) in [("args", &args), ("env", &env)] {
-            if list.iter().any(|s| s.contains('\0')) {
+        let args = args.unwrap_or_default();
+        for (field, list) in [("args", Some(&args)), ("env", env.as_ref())] {
+            if list.is_some_and(|l| l.iter().any(|s| s.contains('\0'))) {
                 return invalid(format!("{field}: a NUL byte"));
             }
         }
@@ -158,18 +160,16 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     let mut output = memfd("output")?;
     let mut command = Command::new(&hook.path);
     command
-        .env_clear()
         .stdin(input)
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?);
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    for entry in &hook.env {
-        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-        if !name.is_empty() {
-            command.env(name, value);
-        }
+    if let Some(env) = &hook.env {
+        command.env_clear();
+        let entries = env.iter().map(|e| e.split_once('=').unwrap_or((e, "")));
+        command.envs(entries.filter(|(name, _)| !name.is_empty()));
     }
     let mut child = command.spawn().context("execve()")?;
     if let Some(limit) = hook.timeout {

@@ -84,7 +84,11 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     check_version(&spec.oci_version)?;
     let mut warnings = Vec::new();
     let mut plan = plan_for(order, &spec, &mut warnings)?;
-    let hooks = Hooks::plan(spec.hooks.as_ref())?;
+    let mut hooks = Hooks::plan(spec.hooks.as_ref())?;
+    // Their programs are the image's, in the environment of the image's.
+    for hook in &mut hooks.start_container {
+        hook.env.get_or_insert_with(|| plan.process.env.clone());
+    }
     let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
     let resources = Resources::from_oci(resources.unwrap_or(&oci::LinuxResources::default()))?;
     for field in &resources.ignored {
