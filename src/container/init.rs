@@ -129,6 +129,8 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
         }
         let state = |status| held.subject.state(status, std::process::id() as i32);
         if !held.create_container.is_empty() {
+            // As runc has it: a hook writes to the root filesystem by relative paths.
+            nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
             hook::run("createContainer", held.create_container, &state("creating"))?;
         }
     }

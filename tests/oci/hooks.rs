@@ -71,3 +71,13 @@ fn the_environment_of_hooks() {
         }
     }
 }
+
+/// As runc has it, and what its own hooks rely on: relative paths lead into the root.
+#[test]
+fn create_container_hooks_start_in_the_root() {
+    let b = Bundle::new();
+    b.sh("cat /made", |c| {
+        c["hooks"]["createContainer"] = json!([shell("echo here > ./made && pwd")]);
+    });
+    assert_eq!(b.oci(&["run", "box"]).ok(), "here\n");
+}
