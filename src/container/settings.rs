@@ -20,7 +20,11 @@ pub(super) fn apply_inherited(plan: &Plan) -> Result<()> {
             other => other?,
         }
     }
-    if let Some(policy) = &plan.memory_policy {
+    apply_to_process(&plan.process)
+}
+
+pub(super) fn apply_to_process(p: &Process) -> Result<()> {
+    if let Some(policy) = &p.memory_policy {
         let mut mask = Vec::new();
         for node in &policy.nodes {
             if mask.len() <= node / 64 {
@@ -35,10 +39,6 @@ pub(super) fn apply_inherited(plan: &Plan) -> Result<()> {
             })
             .context("linux.memoryPolicy")?;
     }
-    apply_to_process(&plan.process)
-}
-
-pub(super) fn apply_to_process(p: &Process) -> Result<()> {
     if let Some(value) = p.personality {
         sys::set_personality(value)
             .map_err(|e| Error::sys(format!("personality({value:#x})"), e))

@@ -85,7 +85,7 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
 
     let spec = face.containers.config(id)?;
     let process = match args.get("process") {
-        Some(file) => read_process(file)?,
+        Some(file) => read_process(file, &spec)?,
         None => from_flags(&spec, command, args, &record)?,
     };
     let mut plan = plan_for(face, &spec, &process, args)?;
@@ -128,10 +128,26 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
     }
 }
 
-fn read_process(file: &str) -> Result<config::Process> {
+/// Of what confines and schedules a process, the container's own holds where the file
+/// does not say otherwise, as runc has it: a process without its label would be less
+/// confined than the others.
+fn read_process(file: &str, spec: &Config) -> Result<config::Process> {
     let read = std::fs::File::open(file).map_err(Error::from);
-    read.and_then(json::read)
-        .with_context(|| format!("--process {file}"))
+    let mut p: config::Process = read
+        .and_then(json::read)
+        .with_context(|| format!("--process {file}"))?;
+    let Some(own) = spec.process.clone() else {
+        return Ok(p);
+    };
+    let label = |given: Option<String>| given.filter(|label| !label.is_empty());
+    p.apparmor_profile = label(p.apparmor_profile).or(own.apparmor_profile);
+    p.selinux_label = label(p.selinux_label).or(own.selinux_label);
+    p.capabilities = p.capabilities.or(own.capabilities);
+    p.rlimits = p.rlimits.filter(|l| !l.is_empty()).or(own.rlimits);
+    p.io_priority = p.io_priority.or(own.io_priority);
+    p.scheduler = p.scheduler.or(own.scheduler);
+    p.exec_cpu_affinity = p.exec_cpu_affinity.or(own.exec_cpu_affinity);
+    Ok(p)
 }
 
 /// The container's own process, and what the flags say.
@@ -191,8 +207,7 @@ fn from_flags(
 }
 
 fn plan_for(face: &Face, spec: &Config, process: &config::Process, args: &Args) -> Result<Process> {
-    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp().as_ref());
-    let mut plan = plan::plan_process(process, seccomp)?;
+    let mut plan = plan::plan_process(process, spec.linux.as_ref())?;
     let more: Vec<&str> = args.all("cap").collect();
     if !more.is_empty() {
         // As runc has it: inheritable and ambient stay as they are.

@@ -277,3 +277,40 @@ fn exec_into_a_cgroup_of_a_controller() {
     }
     b.oci(&["delete", "--force", "box"]).ok();
 }
+
+/// linux.personality and linux.memoryPolicy are the container's, and so is, where a
+/// process file does not say it, what confines and schedules its first process.
+#[test]
+fn exec_takes_over_what_is_the_container_s() {
+    let b = Bundle::new();
+    let script = "uname -m; cut -d' ' -f2 /proc/self/numa_maps | sort -u; ulimit -n; \
+                  grep CapEff /proc/self/status; cut -d' ' -f41 /proc/$$/stat";
+    b.sh(&format!("{{ {script}; }} > /tmp/own; sleep 60"), |c| {
+        c["root"]["readonly"] = false.into();
+        c["linux"]["personality"] = json!({"domain": "LINUX32"});
+        c["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+        let limit = json!({"type": "RLIMIT_NOFILE", "hard": 77, "soft": 77});
+        c["process"]["rlimits"] = json!([limit]);
+        c["process"]["scheduler"] = json!({"policy": "SCHED_BATCH"});
+    });
+    b.oci(&["run", "--detach", "box"]).ok();
+    let process = json!({"args": ["/bin/sh", "-c", script], "cwd": "/", "env": ["PATH=/bin"]});
+    let own = || b.oci(&["exec", "box", "cat", "/tmp/own"]).ok();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while own().lines().count() < 5 {
+        assert!(std::time::Instant::now() < deadline, "{}", own());
+    }
+    let own = own();
+    assert!(
+        own.starts_with("i686\n") && own.contains("bind:0\n77\n"),
+        "{own}"
+    );
+    assert_eq!(exec(&b, process).ok(), own);
+    assert_eq!(b.oci(&["exec", "box", "sh", "-c", script]).ok(), own);
+    // What it says holds.
+    let process = json!({"args": ["/bin/sh", "-c", "ulimit -n; grep CapEff /proc/self/status"],
+                         "cwd": "/", "env": ["PATH=/bin"], "capabilities": {},
+                         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 66, "soft": 55}]});
+    assert_eq!(exec(&b, process).ok(), "55\nCapEff:\t0000000000000000\n");
+    b.oci(&["delete", "--force", "box"]).ok();
+}

@@ -43,8 +43,6 @@ pub struct Plan {
     pub masked_paths: Vec<PathBuf>,
     pub read_only_paths: Vec<PathBuf>,
     pub process: Process,
-    /// Only of the first process: set_mempolicy(2).
-    pub memory_policy: Option<process::MemoryPolicy>,
     /// Shares of caches and memory bandwidth.
     pub resctrl: Option<resctrl::Wanted>,
     /// Links of the host that move in: name there, name inside.
@@ -77,7 +75,6 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
         .as_ref()
         .ok_or_else(|| Error::invalid("process: a container needs one to run"))?;
     let linux = spec.linux.as_ref();
-    let seccomp = linux.and_then(|l| l.seccomp().as_ref());
     let namespaces = namespace::plan(linux)?;
     let mut mounts = Vec::new();
     for (i, m) in spec.mounts.iter().flatten().enumerate() {
@@ -115,12 +112,7 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
             "readonlyPaths",
             linux.and_then(|l| l.readonly_paths().as_ref()),
         )?,
-        process: plan_process(process, seccomp)?,
-        memory_policy: linux
-            .and_then(|l| l.memory_policy().as_ref())
-            .map(process::plan_memory_policy)
-            .transpose()
-            .context("linux.memoryPolicy")?,
+        process: plan_process(process, linux)?,
         resctrl: linux
             .and_then(|l| l.intel_rdt().as_ref())
             .map(resctrl::Wanted::from_oci)
@@ -130,11 +122,6 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
         pivot: true,
         namespaces,
     };
-    plan.process.personality = linux
-        .and_then(|l| l.personality().as_ref())
-        .map(process::plan_personality)
-        .transpose()
-        .context("linux.personality")?;
     let destinations = spec.mounts.iter().flatten().map(|m| m.destination());
     let relative: Vec<_> = destinations.filter(|d| d.is_relative()).collect();
     if !relative.is_empty() {

@@ -42,6 +42,8 @@ pub struct Process {
     pub affinity: (Option<Vec<usize>>, Option<Vec<usize>>),
     /// personality(2).
     pub personality: Option<u64>,
+    /// set_mempolicy(2).
+    pub memory_policy: Option<MemoryPolicy>,
     pub apparmor_profile: Option<String>,
     pub selinux_label: Option<String>,
     /// The fds from 3 on that it inherits, this many.
@@ -75,11 +77,10 @@ pub struct MemoryPolicy {
     pub nodes: Vec<usize>,
 }
 
-/// Plans a process of a container, its first or one more.
-pub fn plan_process(
-    process: &config::Process,
-    seccomp: Option<&oci::LinuxSeccomp>,
-) -> Result<Process> {
+/// Plans a process of a container, its first or one more. `linux` is the container's:
+/// its filter, personality and memory policy are those of each of its processes.
+pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Result<Process> {
+    let seccomp = linux.and_then(|l| l.seccomp().as_ref());
     let argv = process.args.clone().unwrap_or_default();
     if argv.is_empty() || argv[0].is_empty() {
         return Err(Error::invalid("process.args: no command to run"));
@@ -170,7 +171,16 @@ pub fn plan_process(
             ),
             None => (None, None),
         },
-        personality: None,
+        personality: linux
+            .and_then(|l| l.personality().as_ref())
+            .map(plan_personality)
+            .transpose()
+            .context("linux.personality")?,
+        memory_policy: linux
+            .and_then(|l| l.memory_policy().as_ref())
+            .map(plan_memory_policy)
+            .transpose()
+            .context("linux.memoryPolicy")?,
         apparmor_profile: label(&process.apparmor_profile),
         selinux_label: label(&process.selinux_label),
         preserve_fds: 0,
@@ -317,7 +327,7 @@ fn plan_scheduler(s: &config::Scheduler) -> Result<Scheduler> {
     })
 }
 
-pub(super) fn plan_personality(p: &oci::LinuxPersonality) -> Result<u64> {
+fn plan_personality(p: &oci::LinuxPersonality) -> Result<u64> {
     if p.flags().iter().flatten().next().is_some() {
         return Err(Error::invalid("flags: runtime-spec 1.3 defines none"));
     }
@@ -328,7 +338,7 @@ pub(super) fn plan_personality(p: &oci::LinuxPersonality) -> Result<u64> {
     })
 }
 
-pub(super) fn plan_memory_policy(p: &oci::LinuxMemoryPolicy) -> Result<MemoryPolicy> {
+fn plan_memory_policy(p: &oci::LinuxMemoryPolicy) -> Result<MemoryPolicy> {
     use oci::{MemoryPolicyFlagType as F, MemoryPolicyModeType as M};
     // linux/mempolicy.h
     let mode = match p.mode() {
