@@ -1,5 +1,5 @@
 //! `start`: the gate of a created container is opened, and its program runs.
-//! runtime.md, "Lifecycle", steps 6 to 9.
+//! runtime.md, "Lifecycle", steps 6 to 9; 12 and 13 if a poststart hook fails.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,7 +19,7 @@ use crate::{Context, Error, Result};
 /// `notify` is where somebody wants to hear that the container is ready; what comes
 /// back is to be passed on.
 pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<Option<Ready>> {
-    let _lock = containers.lock(id)?;
+    let lock = containers.lock(id)?;
     let record = containers.load(id)?;
     match containers.status(&record) {
         Status::Created => {}
@@ -57,10 +57,15 @@ pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<
     }
     let hooks = Hooks::plan(containers.config(id)?.hooks.as_ref())?;
     let state = record.subject().state("running", record.pid);
-    hook::run("poststart", &hooks.poststart, &state).inspect_err(|_| {
+    if let Err(e) = hook::run("poststart", &hooks.poststart, &state) {
         // "stop the container, and continue the lifecycle at step 12".
-        let _ = end::stop(containers, &record);
-    })?;
+        drop(lock);
+        return Err(match end::delete(containers, id, true) {
+            Ok(failed) if failed.is_empty() => e,
+            Ok(failed) => e.hint(failed.join("; ")),
+            Err(left) => e.hint(format!("the container is left behind: {left}")),
+        });
+    }
     Ok(ready)
 }
 

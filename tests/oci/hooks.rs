@@ -81,3 +81,30 @@ fn create_container_hooks_start_in_the_root() {
     });
     assert_eq!(b.oci(&["run", "box"]).ok(), "here\n");
 }
+
+/// runtime.md, "Lifecycle", step 9: the container is stopped and destroyed, and poststop
+/// hooks run.
+#[test]
+fn a_poststart_hook_that_fails_ends_the_container() {
+    let b = Bundle::new();
+    let log = b.dir().join("log");
+    let config = |poststop: &str| {
+        let note = shell(&format!("echo poststop >> {}", log.display()));
+        b.sh("sleep 60", |c| {
+            c["hooks"]["poststart"] = json!([shell("echo no; exit 3")]);
+            c["hooks"]["poststop"] = json!([shell(poststop), note]);
+        });
+    };
+    config("true");
+    b.oci(&["create", "box"]).ok();
+    b.oci(&["start", "box"]).fails(1, "hooks.poststart[0]");
+    b.oci(&["state", "box"]).fails(1, "does not exist");
+    assert_eq!(fs::read_to_string(&log).unwrap(), "poststop\n");
+    b.oci(&["run", "--detach", "box"])
+        .fails(1, "hooks.poststart[0]");
+    b.oci(&["state", "box"]).fails(1, "does not exist");
+    assert_eq!(fs::read_to_string(&log).unwrap(), "poststop\n".repeat(2));
+    config("exit 4");
+    b.oci(&["run", "box"]).fails(1, "hooks.poststop[0]");
+    assert_eq!(fs::read_to_string(&log).unwrap(), "poststop\n".repeat(3));
+}
