@@ -199,10 +199,15 @@ impl Run {
         // before.
         let signals = Signals::new()?;
         let end = self.attend(face, pod, &signals);
+        // Another Ctrl-C ends the waiting for the deletion, which goes on without us.
+        drop(signals);
         if self.rm {
+            // What was run has ended. By restartPolicy it may have begun anew, a shell
+            // that ignores TERM say: nobody wants to wait for that one.
+            let over = matches!(end, Ok(End::Exited(_)));
             let gone = client::find(&face.layout, &pod.namespace, &pod.name).and_then(|view| {
                 let grace = Grace {
-                    seconds: None,
+                    seconds: over.then_some(1),
                     force: false,
                 };
                 delete::delete(face, &view, grace, None)

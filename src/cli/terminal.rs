@@ -23,7 +23,14 @@ pub fn raw() -> Result<Raw> {
 }
 
 /// Signals as readable events, so that the way out is always the same one.
-pub struct Signals(SignalFd);
+pub struct Signals(SignalFd, SigSet);
+
+/// They have their usual effect again.
+impl Drop for Signals {
+    fn drop(&mut self) {
+        let _ = self.1.thread_unblock();
+    }
+}
 
 pub enum Wake {
     Resized,
@@ -47,7 +54,7 @@ impl Signals {
         set.thread_block()
             .map_err(|e| Error::sys("sigprocmask(SIG_BLOCK)", e))?;
         SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .map(Signals)
+            .map(|fd| Signals(fd, set))
             .map_err(|e| Error::sys("signalfd4(...)", e))
     }
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::root::{IMAGE, Root, script_pod};
+use crate::root::{IMAGE, Root, script_pod, until};
 
 const SLEEP: &str = "exec sleep 1000";
 
@@ -199,4 +199,72 @@ fn run_with_input_and_exit_code() {
         "{ran:?}"
     );
     assert_eq!(root.field("r", ".status.phase"), "Failed");
+}
+
+/// restartPolicy is Always: what was left by `exit` begins anew, and ignores TERM.
+#[test]
+fn run_rm_does_not_wait_for_a_shell_that_was_left() {
+    let root = Root::new();
+    let begun = Instant::now();
+    let args = ["run", "r", "--rm", "-i", "--image", IMAGE, "--", "sh"];
+    let ran = root.feed(&args, "echo here; exit 4\n");
+    assert!(ran.stdout.contains("here\n"), "{ran:?}");
+    assert_eq!(ran.code, 4, "{ran:?}");
+    // The grace period of the Pod is 30 s.
+    assert!(
+        begun.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        begun.elapsed()
+    );
+    root.carob(&["get", "pod", "r"]).fails(4, "not found");
+}
+
+/// The first signal ends the session, and the second the wait for the deletion.
+#[test]
+fn run_rm_can_be_interrupted_while_it_deletes() {
+    let root = Root::new();
+    let script = "trap 'echo asked' TERM; echo begun; while :; do sleep 1; done";
+    let mut run = root
+        .command(&[
+            "run", "r", "--rm", "--attach", "--image", IMAGE, "--", "sh", "-c", script,
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = run.id().to_string();
+    let interrupt = || {
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        )
+    };
+    let said = |text: &str| {
+        until(Duration::from_secs(20), || {
+            let log = root.carob(&["logs", "r"]);
+            if log.stdout.contains(text) {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        })
+        .unwrap_or_else(|log| panic!("{text}: {log:?}"));
+    };
+    said("begun");
+    interrupt();
+    said("asked");
+    let begun = Instant::now();
+    interrupt();
+    run.wait().unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    // The deletion goes on by itself.
+    assert!(!root.field("r", ".metadata.deletionTimestamp").is_empty());
 }
