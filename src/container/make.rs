@@ -25,7 +25,7 @@ use super::hook::{self, Hooks};
 use super::plan::namespace::{MOUNT, USER};
 use super::plan::{self, Plan};
 use super::record::{Containers, Record, check_id, read_config};
-use super::{gate, notify, rootfs};
+use super::{gate, notify, resources, rootfs};
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
@@ -90,7 +90,12 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         hook.env.get_or_insert_with(|| plan.process.env.clone());
     }
     let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
-    let resources = Resources::from_oci(resources.unwrap_or(&oci::LinuxResources::default()))?;
+    let resources = resources::plan(
+        &spec.oci_version,
+        resources.unwrap_or(&oci::LinuxResources::default()),
+        &bytes,
+        "/linux/resources",
+    )?;
     for field in &resources.ignored {
         warnings.push(format!(
             "linux.resources.{field}: kernels no longer limit that"

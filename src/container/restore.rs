@@ -30,9 +30,9 @@ use super::make::{self, CgroupDriver, Made, Order, Undo};
 use super::plan::namespace::{IPC, UTS};
 use super::plan::{Mount, Plan, Source};
 use super::record::{Containers, Record, Status, check_id, read_config};
-use super::{dev, end, notify};
+use super::{dev, end, notify, resources};
 use crate::linux::cgroup::systemd::{self, Scope};
-use crate::linux::cgroup::{Cgroup, Hierarchies, Resources};
+use crate::linux::cgroup::{Cgroup, Hierarchies};
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Links, Root, is_dir, open_dir, reopen};
 use crate::linux::{mount_table, namespace, socket};
@@ -64,7 +64,12 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
     }
     let hooks = Hooks::plan(spec.hooks.as_ref())?;
     let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
-    let resources = Resources::from_oci(resources.unwrap_or(&oci::LinuxResources::default()))?;
+    let resources = resources::plan(
+        &spec.oci_version,
+        resources.unwrap_or(&oci::LinuxResources::default()),
+        &bytes,
+        "/linux/resources",
+    )?;
     let scope = match order.cgroups {
         CgroupDriver::Systemd => Some(Scope::from_oci(
             make::cgroups_path(&spec),

@@ -8,7 +8,8 @@ use super::{Face, Verb};
 use crate::container::end::not_running;
 use crate::container::json;
 use crate::container::record::Status;
-use crate::linux::cgroup::{Resources, systemd};
+use crate::container::resources;
+use crate::linux::cgroup::systemd;
 use crate::linux::resctrl::{self, Resctrl};
 use crate::{Context, Error, Result};
 
@@ -99,15 +100,15 @@ pub(super) const VERB: Verb = Verb {
 
 fn update(face: &Face, args: &Args) -> Result<u8> {
     let id = args.id()?;
-    let spec = match args.get("resources") {
+    let (spec, written) = match args.get("resources") {
         Some(file) => read(file).with_context(|| format!("--resources {file}"))?,
         None => from_flags(args)?,
     };
-    let mut resources = Resources::from_oci(&spec)?;
-    // The rules of a running container's devices are not this verb's to change.
-    resources.devices.clear();
     let _lock = face.containers.lock(id)?;
     let record = face.containers.load(id)?;
+    let mut resources = resources::plan(&record.oci_version, &spec, &written, "")?;
+    // The rules of a running container's devices are not this verb's to change.
+    resources.devices.clear();
     if face.containers.status(&record) == Status::Stopped {
         return Err(not_running());
     }
@@ -142,14 +143,16 @@ fn update_shares(args: &Args, place: Option<&resctrl::Place>) -> Result<()> {
     Ok(())
 }
 
-fn read(file: &str) -> Result<LinuxResources> {
-    match file {
-        "-" => json::read(std::io::stdin()),
-        path => json::read(std::fs::File::open(path)?),
-    }
+/// What is asked for, and the JSON that says it.
+fn read(file: &str) -> Result<(LinuxResources, Vec<u8>)> {
+    let bytes = match file {
+        "-" => json::read_bytes(std::io::stdin())?,
+        path => json::read_bytes(std::fs::File::open(path)?)?,
+    };
+    Ok((json::parse(&bytes)?, bytes))
 }
 
-fn from_flags(args: &Args) -> Result<LinuxResources> {
+fn from_flags(args: &Args) -> Result<(LinuxResources, Vec<u8>)> {
     let mut all = json!({});
     let parse = |flag: &str, text: &str| {
         let n = text.parse::<i64>();
@@ -174,7 +177,9 @@ fn from_flags(args: &Args) -> Result<LinuxResources> {
     if let Some(text) = args.get("pids-limit") {
         all["pids"]["limit"] = parse("pids-limit", text)?.into();
     }
-    serde_json::from_value(all).map_err(|e| usage(e.to_string()))
+    let written = serde_json::to_vec(&all)?;
+    let resources = serde_json::from_value(all).map_err(|e| usage(e.to_string()))?;
+    Ok((resources, written))
 }
 
 /// As runc takes them: `-1`, a number, or one with a unit of 1024s, as in `512m`,

@@ -314,3 +314,54 @@ fn exec_takes_over_what_is_the_container_s() {
     assert_eq!(exec(&b, process).ok(), "55\nCapEff:\t0000000000000000\n");
     b.oci(&["delete", "--force", "box"]).ok();
 }
+
+/// runtime-spec 1.3: 0 is a limit. Before, it was what podman wrote for none.
+#[test]
+fn a_pids_limit_of_0() {
+    let b = Bundle::new();
+    let max = "cat /sys/fs/cgroup/pids/pids.max 2>/dev/null || cat /sys/fs/cgroup/pids.max";
+    for (version, limit) in [("1.3.0", "1"), ("1.0.2", "max")] {
+        let config = |c: &mut Value, limit: i64| {
+            c["ociVersion"] = version.into();
+            c["linux"]["resources"]["pids"]["limit"] = limit.into();
+        };
+        // A shell that needs no further process.
+        let script = "read a < /sys/fs/cgroup/pids/pids.max || read a < /sys/fs/cgroup/pids.max; \
+                      echo $a";
+        b.sh(script, |c| config(c, 0));
+        assert_eq!(
+            b.oci(&["run", "box"]).stdout,
+            format!("{limit}\n"),
+            "{version}"
+        );
+        b.sh("sleep 60", |c| config(c, 20));
+        b.oci(&["run", "--detach", "box"]).ok();
+        let pid = b.state("box")["pid"].to_string();
+        let set = |args: &[&str]| {
+            b.oci(&[&["update"], args, &["box"]].concat()).ok();
+            let inside = std::process::Command::new("nsenter")
+                .args(["-m", "-C", "-t", &pid, "sh", "-c", max])
+                .output();
+            String::from_utf8(inside.unwrap().stdout)
+                .unwrap()
+                .trim()
+                .to_owned()
+        };
+        assert_eq!(set(&["--pids-limit", "9"]), "9");
+        assert_eq!(set(&["--pids-limit", "0"]), limit, "{version}");
+        assert_eq!(set(&["--pids-limit", "-1"]), "max");
+        let file = b.dir().join("resources.json");
+        for (json, limit) in [
+            (r#"{"pids": {"limit": 5}}"#, "5"),
+            (r#"{"pids": {"limit": 0}}"#, limit),
+        ] {
+            std::fs::write(&file, json).unwrap();
+            assert_eq!(
+                set(&["--resources", file.to_str().unwrap()]),
+                limit,
+                "{version} {json}"
+            );
+        }
+        b.oci(&["delete", "--force", "box"]).ok();
+    }
+}

@@ -86,7 +86,8 @@ impl Resources {
             r.set_memory(memory)?;
         }
         if let Some(pids) = spec.pids() {
-            // 0 is what podman writes for no limit, and what `{}` is read as.
+            // 0 is what podman writes for no limit, and what `{}` is read as; what it means
+            // in a newer configuration is seen to in `container::resources`.
             r.pids_max = Some(match pids.limit() {
                 0 => Limit::Max,
                 n => limit("pids.limit", Some(n))?.unwrap_or(Limit::Max),
