@@ -365,3 +365,16 @@ fn a_pids_limit_of_0() {
         b.oci(&["delete", "--force", "box"]).ok();
     }
 }
+
+/// As long as the two say the same.
+#[test]
+fn a_domainname_and_its_sysctl() {
+    let b = Bundle::new();
+    for field in [Value::Null, json!("domain")] {
+        b.sh("cat /proc/sys/kernel/domainname", |c| {
+            c["linux"]["sysctl"] = json!({"kernel.domainname": "domain"});
+            c["domainname"] = field;
+        });
+        assert_eq!(b.oci(&["run", "box"]).ok(), "domain\n");
+    }
+}

@@ -321,7 +321,7 @@ fn every_field_wrong_in_every_way() {
 type Change = fn(&mut Value);
 
 /// What is well formed and cannot be all together, and what the error begins with.
-const CONTRADICTIONS: [(&str, Change); 34] = [
+const CONTRADICTIONS: [(&str, Change); 36] = [
     ("process.terminal: ", |c| {
         c["process"]["terminal"] = json!(true)
     }),
@@ -380,8 +380,15 @@ const CONTRADICTIONS: [(&str, Change); 34] = [
         c["linux"]["sysctl"] = json!({"kernel.shmmni": "1"});
     }),
     ("linux.sysctl: kernel.hostname: ", |c| {
-        without(c, "uts");
         c["linux"]["sysctl"] = json!({"kernel.hostname": "host"});
+    }),
+    ("linux.sysctl: kernel.domainname: ", |c| {
+        c["domainname"] = json!("one");
+        c["linux"]["sysctl"] = json!({"kernel.domainname": "another"});
+    }),
+    ("linux.sysctl: kernel.domainname: ", |c| {
+        without(c, "uts");
+        c["linux"]["sysctl"] = json!({"kernel.domainname": "domain"});
     }),
     ("linux.sysctl: vm.swappiness: ", |c| {
         c["linux"]["sysctl"] = json!({"vm.swappiness": "1"});

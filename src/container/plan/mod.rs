@@ -100,7 +100,7 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
         },
         hostname: name("hostname", spec.hostname.as_deref())?,
         domainname: name("domainname", spec.domainname.as_deref())?,
-        sysctls: plan_sysctls(linux, &namespaces).context("linux.sysctl")?,
+        sysctls: plan_sysctls(spec, &namespaces).context("linux.sysctl")?,
         standard_devices: !mounts
             .iter()
             .any(|m| m.target == Path::new("/dev") && matches!(m.source, Source::Bind { .. })),
@@ -245,12 +245,11 @@ fn plan_propagation(word: &str) -> Result<MsFlags> {
 }
 
 /// A sysctl is a namespace's own or it is the host's.
-fn plan_sysctls(
-    linux: Option<&oci::Linux>,
-    namespaces: &Namespaces,
-) -> Result<Vec<(PathBuf, String)>> {
+fn plan_sysctls(spec: &Config, namespaces: &Namespaces) -> Result<Vec<(PathBuf, String)>> {
     let mut sysctls = Vec::new();
-    for (key, value) in linux
+    for (key, value) in spec
+        .linux
+        .as_ref()
         .and_then(|l| l.sysctl().as_ref())
         .into_iter()
         .flatten()
@@ -269,7 +268,20 @@ fn plan_sysctls(
         }
         let kind = match path.as_str() {
             p if p.starts_with("net/") => (namespace::NET, "network"),
-            "kernel/hostname" | "kernel/domainname" => (namespace::UTS, "uts"),
+            "kernel/hostname" => {
+                return Err(Error::invalid(format!(
+                    "{key}: it is what the field `hostname` sets"
+                )));
+            }
+            "kernel/domainname" => {
+                let field = spec.domainname.as_deref().filter(|d| !d.is_empty());
+                if field.is_some_and(|d| d != value) {
+                    return Err(Error::invalid(format!(
+                        "{key}: it is what the field `domainname` sets, to another value"
+                    )));
+                }
+                (namespace::UTS, "uts")
+            }
             "kernel/msgmax"
             | "kernel/msgmnb"
             | "kernel/msgmni"
