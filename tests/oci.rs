@@ -419,8 +419,8 @@ fn without_a_mount_namespace_the_host_sees_no_mount_of_it() {
     };
     b.oci(&["create", "box"]).ok();
     b.oci(&["start", "box"]).ok();
-    // The one that keeps its mounts.
-    assert_eq!(ours(mounts()), 1, "{}", mounts());
+    // Its mount namespace's file, and the private mount in which that is bound.
+    assert_eq!(ours(mounts()), 2, "{}", mounts());
     let pid = b.state("box")["pid"].to_string();
     let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
     assert_eq!(namespace(&pid), namespace("self"));
@@ -434,6 +434,44 @@ fn without_a_mount_namespace_the_host_sees_no_mount_of_it() {
     assert!(!seen.contains("home"), "{seen}");
     b.oci(&["delete", "--force", "box"]).ok();
     assert_eq!(ours(mounts()), 0, "{}", mounts());
+}
+
+/// The kernel refuses to bind a mount namespace's file where that would show up in other
+/// mount namespaces, which is anywhere on a machine with systemd; and, since Linux 6.18,
+/// depending on the CPUs where the two mount namespaces were made.
+#[test]
+fn without_a_mount_namespace_where_every_mount_is_shared() {
+    let b = Bundle::new();
+    b.sh("sleep 60", |c| {
+        let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+        kinds.retain(|n| n["type"] != "mount");
+    });
+    let script = r#"
+        oci="taskset -c $1 $2 --root state"
+        count() { grep -c -F "$PWD" "/proc/$1/mountinfo"; }
+        # Receives what is mounted here, as a service of systemd does.
+        unshare -m --propagation slave sleep 60 & service=$!
+        until [ "$(cat /proc/$service/comm)" = sleep ]; do :; done
+        $oci create box </dev/null >/dev/null && $oci start box && $oci exec box ls -d /home /bin/sh
+        count $$; count $service
+        $oci delete --force box
+        count $$; count $service
+        kill $service"#;
+    let last = std::thread::available_parallelism().unwrap().get() - 1;
+    for (outside, inside) in [(0, last), (last, 0)] {
+        let ran = Command::new("timeout")
+            .args(["20", "taskset", "-c", &outside.to_string()])
+            .args(["unshare", "-m", "--propagation", "shared"])
+            .args(["sh", "-c", script, "sh", &inside.to_string()])
+            .arg(b.runtime())
+            .current_dir(b.dir())
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&ran.stdout), text(&ran.stderr));
+        // The private mount is seen outside, what is in it is not.
+        assert_eq!(out, "/bin/sh\n2\n1\n0\n0\n", "{err}");
+    }
 }
 
 /// Readiness is passed on, and nothing else of what the container says.

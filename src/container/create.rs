@@ -45,7 +45,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -265,7 +265,7 @@ pub struct Birth<'a> {
 #[derive(Debug)]
 pub struct HostMounts<'a> {
     pub namespace: BorrowedFd<'a>,
-    /// What keeps the other one, which has no process: a path to be made.
+    /// The other one has no process: it is pinned in this directory, which is made.
     pub pin: &'a Path,
 }
 
@@ -285,20 +285,59 @@ impl Birth<'_> {
 
 /// Clones the container's first process.
 pub fn create(b: &Birth) -> Result<Starting> {
+    let starting = match b.host_mounts {
+        Some(host) => clone_pinned(b, host)?,
+        None => clone_child(b)?,
+    };
+    if b.waits_at_birth() {
+        equip(b, starting.pid)
+            .and_then(|()| starting.line.go())
+            .inspect_err(|_| starting.abandon())?;
+    }
+    Ok(starting)
+}
+
+fn clone_child(b: &Birth) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
     let n = &b.plan.namespaces;
     let (pid, pidfd) = match n.has(USER) && !n.joined.is_empty() {
         true => clone_joined(b, &ours, &theirs)?,
         false => clone_directly(b, &ours, &theirs)?,
     };
-    drop(theirs);
-    let starting = Starting::new(pid, pidfd, ours);
-    if b.waits_at_birth() {
-        equip(b, pid)
-            .and_then(|()| starting.line.go())
-            .inspect_err(|_| starting.abandon())?;
-    }
-    Ok(starting)
+    Ok(Starting::new(pid, pidfd, ours))
+}
+
+/// As [`clone_child`], with the child's mount namespace pinned.
+///
+/// The kernel binds the file of a mount namespace only into one with a lower number
+/// (EINVAL otherwise: mnt_ns_loop() of fs/namespace.c). Since Linux 6.18 each CPU takes
+/// numbers from a batch of its own, so that the child's may be the lower one, although
+/// it is newer. On the CPU where the caller's namespace was made it cannot be; since
+/// nothing tells which one that was, all are tried.
+fn clone_pinned(b: &Birth, host: &HostMounts) -> Result<Starting> {
+    let own = Pid::from_raw(0);
+    let affinity = sched_getaffinity(own).map_err(|e| Error::sys("sched_getaffinity()", e))?;
+    let mut cpus = (0..CpuSet::count()).filter(|cpu| {
+        let mut one = CpuSet::new();
+        // EINVAL: there is no such CPU, or the cpuset cgroup does not allow it.
+        one.set(*cpu).is_ok() && sched_setaffinity(own, &one).is_ok()
+    });
+    let pinned = loop {
+        let starting = clone_child(b)?;
+        let namespace = format!("/proc/{}/ns/mnt", starting.pid);
+        match namespace::pin_mount_namespace(Path::new(&namespace), host.pin) {
+            Ok(()) => break Ok(starting),
+            Err(e) => {
+                starting.abandon();
+                if e.errno() != Some(Errno::EINVAL) || cpus.next().is_none() {
+                    break Err(e);
+                }
+            }
+        }
+    };
+    // The child has all CPUs of its cgroup in the end, whatever it was cloned with.
+    let _ = sched_setaffinity(own, &affinity);
+    pinned.context("keep the container's mounts")
 }
 
 fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
@@ -498,10 +537,6 @@ fn equip(b: &Birth, pid: Pid) -> Result<()> {
     let n = &b.plan.namespaces;
     if let Some(attend) = b.at_birth {
         attend(pid)?;
-    }
-    if let Some(host) = b.host_mounts {
-        namespace::pin(Path::new(&format!("/proc/{pid}/ns/mnt")), host.pin)
-            .context("keep the container's mounts")?;
     }
     if n.new.contains(USER) {
         write_map(pid, "uid_map", &n.uid_map).context("linux.uidMappings")?;

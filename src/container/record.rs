@@ -7,7 +7,8 @@
 //!     lock               held by the verb that changes the container
 //!     state.json         see [`Record`]; written before the container is made
 //!     config.json        the bundle's, byte for byte as it was at creation
-//!     mounts             pinned, of a container in the host's mount namespace
+//!     mounts/mnt         pinned, of a container in the host's mount namespace; `mounts`
+//!                        is a private mount
 //!     notify/socket      if its maker wants to know when it is ready
 //!     criu               criu's logs, if it was called and told no other place
 //!     gate               as long as the container waits for `start`
@@ -231,7 +232,7 @@ impl Containers {
 
     /// The last step of a container's end.
     pub fn forget(&self, id: &str) -> Result<()> {
-        crate::linux::namespace::unpin(&self.mounts_pin(id))?;
+        crate::linux::namespace::unpin_mount_namespace(&self.mounts_pin(id))?;
         let mut left = 100;
         loop {
             match crate::linux::root::remove_tree(&self.dir(id)) {

@@ -72,6 +72,24 @@ pub fn pin(namespace: &Path, path: &Path) -> Result<()> {
     mount::bind(namespace, path)
 }
 
+/// Pins a mount namespace in `dir`, which is made if it is missing and becomes a private
+/// mount of itself.
+///
+/// The kernel copies no mount of a mount namespace's file: EINVAL from copy_tree() in
+/// fs/namespace.c. A mount below a shared one is copied to the other mount namespaces,
+/// and systemd makes every mount shared.
+pub fn pin_mount_namespace(namespace: &Path, dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
+    mount::make_private(dir)?;
+    pin(namespace, &dir.join("mnt"))
+}
+
+/// Undoes [`pin_mount_namespace`] but for the directory; nothing there is fine.
+pub fn unpin_mount_namespace(dir: &Path) -> Result<()> {
+    // MNT_DETACH takes the mounts below too.
+    mount::unmount(dir)
+}
+
 /// Undoes [`pin`]; nothing there is fine.
 pub fn unpin(path: &Path) -> Result<()> {
     mount::unmount(path)?;
