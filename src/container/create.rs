@@ -45,7 +45,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -308,35 +308,18 @@ fn clone_child(b: &Birth) -> Result<Starting> {
 }
 
 /// As [`clone_child`], with the child's mount namespace pinned.
-///
-/// The kernel binds the file of a mount namespace only into one with a lower number
-/// (EINVAL otherwise: mnt_ns_loop() of fs/namespace.c). Since Linux 6.18 each CPU takes
-/// numbers from a batch of its own, so that the child's may be the lower one, although
-/// it is newer. On the CPU where the caller's namespace was made it cannot be; since
-/// nothing tells which one that was, all are tried.
 fn clone_pinned(b: &Birth, host: &HostMounts) -> Result<Starting> {
-    let own = Pid::from_raw(0);
-    let affinity = sched_getaffinity(own).map_err(|e| Error::sys("sched_getaffinity()", e))?;
-    let mut cpus = (0..CpuSet::count()).filter(|cpu| {
-        let mut one = CpuSet::new();
-        // EINVAL: there is no such CPU, or the cpuset cgroup does not allow it.
-        one.set(*cpu).is_ok() && sched_setaffinity(own, &one).is_ok()
-    });
-    let pinned = loop {
+    let pinned = namespace::on_a_cpu_that_pins(|| {
         let starting = clone_child(b)?;
         let namespace = format!("/proc/{}/ns/mnt", starting.pid);
         match namespace::pin_mount_namespace(Path::new(&namespace), host.pin) {
-            Ok(()) => break Ok(starting),
+            Ok(()) => Ok(starting),
             Err(e) => {
                 starting.abandon();
-                if e.errno() != Some(Errno::EINVAL) || cpus.next().is_none() {
-                    break Err(e);
-                }
+                Err(e)
             }
         }
-    };
-    // The child has all CPUs of its cgroup in the end, whatever it was cloned with.
-    let _ = sched_setaffinity(own, &affinity);
+    });
     pinned.context("keep the container's mounts")
 }
 

@@ -5,7 +5,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns, unshare};
+use nix::unistd::Pid;
 
 use super::mount;
 use crate::{Context, Error, Result};
@@ -82,6 +84,33 @@ pub fn pin_mount_namespace(namespace: &Path, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
     mount::make_private(dir)?;
     pin(namespace, &dir.join("mnt"))
+}
+
+/// Repeats `attempt`, which makes a mount namespace in a child of the calling thread and
+/// pins it, on one CPU after the other while it fails with EINVAL.
+///
+/// The kernel binds the file of a mount namespace only into one with a lower number
+/// (mnt_ns_loop() of fs/namespace.c). Since Linux 6.18 each CPU takes numbers from a
+/// batch of its own, so that the child's may be the lower one, although it is newer. On
+/// the CPU where the caller's namespace was made it cannot be; since nothing tells which
+/// one that was, all are tried.
+pub fn on_a_cpu_that_pins<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let own = Pid::from_raw(0);
+    let affinity = sched_getaffinity(own).map_err(|e| Error::sys("sched_getaffinity()", e))?;
+    let mut cpus = (0..CpuSet::count()).filter(|cpu| {
+        let mut one = CpuSet::new();
+        // EINVAL: there is no such CPU, or the cpuset cgroup does not allow it.
+        one.set(*cpu).is_ok() && sched_setaffinity(own, &one).is_ok()
+    });
+    let made = loop {
+        match attempt() {
+            Err(e) if e.errno() == Some(Errno::EINVAL) && cpus.next().is_some() => {}
+            other => break other,
+        }
+    };
+    // A container has all CPUs of its cgroup in the end, whatever it was cloned with.
+    let _ = sched_setaffinity(own, &affinity);
+    made
 }
 
 /// Undoes [`pin_mount_namespace`] but for the directory; nothing there is fine.
