@@ -12,7 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat, makedev, mknodat, umask};
 use nix::unistd::symlinkat;
 
 use super::plan::namespace::USER;
-use super::plan::{Device, Plan, Source};
+use super::plan::{Device, Plan, Process, Source};
 use crate::linux::mount::Mount;
 use crate::linux::root::{Links, Root};
 use crate::{Context, Error, Result};
@@ -216,9 +216,18 @@ fn bind(root: &Root, d: &Device) -> Result<()> {
     copy.attach(place.as_fd())
 }
 
+/// No carriage return is put before the newlines that are written: ONLCR of termios(3).
+fn keep_newlines(terminal: BorrowedFd) -> Result<()> {
+    use nix::sys::termios::{OutputFlags, SetArg, tcgetattr, tcsetattr};
+    let mut modes = tcgetattr(terminal).map_err(|e| Error::sys("tcgetattr(<terminal>)", e))?;
+    modes.output_flags -= OutputFlags::ONLCR;
+    tcsetattr(terminal, SetArg::TCSANOW, &modes)
+        .map_err(|e| Error::sys("tcsetattr(<terminal>, TCSANOW)", e))
+}
+
 /// A new terminal of the devpts instance mounted at `pts`: master and slave. The
 /// slave is got through the master (TIOCGPTPEER): no path is looked up.
-pub fn new_terminal(pts: BorrowedFd, size: Option<(u16, u16)>) -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn new_terminal(pts: BorrowedFd, p: &Process) -> Result<(OwnedFd, OwnedFd)> {
     let master = Root::new(pts).open(
         Path::new("ptmx"),
         OFlag::O_RDWR | OFlag::O_NOCTTY,
@@ -227,9 +236,12 @@ pub fn new_terminal(pts: BorrowedFd, size: Option<(u16, u16)>) -> Result<(OwnedF
     crate::sys::pty::unlock(master.as_fd()).map_err(|e| Error::sys("ioctl(TIOCSPTLCK)", e))?;
     let slave =
         crate::sys::pty::peer(master.as_fd()).map_err(|e| Error::sys("ioctl(TIOCGPTPEER)", e))?;
-    if let Some((columns, rows)) = size {
+    if let Some((columns, rows)) = p.console_size {
         crate::sys::tty::set_window_size(&master, (columns, rows))
             .map_err(|e| Error::sys("ioctl(TIOCSWINSZ)", e))?;
+    }
+    if p.plain_newlines {
+        keep_newlines(slave.as_fd())?;
     }
     Ok((master, slave))
 }

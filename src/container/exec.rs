@@ -280,7 +280,7 @@ fn become_program(plan: &Process, labels: process::Labels, parent: &Packets) -> 
     let kept = process::label_fds(&labels).chain([parent.as_fd().as_raw_fd()]);
     process::close_host_fds(plan, kept)?;
     if plan.terminal {
-        let (master, slave) = init::container_terminal(plan.console_size)?;
+        let (master, slave) = init::container_terminal(plan)?;
         say(parent, &Word::Terminal, &[master.as_fd()])?;
         process::take_terminal(slave.as_fd())?;
     }

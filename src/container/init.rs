@@ -38,6 +38,7 @@ use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid};
 
 use super::create::{Birth, Word, say, wait_for_go};
+use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::caller;
@@ -168,7 +169,7 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
     }
 
     let terminal = match (plan.process.terminal, terminal) {
-        (true, None) => Some(container_terminal(plan.process.console_size)?),
+        (true, None) => Some(container_terminal(&plan.process)?),
         (_, terminal) => terminal,
     };
     match &terminal {
@@ -226,7 +227,7 @@ pub(super) fn become_root_inside() -> Result<()> {
 
 /// A terminal of the container's own devpts. The container may have put anything
 /// at /dev/pts by now: it is used only if it is a devpts.
-pub(super) fn container_terminal(size: Option<(u16, u16)>) -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn container_terminal(p: &Process) -> Result<(OwnedFd, OwnedFd)> {
     const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
     let root = open_dir(Path::new("/"))?;
     let pts = Root::new(root.as_fd())
@@ -242,5 +243,5 @@ pub(super) fn container_terminal(size: Option<(u16, u16)>) -> Result<(OwnedFd, O
     if kind.0 as i64 != DEVPTS_SUPER_MAGIC {
         return Err(Error::failed("/dev/pts of the container is no devpts"));
     }
-    dev::new_terminal(pts.as_fd(), size)
+    dev::new_terminal(pts.as_fd(), p)
 }

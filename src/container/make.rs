@@ -65,6 +65,8 @@ pub struct Order {
     pub notify: bool,
     /// With a terminal and without a socket for it, the master comes back.
     pub keep_terminal: bool,
+    /// See [`plan::Process::plain_newlines`].
+    pub plain_newlines: bool,
 }
 
 /// A container that waits for `start`.
@@ -352,6 +354,7 @@ pub(super) fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>)
     plan::check_labels(&plan)?;
     plan.pivot = !order.no_pivot;
     plan.process.own_keyring = !order.no_new_keyring;
+    plan.process.plain_newlines = order.plain_newlines;
     prepare_process(
         &mut plan.process,
         order.preserve_fds,

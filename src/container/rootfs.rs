@@ -180,7 +180,7 @@ fn mount_one(
         && m.target == Path::new("/dev/pts")
         && plan.process.terminal
     {
-        *terminal = Some(dev::new_terminal(mount.as_fd(), plan.process.console_size)?);
+        *terminal = Some(dev::new_terminal(mount.as_fd(), &plan.process)?);
     }
     attach(root, mount, m)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{Args, Flag, Order};
 use super::start::notify_socket;
-use super::{Face, Verb, inherited};
+use super::{Face, Verb, foreground, inherited};
 use crate::container::make::{self, Made};
 use crate::{Context, Result};
 
@@ -95,5 +95,6 @@ pub(super) fn order(face: &Face, args: &Args, keep_terminal: bool) -> Result<mak
         cgroups: face.cgroups,
         notify: notify_socket().is_some(),
         keep_terminal,
+        plain_newlines: keep_terminal && !foreground::has_terminal(),
     })
 }

@@ -105,6 +105,7 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
         }
         _ => {}
     }
+    plan.plain_newlines = !detach && socket.is_none() && !foreground::has_terminal();
     let foreground = match detach {
         true => None,
         false => Some(Foreground::prepare()?),

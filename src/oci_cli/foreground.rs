@@ -17,6 +17,11 @@ use crate::{Error, Result};
 /// Signals as events, from before there is a process to pass them on to.
 pub struct Foreground(SignalFd);
 
+/// Whether what a container's terminal says goes to a terminal.
+pub fn has_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// As a shell tells it.
 pub fn exit_code(status: i32) -> u8 {
     match status & 0x7f {

@@ -378,3 +378,36 @@ fn a_domainname_and_its_sysctl() {
         assert_eq!(b.oci(&["run", "box"]).ok(), "domain\n");
     }
 }
+
+/// As runc has it: who reads a pipe wants lines. A terminal gets what a terminal needs.
+#[test]
+fn newlines_of_a_terminal_that_a_pipe_reads() {
+    let b = Bundle::new();
+    b.sh("echo one; echo two >&2; test -t 1", |c| {
+        c["process"]["terminal"] = true.into();
+    });
+    assert_eq!(b.oci(&["run", "box"]).ok(), "one\ntwo\n");
+    let run = format!(
+        "{} --root {}/state run box",
+        b.runtime().display(),
+        b.dir().display()
+    );
+    let on_terminal = |command: &str| {
+        let ran = std::process::Command::new("script")
+            .args(["-qec", command, "/dev/null"])
+            .current_dir(b.dir())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    let said = on_terminal(&run);
+    assert!(said.contains("one\r\ntwo\r\n"), "{said:?}");
+    b.sh("sleep 60", |_| {});
+    b.oci(&["run", "--detach", "box"]).ok();
+    let exec = ["exec", "--tty", "box", "sh", "-c", "tty; echo one"];
+    assert_eq!(b.oci(&exec).ok(), "/dev/pts/0\none\n");
+    let said = on_terminal(&run.replace("run box", "exec -t box echo one"));
+    assert!(said.contains("one\r\n"), "{said:?}");
+    b.oci(&["delete", "--force", "box"]).ok();
+}

@@ -33,6 +33,9 @@ pub struct Process {
     pub terminal: bool,
     /// Columns and rows.
     pub console_size: Option<(u16, u16)>,
+    /// The terminal puts no carriage return before a newline, since its output is carried
+    /// to a file or pipe.
+    pub plain_newlines: bool,
     /// RLIMIT_*, soft, hard.
     pub rlimits: Vec<(u32, u64, u64)>,
     /// ioprio_set(2).
@@ -157,6 +160,7 @@ pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Re
             }
             None => None,
         },
+        plain_newlines: false,
         rlimits: plan_rlimits(process)?,
         io_priority: process
             .io_priority
