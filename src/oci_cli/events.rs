@@ -67,14 +67,14 @@ fn watch(
     pidfd: std::os::fd::BorrowedFd,
     interval: Duration,
 ) -> Result<u8> {
-    let oom = cgroup.oom_event_fd()?;
+    let oom = cgroup.oom_events()?;
     let mut kills = cgroup.oom_kills()?;
     let wait = PollTimeout::try_from(interval).unwrap_or(PollTimeout::MAX);
     loop {
         let mut fds = vec![PollFd::new(pidfd, PollFlags::POLLIN)];
         fds.extend(
             oom.iter()
-                .map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)),
+                .map(|events| PollFd::new(events.as_fd(), events.awaited())),
         );
         match poll(&mut fds, wait) {
             Ok(0) => match cgroup.accounts() {
@@ -84,8 +84,9 @@ fn watch(
                 Err(e) => return Err(e),
             },
             Ok(_) => {
-                if let Some(fd) = &oom {
-                    let _ = nix::unistd::read(fd, &mut [0; 4096]);
+                if let Some(events) = &oom {
+                    // Without its cgroup the container has ended: the pidfd says so.
+                    let _ = events.acknowledge();
                 }
                 let now = cgroup.oom_kills()?;
                 if now > kills {

@@ -2,9 +2,10 @@
 //! accounting/psi.rst.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::poll::PollFlags;
 
 use super::accounts::*;
 use super::hierarchy::{Controllers, Hierarchy};
@@ -204,19 +205,63 @@ impl Cgroup {
         Ok(self.oom_kills_if_known().unwrap_or(0))
     }
 
-    /// An fd that becomes readable when the cgroup runs out of memory, if its
-    /// memory is controlled. It also does for lesser reasons (v1: the cgroup's
-    /// removal; v2: any change of memory.events): then compare [`Self::oom_kills`].
-    pub fn oom_event_fd(&self) -> Result<Option<OwnedFd>> {
-        let fd = match (self.v1_with(Controllers::MEMORY), self.hierarchies.v2()) {
-            (Some(h), _) => v1::oom_event_fd(h, self.path_in(h)),
-            (None, Some(h)) => v2::oom_event_fd(h, self.path_in(h)),
+    /// Tells when the cgroup runs out of memory, if its memory is controlled. It also
+    /// does for lesser reasons (v1: the cgroup's removal; v2: any change of
+    /// memory.events): then compare [`Self::oom_kills`].
+    pub fn oom_events(&self) -> Result<Option<OomEvents>> {
+        let events = match (self.v1_with(Controllers::MEMORY), self.hierarchies.v2()) {
+            (Some(h), _) => v1::oom_events(h, self.path_in(h)),
+            (None, Some(h)) => v2::oom_events(h, self.path_in(h)),
             (None, None) => return Ok(None),
         };
-        match fd {
-            Ok(fd) => Ok(Some(fd)),
+        match events {
+            Ok(events) => Ok(Some(events)),
             Err(e) if e.errno() == Some(Errno::ENOENT) && self.exists() => Ok(None),
             Err(e) => Err(e.push_context(format!("watch memory of cgroup {}", self.path()))),
+        }
+    }
+}
+
+/// What [`Cgroup::oom_events`] gives: an fd to wait on.
+#[derive(Debug)]
+pub enum OomEvents {
+    /// v1: an eventfd, which is readable then.
+    Counter(OwnedFd),
+    /// v2: memory.events, which is in an exceptional condition from its change until
+    /// it is read again. Readable it always is.
+    File(OwnedFd),
+}
+
+impl AsFd for OomEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            OomEvents::Counter(fd) | OomEvents::File(fd) => fd.as_fd(),
+        }
+    }
+}
+
+impl OomEvents {
+    /// What poll(2) and epoll(7) wait for.
+    pub fn awaited(&self) -> PollFlags {
+        match self {
+            OomEvents::Counter(_) => PollFlags::POLLIN,
+            OomEvents::File(_) => PollFlags::POLLPRI,
+        }
+    }
+
+    /// The next wait is for the next event.
+    ///
+    /// # Errors
+    /// ENODEV: the cgroup is gone, and from now on no wait ends.
+    pub fn acknowledge(&self) -> Result<()> {
+        let mut bytes = [0; 512];
+        let read = match self {
+            OomEvents::Counter(fd) => nix::unistd::read(fd, &mut bytes),
+            OomEvents::File(fd) => nix::sys::uio::pread(fd, &mut bytes, 0),
+        };
+        match read {
+            Ok(_) | Err(Errno::EAGAIN) => Ok(()),
+            Err(e) => Err(Error::sys("read(<memory events>)", e)),
         }
     }
 }

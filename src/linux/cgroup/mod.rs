@@ -47,7 +47,7 @@ use nix::unistd::{Pid, write};
 pub use accounts::*;
 pub use devices::{Access, DeviceKind, DeviceRule, default_device_rules};
 pub use hierarchy::{Controllers, Hierarchies, Hierarchy, Select};
-pub use measure::page_sizes;
+pub use measure::{OomEvents, page_sizes};
 pub use place::Place;
 pub use resources::{
     HugepageLimit, Io, IoWeight, Limit, RdmaLimit, Resources, Throttle, ThrottleOf,

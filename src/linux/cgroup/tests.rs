@@ -1,10 +1,11 @@
 //! Plans as data; effects on this machine's kernel, as root.
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollTimeout, poll};
 
 use nix::unistd::Pid;
 
@@ -233,13 +234,20 @@ fn out_of_memory_is_seen() {
     let mut r = limits();
     r.memory_max = Some(Limit::At(8 << 20));
     s.0.apply(&r).unwrap();
-    let event = s.0.oom_event_fd().unwrap().expect("memory is controlled");
+    let event = s.0.oom_events().unwrap().expect("memory is controlled");
     let mut child = s.shell("echo in; exec tail /dev/zero");
     line(&mut child);
-    let mut fds = [PollFd::new(event.as_fd(), PollFlags::POLLIN)];
+    let mut fds = [PollFd::new(event.as_fd(), event.awaited())];
     assert_eq!(poll(&mut fds, PollTimeout::from(10_000u16)), Ok(1));
     child.wait().unwrap();
     assert!(s.0.oom_kills().unwrap() >= 1);
+    // Once acknowledged it is quiet again, and what it takes is no inotify instance.
+    event.acknowledge().unwrap();
+    let mut fds = [PollFd::new(event.as_fd(), event.awaited())];
+    assert_eq!(poll(&mut fds, PollTimeout::from(50_u16)), Ok(0));
+    let link = format!("/proc/self/fd/{}", event.as_fd().as_raw_fd());
+    let kind = std::fs::read_link(link).unwrap();
+    assert!(!kind.to_str().unwrap().contains("inotify"), "{kind:?}");
 }
 
 /// On v1 through its files, and on v2 (with v1's hierarchy left out) through a

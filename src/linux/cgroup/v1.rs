@@ -4,14 +4,13 @@
 //! Documentation/admin-guide/cgroup-v1/{memory,cpusets,freezer-subsystem}.rst.
 
 use std::fmt::Write as _;
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::hierarchy::{Controllers, Hierarchy};
-use super::io;
 use super::resources::{Absent, Io, Limit, Resources, ThrottleOf, Write};
+use super::{OomEvents, io};
 use crate::{Error, Result};
 
 impl Limit {
@@ -210,7 +209,7 @@ pub(super) fn wait_frozen(h: &Hierarchy, path: &str, deadline: Instant) -> Resul
 
 /// An eventfd that counts out-of-memory situations in this cgroup (and becomes
 /// readable once more when the cgroup is removed).
-pub(super) fn oom_event_fd(h: &Hierarchy, path: &str) -> Result<OwnedFd> {
+pub(super) fn oom_events(h: &Hierarchy, path: &str) -> Result<OomEvents> {
     use std::os::fd::AsRawFd;
     let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|e| Error::sys("eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK)", e))?;
@@ -218,5 +217,5 @@ pub(super) fn oom_event_fd(h: &Hierarchy, path: &str) -> Result<OwnedFd> {
     let mut line = String::new();
     let _ = write!(line, "{} {}", event.as_raw_fd(), control.as_raw_fd());
     io::write(h, path, "cgroup.event_control", &line)?;
-    Ok(event.into())
+    Ok(OomEvents::Counter(event.into()))
 }

@@ -1,15 +1,14 @@
 //! What is particular to cgroup v2: switching controllers on for children, the
 //! limit files, the events. Documentation/admin-guide/cgroup-v2.rst.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::hierarchy::{Controllers, Hierarchy};
-use super::io;
 use super::resources::{Absent, Io, Limit, RdmaLimit, Resources, ThrottleOf, Write};
+use super::{OomEvents, io};
 use crate::{Error, Result};
 
 const SUBTREE: &str = "cgroup.subtree_control";
@@ -345,14 +344,12 @@ pub(super) fn is_stopped(h: &Hierarchy, path: &str) -> Result<bool> {
     Ok(io::read(h, path, "cgroup.freeze")?.trim() == "1")
 }
 
-/// An inotify fd that becomes readable whenever memory.events changes: also for
-/// `high` and `max`, so that the reader compares `oom_kill` with what it was.
-pub(super) fn oom_event_fd(h: &Hierarchy, path: &str) -> Result<OwnedFd> {
-    let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-        .map_err(|e| Error::sys("inotify_init1(IN_CLOEXEC|IN_NONBLOCK)", e))?;
-    let file = io::full(h, path, "memory.events");
-    watch
-        .add_watch(&file, AddWatchFlags::IN_MODIFY)
-        .map_err(|e| Error::sys(format_args!("inotify_add_watch({file:?}, IN_MODIFY)"), e))?;
-    Ok(watch.into())
+/// memory.events, which changes for `high` and `max` too: the reader compares
+/// `oom_kill` with what it was. Its own poll(2) is used rather than inotify(7), of
+/// which a user has 128 instances by default (fs.inotify.max_user_instances): as
+/// many containers with a memory limit, and no editor or `logs -f` beside them.
+pub(super) fn oom_events(h: &Hierarchy, path: &str) -> Result<OomEvents> {
+    let events = OomEvents::File(io::open_read(h, path, "memory.events")?.into());
+    events.acknowledge()?;
+    Ok(events)
 }

@@ -77,11 +77,11 @@ impl Monitor {
         let path = self.container_cgroup(name);
         let cgroup = Cgroup::open(&self.host.hierarchies, &path, Select::Pod)?;
         let oom = match (&cgroup, c.resources.memory_limit) {
-            (Some(cgroup), Some(_)) => cgroup.oom_event_fd()?,
+            (Some(cgroup), Some(_)) => cgroup.oom_events()?,
             _ => None,
         };
-        if let Some(fd) = &oom {
-            self.watch(fd, EpollFlags::EPOLLIN, Source::Oom(name.to_owned()))?;
+        if let Some(events) = &oom {
+            self.watch_oom(name, events)?;
         }
         let mut log = self.open_log(name, attempt)?;
         // A terminal died with the monitor that held its master.

@@ -24,7 +24,7 @@ use crate::container::plan::{self, Plan};
 use crate::container::user::Accounts;
 use crate::image::Image;
 use crate::linux::capability::{Sets, permitted};
-use crate::linux::cgroup::{Cgroup, Join, Select};
+use crate::linux::cgroup::{Cgroup, Join, OomEvents, Select};
 use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
@@ -170,7 +170,7 @@ impl Monitor {
         let join = cgroup.join_plan()?;
         live.oom_kills = cgroup.oom_kills().unwrap_or(0);
         live.oom = match c.resources.memory_limit {
-            Some(_) => cgroup.oom_event_fd()?,
+            Some(_) => cgroup.oom_events()?,
             None => None,
         };
         let null = open_null()?;
@@ -205,11 +205,17 @@ impl Monitor {
             self.watch_output(name, output, stream)?;
         }
         let oom = self.live(name).oom.take();
-        if let Some(fd) = oom {
-            self.watch(&fd, EpollFlags::EPOLLIN, Source::Oom(name.to_owned()))?;
-            self.live(name).oom = Some(fd);
+        if let Some(events) = oom {
+            self.watch_oom(name, &events)?;
+            self.live(name).oom = Some(events);
         }
         Ok((starting, outputs))
+    }
+
+    pub(super) fn watch_oom(&mut self, name: &str, events: &OomEvents) -> Result<()> {
+        let flags = EpollFlags::from_bits_truncate(events.awaited().bits().into());
+        self.watch(events, flags, Source::Oom(name.to_owned()))
+            .map(drop)
     }
 
     pub(super) fn watch_output(

@@ -15,7 +15,7 @@ use super::termination::Stop;
 use super::{Monitor, Source, Timer, launch, sandbox, truncate};
 use crate::container::create::Starting;
 use crate::container::plan;
-use crate::linux::cgroup::Cgroup;
+use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::spec::Container;
 use crate::pod::state::{Ended, Failure, Now};
 use crate::sys::process as sys;
@@ -36,7 +36,7 @@ pub(super) struct Live {
     pub terminal: Option<OwnedFd>,
     /// Keeps stdin's FIFO from ending while no client is attached.
     pub stdin: Option<OwnedFd>,
-    pub oom: Option<OwnedFd>,
+    pub oom: Option<OomEvents>,
     pub oom_kills: u64,
     pub oom_looks: u32,
     pub backoff: Option<Duration>,
@@ -389,11 +389,15 @@ impl Monitor {
     }
 
     pub(super) fn on_oom(&mut self, name: &str) {
-        let Some(fd) = &self.live(name).oom else {
+        let Some(events) = self.live(name).oom.take() else {
             return;
         };
-        let mut buffer = [0; 512];
-        let _ = nix::unistd::read(fd, &mut buffer);
+        match events.acknowledge() {
+            Ok(()) => self.live(name).oom = Some(events),
+            // The cgroup is gone: nothing will be told any more, and each wait would
+            // end at once.
+            Err(_) => self.unwatch(&events, &Source::Oom(name.to_owned())),
+        }
         self.live(name).oom_looks = 0;
         self.look_for_oom_kill(name);
     }
