@@ -9,6 +9,7 @@
 //! 5. the nftables table, in place of one of before;
 //! 6. the record, complete.
 
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -23,6 +24,9 @@ use crate::{Context, Error, Result};
 /// Held while a root chooses its subnet, and removed again: two roots know
 /// nothing of each other's records, and must not choose the same one at once.
 const HOST_LOCK: &str = "/run/carob-network.lock";
+
+/// Port numbers have 10 bits, and 0 is none: BR_MAX_PORTS, net/bridge/br_private.h.
+const PORTS: u32 = 1023;
 
 /// A bridge that is ready for ports.
 #[derive(Debug)]
@@ -105,9 +109,25 @@ fn make(
     for lease in leases.pods.values() {
         let mut batch = Batch::default();
         route::put_master(&mut batch, &super::host_link(lease.address), index);
+        route::put_neighbour(&mut batch, index, lease.address);
         route::ignoring(&[Errno::ENODEV], host.route.send_all(batch))?;
     }
     Ok((record, index))
+}
+
+/// Tells a bridge without a free port number from other refusals of one more port.
+pub(super) fn explain_port_error(e: Error, bridge: &str) -> Error {
+    match e.errno() {
+        Some(Errno::EXFULL) => e
+            .push_context(format!(
+                "the bridge {bridge} has {PORTS} ports, the most that Linux gives a bridge"
+            ))
+            .hint(format!(
+                "a root holds {PORTS} Pods with a network of their own: delete Pods, or make \
+                 more of them with another --root or with hostNetwork: true"
+            )),
+        _ => e,
+    }
 }
 
 /// With a new bridge, a table of before would speak of another subnet.
@@ -157,14 +177,30 @@ fn set_sysctls(bridge: &str) -> Result<Option<String>> {
     Ok((!refused.is_empty()).then(|| refused.join("; ")))
 }
 
-/// Absence is success: the kernel lacks what the switch is for.
+/// Absence is success: the kernel lacks what the switch is for. Looked up once: below
+/// /proc/sys/net a lookup compares the name with that of every network namespace.
 pub(super) fn set_sysctl(path: &Path, value: &str) -> Result<()> {
-    match std::fs::read(path) {
-        Ok(now) if now.trim_ascii() == value.as_bytes() => return Ok(()),
+    let call = || format!("write({}, \"{value}\")", path.display());
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path);
+    let mut file = match file {
+        Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        _ => {}
+        // A read-only /proc/sys that says already what is wanted.
+        Err(_) if std::fs::read(path).is_ok_and(|now| is(&now, value)) => return Ok(()),
+        Err(e) => return Err(e).with_context(call),
+    };
+    let mut now = Vec::new();
+    match file.read_to_end(&mut now) {
+        Ok(_) if is(&now, value) => Ok(()),
+        _ => file.write_all(value.as_bytes()).with_context(call),
     }
-    std::fs::write(path, value).with_context(|| format!("write({}, \"{value}\")", path.display()))
+}
+
+fn is(now: &[u8], value: &str) -> bool {
+    now.trim_ascii() == value.as_bytes()
 }
 
 /// Runs `f` with the calling thread in another network namespace: /proc/sys/net

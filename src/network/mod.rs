@@ -16,8 +16,10 @@
 //!
 //! 1. under the root's network lock: host ports checked, the bridge made if it
 //!    is not there, the lease recorded;
-//! 2. the veth pair, the Pod's end born in the Pod's namespace;
-//! 3. in the Pod's namespace: address, up, default route;
+//! 2. the veth pair, the Pod's end born in the Pod's namespace; the host's
+//!    neighbour entry for the Pod;
+//! 3. in the Pod's namespace: address, up, default route, neighbour entry for the
+//!    gateway;
 //! 4. host ports into the table's maps.
 
 mod bridge;
@@ -203,11 +205,11 @@ impl Host {
             bridge: ready.index,
         };
         let hairpin = !endpoint.ports.is_empty();
-        match self.make_pair(&pair, netns, hairpin) {
+        match self.make_pair(&pair, netns, address, hairpin) {
             // The address's last holder is not quite gone, or we were here before.
             Err(e) if e.errno() == Some(Errno::EEXIST) => {
                 route::delete_link(&self.route, &host_link)?;
-                self.make_pair(&pair, netns, hairpin)?;
+                self.make_pair(&pair, netns, address, hairpin)?;
             }
             other => other?,
         }
@@ -244,16 +246,26 @@ impl Host {
         }
     }
 
-    fn make_pair(&self, pair: &route::Pair, netns: BorrowedFd, hairpin: bool) -> Result<()> {
+    fn make_pair(
+        &self,
+        pair: &route::Pair,
+        netns: BorrowedFd,
+        address: Ipv4Addr,
+        hairpin: bool,
+    ) -> Result<()> {
         let mut batch = Batch::default();
         route::put_pair(&mut batch, pair, netns);
+        route::put_neighbour(&mut batch, pair.bridge, address);
         if hairpin {
             route::put_hairpin(&mut batch, pair.host);
         }
         route::put_no_ipv6_address(&mut batch, pair.host);
         let mut outcomes = self.route.send(batch)?;
         let quiet = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
-        outcomes.into_iter().try_for_each(|r| r.map(drop))?;
+        outcomes
+            .into_iter()
+            .try_for_each(|r| r.map(drop))
+            .map_err(|e| bridge::explain_port_error(e, &self.bridge))?;
         route::ignoring_no_ipv6(quiet)
     }
 
@@ -291,6 +303,12 @@ impl Host {
         {
             result = nft::remove_ports(nft, &self.table, &lease.ports, lease.address);
         }
+        let neighbour = match route::link(&self.route, &self.bridge) {
+            Ok(Some(b)) => route::delete_neighbour(&self.route, b.index, lease.address),
+            Ok(None) => Ok(()),
+            Err(e) => Err(e),
+        };
+        result = result.and(neighbour);
         if links {
             result = result.and(route::delete_link(&self.route, &host_link(lease.address)));
         }
@@ -381,6 +399,7 @@ fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
     route::put_address(&mut batch, link.index, address, subnet);
     route::put_up(&mut batch, POD_LINK);
     route::put_default_route(&mut batch, link.index, subnet.gateway());
+    route::put_neighbour(&mut batch, link.index, subnet.gateway());
     route::put_get_link(&mut batch, POD_LINK);
     let mut outcomes = socket.send(batch)?;
     let last = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));

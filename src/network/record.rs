@@ -121,13 +121,7 @@ impl Leases {
                 subnet
                     .pod_addresses(self.last)
                     .find(|a| !used.contains(a))
-                    .ok_or_else(|| {
-                        Error::failed(format!(
-                            "subnet {subnet}: all {} addresses are in use",
-                            used.len()
-                        ))
-                        .hint("delete Pods that are not needed")
-                    })?
+                    .ok_or_else(|| full(subnet))?
             }
         };
         self.last = Some(address);
@@ -139,6 +133,14 @@ impl Leases {
         self.pods.insert(uid.to_owned(), lease);
         Ok(address)
     }
+}
+
+fn full(subnet: Subnet) -> Error {
+    let all = subnet.pod_count();
+    Error::failed(format!("subnet {subnet}: all {all} addresses are in use")).hint(
+        "delete Pods that are not needed; the subnet is chosen when a root's first Pod is made, \
+         as wide as the routes of the host allow, and again when the root has no Pod left",
+    )
 }
 
 fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
@@ -196,6 +198,24 @@ pub(super) fn lock(path: &Path) -> Result<store::Lock> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A record of a /24 bridge, as roots of earlier versions have it, goes on as it
+    /// is; a /22, as they get it now, has an address for each of 1021 Pods.
+    #[test]
+    fn each_pod_gets_an_address_of_its_own() {
+        for (subnet, count) in [("10.128.7.0/24", 253), ("10.128.4.0/22", 1021)] {
+            let subnet: Subnet = subnet.parse().unwrap();
+            let mut leases = Leases::default();
+            let mut take = |n| leases.take(subnet, &format!("uid-{n}"), "default/web", &[]);
+            let given: std::collections::BTreeSet<_> =
+                (0..count).map(|n| take(n).unwrap()).collect();
+            assert_eq!(given.len(), count);
+            assert!(given.iter().all(|a| subnet.contains(*a)));
+            assert!(!given.contains(&subnet.gateway()) && !given.contains(&subnet.broadcast()));
+            let e = take(count).unwrap_err().to_string();
+            assert!(e.contains(&format!("all {count} addresses")), "{e}");
+        }
+    }
 
     #[test]
     fn addresses_rest_before_they_are_used_again() {

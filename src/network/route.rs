@@ -11,11 +11,13 @@ use nix::errno::Errno;
 
 use super::Subnet;
 use crate::linux::netlink::{
-    Batch, Events, IFINFOMSG, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket, number, text,
+    Batch, Events, IFINFOMSG, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Reply, Socket,
+    number, text,
 };
 use crate::{Error, Result};
 
 const RTMSG: usize = 12;
+const NDMSG: usize = 12;
 const IFADDRMSG: usize = 8;
 const UP: u32 = libc::IFF_UP as u32;
 const AF_INET: u8 = libc::AF_INET as u8;
@@ -369,6 +371,32 @@ pub(super) fn put_default_route(batch: &mut Batch, link: u32, gateway: Ipv4Addr)
     });
 }
 
+/// The Ethernet address of a neighbour whose IPv4 address is known: it follows from
+/// that ([`mac_of`]). With it the kernel sends no ARP request, which a bridge gives
+/// to each of its ports, and does not count the entry towards the limit of its
+/// neighbour table (net.ipv4.neigh.default.gc_thresh3, 1024 by default), which all
+/// network namespaces of the machine share.
+pub(super) fn put_neighbour(batch: &mut Batch, link: u32, address: Ipv4Addr) {
+    let what = format!("RTM_NEWNEIGH({address})");
+    let flags = NLM_F_CREATE | NLM_F_REPLACE;
+    batch.add(libc::RTM_NEWNEIGH, flags, what, |m| {
+        m.fixed(&ndmsg(link, libc::NUD_PERMANENT))
+            .bytes(libc::NDA_DST, &address.octets())
+            .bytes(libc::NDA_LLADDR, &mac_of(address));
+    });
+}
+
+/// Undoes [`put_neighbour`]. That there is no such entry or link is success.
+pub(super) fn delete_neighbour(socket: &Socket, link: u32, address: Ipv4Addr) -> Result<()> {
+    let mut batch = Batch::default();
+    let what = format!("RTM_DELNEIGH({address})");
+    batch.add(libc::RTM_DELNEIGH, 0, what, |m| {
+        m.fixed(&ndmsg(link, 0))
+            .bytes(libc::NDA_DST, &address.octets());
+    });
+    ignoring(&[Errno::ENOENT, Errno::ENODEV], socket.send_all(batch))
+}
+
 /// That the link is not there is success.
 pub(super) fn delete_link(socket: &Socket, name: &str) -> Result<()> {
     let mut batch = Batch::default();
@@ -397,6 +425,15 @@ pub(super) fn ignoring_no_ipv6<T>(result: Result<T>) -> Result<(), Error> {
 /// `set` is what of IFF_UP shall be on.
 fn rtmsg(table: u8, protocol: u8, scope: u8, kind: u8) -> [u8; RTMSG] {
     [AF_INET, 0, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0]
+}
+
+/// struct ndmsg: rtnetlink(7).
+fn ndmsg(link: u32, state: u16) -> [u8; NDMSG] {
+    let mut head = [0; NDMSG];
+    head[0] = AF_INET;
+    head[4..8].copy_from_slice(&link.to_ne_bytes());
+    head[8..10].copy_from_slice(&state.to_ne_bytes());
+    head
 }
 
 fn address(value: &[u8]) -> Option<Ipv4Addr> {

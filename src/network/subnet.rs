@@ -16,78 +16,67 @@ pub struct Subnet {
     prefix: u8,
 }
 
-/// Where subnets are looked for, each block cut into subnets of one size. The
-/// first block is the rule; the others are for hosts on which a wide route, of
-/// a VPN say, already covers it.
+/// A range of addresses that is cut into subnets of one size.
 struct Block {
     base: [u8; 4],
     prefix: u8,
     cut: u8,
 }
 
-/// The system's own root: 10.89.0.0/16 if it can be had, and what follows it.
+const fn block(base: [u8; 4], prefix: u8, cut: u8) -> Block {
+    Block { base, prefix, cut }
+}
+
+/// The blocks of the system's own root, in the order in which they are tried:
+/// 10.89.0.0/16 if it is free, then others of RFC 1918 for hosts on which a route,
+/// of a VPN say, covers the first.
 const SYSTEM: &[Block] = &[
-    Block {
-        base: [10, 89, 0, 0],
-        prefix: 16,
-        cut: 16,
-    },
-    Block {
-        base: [10, 64, 0, 0],
-        prefix: 10,
-        cut: 16,
-    },
-    Block {
-        base: [172, 16, 0, 0],
-        prefix: 12,
-        cut: 16,
-    },
-    Block {
-        base: [192, 168, 0, 0],
-        prefix: 16,
-        cut: 24,
-    },
+    block([10, 89, 0, 0], 16, 16),
+    block([10, 64, 0, 0], 10, 16),
+    block([172, 16, 0, 0], 12, 16),
+    block([192, 168, 0, 0], 16, 22),
 ];
 
-/// Roots of their own: many may be live at once (each test has one), so /24s.
+/// The blocks of private roots. Many of these roots may be in use at once (each
+/// test has one), so their subnets are small: a /22 has 1021 addresses for Pods, and
+/// a bridge has at most 1023 ports.
 const PRIVATE: &[Block] = &[
-    Block {
-        base: [10, 128, 0, 0],
-        prefix: 9,
-        cut: 24,
-    },
-    Block {
-        base: [172, 16, 0, 0],
-        prefix: 12,
-        cut: 24,
-    },
-    Block {
-        base: [192, 168, 0, 0],
-        prefix: 16,
-        cut: 24,
-    },
+    block([10, 128, 0, 0], 9, 22),
+    block([172, 16, 0, 0], 12, 22),
+    block([192, 168, 0, 0], 16, 22),
+];
+
+/// The last resort of every root, where routes leave no wider range.
+const SMALL: &[Block] = &[
+    block([10, 0, 0, 0], 8, 24),
+    block([172, 16, 0, 0], 12, 24),
+    block([192, 168, 0, 0], 16, 24),
 ];
 
 /// The subnet for the root of this tag that overlaps none of `taken`; `None` if
-/// every block is full. A private root starts at a place given by its tag, so
-/// that roots seldom meet and a root mostly gets the same subnet again.
+/// every block is full. A private root's search starts at a subnet given by its
+/// tag, so that roots seldom meet and a root mostly gets the same subnet again.
 pub fn choose(tag: &str, taken: &[Subnet]) -> Option<Subnet> {
     let (blocks, start) = match u32::from_str_radix(tag, 16) {
         Ok(hash) => (PRIVATE, hash),
         Err(_) => (SYSTEM, 0),
     };
-    blocks.iter().find_map(|b| {
-        let count = 1u32 << (b.cut - b.prefix);
+    blocks
+        .iter()
+        .chain(SMALL)
+        .find_map(|b| b.first_free(start, taken))
+}
+
+impl Block {
+    /// From subnet number `start` on, and round to it.
+    fn first_free(&self, start: u32, taken: &[Subnet]) -> Option<Subnet> {
+        let base = u32::from_be_bytes(self.base);
+        let count = 1u32 << (self.cut - self.prefix);
         (0..count)
             .map(|i| (start % count + i) % count)
-            .map(|i| {
-                Subnet::new(
-                    (u32::from_be_bytes(b.base) + (i << (32 - b.cut))).into(),
-                    b.cut,
-                )
-            })
+            .map(|n| Subnet::new((base + (n << (32 - self.cut))).into(), self.cut))
             .find(|s| !taken.iter().any(|t| t.overlaps(*s)))
-    })
+    }
 }
 
 impl Subnet {
@@ -124,11 +113,17 @@ impl Subnet {
         self.base & shared == other.base & shared
     }
 
+    /// How many Pods have room in it: without the network's, the gateway's and the
+    /// broadcast address.
+    pub fn pod_count(self) -> u32 {
+        u32::from(self.broadcast()).saturating_sub(u32::from(self.gateway()) + 1)
+    }
+
     /// The addresses that Pods may have, beginning after `last` and coming
     /// round to it at the end; from the start if `last` is not one of them.
     pub fn pod_addresses(self, last: Option<Ipv4Addr>) -> impl Iterator<Item = Ipv4Addr> {
         let first = u32::from(self.gateway()) + 1;
-        let count = u32::from(self.broadcast()).saturating_sub(first);
+        let count = self.pod_count();
         let start = last
             .map(u32::from)
             .filter(|l| (first..first + count).contains(l))
@@ -232,25 +227,46 @@ mod tests {
             Some(net("10.64.0.0/16"))
         );
         assert_eq!(choose("", &[net("10.0.0.0/8")]), Some(net("172.16.0.0/16")));
+        assert_eq!(
+            choose("", &[net("10.0.0.0/8"), net("172.16.0.0/12")]),
+            Some(net("192.168.0.0/22"))
+        );
         assert_eq!(choose("", &[net("0.0.0.0/0")]), None);
     }
 
     #[test]
     fn private_roots_probe_from_their_tag() {
-        assert_eq!(choose("00000000", &[]), Some(net("10.128.0.0/24")));
-        assert_eq!(choose("00000105", &[]), Some(net("10.129.5.0/24")));
+        assert_eq!(choose("00000000", &[]), Some(net("10.128.0.0/22")));
+        assert_eq!(choose("00000105", &[]), Some(net("10.132.20.0/22")));
         assert_eq!(
-            choose("00000105", &[net("10.129.5.0/24"), net("10.129.6.9/32")]),
-            Some(net("10.129.7.0/24"))
+            choose("00000105", &[net("10.132.20.0/24"), net("10.132.27.9/32")]),
+            Some(net("10.132.28.0/22"))
         );
         // From the last of the block round to its first.
         assert_eq!(
-            choose("00007fff", &[net("10.255.255.0/24")]),
-            Some(net("10.128.0.0/24"))
+            choose("00001fff", &[net("10.255.255.0/24")]),
+            Some(net("10.128.0.0/22"))
         );
         assert_eq!(
             choose("00000000", &[net("10.0.0.0/8"), net("172.16.0.0/12")]),
-            Some(net("192.168.0.0/24"))
+            Some(net("192.168.0.0/22"))
         );
+    }
+
+    /// Every root has room for 500 Pods and more, unless the host's routes leave no
+    /// /22 anywhere; then a /24 is better than nothing.
+    #[test]
+    fn a_subnet_is_as_wide_as_the_host_allows() {
+        for tag in ["", "00000000", "ffffffff"] {
+            assert!(choose(tag, &[]).unwrap().pod_count() >= 1000, "{tag:?}");
+        }
+        let mut taken = vec![net("10.0.0.0/8"), net("172.16.0.0/12")];
+        // One address in every /22 of 192.168.0.0/16.
+        taken.extend((0..64).map(|n| Subnet::new([192, 168, 4 * n, 9].into(), 32)));
+        for tag in ["", "00000000"] {
+            let small = choose(tag, &taken).unwrap();
+            assert_eq!(small, net("192.168.1.0/24"));
+            assert!(taken.iter().all(|t| !t.overlaps(small)));
+        }
     }
 }

@@ -173,9 +173,17 @@ fn pods_reach_each_other_the_host_and_beyond() {
         let outside = m.neighbour();
         let a = m.start("a", &[]);
         let b = m.start("b", &[]);
-        assert_eq!((a.net.prefix, a.net.mtu), (24, 1400));
+        assert_eq!((a.net.prefix, a.net.mtu), (22, 1400));
         assert_eq!(a.net.mac.to_string()[..5], *"02:cb");
         assert_ne!(a.net.address, b.net.address);
+
+        // Neighbours are known beforehand: nobody asks by ARP.
+        for (netns, links, known) in [
+            (&m.netns, "cb", vec![a.net.address, b.net.address]),
+            (&a.netns, POD_LINK, vec![a.net.gateway]),
+        ] {
+            assert_eq!(permanent_neighbours(m, netns, links), known);
+        }
 
         let begun = Instant::now();
         let at_b = listen(m, &b.netns, 80);
@@ -221,10 +229,102 @@ fn pods_reach_each_other_the_host_and_beyond() {
         }
 
         m.enter(&m.netns);
-        for uid in ["a", "b", "b", "never"] {
+        for (uid, left) in [
+            ("a", vec![b.net.address]),
+            ("b", vec![]),
+            ("b", vec![]),
+            ("never", vec![]),
+        ] {
             detach(&m.layout, uid).unwrap();
+            assert_eq!(permanent_neighbours(m, &m.netns, "cb"), left);
         }
         assert!(remove_bridge_if_unused(&m.layout).unwrap());
+        assert!(remove_bridge_if_unused(&m.layout).unwrap());
+    });
+}
+
+/// Those that the kernel never asks for, on links of this prefix, sorted: proc(5),
+/// /proc/net/arp.
+fn permanent_neighbours(machine: &Machine, netns: &OwnedFd, links: &str) -> Vec<Ipv4Addr> {
+    const COMPLETE_AND_PERMANENT: &str = "0x6";
+    machine.enter(netns);
+    let table = std::fs::read_to_string("/proc/thread-self/net/arp").unwrap();
+    let rows = table
+        .lines()
+        .skip(1)
+        .map(|l| l.split_whitespace().collect());
+    let mut found: Vec<Ipv4Addr> = rows
+        .filter(|r: &Vec<&str>| r[2] == COMPLETE_AND_PERMANENT && r[5].starts_with(links))
+        .map(|r| r[0].parse().unwrap())
+        .collect();
+    found.sort();
+    found
+}
+
+/// A root that has a /24 of an earlier version goes on with it, and gets a wider
+/// subnet when no Pod is left.
+#[test]
+fn an_earlier_subnet_is_kept_while_there_are_pods() {
+    on_a_machine("earlier", |m| {
+        let network = m.layout.network();
+        std::fs::create_dir_all(&network).unwrap();
+        let earlier: Subnet = "10.200.1.0/24".parse().unwrap();
+        let mut leases = Leases::default();
+        leases.take(earlier, "a", "default/a", &[]).unwrap();
+        leases.save(&network).unwrap();
+        let mut record = record::Bridge::new(&m.host().bridge, earlier, 1500);
+        record.complete = true;
+        record.save(&network).unwrap();
+        let b = m.start("b", &[]);
+        assert_eq!(b.net.prefix, 24);
+        assert_eq!(b.net.address, Ipv4Addr::from([10, 200, 1, 3]));
+
+        m.enter(&m.netns);
+        assert_eq!(gc(&m.layout, |_| false).unwrap(), ["a", "b"]);
+        assert!(remove_bridge_if_unused(&m.layout).unwrap());
+        assert_eq!(m.start("c", &[]).net.prefix, 22);
+        m.enter(&m.netns);
+        detach(&m.layout, "c").unwrap();
+        assert!(remove_bridge_if_unused(&m.layout).unwrap());
+    });
+}
+
+/// The kernel's limit is a bridge's ports, and the error says so; more than a /24 has
+/// addresses are there before.
+#[test]
+fn a_bridge_without_a_free_port_is_named() {
+    on_a_machine("ports-of-bridge", |m| {
+        let _a = m.start("a", &[]);
+        let host = m.host();
+        let bridge = route::link(&host.route, &host.bridge).unwrap().unwrap();
+        let far = m.new_netns();
+        m.enter(&m.netns);
+        for i in 1..1023 {
+            let (here, there) = (format!("port{i}"), format!("peer{i}"));
+            let pair = route::Pair {
+                host: &here,
+                pod: &there,
+                pod_mac: route::mac_of(i.into()),
+                mtu: 1500,
+                bridge: bridge.index,
+            };
+            let mut batch = Batch::default();
+            route::put_pair(&mut batch, &pair, far.as_fd());
+            host.route.send_all(batch).unwrap();
+        }
+        let e = m.try_start("b", &[]).err().expect("a Pod without a port");
+        assert_eq!(e.errno(), Some(Errno::EXFULL), "{e}");
+        let text = e.to_string();
+        assert!(
+            text.contains("has 1023 ports, the most that Linux gives"),
+            "{text}"
+        );
+        // One Pod fewer, and there is room again.
+        m.enter(&m.netns);
+        route::delete_link(&host.route, "port7").unwrap();
+        let _b = m.start("b", &[]);
+        m.enter(&m.netns);
+        assert_eq!(gc(&m.layout, |_| false).unwrap(), ["a", "b"]);
         assert!(remove_bridge_if_unused(&m.layout).unwrap());
     });
 }
