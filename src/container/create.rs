@@ -371,7 +371,11 @@ fn clone_error(new: CloneFlags, e: Errno) -> Error {
         e,
     );
     match e {
-        Errno::ENOSPC => error.hint("a limit in /proc/sys/user is reached"),
+        Errno::ENOSPC => namespace::explain(error),
+        Errno::EAGAIN => error.hint(
+            "no room for one more process: see kernel.pid_max, kernel.threads-max, and \
+             pids.max of the cgroup and of those above it",
+        ),
         Errno::EBUSY => error.hint("the cgroup has controllers for cgroups below it"),
         Errno::EPERM if new.contains(USER) => {
             error.hint("the kernel makes no user namespace for a program in a chroot")

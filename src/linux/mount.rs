@@ -264,7 +264,7 @@ impl Mount {
     /// goes on being an fd of the mount's root.
     pub fn attach(&self, target: BorrowedFd) -> Result<()> {
         sys::move_mount(self.as_fd(), target)
-            .map_err(|e| Error::sys("move_mount(<mount>, <target>)", e))
+            .map_err(|e| too_many(Error::sys("move_mount(<mount>, <target>)", e)))
     }
 }
 
@@ -407,7 +407,22 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
         MsFlags::MS_BIND,
         None::<&str>,
     )
-    .map_err(|e| Error::sys(format!("mount({source:?}, {target:?}, MS_BIND)"), e))
+    .map_err(|e| {
+        too_many(Error::sys(
+            format!("mount({source:?}, {target:?}, MS_BIND)"),
+            e,
+        ))
+    })
+}
+
+/// Names the limit on the mounts of a mount namespace, where it is reached.
+fn too_many(e: Error) -> Error {
+    match e.errno() {
+        Some(Errno::ENOSPC) => {
+            e.hint("a mount namespace holds as many mounts as fs.mount-max says")
+        }
+        _ => e,
+    }
 }
 
 /// Detaches what is mounted at `path`; nothing mounted, or nothing there, is fine.

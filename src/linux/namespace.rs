@@ -50,7 +50,19 @@ pub fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
 }
 
 pub fn leave(kinds: CloneFlags) -> Result<()> {
-    unshare(kinds).map_err(|e| Error::sys(format!("unshare({kinds:?})"), e))
+    unshare(kinds).map_err(|e| explain(Error::sys(format!("unshare({kinds:?})"), e)))
+}
+
+/// Names the limits on how many namespaces there are, where one is reached:
+/// namespaces(7).
+pub fn explain(e: Error) -> Error {
+    match e.errno() {
+        Some(Errno::ENOSPC) => e.hint(
+            "a limit on namespaces is reached: `sysctl -a --pattern user.max_` shows those \
+             that can be raised",
+        ),
+        _ => e,
+    }
 }
 
 /// Enters the namespace pinned at `path`.
