@@ -11,7 +11,7 @@ use super::watch::{Change, Watcher};
 use super::{Verb, object};
 use crate::Result;
 use crate::manifest;
-use crate::pod::client::{self, View};
+use crate::pod::client::{self, Detail, View};
 
 #[derive(Args, Debug)]
 pub struct Get {
@@ -76,7 +76,11 @@ impl Verb for Get {
 
         let mut missing = vec![];
         let views = if names.is_empty() {
-            let mut all = client::list(&face.layout, namespace)?;
+            let detail = match printer.format {
+                Format::Table { .. } | Format::Name => Detail::Summary,
+                _ => Detail::Whole,
+            };
+            let mut all = client::list_with(&face.layout, namespace, detail)?;
             all.retain(|v| wanted(v));
             all
         } else {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::de::IgnoredAny;
 
 use super::monitor;
 use super::protocol::{MAX_MESSAGE, Reply, Request};
@@ -17,7 +18,7 @@ use super::spec::Pod;
 use super::state::State;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
-use crate::store::{self, Layout, Lock};
+use crate::store::{self, Layout, Lock, PodPaths};
 use crate::{Context, Error, Kind, Result};
 
 /// A Pod and what its monitor has written of it last.
@@ -52,23 +53,36 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<()> {
     monitor::start(layout, &pod.uid)
 }
 
+/// How much of a Pod's record is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    Whole,
+    /// Without the manifest: [`Pod::manifest`] is null. Enough for a row of a table.
+    Summary,
+}
+
 /// Every Pod of a namespace, or of all, by namespace and name.
 pub fn list(layout: &Layout, namespace: Option<&str>) -> Result<Vec<View>> {
+    list_with(layout, namespace, Detail::Whole)
+}
+
+/// As [`list`], with as much of each Pod as is asked for.
+pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Result<Vec<View>> {
     let mut found = Vec::new();
     let entries = match std::fs::read_dir(layout.pods()) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
         Err(e) => return Err(e).with_context(|| format!("list {}", layout.pods().display())),
     };
+    let pods = store::Dir::open(&layout.pods())?;
     for entry in entries {
         let uid = entry?.file_name().to_string_lossy().into_owned();
         if uid.starts_with('.') {
             collect_garbage(layout, &uid)?;
             continue;
         }
-        match view(layout, &uid) {
-            Ok(v) if namespace.is_none_or(|n| n == v.pod.namespace) => found.push(v),
-            Ok(_) => {}
+        match view(layout, &pods, &uid, namespace, detail) {
+            Ok(v) => found.extend(v),
             // Deleted while we looked.
             Err(e) if e.kind() == Kind::NotFound => {}
             Err(e) => return Err(e),
@@ -89,18 +103,34 @@ pub fn find(layout: &Layout, namespace: &str, name: &str) -> Result<View> {
         ))
     };
     let uid = name_owner(layout, namespace, name).ok_or_else(not_found)?;
-    view(layout, &uid).map_err(|e| {
-        if e.kind() == Kind::NotFound {
-            not_found()
-        } else {
-            e
-        }
-    })
+    let found = store::Dir::open(&layout.pods())
+        .and_then(|pods| view(layout, &pods, &uid, None, Detail::Whole));
+    match found {
+        Ok(Some(v)) => Ok(v),
+        Err(e) if e.kind() != Kind::NotFound => Err(e),
+        _ => Err(not_found()),
+    }
 }
 
-fn view(layout: &Layout, uid: &str) -> Result<View> {
-    let paths = layout.pod(uid);
-    let pod: Pod = store::load(&paths.record())?;
+/// `None` if the Pod is of another namespace than the one that is asked for. With a
+/// live monitor these are three opened files. `pods` is [`Layout::pods`].
+fn view(
+    layout: &Layout,
+    pods: &store::Dir,
+    uid: &str,
+    namespace: Option<&str>,
+    detail: Detail,
+) -> Result<Option<View>> {
+    let paths = PodPaths::below_pods(uid);
+    let pod: Pod = match detail {
+        Detail::Whole => pods.load(&paths.record())?,
+        Detail::Summary => pods
+            .load::<Pod<IgnoredAny>>(&paths.record())?
+            .without_manifest(),
+    };
+    if namespace.is_some_and(|n| n != pod.namespace) {
+        return Ok(None);
+    }
     if pod.version != Pod::VERSION {
         return Err(Error::unsupported(format!(
             "pod {}/{}: its record has version {}, this carob reads {}",
@@ -111,7 +141,7 @@ fn view(layout: &Layout, uid: &str) -> Result<View> {
         ))
         .hint("delete it with the carob that made it"));
     }
-    if !Lock::is_held(&paths.monitor_lock())? && paths.record().exists() {
+    if !pods.is_lock_held(&paths.monitor_lock())? && layout.pod(uid).record().exists() {
         monitor::start(layout, uid)?;
         // Its first act is to look at what there is; what was written before may
         // be long wrong.
@@ -120,19 +150,19 @@ fn view(layout: &Layout, uid: &str) -> Result<View> {
             if let Ok(Some((Reply::State(state), _))) =
                 connection.recv(Some(Duration::from_secs(10)))
             {
-                return Ok(View {
+                return Ok(Some(View {
                     pod,
                     state: Some(*state),
-                });
+                }));
             }
         }
     }
-    let state = match store::load(&paths.state()) {
+    let state = match pods.load(&paths.state()) {
         Ok(state) => Some(state),
         Err(e) if e.kind() == Kind::NotFound => None,
         Err(e) => return Err(e),
     };
-    Ok(View { pod, state })
+    Ok(Some(View { pod, state }))
 }
 
 /// Replaces labels, annotations, the Secrets to pull with and the manifest to be

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 /// The record `pod.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pod {
+pub struct Pod<Manifest = serde_json::Value> {
     /// The record's version; this program reads [`Pod::VERSION`] only.
     pub version: u32,
     pub uid: String,
@@ -29,11 +29,29 @@ pub struct Pod {
     pub pull_secrets: Vec<PullSecret>,
     /// The v1 Pod as the user gave it with Kubernetes' defaults filled in, for
     /// showing back. The monitor never looks at it.
-    pub manifest: serde_json::Value,
+    pub manifest: Manifest,
 }
 
 impl Pod {
     pub const VERSION: u32 = 1;
+}
+
+impl Pod<serde::de::IgnoredAny> {
+    /// A record that was read without its manifest, which is the larger half of it.
+    pub fn without_manifest(self) -> Pod {
+        Pod {
+            version: self.version,
+            uid: self.uid,
+            namespace: self.namespace,
+            name: self.name,
+            labels: self.labels,
+            annotations: self.annotations,
+            created: self.created,
+            spec: self.spec,
+            pull_secrets: self.pull_secrets,
+            manifest: serde_json::Value::Null,
+        }
+    }
 }
 
 /// A v1 Secret with a registry's credentials. It is in the record, which is root's

@@ -149,6 +149,14 @@ pub struct PodPaths {
 }
 
 impl PodPaths {
+    /// One Pod's files below [`Layout::pods`], for [`super::Dir`].
+    pub fn below_pods(uid: &str) -> PodPaths {
+        PodPaths {
+            dir: uid.into(),
+            data: PathBuf::new(),
+        }
+    }
+
     pub fn record(&self) -> PathBuf {
         self.dir.join("pod.json")
     }

@@ -56,9 +56,14 @@ impl Lock {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(e).context(format!("open({})", path.display())),
         };
+        Self::is_held_on(&file)
+            .map_err(|e| Error::sys(format!("fcntl({}, F_OFD_GETLK)", path.display()), e))
+    }
+
+    /// As [`is_held`](Self::is_held), of an open file.
+    pub(super) fn is_held_on(file: &impl AsFd) -> nix::Result<bool> {
         let mut probe = whole_file(libc::F_WRLCK);
-        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut probe))
-            .map_err(|e| Error::sys(format!("fcntl({}, F_OFD_GETLK)", path.display()), e))?;
+        fcntl(file, FcntlArg::F_OFD_GETLK(&mut probe))?;
         Ok(i32::from(probe.l_type) != libc::F_UNLCK)
     }
 }

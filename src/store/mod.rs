@@ -4,11 +4,13 @@
 //! written whole to a temporary file and renamed; a lock is an open-file-
 //! description lock, freed by its holder's death (fcntl(2), F_OFD_SETLK).
 
+mod dir;
 mod disk;
 mod layout;
 mod lock;
 mod record;
 
+pub use dir::Dir;
 pub use disk::disk_usage;
 pub use layout::{Layout, PodPaths, make_dir};
 pub use lock::Lock;

@@ -22,7 +22,11 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
             .with_kind(kind)
             .push_context(format!("open({})", path.display()))
     })?;
-    serde_json::from_slice(&bytes)
+    parse(&bytes, path)
+}
+
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T> {
+    serde_json::from_slice(bytes)
         .map_err(|e| Error::failed(format!("the record {} is damaged: {e}", path.display())))
 }
 
