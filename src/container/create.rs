@@ -253,6 +253,9 @@ pub struct Birth<'a> {
     pub held: Option<&'a Held<'a>>,
     /// See [`crate::linux::resctrl::Resctrl::tasks`].
     pub resctrl: &'a [std::fs::File],
+    /// What its new mount namespace is copied from: [`crate::linux::bare`]. None: from
+    /// the host's.
+    pub bare_mounts: Option<BorrowedFd<'a>>,
     /// For a container without a mount namespace of its own.
     pub host_mounts: Option<&'a HostMounts<'a>>,
     /// Done to the child before it does anything itself.
@@ -337,6 +340,10 @@ fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, O
     let mut new = clone_flags(n.new);
     if b.host_mounts.is_some() {
         new |= MOUNT;
+    }
+    if b.bare_mounts.is_some() {
+        // The child leaves the host's mounts by itself, and copies none of them.
+        new -= MOUNT;
     }
     match sys::clone3(new, b.join.and_then(Join::v2_fd)) {
         Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),

@@ -13,7 +13,8 @@
 //!     something, and before the tree is made private, so that a propagation that
 //!     was asked for reaches the host (with [`super::create::Sources`], the parent
 //!     has opened them), but for those inside the root that an earlier mount makes;
-//!  7. the tree is made private: nothing mounted here is seen outside;
+//!  7. the tree is made private, or left for a copy of the bare namespace, which is
+//!     private ([`crate::linux::bare`]): nothing mounted here is seen outside;
 //!  8. the root is attached and everything mounted below it by fd, resolved once
 //!     each, no link followed out of it ([`super::rootfs`]);
 //!  9. sysctls, hostname, hooks;
@@ -41,6 +42,7 @@ use super::create::{Birth, Word, say, wait_for_go};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::{dev, gate, hook, process, rootfs, settings};
+use crate::linux::bare;
 use crate::linux::caller;
 use crate::linux::mount::{self, ATTR_RDONLY};
 use crate::linux::move_root;
@@ -112,11 +114,19 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
             &opened
         }
     };
+    let mountpoint = match b.bare_mounts {
+        Some(bare) => {
+            bare::enter_copy(bare)?;
+            Path::new(bare::PLACE)
+        }
+        None => {
+            // A copy that was made as a slave or peer of a host's mount stays one.
+            mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
+            b.mountpoint
+        }
+    };
     let null = rootfs::open_null()?;
-    // A copy that was made as a slave or peer of a host's mount stays one.
-    mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
-
-    let place = open_dir(b.mountpoint)?;
+    let place = open_dir(mountpoint)?;
     b.root
         .attach(place.as_fd())
         .context("attach the root filesystem")?;

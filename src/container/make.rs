@@ -193,6 +193,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                 subject: &subject,
             }),
             resctrl: &resctrl_tasks,
+            bare_mounts: None,
             host_mounts: host_mounts.as_ref(),
             at_birth: make_scope.as_ref().map(|f| f as _),
         };

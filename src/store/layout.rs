@@ -13,6 +13,8 @@ use crate::{Context, Result};
 ///   pods/                  a private mount of itself while there are Pods: what is
 ///                          mounted below it shows up in no other mount namespace
 ///     <uid>/               see PodPaths
+///   bare/mnt               the mount namespace that containers' are copied from; the
+///                          directory is a private mount of itself, too
 ///   network/               addresses in use, the bridge's record
 ///   layers/<32 hex>/       an image's erofs layer, mounted while a Pod has it; the
 ///                          directory is a private mount of itself, too
@@ -97,6 +99,9 @@ impl Layout {
     }
     pub fn layer_mounts(&self) -> PathBuf {
         self.state.join("layers")
+    }
+    pub fn bare_mounts(&self) -> PathBuf {
+        self.state.join("bare")
     }
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

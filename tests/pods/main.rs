@@ -17,6 +17,7 @@ mod images;
 mod insiders;
 mod layers;
 mod logs;
+mod many;
 mod network;
 mod propagation;
 mod restarts;

@@ -127,8 +127,8 @@ fn mounts_pass_neither_out_of_a_pod_nor_into_it() {
         panic!("the Pod does not run: {log:?} {}", why.stdout)
     });
     assert_eq!(peers(&log.stdout), [""; 0]);
-    // Of all that is mounted for a Pod, the directory that keeps it apart is seen.
-    assert_eq!(shared.seen(&root), ["/run/pods"]);
+    // Of all that is mounted for a Pod, the directories that keep it apart are seen.
+    assert_eq!(shared.seen(&root), ["/run/pods", "/run/bare"]);
     let exec = shared.carob(&root, &["exec", "web", "--", "cat", "/proc/self/mountinfo"]);
     assert_eq!(peers(&exec.ok()), [""; 0]);
 

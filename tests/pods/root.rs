@@ -218,6 +218,9 @@ impl Root {
                 left.push(format!("process {} {line}", e.path().display()));
             }
         }
+        if self.dir.join("run/bare").exists() {
+            left.push("file run/bare".into());
+        }
         for sub in ["run/pods", "run/names", "run/network", "data/pods", "log"] {
             for e in std::fs::read_dir(self.dir.join(sub))
                 .into_iter()

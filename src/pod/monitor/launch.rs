@@ -7,7 +7,7 @@
 //! 4. FIFOs, log file, cgroup;
 //! 5. clone; the child does the rest, while the next container is started.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -20,9 +20,11 @@ use super::lifecycle::Stage;
 use super::logs::{Output, Stream, make_fifo};
 use super::{Monitor, Source};
 use crate::container::create::{self, Birth, Starting, Stdio};
+use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
 use crate::container::plan::{self, Plan};
 use crate::container::user::Accounts;
 use crate::image::Image;
+use crate::linux::bare;
 use crate::linux::capability::{Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Join, OomEvents, Select};
 use crate::linux::mount::Mount;
@@ -174,13 +176,24 @@ impl Monitor {
             None => None,
         };
         let null = open_null()?;
+        // Without a cgroup namespace the child looks for its cgroups below the host's
+        // mounts, and with a user namespace it may not enter the host's namespaces.
+        let n = &plan.namespaces;
+        let bare = match n.new.contains(MOUNT | CGROUP) && !n.has(USER) {
+            true => bare::open(&self.layout.bare_mounts()),
+            false => None,
+        };
+        let bare = bare.as_ref().map(AsFd::as_fd);
         let (starting, outputs) = if c.tty {
             let stdio = Stdio {
                 stdin: null.as_fd(),
                 stdout: null.as_fd(),
                 stderr: null.as_fd(),
             };
-            (birth(plan, root, mountpoint, &join, &stdio)?, Vec::new())
+            (
+                birth(plan, root, mountpoint, bare, &join, &stdio)?,
+                Vec::new(),
+            )
         } else {
             let stdin = if c.stdin {
                 Some(self.make_stdin(name, c, dir)?)
@@ -199,7 +212,7 @@ impl Monitor {
                 stdout: ends[0].as_fd(),
                 stderr: ends[1].as_fd(),
             };
-            (birth(plan, root, mountpoint, &join, &stdio)?, outputs)
+            (birth(plan, root, mountpoint, bare, &join, &stdio)?, outputs)
         };
         for (output, stream) in outputs.iter().zip(Stream::BOTH) {
             self.watch_output(name, output, stream)?;
@@ -323,6 +336,7 @@ fn birth(
     plan: &Plan,
     root: &Mount,
     mountpoint: &std::path::Path,
+    bare_mounts: Option<BorrowedFd>,
     join: &Join,
     stdio: &Stdio,
 ) -> Result<Starting> {
@@ -335,6 +349,7 @@ fn birth(
         stdio,
         sources: None,
         held: None,
+        bare_mounts,
         host_mounts: None,
         at_birth: None,
     })

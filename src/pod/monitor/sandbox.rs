@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 
+use crate::linux::bare;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Select};
 use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
 use crate::linux::namespace::{self, POD_KINDS};
@@ -98,6 +99,9 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         let _names = client::lock_names(layout)?;
         mount::make_private(&layout.pods())
             .with_context(|| format!("make {} a private mount", layout.pods().display()))?;
+        // Without it containers start all the same, the slower the more mounts the host
+        // has: where the host's root is an initramfs, which cannot be left.
+        let _ = bare::open_or_make(&layout.bare_mounts());
     }
     namespace::leave(own_kinds(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
     make_dir(&paths.dir.join("ns"))?;
@@ -258,6 +262,7 @@ pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hie
         && !any_left(layout)
     {
         let _ = mount::unmount(&layout.pods());
+        let _ = bare::remove(&layout.bare_mounts());
     }
     for path in [monitor_cgroup_path(layout), layout.tagged("carob")] {
         if let Ok(Some(cgroup)) = Cgroup::open(hierarchies, &path, Select::Pod) {
