@@ -349,7 +349,7 @@ pub(super) fn is_stopped(h: &Hierarchy, path: &str) -> Result<bool> {
 /// which a user has 128 instances by default (fs.inotify.max_user_instances): as
 /// many containers with a memory limit, and no editor or `logs -f` beside them.
 pub(super) fn oom_events(h: &Hierarchy, path: &str) -> Result<OomEvents> {
-    let events = OomEvents::File(io::open_read(h, path, "memory.events")?.into());
+    let events = OomEvents::File(io::open_read(h, path, "memory.events")?);
     events.acknowledge()?;
     Ok(events)
 }
