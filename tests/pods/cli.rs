@@ -594,7 +594,8 @@ fn the_name_alone_shows_what_there_is() {
         "{text}"
     );
     let root = Root::empty();
-    root.carob(&["gett", "pods"]).fails(2, "'get'");
+    root.carob(&["gett", "pods"])
+        .fails(2, "did you mean `carob get`?");
     root.carob(&["get", "pods", "--outptu=json"])
         .fails(2, "--output");
     for verb in ["apply", "get", "exec", "delete"] {
