@@ -61,7 +61,7 @@ fn output_without_end_does_not_take_the_monitor() {
                 true => Err("its stdin is open"),
                 false => Ok(()),
             };
-            until(Duration::from_secs(5), closed).unwrap();
+            until(closed).unwrap();
         }
         let watched = Instant::now() + Duration::from_secs(2);
         let mut worst = Duration::ZERO;
@@ -77,7 +77,7 @@ fn output_without_end_does_not_take_the_monitor() {
         let start = Instant::now();
         root.carob(&["delete", "pod", name, "--grace-period=0", "--force"])
             .ok();
-        let gone = until(Duration::from_secs(5), || {
+        let gone = until(|| {
             let left = root.carob(&["get", "pod", name]);
             if left.code == 4 { Ok(()) } else { Err(left) }
         });
@@ -125,7 +125,7 @@ fn a_flood_of_clients_does_not_take_the_monitor() {
         .map_while(|_| Packets::connect(&socket).ok())
         .collect();
     drop(idle);
-    let settled = until(Duration::from_secs(3), || match fds() {
+    let settled = until(|| match fds() {
         n if n <= before => Ok(()),
         n => Err(format!("{n} fds, {before} before")),
     });

@@ -96,11 +96,9 @@ fn nothing_of_the_callers_shell_reaches_a_container() {
         from_a_strange_shell(&root, umask, &["get", "pods"], Stdio::null()).ok();
         assert_eq!(root.sh("strange", LOOK), plain, "exec by the next monitor");
         kill_9(root.pid("strange", "main"));
-        let again = until(std::time::Duration::from_secs(20), || {
-            match root.carob(&["logs", "strange"]).stdout {
-                log if log.ends_with("none: prio 0\n") => Ok(log),
-                log => Err(log),
-            }
+        let again = until(|| match root.carob(&["logs", "strange"]).stdout {
+            log if log.ends_with("none: prio 0\n") => Ok(log),
+            log => Err(log),
         });
         assert_eq!(again.unwrap(), plain, "a restart by the next monitor");
         root.carob(&["delete", "pod", "strange"]).ok();

@@ -63,10 +63,7 @@ impl Registry {
             .spawn()
             .expect("docker-registry must be installed (Debian's package docker-registry)");
         let registry = Registry { process, dir };
-        until(Duration::from_secs(20), || {
-            TcpStream::connect(("127.0.0.1", 5000))
-        })
-        .expect("docker-registry listens");
+        until(|| TcpStream::connect(("127.0.0.1", 5000))).expect("docker-registry listens");
         for (image, tag) in IMAGES {
             let from = images().join(format!("{image}.tar"));
             run(Command::new("skopeo")
@@ -134,12 +131,12 @@ fn runs_as_it_stands(name: &str, manifest: &Path) {
     assert_eq!(root.field("chatbot-pod", init), "Completed");
 
     let first = generation(&root);
-    until(Duration::from_secs(10), || match generation(&root) {
+    until(|| match generation(&root) {
         later if later > first => Ok(()),
         same => Err(same),
     })
     .expect("the token is renewed");
-    until(Duration::from_secs(5), || {
+    until(|| {
         let log = root.carob(&["logs", "chatbot-pod", "-c", "chatbot"]).ok();
         match log.contains(&format!("chatbot: generation={} ", first + 1)) {
             true => Ok(()),
@@ -161,7 +158,7 @@ fn runs_as_it_stands(name: &str, manifest: &Path) {
     root.carob(&["get", "pod", "chatbot-pod"])
         .fails(4, "not found");
     // The root's own things go with its last monitor, just after the Pod.
-    let left = until(Duration::from_secs(5), || match root.left() {
+    let left = until(|| match root.left() {
         left if left.is_empty() => Ok(()),
         left => Err(left),
     });

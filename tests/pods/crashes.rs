@@ -23,7 +23,7 @@ fn kill_and_wait(pid: i32) {
 
 #[track_caller]
 fn nothing_left(root: &Root, of: &str) {
-    let left = until(Duration::from_secs(5), || {
+    let left = until(|| {
         let left = root.left();
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
@@ -277,7 +277,7 @@ fn a_monitor_killed_before_its_pod_stands_is_followed_by_one_that_makes_it() {
             .unwrap()
             .unwrap()
             .path();
-        let pid = until(Duration::from_secs(2), || {
+        let pid = until(|| {
             let state = std::fs::read(dir.join("state.json")).map_err(drop)?;
             let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
             state["monitor_pid"].as_i64().ok_or(())

@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -184,7 +183,7 @@ fn outcome(root: &Root, name: &str, manifest: &str) -> (String, String, String) 
     let applied = root.apply(manifest);
     assert!(applied.stdout.contains("created"), "{applied:?}");
     let state = ".status.containerStatuses[0].state";
-    let end = until(Duration::from_secs(20), || {
+    let end = until(|| {
         let phase = root.field(name, ".status.phase");
         let message = root.field(name, &format!("{state}.waiting.message"));
         if phase == "Succeeded" || phase == "Failed" || !message.is_empty() {
@@ -451,7 +450,7 @@ fn fd_numbers(root: &Root) -> std::ops::RangeInclusive<u32> {
         .expect("strace: `hack/setup test` installs it");
     // The Pod may not be there yet, which is an error of `get`.
     let phase = ["get", "pod", "traced", "-o", "jsonpath={.status.phase}"];
-    let runs = until(Duration::from_secs(20), || {
+    let runs = until(|| {
         let ran = root.carob(&phase);
         if ran.stdout == "Running" {
             Ok(())

@@ -20,7 +20,7 @@ fn server(name: &str, text: &str, more: &str) -> String {
 
 /// The page at an address, asked until the server listens.
 fn page(ip: IpAddr, port: u16) -> String {
-    until(Duration::from_secs(5), || {
+    until(|| {
         let mut s = TcpStream::connect_timeout(&(ip, port).into(), Duration::from_secs(2))?;
         s.set_read_timeout(Some(Duration::from_secs(2)))?;
         s.write_all(b"GET / HTTP/1.0\r\n\r\n")?;

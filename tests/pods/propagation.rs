@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -114,7 +113,7 @@ fn mounts_pass_neither_out_of_a_pod_nor_into_it() {
     shared
         .carob(&root, &["apply", "-f", file.to_str().unwrap()])
         .ok();
-    let log = until(Duration::from_secs(20), || {
+    let log = until(|| {
         let log = shared.carob(&root, &["logs", "web"]);
         if log.stdout.contains("ready") {
             Ok(log)
@@ -160,7 +159,7 @@ fn mounts_pass_neither_out_of_a_pod_nor_into_it() {
             &["delete", "pod", "web", "--grace-period=0", "--force"],
         )
         .ok();
-    let left = until(Duration::from_secs(10), || {
+    let left = until(|| {
         let seen = shared.seen(&root);
         if seen.is_empty() { Ok(()) } else { Err(seen) }
     });
@@ -196,7 +195,7 @@ fn mount_propagation_passes_what_it_says() {
     shared
         .carob(&root, &["apply", "-f", file.to_str().unwrap()])
         .ok();
-    let said = until(Duration::from_secs(20), || {
+    let said = until(|| {
         let log = shared.carob(&root, &["logs", "web"]);
         if log.stdout.contains("ready") {
             Ok(())
@@ -238,7 +237,7 @@ fn mount_propagation_passes_what_it_says() {
             &["delete", "pod", "web", "--grace-period=0", "--force"],
         )
         .ok();
-    let left = until(Duration::from_secs(10), || {
+    let left = until(|| {
         let seen = shared.seen(&root);
         if seen.is_empty() { Ok(()) } else { Err(seen) }
     });

@@ -244,7 +244,7 @@ fn run_rm_can_be_interrupted_while_it_deletes() {
         )
     };
     let said = |text: &str| {
-        until(Duration::from_secs(20), || {
+        until(|| {
             let log = root.carob(&["logs", "r"]);
             if log.stdout.contains(text) {
                 Ok(())

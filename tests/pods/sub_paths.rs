@@ -102,11 +102,9 @@ fn a_sub_path_that_leads_out_is_tried_until_it_does_not() {
     assert_eq!(reason, "CreateContainerConfigError");
     assert_eq!(root.field("p", ".status.phase"), "Pending");
     std::fs::remove_file(host.join("sub")).unwrap();
-    let end = crate::root::until(std::time::Duration::from_secs(30), || {
-        match root.field("p", ".status.phase") {
-            phase if phase == "Succeeded" => Ok(()),
-            phase => Err(phase),
-        }
+    let end = crate::root::until(|| match root.field("p", ".status.phase") {
+        phase if phase == "Succeeded" => Ok(()),
+        phase => Err(phase),
     });
     end.unwrap();
     assert_eq!(root.field("p", &status("restartCount")), "0");

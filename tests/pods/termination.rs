@@ -144,7 +144,7 @@ fn a_forced_deletion_frees_the_name_while_the_old_pod_dies() {
     }
     let took = begun.elapsed();
     assert!(took >= seconds(2) && took < seconds(5), "{took:?}");
-    let gone = until(seconds(5), || {
+    let gone = until(|| {
         let left: Vec<_> = root
             .left()
             .into_iter()
