@@ -164,13 +164,20 @@ pub fn dry_run(format: &Format, pods: Vec<Pod>) -> Result<u8> {
     Ok(0)
 }
 
+pub fn create(face: &Face, pod: &Pod) -> Result<()> {
+    for warning in client::create(&face.layout, pod)? {
+        warn(&warning.to_string());
+    }
+    Ok(())
+}
+
 /// Makes the one Pod, or changes what may be changed. Returns the word for it
 /// and the UID.
 fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static str, String)> {
     let view = match client::find(&face.layout, &pod.namespace, &pod.name) {
         Ok(v) => v,
         Err(e) if e.kind() == Kind::NotFound => {
-            client::create(&face.layout, pod)?;
+            create(face, pod)?;
             return Ok(("created", pod.uid.clone()));
         }
         Err(e) => return Err(e),
@@ -195,7 +202,7 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
     }
     if let Some(grace) = replace {
         delete::delete(face, &view, grace, None)?;
-        client::create(&face.layout, pod)?;
+        create(face, pod)?;
         return Ok(("replaced", pod.uid.clone()));
     }
     let delete_it = format!("carob delete pod {} -n {}", pod.name, pod.namespace);

@@ -108,7 +108,7 @@ impl Verb for Run {
             need_terminal(self.tty, self.stdin)?;
         }
         face.layout.create()?;
-        client::create(&face.layout, &pod)?;
+        apply::create(face, &pod)?;
         if self.attached() {
             return self.stay(face, &pod);
         }

@@ -1,5 +1,5 @@
 //! `carob system` and `image-prune`: what is on the disk, whether it is sound, and
-//! what can go.
+//! what can go; the end of all Pods when the machine goes down.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use super::output::{self, Format};
 use super::table::Table;
 use crate::image::{LayerForm, Store};
 use crate::pod::layers;
+use crate::pod::shutdown::{self, Terminated};
 use crate::store::disk_usage;
 use crate::{Error, Result};
 
@@ -39,8 +40,9 @@ impl Verb for ImagePrune {
 #[derive(Args, Debug)]
 pub struct System {
     /// df: what is on the disk; check: whether all of it is sound; prune: image-prune;
-    /// layers: what layers become that are still to come
-    #[arg(value_name = "df|check|prune|layers", value_parser = ["df", "check", "prune", "layers"])]
+    /// layers: what layers become that are still to come; shutdown: end the containers of
+    /// every Pod, each with its own grace period, as systemd does before the machine stops
+    #[arg(value_name = "df|check|prune|layers|shutdown", value_parser = ["df", "check", "prune", "layers", "shutdown"])]
     what: String,
     /// layers: dir, directories; erofs, files that the kernel mounts (Linux 6.12).
     /// Without it, print which it is
@@ -62,7 +64,7 @@ pub struct System {
 
 impl Verb for System {
     const NAME: &'static str = "system";
-    const ABOUT: &'static str = "Show, check or tidy what is on the disk";
+    const ABOUT: &'static str = "Show, check or tidy what is on the disk; end all Pods";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
@@ -79,9 +81,29 @@ impl Verb for System {
             "layers" => set_layers(face, self.form.as_deref(), &format),
             "df" => df(face, &format),
             "check" => check(face, self.repair, &format),
+            "shutdown" => shutdown(face, &format),
             _ => prune(face, self.all, &format),
         }
     }
+}
+
+fn shutdown(face: &Face, format: &Format) -> Result<u8> {
+    let ended = shutdown::terminate(&face.layout)?;
+    let (mut text, mut done, mut errors) = (String::new(), Vec::new(), Vec::new());
+    for Terminated { pod, result } in ended {
+        match result {
+            Ok(()) => {
+                text.push_str(&format!("pod {pod:?} terminated\n"));
+                done.push(pod);
+            }
+            Err(e) => errors.push(e.push_context(format!("pod {pod}"))),
+        }
+    }
+    match format {
+        Format::Table { .. } => output::text(&text, false)?,
+        _ => format.print_value(&json!({"terminated": done}))?,
+    }
+    face.first_of(errors).map(|()| 0)
 }
 
 fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {

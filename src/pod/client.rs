@@ -5,6 +5,7 @@
 //! taken, and the rename into `pods/` makes it exist. A name whose Pod does not
 //! exist is free. A Pod whose monitor is dead gets a new one from whoever looks.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::IgnoredAny;
 
-use super::monitor;
 use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
+use super::{monitor, shutdown};
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
 use crate::store::{self, Layout, Lock, PodPaths};
@@ -29,11 +30,12 @@ pub struct View {
     pub state: Option<State>,
 }
 
-/// Records the Pod, takes its name and starts its monitor.
+/// Records the Pod, takes its name and starts its monitor. Returns what the caller
+/// should be warned of.
 ///
 /// # Errors
 /// [`Kind::Conflict`] if the name is taken.
-pub fn create(layout: &Layout, pod: &Pod) -> Result<()> {
+pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     layout.create()?;
     let paths = layout.pod(&pod.uid);
     let new = layout.pods().join(format!(".new-{}", pod.uid));
@@ -50,7 +52,30 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<()> {
     }
     drop(names);
     made?;
-    monitor::start(layout, &pod.uid)
+    monitor::start(layout, &pod.uid)?;
+    // While the monitor makes the Pod.
+    let mut warnings = Vec::new();
+    warnings.extend(shutdown::register(layout).err());
+    Ok(warnings)
+}
+
+/// The UIDs of the Pods that have a record.
+pub(super) fn list_uids(layout: &Layout) -> Result<BTreeSet<String>> {
+    let dir = layout.pods();
+    let doing = || format!("list {}", dir.display());
+    let mut uids = BTreeSet::new();
+    let entries = match std::fs::read_dir(&dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(uids),
+        other => other.with_context(doing)?,
+    };
+    for entry in entries {
+        let name = entry.with_context(doing)?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with('.') {
+            uids.insert(name.into_owned());
+        }
+    }
+    Ok(uids)
 }
 
 /// How much of a Pod's record is read.

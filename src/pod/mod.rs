@@ -1,7 +1,7 @@
 //! One Pod's life: what was asked for ([`spec`]), what has been seen
 //! ([`state`]), what a kubelet would say of it ([`status`]), who sees to it
 //! ([`monitor`]), and how everybody else talks to that one ([`client`],
-//! [`protocol`]).
+//! [`protocol`]). [`shutdown`]: what becomes of Pods when the machine goes down.
 
 pub mod bundle;
 pub mod client;
@@ -10,6 +10,7 @@ pub mod limits;
 pub mod monitor;
 mod mounts;
 pub mod protocol;
+pub mod shutdown;
 pub mod spec;
 pub mod state;
 pub mod status;

@@ -26,6 +26,9 @@ pub enum Request {
     /// Answers `Done` when the termination is under way. The end of the Pod is
     /// seen by the connection's end after that.
     Delete { grace_period: u64, force: bool },
+    /// Ends the containers with the Pod's own grace period, because the machine goes
+    /// down, and keeps the Pod. Answers `Done` when all have ended.
+    Terminate,
     /// Runs a process in a container. Without a tty, the three fds that go with
     /// it become its stdio; with one, `Started` brings the terminal's master.
     /// Then `Exited`, or `Failed`.

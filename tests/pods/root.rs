@@ -170,7 +170,7 @@ impl Root {
     }
 
     /// What of this root the machine still holds: mounts, cgroups, links, nft
-    /// tables, processes, records.
+    /// tables, processes, units of systemd, records.
     pub fn left(&self) -> Vec<String> {
         let dir = self.dir.to_str().unwrap();
         let tag = tag_of(&self.dir);
@@ -221,6 +221,15 @@ impl Root {
         if self.dir.join("run/bare").exists() {
             left.push("file run/bare".into());
         }
+        // Where systemd is init, a root with Pods has a service.
+        left.extend(
+            std::fs::read_dir("/run/systemd/transient")
+                .into_iter()
+                .flatten()
+                .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+                .filter(|unit| unit.contains(&tag))
+                .map(|unit| format!("unit {unit}")),
+        );
         for sub in ["run/pods", "run/names", "run/network", "data/pods", "log"] {
             for e in std::fs::read_dir(self.dir.join(sub))
                 .into_iter()

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, alive, pod, sh, until};
+use crate::root::{Root, alive, kill_9, pod, sh, until};
 
 const IGNORES: &str = "trap '' TERM; echo ready; while :; do sleep 1; done";
 const OBEYS: &str = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
@@ -231,4 +231,75 @@ fn the_stop_signal_can_be_another() {
     root.says("p", "main", "ready");
     let took = time(&root, &["delete", "pod", "p"]);
     assert!(took < seconds(3), "{took:?}");
+}
+
+#[test]
+fn a_shutdown_ends_containers_and_keeps_their_pods() {
+    let root = Root::new();
+    let hook = "echo hook >> /out/order";
+    let main = sh(
+        "main",
+        "trap 'sleep 1; echo main >> /out/order; exit 0' TERM; echo ready; while :; do sleep 0.1; done",
+        json!({"volumeMounts": out(), "lifecycle": {"preStop": {"exec": {"command": ["sh", "-c", hook]}}}}),
+    );
+    let sidecar = sh(
+        "sidecar",
+        "trap 'echo sidecar >> /out/order; exit 0' TERM; echo ready; while :; do sleep 0.1; done",
+        json!({"volumeMounts": out(), "restartPolicy": "Always"}),
+    );
+    let spec = json!({
+        "terminationGracePeriodSeconds": 30,
+        "initContainers": [sidecar],
+        "containers": [main],
+        "volumes": [{"name": "out", "hostPath": {"path": root.dir().join("out"), "type": "DirectoryOrCreate"}}],
+    });
+    root.apply(&pod("works", spec)).ok();
+    let one = |script: &str, grace: u64, policy: &str| {
+        json!({
+            "terminationGracePeriodSeconds": grace,
+            "restartPolicy": policy,
+            "containers": [sh("main", script, json!({}))],
+        })
+    };
+    root.apply(&pod("deaf", one(IGNORES, 2, "Always"))).ok();
+    root.apply(&pod("done", one("exit 0", 2, "Never"))).ok();
+    for (p, c) in [("works", "main"), ("works", "sidecar"), ("deaf", "main")] {
+        root.says(p, c, "ready");
+    }
+    root.becomes("done", ".status.phase", "Succeeded");
+    let broken = root.dir().join("run/pods/broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("pod.json"), "{").unwrap();
+
+    // A Pod whose record cannot be read is reported, and the others end.
+    let begun = Instant::now();
+    let ran = root.carob(&["system", "shutdown"]);
+    let took = begun.elapsed();
+    std::fs::remove_dir_all(&broken).unwrap();
+    ran.fails(1, "pod broken: ");
+    // All at the same time, each with its own grace period.
+    assert!(took >= seconds(2) && took < seconds(10), "{took:?}");
+    let order = std::fs::read_to_string(root.dir().join("out/order")).unwrap();
+    assert_eq!(order, "hook\nmain\nsidecar\n");
+    for (p, reason, code) in [("works", "Terminated", "0"), ("deaf", "Terminated", "137")] {
+        assert_eq!(root.field(p, ".status.phase"), "Failed", "{p}");
+        assert_eq!(root.field(p, ".status.reason"), reason, "{p}");
+        let path = ".status.containerStatuses[0].state.terminated.exitCode";
+        assert_eq!(root.field(p, path), code, "{p}");
+    }
+    assert_eq!(root.field("done", ".status.phase"), "Succeeded");
+    assert!(
+        root.carob(&["logs", "works", "-c", "main"])
+            .ok()
+            .contains("ready")
+    );
+    let again = time(&root, &["system", "shutdown"]);
+    assert!(again < seconds(2), "{again:?}");
+    // A new monitor does not start what has ended.
+    let monitor = root.monitor_pid("works");
+    kill_9(monitor);
+    root.becomes("works", ".status.phase", "Failed");
+    let path = ".status.containerStatuses[0].restartCount";
+    assert_eq!(root.field("works", path), "0");
+    time(&root, &["delete", "pods", "--all"]);
 }

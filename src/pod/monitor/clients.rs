@@ -23,6 +23,7 @@ pub(super) struct Client {
     socket: Packets,
     watches: bool,
     awaits_start: bool,
+    awaits_end: bool,
     /// The container whose output it is shown.
     attached: Option<String>,
     /// An attach to a container that has not started yet.
@@ -41,6 +42,7 @@ impl Client {
             socket,
             watches: false,
             awaits_start: false,
+            awaits_end: false,
             attached: None,
             waits_for: None,
         }
@@ -96,6 +98,14 @@ impl Monitor {
                 self.publish()?;
                 self.reply(id, &Reply::Done, &[]);
             }
+            Request::Terminate => {
+                self.shut_down();
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.awaits_end = true;
+                }
+                // They may have ended before.
+                self.dirty = true;
+            }
             Request::Exec(exec) => self.exec_for(id, exec, fds)?,
             Request::Attach { container, stdin } => self.attach(id, &container, stdin)?,
         }
@@ -129,11 +139,15 @@ impl Monitor {
     /// The state has changed.
     pub(super) fn tell_watchers(&mut self) {
         let started = self.started();
+        let ended = self.live.values().all(|l| matches!(l.stage, Stage::Idle));
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
-            let (watches, awaits) = match self.clients.get(&id) {
-                Some(c) => (c.watches, c.awaits_start),
+            let (watches, awaits, awaits_end) = match self.clients.get(&id) {
+                Some(c) => (c.watches, c.awaits_start, c.awaits_end),
                 None => continue,
             };
+            if awaits_end && ended {
+                self.reply(id, &Reply::Done, &[]);
+            }
             if watches {
                 let state = Reply::State(Box::new(self.state.clone()));
                 self.reply(id, &state, &[]);

@@ -19,7 +19,7 @@ use crate::linux::namespace::{self, POD_KINDS};
 use crate::linux::root::{open_dir, remove_tree};
 use crate::network;
 use crate::pod::spec::{Pod, Spec};
-use crate::pod::{client, limits};
+use crate::pod::{client, limits, shutdown};
 use crate::store::{Layout, PodPaths, make_dir};
 use crate::{Context, Error, Result, volume};
 
@@ -263,6 +263,7 @@ pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hie
     {
         let _ = mount::unmount(&layout.pods());
         let _ = bare::remove(&layout.bare_mounts());
+        let _ = shutdown::unregister(layout);
     }
     for path in [monitor_cgroup_path(layout), layout.tagged("carob")] {
         if let Ok(Some(cgroup)) = Cgroup::open(hierarchies, &path, Select::Pod) {

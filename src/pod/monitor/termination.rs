@@ -4,6 +4,7 @@
 //! grace period; a hook that is still running then gets the container 2 seconds
 //! more, once. The Pod: ordinary containers together, then sidecars in reverse
 //! order, within one grace period. See Kubernetes' "Pod Lifecycle", Termination.
+//! At the machine's shutdown the Pod stays, as failed; else it is deleted.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use nix::sys::epoll::EpollFlags;
 
 use super::exec::Purpose;
 use super::lifecycle::Stage;
-use super::{Monitor, Source, Timer, sandbox};
+use super::{Monitor, Source, Timer, policy, sandbox};
 use crate::linux::root::remove_tree;
 use crate::pod::layers;
 use crate::pod::spec::Hook;
@@ -47,6 +48,8 @@ enum StopStage {
 pub(super) struct Termination {
     deadline: Instant,
     force: bool,
+    /// The Pod goes with its containers.
+    deletes: bool,
 }
 
 impl Monitor {
@@ -56,12 +59,17 @@ impl Monitor {
         let deadline = Instant::now() + grace;
         if let Some(t) = &mut self.termination {
             t.force |= force;
-            if deadline >= t.deadline {
+            let begins = !std::mem::replace(&mut t.deletes, true);
+            if deadline >= t.deadline && !begins {
                 return;
             }
-            t.deadline = deadline;
+            t.deadline = t.deadline.min(deadline);
         } else {
-            self.termination = Some(Termination { deadline, force });
+            self.termination = Some(Termination {
+                deadline,
+                force,
+                deletes: true,
+            });
         }
         // The two together say when the grace is over, to the next monitor too.
         self.state.deletion = Some(Deletion {
@@ -87,6 +95,25 @@ impl Monitor {
         }
     }
 
+    /// The machine goes down: the containers end as in a deletion, and the Pod is
+    /// failed, with a kubelet's words. What has ended by itself stays what it is.
+    pub(super) fn shut_down(&mut self) {
+        let over = policy::decide(&self.pod.spec, &self.state).over;
+        if self.termination.is_some() || over {
+            return;
+        }
+        let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
+        self.termination = Some(Termination {
+            deadline: Instant::now() + grace,
+            force: false,
+            deletes: false,
+        });
+        self.fail(
+            "Terminated",
+            "Pod was terminated in response to imminent node shutdown.",
+        );
+    }
+
     /// Goes on with a deletion that an earlier monitor was asked for. Hooks run
     /// again: how far they had come nobody knows.
     pub(super) fn resume_deletion(&mut self) {
@@ -98,18 +125,20 @@ impl Monitor {
         self.termination = Some(Termination {
             deadline: Instant::now() + left,
             force: false,
+            deletes: true,
         });
     }
 
-    /// Takes the next steps of the termination. True when nothing of the Pod is
-    /// left but its record.
+    /// Takes the next steps of the termination. True when nothing of a Pod that is
+    /// deleted is left but its record.
     pub(super) fn advance_termination(&mut self) -> bool {
         let Some(t) = &self.termination else {
             return false;
         };
-        let (left, force) = (
+        let (left, force, deletes) = (
             t.deadline.saturating_duration_since(Instant::now()),
             t.force,
+            t.deletes,
         );
         for name in self.container_names() {
             self.cancel_pull(&name);
@@ -153,7 +182,7 @@ impl Monitor {
                 self.stop_with(name, grace, false, !force);
             }
         }
-        next.is_empty()
+        next.is_empty() && deletes
     }
 
     /// Stops a container. `restart`: its restart policy decides what follows.

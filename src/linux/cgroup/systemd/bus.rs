@@ -17,10 +17,6 @@ const SERVICE: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
-/// What a transient unit may take. A manager under load answers late; systemctl
-/// waits 90 s for jobs.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// See the module's head.
 #[derive(Debug)]
 pub struct Bus {
@@ -28,6 +24,7 @@ pub struct Bus {
     serial: u32,
     /// On the bus, systemd is one of many; on its own socket, it has no name.
     destination: Option<&'static str>,
+    patience: Duration,
     deadline: Instant,
     /// Jobs that ended while something else was waited for.
     ended: Vec<(String, String)>,
@@ -57,7 +54,8 @@ impl From<Refusal> for Error {
 
 impl Bus {
     /// The system's manager, or with `user` the caller's own (`XDG_RUNTIME_DIR`).
-    pub fn connect(user: bool) -> Result<Bus> {
+    /// All of the conversation has to be over within `patience`.
+    pub fn connect(user: bool, patience: Duration) -> Result<Bus> {
         let (private, bus) = match user {
             false => (
                 "/run/systemd/private".into(),
@@ -71,29 +69,28 @@ impl Bus {
                 (dir.join("systemd/private"), dir.join("bus"))
             }
         };
-        let first = match Bus::open(&private, None) {
+        let first = match Bus::open(&private, None, patience) {
             Ok(bus) => return Ok(bus),
             Err(e) => e,
         };
-        match Bus::open(&bus, Some(SERVICE)) {
+        match Bus::open(&bus, Some(SERVICE), patience) {
             Ok(mut bus) => {
                 bus.subscribe()?;
                 Ok(bus)
             }
-            Err(_) => Err(first
-                .with_kind(Kind::Unsupported)
-                .hint("the systemd cgroup driver needs a running systemd; the other is cgroupfs")),
+            Err(_) => Err(first.with_kind(Kind::Unsupported)),
         }
     }
 
-    fn open(path: &PathBuf, destination: Option<&'static str>) -> Result<Bus> {
+    fn open(path: &PathBuf, destination: Option<&'static str>, patience: Duration) -> Result<Bus> {
         let call = || format!("connect({path:?})");
         let socket = UnixStream::connect(path).with_context(call)?;
         let mut bus = Bus {
             socket,
             serial: 0,
             destination,
-            deadline: Instant::now() + PATIENCE,
+            patience,
+            deadline: Instant::now() + patience,
             ended: Vec::new(),
         };
         bus.authenticate().with_context(call)?;
@@ -140,19 +137,21 @@ impl Bus {
 
     fn time_left(&self) -> Result<Duration> {
         match self.deadline.saturating_duration_since(Instant::now()) {
-            Duration::ZERO => Err(late()),
+            Duration::ZERO => Err(late(self.patience)),
             left => Ok(left),
         }
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.socket.set_write_timeout(Some(self.time_left()?))?;
-        self.socket.write_all(bytes).map_err(or_late)
+        let sent = self.socket.write_all(bytes);
+        sent.map_err(|e| or_late(e, self.patience))
     }
 
     fn receive(&mut self, bytes: &mut [u8]) -> Result<()> {
         self.socket.set_read_timeout(Some(self.time_left()?))?;
-        self.socket.read_exact(bytes).map_err(or_late)
+        let read = self.socket.read_exact(bytes);
+        read.map_err(|e| or_late(e, self.patience))
     }
 
     fn next(&mut self) -> Result<Message> {
@@ -290,6 +289,25 @@ impl Bus {
         Ok(self.finish(&reply)?)
     }
 
+    /// `active`, `deactivating`, ...
+    pub fn active_state(&mut self, unit: &str) -> Result<String, Refusal> {
+        let mut body = Writer::default();
+        body.string(unit);
+        let path = self.manager("GetUnit", "s", body)?.texts("o")?;
+        let mut body = Writer::default();
+        body.string("org.freedesktop.systemd1.Unit");
+        body.string("ActiveState");
+        let get = Call {
+            destination: self.destination,
+            path: path.first().map_or("", String::as_str),
+            interface: "org.freedesktop.DBus.Properties",
+            member: "Get",
+            signature: "ss",
+            body,
+        };
+        Ok(self.call(get)?.texts("v")?.pop().unwrap_or_default())
+    }
+
     pub fn reset_failed(&mut self, unit: &str) -> Result<(), Refusal> {
         let mut body = Writer::default();
         body.string(unit);
@@ -297,15 +315,15 @@ impl Bus {
     }
 }
 
-fn late() -> Error {
-    let what = format!("systemd: no answer within {} s", PATIENCE.as_secs());
+fn late(patience: Duration) -> Error {
+    let what = format!("systemd: no answer within {} s", patience.as_secs());
     Error::new(Kind::Timeout, what)
 }
 
-fn or_late(e: std::io::Error) -> Error {
+fn or_late(e: std::io::Error, patience: Duration) -> Error {
     use std::io::ErrorKind as E;
     match e.kind() {
-        E::WouldBlock | E::TimedOut => late(),
+        E::WouldBlock | E::TimedOut => late(patience),
         E::UnexpectedEof => Error::failed("systemd: it closed the connection"),
         _ => e.into(),
     }

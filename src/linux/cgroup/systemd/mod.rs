@@ -10,11 +10,15 @@
 //! A scope cannot be made empty, so the order differs from the other driver's: the
 //! child is cloned first and waits; [`start`] makes the scope around it; then it
 //! may make its cgroup namespace.
+//!
+//! Pods use none of this; what they have of systemd is [`service`].
 
 mod bus;
+pub mod service;
 mod wire;
 
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -135,7 +139,7 @@ fn started(
         properties.retain(|(name, _)| *name != p.0);
         properties.push(p.clone());
     }
-    let mut bus = Bus::connect(scope.user)?;
+    let mut bus = connect(scope)?;
     loop {
         match bus.start_transient(&scope.unit, &properties) {
             Ok(()) => break,
@@ -166,6 +170,19 @@ fn started(
         let _ = bus.stop(&scope.unit);
     }
     made
+}
+
+/// What a transient unit may take. A manager under load answers late; systemctl
+/// waits 90 s for jobs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn connect(scope: &Scope) -> Result<Bus> {
+    Bus::connect(scope.user, PATIENCE).map_err(|e| match e.kind() {
+        Kind::Unsupported if e.get_hint().is_none() => {
+            e.hint("the systemd cgroup driver needs a running systemd; the other is cgroupfs")
+        }
+        _ => e,
+    })
 }
 
 /// Where systemd has put the process. Its own name for the place may differ from
@@ -205,7 +222,7 @@ pub fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
         return Ok(());
     }
     let told: Result<()> = (|| {
-        let mut bus = Bus::connect(scope.user)?;
+        let mut bus = connect(scope)?;
         match bus.set_properties(&scope.unit, &properties) {
             Err(e) if drop_newer(&e, &mut properties) => {
                 bus.set_properties(&scope.unit, &properties)?;
@@ -222,7 +239,7 @@ pub fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
 /// cgroups; [`Cgroup::remove`] those of the v1 hierarchies that it does not know.
 pub fn stop(scope: &Scope) -> Result<()> {
     let stopped: Result<()> = (|| {
-        let mut bus = Bus::connect(scope.user)?;
+        let mut bus = connect(scope)?;
         match bus.stop(&scope.unit) {
             Ok(()) => {}
             Err(e) if e.error.kind() == Kind::NotFound => {}

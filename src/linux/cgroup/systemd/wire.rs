@@ -20,6 +20,8 @@ pub enum Value {
     Strs(Vec<String>),
     U32s(Vec<u32>),
     Bytes(Vec<u8>),
+    /// Command lines, as `ExecStop` takes them: the program is the first word.
+    Commands(Vec<Vec<String>>),
 }
 
 impl Value {
@@ -35,6 +37,7 @@ impl Value {
             Value::Strs(_) => "as",
             Value::U32s(_) => "au",
             Value::Bytes(_) => "ay",
+            Value::Commands(_) => "a(sasb)",
         }
     }
 }
@@ -116,6 +119,13 @@ impl Writer {
             Value::Strs(all) => self.array(4, all, |w, s| w.string(s)),
             Value::U32s(all) => self.array(4, all, |w, n| w.u32(*n)),
             Value::Bytes(all) => self.array(1, all, |w, b| w.0.push(*b)),
+            // (program, its whole argv, whether its failure is ignored)
+            Value::Commands(all) => self.array(8, all, |w, argv| {
+                w.align(8);
+                w.string(argv.first().map_or("", String::as_str));
+                w.array(4, argv, |w, s| w.string(s));
+                w.bool(false);
+            }),
         }
     }
 
@@ -237,7 +247,8 @@ impl Message {
     }
 
     /// The body's leading values, which have to be of these types: strings and
-    /// object paths as they are, numbers in decimal.
+    /// object paths as they are, numbers in decimal, a variant that holds one of
+    /// these as that.
     pub fn texts(&self, signature: &str) -> Result<Vec<String>> {
         if !self.signature.starts_with(signature) {
             return Err(bad("another signature than expected"));
@@ -247,6 +258,11 @@ impl Message {
             at: 0,
         };
         let one = |c| match c {
+            'v' => match r.signature()?.as_str() {
+                "u" => r.u32().map(|n| n.to_string()),
+                "s" | "o" => r.string(),
+                _ => Err(bad("a variant of another type than expected")),
+            },
             'u' => r.u32().map(|n| n.to_string()),
             _ => r.string(),
         };
@@ -336,6 +352,34 @@ mod tests {
             ("D", "sa(sv)")
         );
         assert_eq!(back.texts("s").unwrap(), ["x"]);
+    }
+
+    #[test]
+    fn commands_and_variants_byte_by_byte() {
+        let argv = ["/a", "b"].map(str::to_owned).to_vec();
+        let mut body = Writer::default();
+        body.properties(&[("E".into(), Value::Commands(vec![argv]))]);
+        let expected = b"\x3c\0\0\0\0\0\0\0\x01\0\0\0E\0\x07a(sasb)\0\0\
+                         \x24\0\0\0\0\0\0\0\x02\0\0\0/a\0\0\
+                         \x0e\0\0\0\x02\0\0\0/a\0\0\x01\0\0\0b\0\0\0\0\0\0\0";
+        assert_eq!(body.0, expected);
+
+        let mut body = Writer::default();
+        body.variant(&Value::Str("active".into()));
+        let message = Message {
+            signature: "v".into(),
+            body: body.0,
+            ..Message::default()
+        };
+        assert_eq!(message.texts("v").unwrap(), ["active"]);
+        let mut body = Writer::default();
+        body.variant(&Value::Bool(true));
+        let message = Message {
+            signature: "v".into(),
+            body: body.0,
+            ..Message::default()
+        };
+        assert!(message.texts("v").is_err());
     }
 
     #[test]

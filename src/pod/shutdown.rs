@@ -1,0 +1,145 @@
+//! The machine's shutdown: Pods end with their grace periods.
+//!
+//! Where systemd is init, a root that has Pods has one transient service
+//! ([`unit`]), which holds no process. systemd stops it at a shutdown, before the
+//! network and the file systems go, and waits for its command, `carob system
+//! shutdown` ([`terminate`]). The monitors are in no unit and live until the very
+//! end. Other inits have to call that command themselves.
+//!
+//! The first Pod's maker starts the service and the last Pod's monitor stops it.
+//! 1. The maker starts it after the Pod's record is there.
+//! 2. The monitor stops it under the names' lock, under which records come to be,
+//!    and only if no Pod has one.
+//!
+//! So the command finds no Pod when a monitor has stopped the service, and a Pod
+//! that is being made then waits for the lock and starts the next service.
+//! See docs/decisions/0013-systemd-machines.md.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::client::{Connection, list_uids};
+use super::protocol::{Reply, Request};
+use super::spec::Pod;
+use crate::linux::cgroup::systemd::service;
+use crate::store::{self, Layout};
+use crate::{Context, Error, Kind, Result};
+
+/// What the longest grace period may be exceeded by: preStop hooks that overrun it,
+/// the last output, a busy machine.
+const MARGIN: Duration = Duration::from_secs(15);
+
+fn unit(layout: &Layout) -> String {
+    format!("{}.service", layout.tagged("carob-pods"))
+}
+
+/// Sees to it that systemd terminates the Pods at a shutdown. The caller has made
+/// a Pod's record. Cheap if the service is there.
+pub fn register(layout: &Layout) -> Result<()> {
+    let unit = unit(layout);
+    if !service::is_init() || service::exists(&unit) {
+        return Ok(());
+    }
+    let program = std::fs::read_link("/proc/self/exe").context("readlink(/proc/self/exe)")?;
+    let mut command = vec![program.to_string_lossy().into_owned()];
+    let mut description = "Pods of carob".to_owned();
+    if let Some(root) = layout.root() {
+        let root = root.to_string_lossy();
+        description = format!("{description} in {root}");
+        command.extend(["--root".to_owned(), root.into_owned()]);
+    }
+    command.extend(["system".to_owned(), "shutdown".to_owned()]);
+    service::start(&unit, &description, command).map_err(|e| {
+        e.push_context("Pods will be killed at a shutdown, without their grace periods")
+    })
+}
+
+/// No Pod has a record, and the caller holds the names' lock. A service that stays
+/// finds no Pod at the shutdown.
+pub(super) fn unregister(layout: &Layout) -> Result<()> {
+    let unit = unit(layout);
+    match service::is_init() && service::exists(&unit) {
+        true => service::stop(&unit),
+        false => Ok(()),
+    }
+}
+
+/// A Pod that was asked to end, and whether all its containers have.
+#[derive(Debug)]
+pub struct Terminated {
+    /// `namespace/name`, or the UID if the record cannot be read.
+    pub pod: String,
+    pub result: Result<()>,
+}
+
+/// Ends the containers of every Pod as a deletion with the Pod's own grace period
+/// does, all Pods at the same time, and keeps the records. Goes on past failures.
+/// Returns when all have ended, or some time after the longest grace period.
+pub fn terminate(layout: &Layout) -> Result<Vec<Terminated>> {
+    let mut asked = Vec::new();
+    let mut longest = 0;
+    for uid in list_uids(layout)? {
+        let record = store::load::<Pod>(&layout.pod(&uid).record());
+        let pod = match &record {
+            Ok(pod) => {
+                longest = longest.max(pod.spec.termination_grace_period);
+                format!("{}/{}", pod.namespace, pod.name)
+            }
+            Err(_) => uid.clone(),
+        };
+        // Closed at once: a monitor reads what was sent before. One fd is enough for
+        // as many Pods as there are.
+        let result = record.and_then(|_| ask(layout, &uid).map(drop));
+        match result {
+            // Deleted meanwhile.
+            Err(e) if e.kind() == Kind::NotFound => {}
+            result => asked.push((uid, Terminated { pod, result })),
+        }
+    }
+    let until = Instant::now() + Duration::from_secs(longest) + MARGIN;
+    for (uid, t) in &mut asked {
+        if t.result.is_ok() {
+            t.result = match await_end(layout, uid, until) {
+                Err(e) if e.kind() == Kind::NotFound => Ok(()),
+                other => other,
+            };
+        }
+    }
+    Ok(asked.into_iter().map(|(_, t)| t).collect())
+}
+
+fn ask(layout: &Layout, uid: &str) -> Result<Connection> {
+    let connection = Connection::open(layout, uid)?;
+    connection.send(&Request::Terminate, &[])?;
+    Ok(connection)
+}
+
+/// Asks again, for the answer. A monitor that dies meanwhile is revived by that; one
+/// that dies each time is no longer asked.
+fn await_end(layout: &Layout, uid: &str, until: Instant) -> Result<()> {
+    const ATTEMPTS: usize = 3;
+    for _ in 0..ATTEMPTS {
+        let connection = ask(layout, uid)?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match connection.recv(Some(left)) {
+                Ok(Some((Reply::Done, _))) => return Ok(()),
+                Ok(Some((Reply::Failed(e), _))) => return Err(e),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(e) if e.errno() == Some(Errno::EINTR) => {}
+                Err(e) if e.kind() == Kind::Timeout => {
+                    return Err(Error::new(
+                        Kind::Timeout,
+                        "not all its containers have ended",
+                    ));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Err(Error::failed(
+        "its monitor ends each time it is asked to terminate the Pod",
+    ))
+}
