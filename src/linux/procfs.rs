@@ -84,3 +84,10 @@ impl Procfs {
             .with_context(|| format!("write(/proc/{}, {value:?})", path.display()))
     }
 }
+
+/// Of this boot: another after each.
+pub fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    Ok(text.trim().to_owned())
+}

@@ -56,7 +56,18 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     // While the monitor makes the Pod.
     let mut warnings = Vec::new();
     warnings.extend(shutdown::register(layout).err());
+    if is_alone(layout) {
+        warnings.extend(shutdown::collect_leftovers(layout).err());
+    }
     Ok(warnings)
+}
+
+/// Whether at most one Pod has a record.
+fn is_alone(layout: &Layout) -> bool {
+    let entries = std::fs::read_dir(layout.pods()).into_iter().flatten();
+    let pods = entries.flatten().map(|e| e.file_name());
+    let pods = pods.filter(|name| !name.as_encoded_bytes().starts_with(b"."));
+    pods.take(2).count() < 2
 }
 
 /// The UIDs of the Pods that have a record.

@@ -1,4 +1,5 @@
-//! The machine's shutdown: Pods end with their grace periods.
+//! The machine's shutdown: Pods end with their grace periods, and what they leave
+//! on the disk is collected after the next boot.
 //!
 //! Where systemd is init, a root that has Pods has one transient service
 //! ([`unit`]), which holds no process. systemd stops it at a shutdown, before the
@@ -15,6 +16,8 @@
 //! that is being made then waits for the lock and starts the next service.
 //! See docs/decisions/0013-systemd-machines.md.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -23,12 +26,17 @@ use super::client::{Connection, list_uids};
 use super::protocol::{Reply, Request};
 use super::spec::Pod;
 use crate::linux::cgroup::systemd::service;
+use crate::linux::procfs::boot_id;
+use crate::linux::root::remove_tree;
 use crate::store::{self, Layout};
 use crate::{Context, Error, Kind, Result};
 
 /// What the longest grace period may be exceeded by: preStop hooks that overrun it,
 /// the last output, a busy machine.
 const MARGIN: Duration = Duration::from_secs(15);
+
+/// A name in <data>/pods/<uid> that tells in which boot its Pod was found gone.
+const GONE: &str = "gone";
 
 fn unit(layout: &Layout) -> String {
     format!("{}.service", layout.tagged("carob-pods"))
@@ -142,4 +150,96 @@ fn await_end(layout: &Layout, uid: &str, until: Instant) -> Result<()> {
     Err(Error::failed(
         "its monitor ends each time it is asked to terminate the Pod",
     ))
+}
+
+/// Removes from the disk what Pods of a former boot have left: /run is empty then,
+/// and with it their records are gone. Their volumes and writable layers go at
+/// once, their logs a boot later, so that they can be read after a crash.
+pub fn collect_leftovers(layout: &Layout) -> Result<()> {
+    let dir = layout.data.join("pods");
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
+        found.insert(entry?.file_name().to_string_lossy().into_owned());
+    }
+    // Looked at before the records: what a Pod has here is made after its record, and
+    // removed before it.
+    let alive = list_uids(layout)?;
+    found.retain(|uid| !alive.contains(uid));
+    if found.is_empty() {
+        return Ok(());
+    }
+    let boot = boot_id()?;
+    let mut first = Ok(());
+    for uid in found {
+        let done = collect(layout, &dir.join(&uid), &uid, &boot);
+        first = first.and(done);
+    }
+    first
+}
+
+fn collect(layout: &Layout, dir: &Path, uid: &str, boot: &str) -> Result<()> {
+    let mark = dir.join(GONE);
+    match std::fs::read_to_string(&mark) {
+        Ok(seen) if seen == boot => return Ok(()),
+        Ok(seen) if !seen.is_empty() => {
+            remove_logs(layout, uid)?;
+            return remove_tree(dir);
+        }
+        _ => {}
+    }
+    for part in ["containers", "volumes"] {
+        remove_tree(&dir.join(part))?;
+    }
+    std::fs::write(&mark, boot).with_context(|| format!("write {}", mark.display()))
+}
+
+/// <namespace>_<name>_<uid>: the record that had the first two is gone. Others (a
+/// kubelet) may have logs beside ours, of other UIDs.
+fn remove_logs(layout: &Layout, uid: &str) -> Result<()> {
+    let end = format!("_{uid}");
+    for entry in std::fs::read_dir(&layout.logs).into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().ends_with(&end) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leftovers_go_in_two_boots() {
+        let dir = std::env::temp_dir().join(format!("carob-leftovers-{}", std::process::id()));
+        let layout = Layout::new(Some(&dir)).unwrap();
+        layout.create().unwrap();
+        for uid in ["dead", "alive"] {
+            let paths = layout.pod(uid);
+            std::fs::create_dir_all(paths.data.join("volumes/v")).unwrap();
+            std::fs::create_dir_all(paths.data.join("containers/c/0/upper")).unwrap();
+            std::fs::create_dir_all(layout.pod_logs("ns", "n", uid).join("c")).unwrap();
+        }
+        std::fs::create_dir_all(layout.pod("alive").dir).unwrap();
+        let left = |uid: &str| {
+            let data = layout.pod(uid).data;
+            let has = |p: &Path| p.exists();
+            [
+                has(&data.join("volumes")),
+                has(&data.join("containers")),
+                has(&data),
+                has(&layout.pod_logs("ns", "n", uid)),
+            ]
+        };
+        for _ in 0..2 {
+            collect_leftovers(&layout).unwrap();
+            assert_eq!(left("dead"), [false, false, true, true]);
+        }
+        std::fs::write(layout.pod("dead").data.join(GONE), "an earlier boot").unwrap();
+        collect_leftovers(&layout).unwrap();
+        assert_eq!(left("dead"), [false; 4]);
+        assert_eq!(left("alive"), [true; 4]);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

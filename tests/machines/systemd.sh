@@ -167,6 +167,8 @@ second() {
     pod works 'trap "sleep 3; ip -o link show eth0 | grep -c UP >/kept/term-network; echo after 3 s >/kept/term-work; exit 0" TERM; while :; do sleep 0.1; done' \
         'lifecycle: {preStop: {exec: {command: [sh, -c, "echo hook >/kept/term-hook"]}}}' | carob apply -f - >/dev/null
     pod deaf 'trap "" TERM; while :; do sleep 0.1; done' | sed 's/Seconds: 20/Seconds: 4/' | carob apply -f - >/dev/null
+    ls /var/lib/carob/pods >"$kept/uids"
+    check "Pods have files on the disk" 3 "$(wc -l <"$kept/uids")"
     echo "machine: systemctl reboot"
     systemctl reboot
     sleep infinity
@@ -178,6 +180,13 @@ third() {
     check "while the network was up" 1 "$(cat "$kept/term-network" 2>&1)"
     journalctl -b -1 -u $unit --no-pager -o cat 2>/dev/null | sed 's/^/# /'
     check "no Pod of the former boot" "" "$(carob get pods -o name 2>/dev/null)"
+    pod next 'exec sleep 1000' | carob apply -f - >/dev/null
+    local uid left=
+    while read -r uid; do
+        [ "$(ls "/var/lib/carob/pods/$uid")" = gone ] || left="$left $uid"
+    done <"$kept/uids"
+    check "the next Pod's making collects their volumes" "" "$left"
+    carob delete pod next >/dev/null
     end
 }
 

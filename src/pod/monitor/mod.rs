@@ -30,7 +30,6 @@ mod termination;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -43,6 +42,7 @@ use super::protocol::Reply;
 use super::spec::Pod;
 use super::state::{ContainerState, Event, Failure, Running, State};
 use super::status;
+use crate::linux::procfs::boot_id;
 use crate::linux::seccomp;
 use crate::linux::socket::accept;
 use crate::linux::{caller, capability};
@@ -467,12 +467,6 @@ const EVENT_MESSAGE: usize = 1024;
 fn truncate(text: &mut String, bytes: usize) {
     let cut = (0..=bytes.min(text.len())).rfind(|i| text.is_char_boundary(*i));
     text.truncate(cut.unwrap_or(0));
-}
-
-fn boot_id() -> Result<String> {
-    let path = Path::new("/proc/sys/kernel/random/boot_id");
-    let text = std::fs::read_to_string(path).context("read the boot id")?;
-    Ok(text.trim().to_owned())
 }
 
 /// Removes what the Pods of a root share, for a last monitor that died before it
