@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::root::{Root, alive, kill_9, pod, script_pod, sh, until};
+use crate::root::{Root, alive, kill_9, pod, script_pod, sh, tag_of, until};
 
 const SLEEPS: &str = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
 
@@ -295,4 +295,17 @@ fn a_monitor_killed_before_its_pod_stands_is_followed_by_one_that_makes_it() {
         root.carob(&["delete", "pod", "p"]).ok();
         nothing_left(&root, &format!("step {step}"));
     }
+}
+
+#[test]
+fn systemd_oomd_is_told_not_to_choose_the_monitors() {
+    let root = Root::new();
+    root.apply(&script_pod("p", "Never", 1, SLEEPS)).ok();
+    let cgroup = format!("carob-{}/monitor", tag_of(root.dir()));
+    let v2 = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .map(|top| std::path::Path::new(top).join(&cgroup));
+    let dir = v2.iter().find(|dir| dir.exists()).unwrap();
+    let dir = std::fs::File::open(dir).unwrap();
+    let value = carob::sys::xattr::fgetxattr(dir, c"user.oomd_omit");
+    assert_eq!(value.unwrap(), b"1");
 }

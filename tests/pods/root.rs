@@ -288,7 +288,7 @@ pub fn until<T, E>(mut ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
 }
 
 /// As `store::Layout` computes it.
-fn tag_of(root: &Path) -> String {
+pub fn tag_of(root: &Path) -> String {
     carob::store::Layout::new(Some(root))
         .unwrap()
         .tag()

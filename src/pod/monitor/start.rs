@@ -18,7 +18,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 
 use super::sandbox::monitor_cgroup_path;
-use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select};
+use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select, systemd};
 use crate::linux::mount::Mount;
 use crate::linux::socket::listen_at;
 use crate::store::{Layout, Lock, PodPaths};
@@ -88,6 +88,9 @@ fn spawn(
     // The last monitor of a root removes the cgroup, perhaps right now.
     for _ in 0..10 {
         let made = Cgroup::create(&hierarchies, &cgroup, Select::Pod);
+        // All monitors of a root are in it: together they may have more in swap than
+        // any other cgroup has.
+        let made = made.inspect(systemd::omit_from_oomd);
         let join = match made.and_then(|c| c.join_plan()) {
             Err(e) if matches!(e.errno(), Some(Errno::ENODEV | Errno::ENOENT)) => continue,
             other => other?,

@@ -11,7 +11,8 @@
 //! child is cloned first and waits; [`start`] makes the scope around it; then it
 //! may make its cgroup namespace.
 //!
-//! Pods use none of this; what they have of systemd is [`service`].
+//! Pods use none of this; what they have of systemd is [`service`] and
+//! [`omit_from_oomd`].
 
 mod bus;
 pub mod service;
@@ -20,6 +21,7 @@ mod wire;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,8 @@ use bus::{Bus, Refusal};
 pub use wire::{Property, Value};
 
 use super::resources::{Limit, Resources};
-use super::{Cgroup, Controllers, Hierarchies, Place, Select, v2, weight_from_shares};
+use super::{Cgroup, Controllers, Hierarchies, Place, Select, io, v2, weight_from_shares};
+use crate::sys::xattr::fsetxattr;
 use crate::{Context, Error, Kind, Result};
 
 /// A scope of systemd's, by name; for a record.
@@ -170,6 +173,19 @@ fn started(
         let _ = bus.stop(&scope.unit);
     }
     made
+}
+
+/// Tells systemd-oomd(8) not to choose this cgroup, which is not a unit: the same as
+/// `ManagedOOMPreference=omit` for one.
+pub fn omit_from_oomd(cgroup: &Cgroup) {
+    let Some(v2) = cgroup.hierarchies.v2() else {
+        return;
+    };
+    if let Ok(dir) = io::open_dir(v2, cgroup.path_in(v2), OFlag::O_RDONLY) {
+        // Before Linux 5.7 cgroups have no user.* attributes, and without swap or
+        // systemd-oomd nobody reads it.
+        let _ = fsetxattr(dir, c"user.oomd_omit", b"1");
+    }
 }
 
 /// What a transient unit may take. A manager under load answers late; systemctl
