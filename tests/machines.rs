@@ -1,0 +1,62 @@
+//! The suite on whole Debian machines: `hack/machines` boots each of them once, and
+//! all that is named here runs in it one after the other. Its lines are passed on,
+//! so that `--nocapture` shows a machine at work.
+//!
+//! What is known to fail on a machine, and why, stands in `machines/known.txt`.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+/// A machine has as many processors as this one: one at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// Everything there is but the parts that take too long on an emulated processor.
+const ALL: [&str; 5] = [
+    "demo",
+    "pods",
+    "oci --skip bad_config::",
+    "attacks",
+    "lib linux::",
+];
+
+#[test]
+fn debian_12() {
+    run("debian-12", &ALL);
+}
+
+#[test]
+fn the_newest_kernel() {
+    run("debian-13-backports", &["demo", "pods"]);
+}
+
+#[track_caller]
+fn run(machine: &str, tests: &[&str]) {
+    let _alone = ONE.lock().unwrap_or_else(|e| e.into_inner());
+    let mut child = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/machines"))
+        .arg(machine)
+        .args(tests)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("hack/machines starts");
+    let mut failed = Vec::new();
+    let mut passed = Vec::new();
+    for line in BufReader::new(child.stdout.take().unwrap()).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.expect("reading from hack/machines")).into_owned();
+        println!("{machine}: {line}");
+        if let Some(what) = line.strip_prefix("CHECK ok ") {
+            passed.push(what.to_owned());
+        } else if let Some(what) = line.strip_prefix("CHECK FAILED ") {
+            failed.push(what.to_owned());
+        }
+    }
+    let status = child.wait().unwrap();
+    assert!(
+        status.success() && failed.is_empty() && passed.len() == tests.len(),
+        "{machine}: {status}; passed: {passed:?}; failed: {failed:#?}\n\
+         `hack/machines {machine} TEST` runs one of them, `hack/machines {machine} --shell` \
+         gives a shell there"
+    );
+}
