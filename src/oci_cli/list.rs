@@ -40,25 +40,34 @@ pub(super) const VERB: Verb = Verb {
                 print_json(&all)?;
             }
             "table" => {
-                let width = records.iter().map(|r| r.id.len()).max().unwrap_or(0).max(2) + 2;
-                let mut text = format!(
-                    "{:<width$}{:<10}{:<10}{:<31}{}\n",
-                    "ID", "PID", "STATUS", "CREATED", "BUNDLE"
-                );
-                for r in &records {
-                    text.push_str(&format!(
-                        "{:<width$}{:<10}{:<10}{:<31}{}\n",
-                        r.id,
-                        r.pid,
-                        containers.status(r).name(),
-                        r.created,
-                        r.bundle.display()
-                    ));
-                }
-                print(&text)?;
+                let rows: Vec<_> = records
+                    .iter()
+                    .map(|r| State::new(r, containers.status(r)).row())
+                    .collect();
+                print(&table(&rows))?;
             }
             other => return Err(usage(format!("--format: {other:?}: table or json"))),
         }
         Ok(0)
     },
 };
+
+/// In runc's order, which scripts cut by its columns.
+const HEADS: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+
+fn table(rows: &[[String; 6]]) -> String {
+    let heads = HEADS.map(str::to_owned);
+    let mut text = String::new();
+    for row in std::iter::once(&heads).chain(rows) {
+        for (i, cell) in row.iter().enumerate() {
+            let all = rows.iter().map(|r| r[i].len());
+            let width = all.max().unwrap_or(0).max(HEADS[i].len()) + 2;
+            match i + 1 == row.len() {
+                true => text.push_str(cell),
+                false => text.push_str(&format!("{cell:<width$}")),
+            }
+        }
+        text.push('\n');
+    }
+    text
+}

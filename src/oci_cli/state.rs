@@ -53,4 +53,16 @@ impl<'a> State<'a> {
             owner: "root",
         }
     }
+
+    /// As `list` shows it.
+    pub(super) fn row(&self) -> [String; 6] {
+        [
+            self.id.to_owned(),
+            self.pid.to_string(),
+            self.status.to_owned(),
+            self.bundle.display().to_string(),
+            self.created.to_owned(),
+            self.owner.to_owned(),
+        ]
+    }
 }

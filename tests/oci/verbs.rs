@@ -235,9 +235,27 @@ fn lists_and_the_machine() {
     assert_eq!(all[0]["status"], "running");
     assert_eq!(all[0]["annotations"]["org.example"], "yes");
     let table = b.oci(&["list"]).ok();
-    assert!(
-        table.starts_with("ID ") && table.contains("running"),
-        "{table}"
+    let rows: Vec<Vec<&str>> = table
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]
+    );
+    let state = b.state("box");
+    let text = |field: &str| state[field].as_str().unwrap();
+    let pid = state["pid"].to_string();
+    assert_eq!(
+        rows[1],
+        [
+            "box",
+            &pid,
+            "running",
+            text("bundle"),
+            text("created"),
+            "root"
+        ]
     );
     b.oci(&["list", "-f", "yaml"]).fails(1, "--format");
     let features: Value = serde_json::from_str(&b.oci(&["features"]).ok()).unwrap();
