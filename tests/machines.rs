@@ -12,23 +12,28 @@ use std::sync::Mutex;
 /// A machine has as many processors as this one: one at a time.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// Everything there is but the parts that take too long on an emulated processor.
-const ALL: [&str; 5] = [
+/// What depends on the machine: its mounts, cgroups, network, kernel. An emulated
+/// processor takes twenty times as long as a real one, so that the whole programs are
+/// left to `hack/machines NAME pods`.
+const DEBIAN_12: [&str; 5] = [
     "demo",
-    "pods",
-    "oci --skip bad_config::",
-    "attacks",
+    "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
+    "oci a_life_verb_by_verb mount hooks",
+    "attacks _t3 _t7",
     "lib linux::",
 ];
 
 #[test]
 fn debian_12() {
-    run("debian-12", &ALL);
+    run("debian-12", &DEBIAN_12);
 }
 
 #[test]
 fn the_newest_kernel() {
-    run("debian-13-backports", &["demo", "pods"]);
+    run(
+        "debian-13-backports",
+        &["demo", "pods basics:: network:: propagation:: volumes::"],
+    );
 }
 
 #[track_caller]
