@@ -359,8 +359,8 @@ mod tests {
         let argv = ["/a", "b"].map(str::to_owned).to_vec();
         let mut body = Writer::default();
         body.properties(&[("E".into(), Value::Commands(vec![argv]))]);
-        let expected = b"\x3c\0\0\0\0\0\0\0\x01\0\0\0E\0\x07a(sasb)\0\0\
-                         \x24\0\0\0\0\0\0\0\x02\0\0\0/a\0\0\
+        let expected = b"\x38\0\0\0\0\0\0\0\x01\0\0\0E\0\x07a(sasb)\0\0\
+                         \x20\0\0\0\0\0\0\0\x02\0\0\0/a\0\0\
                          \x0e\0\0\0\x02\0\0\0/a\0\0\x01\0\0\0b\0\0\0\0\0\0\0";
         assert_eq!(body.0, expected);
 
