@@ -239,7 +239,9 @@ fn limit(to: &Target, plan: &Process) -> Result<()> {
     match &plan.affinity {
         (_, Some(cpus)) => set_affinity(cpus).context("process.execCPUAffinity.final")?,
         (None, None) => caller::reset_affinity(),
-        (Some(_), None) => {}
+        // Before Linux 6.2 the move into a cgroup with the cpuset controller has set it
+        // to all CPUs of that.
+        (Some(cpus), None) => set_affinity(cpus).context("process.execCPUAffinity.initial")?,
     }
     process::raise_limits(Pid::from_raw(0), &plan.rlimits)?;
     if plan.own_keyring {
