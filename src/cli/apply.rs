@@ -183,6 +183,17 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
         Err(e) => return Err(e),
     };
     let uid = view.pod.uid.clone();
+    let damaged = view.state.as_ref().and_then(|s| s.damaged.as_ref());
+    if let (Some(why), None) = (damaged, replace) {
+        return Err(Error::conflict(format!(
+            "pods {:?} exists and cannot be read: {why}",
+            pod.name
+        ))
+        .hint(format!(
+            "delete it first (carob delete pod {} -n {}), or let `apply --force` do so",
+            pod.name, pod.namespace
+        )));
+    }
     let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
     if view.pod.spec == pod.spec && !deleting {
         let same = view.pod.labels == pod.labels

@@ -310,13 +310,13 @@ pub fn end(
     }
 }
 
-/// Whether this very Pod still has a record; the name alone may be another's.
+/// Whether this very Pod still exists; the name alone may be another's.
 fn exists(face: &Face, view: &View) -> Result<bool> {
-    let record = face.layout.pod(&view.pod.uid).record();
-    match record.symlink_metadata() {
+    let dir = face.layout.pod(&view.pod.uid).dir;
+    match dir.symlink_metadata() {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::from(e).push_context(format!("lstat({})", record.display()))),
+        Err(e) => Err(Error::from(e).push_context(format!("lstat({})", dir.display()))),
     }
 }
 

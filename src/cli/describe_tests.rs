@@ -96,6 +96,7 @@ fn a_page() {
                     user: None,
                 },
             )]),
+            damaged: None,
             conditions: BTreeMap::new(),
             events: vec![Event {
                 warning: true,

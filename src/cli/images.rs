@@ -14,6 +14,7 @@ use super::progress::Shown;
 use super::table::Table;
 use super::{Verb, age};
 use crate::image::{Image, PullOptions, Reference, Store};
+use crate::pod::state::State;
 use crate::pod::{client, layers};
 use crate::{Error, Result};
 
@@ -247,12 +248,36 @@ impl Verb for Rmi {
 
 /// The IDs of images that Pods have.
 pub fn used_images(face: &Face) -> Result<BTreeSet<String>> {
-    Ok(client::list(&face.layout, None)?
+    let states = client::list(&face.layout, None)?
         .into_iter()
-        .filter_map(|v| v.state)
-        .flat_map(|s| s.containers.into_values())
-        .filter_map(|c| c.image_id)
-        .collect())
+        .filter_map(|v| Some((v.pod, v.state?)));
+    let states: Vec<State> = states
+        .map(|(pod, state)| match &state.damaged {
+            None => Ok(state),
+            Some(why) => Err(Error::conflict(format!(
+                "the images that pod {}/{} uses are not known: {why}",
+                pod.namespace, pod.name
+            ))
+            .hint(format!(
+                "delete it first: carob delete pod {} -n {}",
+                pod.name, pod.namespace
+            ))),
+        })
+        .collect::<Result<_>>()?;
+    Ok(image_ids(states))
+}
+
+/// As [`used_images`], without those of Pods whose record cannot be read.
+pub fn known_images(face: &Face) -> Result<BTreeSet<String>> {
+    let views = client::list(&face.layout, None)?;
+    Ok(image_ids(
+        views.into_iter().filter_map(|v| v.state).collect(),
+    ))
+}
+
+fn image_ids(states: Vec<State>) -> BTreeSet<String> {
+    let containers = states.into_iter().flat_map(|s| s.containers.into_values());
+    containers.filter_map(|c| c.image_id).collect()
 }
 
 pub fn print_objects(format: &Format, images: &[Image]) -> Result<()> {

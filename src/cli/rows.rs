@@ -7,7 +7,7 @@ use super::age;
 use super::object;
 use crate::pod::client::View;
 use crate::pod::spec::Pod;
-use crate::pod::status::{Condition, ContainerStatus, PodStatus, Terminated};
+use crate::pod::status::{Condition, ContainerStatus, Phase, PodStatus, Terminated};
 
 /// One Pod in four words.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +81,9 @@ pub fn summarize(pod: &Pod, status: &PodStatus, deleting: bool) -> Summary {
                 false => "NotReady".into(),
             };
         }
+    }
+    if status.phase == Phase::Unknown {
+        word = status.reason.clone().unwrap_or(word);
     }
     if deleting && !status.phase.is_terminal() {
         word = "Terminating".into();

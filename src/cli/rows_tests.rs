@@ -100,6 +100,7 @@ fn view(policy: RestartPolicy, what: &[(&str, &str)]) -> View {
         deletion: None,
         failed: None,
         containers,
+        damaged: None,
         conditions: BTreeMap::new(),
         events: vec![],
     };

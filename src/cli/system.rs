@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Verb;
 use super::face::{Face, usage};
-use super::images::{bytes, used_images};
+use super::images::{bytes, known_images, used_images};
 use super::output::{self, Format};
 use super::table::Table;
 use crate::image::{LayerForm, Store};
@@ -149,7 +149,7 @@ fn set_layers(face: &Face, form: Option<&str>, format: &Format) -> Result<u8> {
 }
 
 fn df(face: &Face, format: &Format) -> Result<u8> {
-    let used = used_images(face)?;
+    let used = known_images(face)?;
     let images = Store::open(&face.layout)?.usage(&|id| used.contains(id))?;
     let (mut containers, mut volumes) = (Kept::default(), Kept::default());
     if let Ok(pods) = std::fs::read_dir(face.layout.data.join("pods")) {
@@ -235,7 +235,10 @@ impl Kept {
 }
 
 fn check(face: &Face, repair: bool, format: &Format) -> Result<u8> {
-    let used = used_images(face)?;
+    let used = match repair {
+        true => used_images(face)?,
+        false => known_images(face)?,
+    };
     let report = Store::open(&face.layout)?.check(repair, &|id| used.contains(id))?;
     let left = report.faults.iter().filter(|f| !f.repaired).count();
     if matches!(format, Format::Table { .. }) {

@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
-use super::{monitor, shutdown};
+use super::{damage, monitor, shutdown};
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
 use crate::store::{self, Layout, Lock, PodPaths};
@@ -158,47 +158,52 @@ fn view(
     detail: Detail,
 ) -> Result<Option<View>> {
     let paths = PodPaths::below_pods(uid);
-    let pod: Pod = match detail {
-        Detail::Whole => pods.load(&paths.record())?,
+    let read = match detail {
+        Detail::Whole => pods.load::<Pod>(&paths.record()),
         Detail::Summary => pods
-            .load::<Pod<IgnoredAny>>(&paths.record())?
-            .without_manifest(),
+            .load::<Pod<IgnoredAny>>(&paths.record())
+            .map(Pod::without_manifest),
+    };
+    let (pod, damaged) = match read {
+        Ok(pod) if pod.version == Pod::VERSION => (pod, None),
+        // Gone, damaged or of another version.
+        _ => damage::load_pod(layout, uid)?,
     };
     if namespace.is_some_and(|n| n != pod.namespace) {
         return Ok(None);
     }
-    if pod.version != Pod::VERSION {
-        return Err(Error::unsupported(format!(
-            "pod {}/{}: its record has version {}, this carob reads {}",
-            pod.namespace,
-            pod.name,
-            pod.version,
-            Pod::VERSION
-        ))
-        .hint("delete it with the carob that made it"));
+    if let Some(why) = damaged {
+        let state = Some(damage::state(&why));
+        return Ok(Some(View { pod, state }));
     }
-    if !pods.is_lock_held(&paths.monitor_lock())? && layout.pod(uid).record().exists() {
+    if !pods.is_lock_held(&paths.monitor_lock())? && layout.pod(uid).dir.exists() {
         monitor::start(layout, uid)?;
         // Its first act is to look at what there is; what was written before may
         // be long wrong.
-        if let Ok(connection) = Connection::open(layout, uid) {
-            let _ = connection.send(&Request::State, &[]);
-            if let Ok(Some((Reply::State(state), _))) =
-                connection.recv(Some(Duration::from_secs(10)))
-            {
-                return Ok(Some(View {
-                    pod,
-                    state: Some(*state),
-                }));
-            }
+        if let Some(state) = ask_state(layout, uid) {
+            let state = Some(state);
+            return Ok(Some(View { pod, state }));
         }
     }
-    let state = match pods.load(&paths.state()) {
-        Ok(state) => Some(state),
-        Err(e) if e.kind() == Kind::NotFound => None,
-        Err(e) => return Err(e),
+    let state = match pods.load::<State>(&paths.state()) {
+        Ok(state) if state.version == State::VERSION => Some(state),
+        _ => match damage::load_state(layout, uid) {
+            Ok(state) => state,
+            // Its monitor knows, and writes the record anew at the next change.
+            Err(e) => Some(ask_state(layout, uid).unwrap_or_else(|| damage::state(&e))),
+        },
     };
     Ok(Some(View { pod, state }))
+}
+
+/// The state as the monitor has it.
+fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
+    let connection = Connection::open(layout, uid).ok()?;
+    connection.send(&Request::State, &[]).ok()?;
+    match connection.recv(Some(Duration::from_secs(10))) {
+        Ok(Some((Reply::State(state), _))) => Some(*state),
+        _ => None,
+    }
 }
 
 /// Replaces labels, annotations, the Secrets to pull with and the manifest to be
@@ -242,8 +247,7 @@ pub(super) fn lock_names(layout: &Layout) -> Result<Lock> {
 fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
     let link = layout.name_link(&pod.namespace, &pod.name);
     if let Some(owner) = name_owner(layout, &pod.namespace, &pod.name) {
-        let record = layout.pod(&owner).record();
-        if record.exists() {
+        if layout.pod(&owner).dir.exists() {
             return Err(Error::conflict(format!(
                 "pods {:?} already exists",
                 pod.name
@@ -309,7 +313,7 @@ impl Connection {
         loop {
             match Packets::connect(&paths.monitor_socket()) {
                 Ok(packets) => return Ok(Connection(packets)),
-                Err(e) if !paths.record().exists() => {
+                Err(e) if !paths.dir.exists() => {
                     return Err(e.with_kind(Kind::NotFound).push_context("the Pod is gone"));
                 }
                 Err(e) if tries >= 100 => return Err(e.push_context("reach the Pod's monitor")),

@@ -16,12 +16,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::state::State;
+use super::damage;
 use crate::image::{Image, LayerForm, Store};
 use crate::linux::mount::{self, Mount};
 use crate::linux::root::open_dir;
-use crate::store::{Layout, Lock, load, make_dir};
-use crate::{Context, Error, Kind, Result};
+use crate::store::{Layout, Lock, make_dir};
+use crate::{Context, Error, Result};
 
 /// The directories, the topmost first. Until this is dropped nobody unmounts them.
 #[derive(Debug)]
@@ -85,7 +85,9 @@ pub fn release(layout: &Layout) -> Result<()> {
         return Ok(());
     }
     let _lock = lock(layout)?;
-    let used = used(layout)?;
+    let Some(used) = used(layout)? else {
+        return Ok(());
+    };
     let entries = match std::fs::read_dir(&dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -112,13 +114,14 @@ pub fn release(layout: &Layout) -> Result<()> {
     first.map_or(Ok(()), Err)
 }
 
-/// The names of layers of images that Pods' containers have.
-fn used(layout: &Layout) -> Result<HashSet<std::ffi::OsString>> {
+/// The names of layers of images that Pods' containers have; `None` if a Pod's record
+/// cannot be read.
+fn used(layout: &Layout) -> Result<Option<HashSet<std::ffi::OsString>>> {
     let store = Store::open(layout)?;
     let mut used = HashSet::new();
     let pods = match std::fs::read_dir(layout.pods()) {
         Ok(pods) => pods,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(used),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Some(used)),
         Err(e) => return Err(e).context(format!("open({})", layout.pods().display())),
     };
     for pod in pods {
@@ -126,11 +129,12 @@ fn used(layout: &Layout) -> Result<HashSet<std::ffi::OsString>> {
         let Some(uid) = name.to_str().filter(|n| !n.starts_with('.')) else {
             continue;
         };
-        let state: State = match load(&layout.pod(uid).state()) {
-            Ok(state) => state,
+        let state = match damage::load_state(layout, uid) {
+            Ok(Some(state)) => state,
             // Before the first, or after the last.
-            Err(e) if e.kind() == Kind::NotFound => continue,
-            Err(e) => return Err(e),
+            Ok(None) => continue,
+            // Nobody knows what this Pod uses: all layers stay.
+            Err(_) => return Ok(None),
         };
         for container in state.containers.into_values() {
             let Some(id) = container.image_id else {
@@ -141,5 +145,5 @@ fn used(layout: &Layout) -> Result<HashSet<std::ffi::OsString>> {
             used.extend(names.map(ToOwned::to_owned));
         }
     }
-    Ok(used)
+    Ok(Some(used))
 }

@@ -5,6 +5,7 @@
 
 pub mod bundle;
 pub mod client;
+pub mod damage;
 pub mod layers;
 pub mod limits;
 pub mod monitor;

@@ -32,6 +32,9 @@ pub struct State {
     pub containers: BTreeMap<String, ContainerState>,
     /// Last change of each condition that is not computed from the above.
     pub conditions: BTreeMap<String, ConditionRecord>,
+    /// Why a record of the Pod cannot be read: then nothing else here is known.
+    #[serde(default)]
+    pub damaged: Option<String>,
     /// The newest last; bounded by [`State::MAX_EVENTS`].
     pub events: Vec<Event>,
 }

@@ -44,6 +44,8 @@ pub enum Phase {
     Running,
     Succeeded,
     Failed,
+    /// The Pod's record cannot be read.
+    Unknown,
 }
 
 impl Phase {
@@ -53,6 +55,7 @@ impl Phase {
             Phase::Running => "Running",
             Phase::Succeeded => "Succeeded",
             Phase::Failed => "Failed",
+            Phase::Unknown => "Unknown",
         }
     }
 
@@ -171,6 +174,7 @@ pub fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
             .collect()
     };
     let failure = state.and_then(|s| s.failed.as_ref().or(s.sandbox_error.as_ref()));
+    let damaged = state.and_then(|s| s.damaged.as_ref());
     let pod_ips = addresses(state.map(|s| s.ips.as_slice()).unwrap_or_default());
     let host_ips = addresses(
         &state
@@ -180,8 +184,11 @@ pub fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
     );
     PodStatus {
         phase,
-        reason: failure.map(|f| f.reason.clone()),
-        message: failure.map(|f| f.message.clone()),
+        reason: match damaged {
+            Some(_) => Some("RecordDamaged".into()),
+            None => failure.map(|f| f.reason.clone()),
+        },
+        message: damaged.or(failure.map(|f| &f.message)).cloned(),
         conditions: judge(pod, state)
             .into_iter()
             .map(|v| v.published(pod, state))
@@ -378,6 +385,9 @@ fn initialized(pod: &Pod, state: Option<&State>) -> bool {
 /// The API's phase. A sidecar keeps a Pod Running while it runs; how it ended
 /// says nothing about the Pod's success.
 pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
+    if state.is_some_and(|s| s.damaged.is_some()) {
+        return Phase::Unknown;
+    }
     if state.is_some_and(|s| s.failed.is_some()) {
         return Phase::Failed;
     }

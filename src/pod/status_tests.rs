@@ -95,6 +95,7 @@ fn state(seen: &[(&str, &str)]) -> State {
                 (name.to_string(), c)
             })
             .collect(),
+        damaged: None,
         conditions: Default::default(),
         events: vec![],
     }

@@ -10,6 +10,7 @@ mod caller;
 mod chatbot;
 mod cli;
 mod crashes;
+mod damage;
 #[path = "../shared/fds.rs"]
 mod fds;
 mod hostile;

@@ -72,7 +72,7 @@ impl Monitor {
         if self.termination.is_some() {
             return self.advance_termination();
         }
-        if self.state.sandbox_error.is_some() {
+        if self.state.sandbox_error.is_some() || self.state.damaged.is_some() {
             return false;
         }
         // A step may be over at once (an image that is not there) and make room

@@ -41,7 +41,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::protocol::Reply;
 use super::spec::Pod;
 use super::state::{ContainerState, Event, Failure, Running, State};
-use super::status;
+use super::{damage, status};
 use crate::linux::procfs::boot_id;
 use crate::linux::seccomp;
 use crate::linux::socket::accept;
@@ -139,15 +139,25 @@ impl Monitor {
     fn new(layout: Layout, uid: &str, lock: Lock, listener: OwnedFd) -> Result<Self> {
         let paths = layout.pod(uid);
         let host = Host::open(&layout)?;
-        let mut pod: Pod = store::load(&paths.record())?;
+        let (mut pod, damaged) = damage::load_pod(&layout, uid)?;
         if pod.spec.host_network {
             // With the host's network goes the host's name, as with a kubelet.
             pod.spec.hostname.clone_from(&host.name);
             pod.spec.set_hostname_as_fqdn = false;
         }
-        let state = match store::load::<State>(&paths.state()) {
-            Ok(state) if state.boot_id == boot_id()? => state,
-            _ => new_state(&pod)?,
+        let found = match damaged {
+            None => damage::load_state(&layout, uid),
+            Some(e) => Err(e),
+        };
+        let state = match found {
+            Ok(Some(state)) if state.boot_id == boot_id()? => state,
+            Ok(_) => new_state(&pod)?,
+            // EMFILE, EIO: the record may be whole, and the next monitor read it.
+            Err(e) if e.errno().is_some_and(|e| e != Errno::ENOENT) => return Err(e),
+            Err(e) => State {
+                damaged: Some(e.to_string()),
+                ..new_state(&pod)?
+            },
         };
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|e| Error::sys("epoll_create1()", e))?;
@@ -186,7 +196,10 @@ impl Monitor {
     }
 
     fn run(mut self) -> Result<()> {
-        if self.state.sandbox_ready.is_some() {
+        if let Some(why) = self.state.damaged.clone() {
+            // What runs goes on, and is only ended by a deletion.
+            self.event(true, "RecordDamaged", why);
+        } else if self.state.sandbox_ready.is_some() {
             self.adopt()?;
         } else if self.state.deletion.is_none() {
             self.make_sandbox()?;
@@ -363,7 +376,9 @@ impl Monitor {
                     None => drop(self.state.conditions.insert(name.to_owned(), record)),
                 }
             }
-            store::save(&self.paths.state(), &self.state)?;
+            if self.state.damaged.is_none() {
+                store::save(&self.paths.state(), &self.state)?;
+            }
             self.tell_watchers();
             self.set_timer(Timer::Settle, Duration::from_millis(500));
         }
@@ -443,6 +458,7 @@ fn new_state(pod: &Pod) -> Result<State> {
         failed: None,
         containers: containers.collect(),
         conditions: BTreeMap::new(),
+        damaged: None,
         events: Vec::new(),
     })
 }

@@ -1,0 +1,139 @@
+//! What is still known of a Pod whose record cannot be read: its UID is its
+//! directory's name, its name is in the index, and all that is to be removed follows
+//! from the UID. Such a Pod is shown as Unknown, nothing is started or stopped for it,
+//! and it can be deleted. It never stands in the way of other Pods.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::spec::{Pod, Spec};
+use super::state::State;
+use crate::store::{self, Layout};
+use crate::{Error, Kind, Result};
+
+/// A record with its version.
+trait Versioned: DeserializeOwned {
+    const VERSION: u32;
+    fn version(&self) -> u32;
+}
+
+impl Versioned for Pod {
+    const VERSION: u32 = Pod::VERSION;
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Versioned for State {
+    const VERSION: u32 = State::VERSION;
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+fn load<T: Versioned>(path: &std::path::Path) -> Result<T> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let other = |version: u32| {
+        Error::unsupported(format!(
+            "the record {} has version {version}, this carob reads {}",
+            path.display(),
+            T::VERSION
+        ))
+    };
+    match store::load::<T>(path) {
+        Ok(record) if record.version() == T::VERSION => Ok(record),
+        Ok(record) => Err(other(record.version())),
+        Err(e) if e.kind() == Kind::NotFound => Err(e),
+        Err(e) => match store::load::<Version>(path) {
+            Ok(v) if v.version != T::VERSION => Err(other(v.version)),
+            _ => Err(e),
+        },
+    }
+}
+
+/// The Pod's record; if it cannot be read, a Pod without containers in its place, and
+/// why.
+///
+/// # Errors
+/// [`Kind::NotFound`]: there is no such Pod.
+pub fn load_pod(layout: &Layout, uid: &str) -> Result<(Pod, Option<Error>)> {
+    let paths = layout.pod(uid);
+    match load(&paths.record()) {
+        Ok(pod) => Ok((pod, None)),
+        Err(e) if e.kind() == Kind::NotFound && !paths.dir.exists() => Err(e),
+        Err(e) => Ok((stand_in(layout, uid), Some(e))),
+    }
+}
+
+/// What the monitor has seen; `None` if it has not written yet.
+///
+/// # Errors
+/// The record is there and cannot be read.
+pub fn load_state(layout: &Layout, uid: &str) -> Result<Option<State>> {
+    match load(&layout.pod(uid).state()) {
+        Ok(state) => Ok(Some(state)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// What is shown of a Pod with a record that cannot be read.
+pub fn state(why: &Error) -> State {
+    State {
+        version: State::VERSION,
+        damaged: Some(why.to_string()),
+        ..State::default()
+    }
+}
+
+fn stand_in(layout: &Layout, uid: &str) -> Pod {
+    let name = name_of(layout, uid).or_else(|| name_of_logs(layout, uid));
+    let (namespace, name) = name.unwrap_or_else(|| ("".into(), uid.into()));
+    let made = std::fs::metadata(layout.pod(uid).dir).and_then(|m| m.modified());
+    let created = made.ok().and_then(|t| t.try_into().ok());
+    Pod {
+        version: Pod::VERSION,
+        uid: uid.to_owned(),
+        namespace,
+        name,
+        labels: Default::default(),
+        annotations: Default::default(),
+        created: created.unwrap_or_default(),
+        spec: Spec::default(),
+        pull_secrets: Vec::new(),
+        manifest: serde_json::json!({"spec": {"containers": []}}),
+    }
+}
+
+/// Which name leads to a UID.
+fn name_of(layout: &Layout, uid: &str) -> Option<(String, String)> {
+    for namespace in std::fs::read_dir(layout.names()).ok()?.flatten() {
+        for name in std::fs::read_dir(namespace.path())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            if std::fs::read_link(name.path()).is_ok_and(|t| t.as_os_str() == uid) {
+                let text = |s: std::ffi::OsString| s.to_string_lossy().into_owned();
+                return Some((text(namespace.file_name()), text(name.file_name())));
+            }
+        }
+    }
+    None
+}
+
+/// From the directory of its logs, where the name has been given away.
+fn name_of_logs(layout: &Layout, uid: &str) -> Option<(String, String)> {
+    let found = std::fs::read_dir(&layout.logs)
+        .ok()?
+        .flatten()
+        .find_map(|e| {
+            let name = e.file_name().into_string().ok()?;
+            Some(name.strip_suffix(uid)?.strip_suffix('_')?.to_owned())
+        })?;
+    let (namespace, name) = found.split_once('_')?;
+    Some((namespace.to_owned(), name.to_owned()))
+}
