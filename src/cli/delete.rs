@@ -1,6 +1,7 @@
 //! `carob delete`.
 
-use std::time::Instant;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -9,10 +10,13 @@ use super::face::{Face, usage, warn};
 use super::output::{self, Format};
 use super::watch::next_reply;
 use super::{Verb, age, apply, object};
+use crate::linux::procfs::Stat;
 use crate::manifest;
 use crate::pod::client::{self, Connection, View};
+use crate::pod::monitor;
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::Deletion;
+use crate::sys::process::pidfd_send_signal;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -253,7 +257,7 @@ pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
         let connection = Connection::open(&face.layout, &view.pod.uid)?;
         connection.send(&request, &[])?;
         loop {
-            match next_reply(&connection, None)? {
+            match next_answer(face, view, &connection, grace, None)? {
                 Some((Reply::Done, _)) => {
                     if grace.force {
                         client::force_release_name(&face.layout, &view.pod)?;
@@ -279,6 +283,53 @@ pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
     )))
 }
 
+/// As [`next_reply`], of a monitor that may be stopped and then never answers.
+fn next_answer(
+    face: &Face,
+    view: &View,
+    connection: &Connection,
+    grace: Grace,
+    until: Option<Instant>,
+) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
+    /// Until it is looked at, which has no event that tells of it.
+    const PATIENCE: Duration = Duration::from_secs(1);
+    loop {
+        let look = Instant::now() + PATIENCE;
+        let (first, last) = match until {
+            Some(until) => (until.min(look), until <= look),
+            None => (look, false),
+        };
+        match next_reply(connection, Some(first)) {
+            Err(e) if e.kind() == Kind::Timeout && !last => end_if_stopped(face, view, grace)?,
+            other => return other,
+        }
+    }
+}
+
+/// Kills the Pod's monitor if a signal has stopped it: its connections end then, and the
+/// next one is asked. Only a deletion by force does so.
+fn end_if_stopped(face: &Face, view: &View, grace: Grace) -> Result<()> {
+    let Some((pid, pidfd)) = monitor::find(&face.layout, &view.pod.uid) else {
+        return Ok(());
+    };
+    if !Stat::of(pid.as_raw()).is_some_and(|s| s.stopped) {
+        return Ok(());
+    }
+    if !grace.force {
+        return Err(Error::failed(format!(
+            "pod {}: its monitor, process {pid}, is stopped (SIGSTOP)",
+            view.pod.name
+        ))
+        .hint(format!(
+            "let it go on: kill -CONT {pid}; or kill and replace it: carob delete pod {} -n {} \
+             --grace-period=0 --force",
+            view.pod.name, view.pod.namespace
+        )));
+    }
+    pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)
+        .map_err(|e| Error::sys(format!("pidfd_send_signal({pid}, SIGKILL)"), e))
+}
+
 /// Waits for the end. Whoever else asks for a shorter grace is not in the way:
 /// only the connection's end counts.
 pub fn end(
@@ -289,7 +340,7 @@ pub fn end(
     until: Option<Instant>,
 ) -> Result<()> {
     loop {
-        match next_reply(&connection, until) {
+        match next_answer(face, view, &connection, grace, until) {
             Ok(None) => {
                 if !exists(face, view)? {
                     return Ok(());

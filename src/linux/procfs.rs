@@ -21,6 +21,8 @@ use crate::{Context, Error, Result};
 pub struct Stat {
     /// It has ended, reaped or not.
     pub ended: bool,
+    /// By a signal such as SIGSTOP.
+    pub stopped: bool,
     /// In clock ticks since boot. With the pid it names a process for good.
     pub start: u64,
     /// Of one that has ended, as wait(2) encodes it.
@@ -35,8 +37,10 @@ impl Stat {
         let mut fields = text.rsplit_once(')')?.1.split_whitespace();
         let mut field = |skipped| fields.nth(skipped);
         // Fields 3, 22 and 52.
+        let state = field(0)?;
         Some(Stat {
-            ended: matches!(field(0)?, "Z" | "X"),
+            ended: matches!(state, "Z" | "X"),
+            stopped: state == "T",
             start: field(18)?.parse().ok()?,
             exit_code: field(29)?.parse().ok()?,
         })

@@ -303,3 +303,70 @@ fn a_shutdown_ends_containers_and_keeps_their_pods() {
     assert_eq!(root.field("works", path), "0");
     time(&root, &["delete", "pods", "--all"]);
 }
+
+/// A Pod with so many sidecars and one container that all ignore TERM.
+fn stubborn(sidecars: usize, grace: u32) -> String {
+    let script = IGNORES;
+    let sidecar = |i| {
+        sh(
+            &format!("side{i}"),
+            script,
+            json!({"restartPolicy": "Always"}),
+        )
+    };
+    pod(
+        "p",
+        json!({
+            "terminationGracePeriodSeconds": grace,
+            "initContainers": (0..sidecars).map(sidecar).collect::<Vec<_>>(),
+            "containers": [sh("main", script, json!({}))],
+        }),
+    )
+}
+
+#[test]
+fn a_deletion_takes_the_grace_period_and_two_seconds_however_many_sidecars() {
+    let root = Root::new();
+    for (grace, args, least, most) in [
+        (3, &[][..], 5.0, 7.0),
+        (0, &[], 2.0, 4.0),
+        (30, &["--grace-period=1"], 3.0, 5.0),
+        (
+            30,
+            &["--grace-period=0", "--force", "--wait=true"],
+            2.0,
+            4.0,
+        ),
+    ] {
+        root.apply(&stubborn(5, grace)).ok();
+        let begin = Instant::now();
+        root.carob(&[&["delete", "pod", "p"], args].concat()).ok();
+        let took = begin.elapsed().as_secs_f64();
+        assert!((least..most).contains(&took), "{grace} {args:?}: {took} s");
+    }
+}
+
+#[test]
+fn a_stopped_monitor_is_told_of_and_replaced_by_force() {
+    let root = Root::new();
+    root.apply(&stubborn(1, 30)).ok();
+    let pid = root.pid("p", "main");
+    let monitor = root.monitor_pid("p");
+    let stop = nix::sys::signal::Signal::SIGSTOP;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), stop).unwrap();
+    root.carob(&["delete", "pod", "p"])
+        .fails(1, "is stopped (SIGSTOP)");
+    assert!(alive(pid) && alive(monitor));
+    let begin = Instant::now();
+    root.carob(&[
+        "delete",
+        "pod",
+        "p",
+        "--grace-period=0",
+        "--force",
+        "--wait=true",
+    ])
+    .ok();
+    assert!(!alive(pid) && !alive(monitor));
+    assert!(begin.elapsed().as_secs() < 8, "{:?}", begin.elapsed());
+}

@@ -54,7 +54,7 @@ use exec::ExecProcess;
 use lifecycle::Live;
 use logs::{Glass, Stream};
 use sandbox::Host;
-pub use start::start;
+pub use start::{find, start};
 use termination::Termination;
 
 /// What an fd in the epoll set stands for. The token is its index here.
@@ -88,6 +88,8 @@ enum Timer {
     Oom(String),
     /// activeDeadlineSeconds.
     Deadline,
+    /// The Pod's grace period is over.
+    Grace,
     /// Long enough idle to give memory back.
     Settle,
 }
@@ -327,7 +329,7 @@ impl Monitor {
             self.timers.remove(&timer);
             match timer {
                 // `advance` sees that the time has come.
-                Timer::Retry(_) => {}
+                Timer::Retry(_) | Timer::Grace => {}
                 Timer::Stop(name) => self.on_stop_deadline(&name),
                 Timer::HookSleep(name) => self.on_hook_end(&name, Ok(())),
                 Timer::Log(name) => self.pump(&name, false),

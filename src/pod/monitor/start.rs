@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
+use nix::unistd::Pid;
 
 use super::sandbox::monitor_cgroup_path;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select, systemd};
@@ -54,6 +55,22 @@ pub fn start(layout: &Layout, uid: &str) -> Result<()> {
     fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
         .map_err(|e| Error::sys("fcntl(F_SETFL, O_NONBLOCK)", e))?;
     spawn(layout, uid, &paths, &lock, &listener).context("start the monitor")
+}
+
+/// The Pod's monitor, if one lives: the process that has its lock open at the place
+/// where a monitor has it.
+pub fn find(layout: &Layout, uid: &str) -> Option<(Pid, OwnedFd)> {
+    let lock = layout.pod(uid).monitor_lock();
+    let lock = lock.canonicalize().ok()?;
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|e| {
+        let pid: i32 = e.file_name().to_str()?.parse().ok()?;
+        let pidfd = sys::pidfd_open(Pid::from_raw(pid)).ok()?;
+        // Asked after the pidfd is there: it is this process or none.
+        let fd = std::fs::read_link(format!("/proc/{pid}/fd/{LOCK_FD}")).ok()?;
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let is = fd == lock && line.starts_with(b"carob\0monitor\0");
+        is.then(|| (Pid::from_raw(pid), pidfd))
+    })
 }
 
 fn spawn(

@@ -3,7 +3,9 @@
 //! One container: preStop hook, TERM (or its stop signal), KILL at the end of the
 //! grace period; a hook that is still running then gets the container 2 seconds
 //! more, once. The Pod: ordinary containers together, then sidecars in reverse
-//! order, within one grace period. See Kubernetes' "Pod Lifecycle", Termination.
+//! order, within one grace period: waiting for one's turn uses it up. At its end all
+//! that are left are stopped at once, and have 2 seconds together. See Kubernetes' "Pod
+//! Lifecycle", Termination.
 //! At the machine's shutdown the Pod stays, as failed; else it is deleted.
 
 use std::os::fd::AsFd;
@@ -50,6 +52,16 @@ pub(super) struct Termination {
     force: bool,
     /// The Pod goes with its containers.
     deletes: bool,
+}
+
+impl Termination {
+    /// When nothing of the Pod runs any more, whatever its containers do.
+    fn end(&self) -> Instant {
+        match self.force {
+            true => self.deadline,
+            false => self.deadline + LAST_CHANCE,
+        }
+    }
 }
 
 impl Monitor {
@@ -135,11 +147,14 @@ impl Monitor {
         let Some(t) = &self.termination else {
             return false;
         };
-        let (left, force, deletes) = (
-            t.deadline.saturating_duration_since(Instant::now()),
-            t.force,
-            t.deletes,
-        );
+        let now = Instant::now();
+        let left = t.deadline.saturating_duration_since(now);
+        let (force, deletes) = (t.force, t.deletes);
+        let most = t.end().saturating_duration_since(now);
+        match left.is_zero() {
+            true => drop(self.timers.remove(&Timer::Grace)),
+            false => drop(self.timers.insert(Timer::Grace, now + left)),
+        }
         for name in self.container_names() {
             self.cancel_pull(&name);
             self.timers.remove(&Timer::Retry(name));
@@ -156,7 +171,9 @@ impl Monitor {
         let all = alive(self);
         let (sidecars, ordinary): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|n| is_sidecar(self, n));
-        let next = if ordinary.is_empty() {
+        let next = if left.is_zero() {
+            [ordinary, sidecars].concat()
+        } else if ordinary.is_empty() {
             sidecars.last().cloned().into_iter().collect()
         } else {
             ordinary
@@ -175,11 +192,12 @@ impl Monitor {
             let runs = matches!(self.live(name).stage, Stage::Running { .. });
             if runs && self.live(name).stop.is_none() {
                 let grace = if is_sidecar(self, name) {
-                    left.max(LAST_CHANCE)
+                    left.max(LAST_CHANCE).min(most)
                 } else {
                     left
                 };
-                self.stop_with(name, grace, false, !force);
+                // A hook has the grace period only.
+                self.stop_with(name, grace, false, !force && !left.is_zero());
             }
         }
         next.is_empty() && deletes
@@ -242,6 +260,8 @@ impl Monitor {
                 );
                 self.timers.remove(&Timer::HookSleep(name.to_owned()));
                 let deadline = Instant::now() + LAST_CHANCE;
+                let end = self.termination.as_ref().map(Termination::end);
+                let deadline = end.map_or(deadline, |end| deadline.min(end));
                 if let Some(stop) = &mut self.live(name).stop {
                     stop.deadline = deadline;
                 }
