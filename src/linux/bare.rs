@@ -127,6 +127,8 @@ fn strip(dir: &Path) -> Result<()> {
     mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
     let options = [("mode", "700"), ("size", "4k"), ("nr_inodes", "8")];
     let root = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)?;
+    // First, since before Linux 6.15 nothing can be mounted on what is attached nowhere.
+    root.attach(open_dir(dir)?.as_fd())?;
     for (name, host) in [
         ("proc", Some("/proc")),
         ("dev", Some("/dev")),
@@ -145,7 +147,6 @@ fn strip(dir: &Path) -> Result<()> {
         .map_err(|e| Error::sys(format!("openat(<bare>, {name:?})"), e))?;
         copy.attach(place.as_fd())?;
     }
-    root.attach(open_dir(dir)?.as_fd())?;
     mount::leave_chroot()?;
     nix::unistd::fchdir(&root).map_err(|e| Error::sys("fchdir(<bare>)", e))?;
     mount::pivot_here()

@@ -1,7 +1,6 @@
 //! Records that cannot be read: of one Pod, and never a harm to another.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::root::{Root, alive, kill_9, script_pod, until};
 
@@ -59,7 +58,7 @@ fn is_shown_and_goes(root: &Root, pid: i32, text: &str) {
     }
     assert!(!alive(pid));
     // The monitors go last.
-    let left = until(Duration::from_secs(10), || match root.left() {
+    let left = until(|| match root.left() {
         left if left.is_empty() => Ok(()),
         left => Err(left),
     });

@@ -242,9 +242,14 @@ fn out_of_memory_is_seen() {
     child.wait().unwrap();
     assert!(s.0.oom_kills().unwrap() >= 1);
     // Once acknowledged it is quiet again, and what it takes is no inotify instance.
-    event.acknowledge().unwrap();
-    let mut fds = [PollFd::new(event.as_fd(), event.awaited())];
-    assert_eq!(poll(&mut fds, PollTimeout::from(50_u16)), Ok(0));
+    // v2 tells of a change that soon follows another one up to 10 ms later
+    // (cgroup_file_notify() of kernel/cgroup/cgroup.c), which is one more event.
+    let quiet = (0..20).any(|_| {
+        event.acknowledge().unwrap();
+        let mut fds = [PollFd::new(event.as_fd(), event.awaited())];
+        poll(&mut fds, PollTimeout::from(50_u16)) == Ok(0)
+    });
+    assert!(quiet, "each wait ends at once");
     let link = format!("/proc/self/fd/{}", event.as_fd().as_raw_fd());
     let kind = std::fs::read_link(link).unwrap();
     assert!(!kind.to_str().unwrap().contains("inotify"), "{kind:?}");
