@@ -234,10 +234,11 @@ fn run_rm_can_be_interrupted_while_it_deletes() {
         .spawn()
         .unwrap();
     let pid = run.id().to_string();
+    // Not INT, which a background process of a shell ignores.
     let interrupt = || {
         assert!(
             Command::new("kill")
-                .args(["-INT", &pid])
+                .args(["-TERM", &pid])
                 .status()
                 .unwrap()
                 .success()
