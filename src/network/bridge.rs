@@ -9,8 +9,9 @@
 //! 5. the nftables table, in place of one of before;
 //! 6. the record, complete.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -195,7 +196,9 @@ pub(super) fn set_sysctl(path: &Path, value: &str) -> Result<()> {
     let mut now = Vec::new();
     match file.read_to_end(&mut now) {
         Ok(_) if is(&now, value) => Ok(()),
-        _ => file.write_all(value.as_bytes()).with_context(call),
+        // The kernel ignores what is written behind the beginning
+        // (kernel.sysctl_writes_strict).
+        _ => file.write_all_at(value.as_bytes(), 0).with_context(call),
     }
 }
 

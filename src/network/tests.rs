@@ -620,3 +620,17 @@ fn figures() {
         }
     });
 }
+
+/// In a network namespace of its own, where neither value is there by chance.
+#[test]
+fn a_sysctl_has_the_value_that_was_set() {
+    let set = || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let path = std::path::Path::new("/proc/sys/net/ipv4/ip_forward");
+        for value in ["0", "1", "1", "0"] {
+            bridge::set_sysctl(path, value).unwrap();
+            assert_eq!(std::fs::read_to_string(path).unwrap().trim(), value);
+        }
+    };
+    std::thread::spawn(set).join().unwrap();
+}
