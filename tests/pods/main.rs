@@ -22,6 +22,7 @@ mod many;
 mod network;
 mod propagation;
 mod restarts;
+mod retries;
 mod root;
 mod security;
 mod streams;

@@ -67,7 +67,8 @@ impl Monitor {
         if self.state.deletion.is_some() {
             return Ok(());
         }
-        self.make_sandbox()
+        self.make_sandbox();
+        Ok(())
     }
 
     fn adopt_container(&mut self, name: &str, running: &Running) -> Result<()> {

@@ -84,6 +84,7 @@ impl Monitor {
                 }
             }
             Request::AwaitStarted => {
+                self.hurry_sandbox();
                 if let Some(client) = self.clients.get_mut(&id) {
                     client.awaits_start = true;
                 }
@@ -168,6 +169,9 @@ impl Monitor {
     /// Whether all containers have been started, or why one is not; `None` while
     /// that is open.
     fn started(&self) -> Option<Result<()>> {
+        if let Some(why) = &self.state.damaged {
+            return Some(Err(Error::failed(why)));
+        }
         if let Some(f) = &self.state.sandbox_error {
             let e = serde_json::from_str(&f.message).unwrap_or_else(|_| Error::failed(&f.message));
             return Some(Err(e));

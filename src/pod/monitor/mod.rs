@@ -8,8 +8,8 @@
 //! FIFOs, and whoever looks at the Pod next starts a new monitor, which reads the
 //! record, enters the pinned namespaces and goes on.
 //!
-//! A file each: [`sandbox`], [`etc`] and [`resolver`] (what containers share), [`lifecycle`]
-//! (which container runs when), [`launch`] (one container's start), [`image`]
+//! A file each: [`sandbox`], [`setup`], [`etc`] and [`resolver`] (what containers share),
+//! [`lifecycle`] (which container runs when), [`launch`] (one container's start), [`image`]
 //! (pulls), [`exec`] (exec and hooks), [`termination`], [`logs`], [`clients`].
 //! [`policy`] decides, without touching anything.
 
@@ -25,6 +25,7 @@ pub mod logs;
 pub mod policy;
 mod resolver;
 mod sandbox;
+mod setup;
 mod start;
 mod termination;
 
@@ -40,7 +41,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::protocol::Reply;
 use super::spec::Pod;
-use super::state::{ContainerState, Event, Failure, Running, State};
+use super::state::{ContainerState, Event, Running, State};
 use super::{damage, status};
 use crate::linux::procfs::boot_id;
 use crate::linux::seccomp;
@@ -86,6 +87,8 @@ enum Timer {
     Log(String),
     /// Look again whether the memory limit has killed somebody.
     Oom(String),
+    /// The sandbox could not be made: try again.
+    Sandbox,
     /// activeDeadlineSeconds.
     Deadline,
     /// The Pod's grace period is over.
@@ -110,6 +113,8 @@ pub struct Monitor {
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, ExecProcess>,
     termination: Option<Termination>,
+    /// The last pause between two tries to make the sandbox.
+    sandbox_pause: Option<Duration>,
     glass: Glass,
     filters: BTreeMap<u64, Rc<seccomp::Filter>>,
     listener: OwnedFd,
@@ -182,6 +187,7 @@ impl Monitor {
             clients: BTreeMap::new(),
             execs: BTreeMap::new(),
             termination: None,
+            sandbox_pause: None,
             filters: BTreeMap::new(),
             listener,
             dirty: true,
@@ -204,7 +210,7 @@ impl Monitor {
         } else if self.state.sandbox_ready.is_some() {
             self.adopt()?;
         } else if self.state.deletion.is_none() {
-            self.make_sandbox()?;
+            self.make_sandbox();
         }
         self.resume_deletion();
         loop {
@@ -219,41 +225,6 @@ impl Monitor {
             self.fire_timers();
         }
         self.finish()
-    }
-
-    /// A half-made sandbox of a monitor that died is removed first.
-    fn make_sandbox(&mut self) -> Result<()> {
-        for e in sandbox::remove(&self.layout, &self.pod, &self.host) {
-            self.event(true, "FailedKillPod", e.to_string());
-        }
-        self.state.start_time.get_or_insert_with(Timestamp::now);
-        self.publish()?;
-        match sandbox::make(&self.layout, &self.pod, &self.host) {
-            Ok(made) => {
-                self.state.ips = made.ips;
-                self.state.host_ip = made.host_ip;
-                self.state.sandbox_ready = Some(Timestamp::now());
-                self.state.sandbox_error = None;
-                for w in made.warnings {
-                    self.event(true, "FailedCreatePodSandBox", w);
-                }
-                if let Some(w) = made.dns_warning {
-                    self.event(true, "DNSConfigForming", w);
-                }
-                if let Some(seconds) = self.pod.spec.active_deadline {
-                    self.set_timer(Timer::Deadline, Duration::from_secs(seconds));
-                }
-            }
-            Err(e) => {
-                self.event(true, "FailedCreatePodSandBox", e.to_string());
-                self.state.sandbox_error = Some(Failure {
-                    reason: "FailedCreatePodSandBox".into(),
-                    message: serde_json::to_string(&e)?,
-                });
-            }
-        }
-        self.dirty = true;
-        Ok(())
     }
 
     fn new_id(&mut self, source: Source) -> u64 {
@@ -334,6 +305,7 @@ impl Monitor {
                 Timer::HookSleep(name) => self.on_hook_end(&name, Ok(())),
                 Timer::Log(name) => self.pump(&name, false),
                 Timer::Oom(name) => self.look_for_oom_kill(&name),
+                Timer::Sandbox => self.make_sandbox(),
                 Timer::Deadline => self.fail(
                     "DeadlineExceeded",
                     "Pod was active on the node longer than the specified deadline",

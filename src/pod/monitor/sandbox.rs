@@ -76,7 +76,7 @@ fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + 
     })
 }
 
-/// Makes the sandbox and moves the calling process into it.
+/// Makes the sandbox, volumes excepted, and moves the calling process into it.
 pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
     let (spec, paths) = (&pod.spec, layout.pod(&pod.uid));
     let mut made = Made {
@@ -158,7 +158,6 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         made.dns_warning = of_host.warning.filter(|_| spec.dns.nameservers.is_empty());
     }
     make_shared(&paths, &super::etc::texts(pod, &made.ips, &servers))?;
-    volume::make(spec, &paths)?;
     Ok(made)
 }
 
