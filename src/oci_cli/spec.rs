@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Args, Order};
 use super::features::SPEC_VERSION;
 use super::{Face, Verb};
+use crate::linux::cgroup::Hierarchies;
 use crate::{Context, Error, Result};
 
 pub(super) const VERB: Verb = Verb {
@@ -57,7 +58,11 @@ fn run(_: &Face, args: &Args) -> Result<u8> {
 fn example(rootless: bool) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     let mount = |to: &str, kind: &str, source: &str, options: &[&str]| json!({"destination": to, "type": kind, "source": source, "options": options});
-    let mut kinds = vec!["pid", "network", "ipc", "uts", "mount", "cgroup"];
+    let mut kinds = vec!["pid", "network", "ipc", "uts", "mount"];
+    // As runc has it: tools that know v1 look for a container's cgroups by its own paths.
+    if Hierarchies::detect().is_ok_and(|h| h.is_pure_v2()) {
+        kinds.push("cgroup");
+    }
     let mut linux = json!({
         "resources": {"devices": [{"allow": false, "access": "rwm"}]},
         "maskedPaths": [

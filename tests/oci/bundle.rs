@@ -99,6 +99,11 @@ impl Bundle {
         assert!(made.unwrap().success());
         let mut c: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         c["process"]["terminal"] = false.into();
+        // On cgroups v1 `spec` writes none.
+        let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+        if !kinds.iter().any(|n| n["type"] == "cgroup") {
+            kinds.push(serde_json::json!({"type": "cgroup"}));
+        }
         c["linux"]["cgroupsPath"] = format!("/{}", self.name).into();
         if self.is_peer() {
             // An older one knows no newer.

@@ -387,6 +387,11 @@ fn logs_and_what_is_kept() {
     let spec = std::fs::read(rootless.join("config.json")).unwrap();
     let spec: Value = serde_json::from_slice(&spec).unwrap();
     assert_eq!(spec["linux"]["uidMappings"][0]["size"], 1);
+    // As runc has it, on pure cgroups v2 alone.
+    let pure_v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let kinds = spec["linux"]["namespaces"].as_array().unwrap();
+    let has_cgroup = kinds.iter().any(|n| n["type"] == "cgroup");
+    assert_eq!(has_cgroup, pure_v2, "{kinds:?}");
     b.oci(&["spec", "-b", rootless.to_str().unwrap()])
         .fails(1, "config.json");
 }
