@@ -130,6 +130,9 @@ impl Containers {
         Cgroup::at(self.hierarchies()?, place, Select::All).map(Some)
     }
 
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
     pub fn dir(&self, id: &str) -> PathBuf {
         self.root.join(id)
     }

@@ -71,6 +71,12 @@ pub(super) const VERB: Verb = Verb {
 pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Made> {
     let made = make::make(&face.containers, &order(face, args, keep_terminal)?)?;
     face.log.warn_all(&made.warnings);
+    face.log.debug(|| {
+        format!(
+            "create: the first process is {}, and waits for `start`",
+            made.pid
+        )
+    });
     Ok(made)
 }
 

@@ -25,6 +25,13 @@ impl Log {
         }
     }
 
+    /// With `--debug`.
+    pub fn debug(&self, text: impl FnOnce() -> String) {
+        if self.debug {
+            self.write("debug", &text(), true);
+        }
+    }
+
     /// The last thing that is said.
     pub fn error(&self, e: &Error) {
         let mut text = e.to_string();

@@ -102,9 +102,9 @@ const GLOBAL: [Flag; 12] = [
         "log-level",
         '\0',
         "LEVEL",
-        "accepted: warnings and errors are all there is",
+        "with debug, what is done is logged as well",
     ),
-    ("debug", '\0', "", "accepted, as above"),
+    ("debug", '\0', "", "as --log-level debug"),
     ("systemd-cgroup", 's', "", "cgroups are made by systemd"),
     (
         "cgroup-manager",
@@ -165,7 +165,8 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
         Some("json") => true,
         Some(other) => return Err(usage(format!("--log-format: {other:?}: text or json"))),
     };
-    log.debug = global.is("debug");
+    let level = global.get("log-level");
+    log.debug = global.is("debug") || matches!(level, Some("debug" | "trace"));
     if global.is("version") {
         print(&version())?;
         return Ok(0);
@@ -205,7 +206,19 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
         no_pivot: global.is("no-pivot"),
         log: std::mem::take(log),
     };
+    let what = format!("{} {}", verb.name, args.operands.join(" "));
+    face.log.debug(|| {
+        let (version, root) = (env!("CARGO_PKG_VERSION"), face.containers.root());
+        let root = root.display();
+        format!(
+            "carob-oci {version}: {what} (--root {root}, cgroups: {:?})",
+            face.cgroups
+        )
+    });
     let done = (verb.run)(&face, &args);
+    if let Ok(code) = &done {
+        face.log.debug(|| format!("{what}: exit code {code}"));
+    }
     *log = face.log;
     done
 }

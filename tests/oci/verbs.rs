@@ -364,7 +364,20 @@ fn logs_and_what_is_kept() {
     assert!(last["msg"].as_str().unwrap().contains("does not exist"));
     assert!(last["time"].is_string());
 
+    // With --debug, what is done too; without, nothing more than warnings and errors.
     b.sh("exit 3", |_| {});
+    let run = ["--debug", "run", "box"];
+    assert_eq!(b.oci(&[&logged[..], &run].concat()).code, 3);
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        text.contains("run box: exit code 3") && text.contains("the first process is "),
+        "{text}"
+    );
+    let ran = b.oci(&["--log-level", "debug", "state", "nobody"]);
+    assert!(ran.stderr.contains("level=debug"), "{ran:?}");
+    let ran = b.oci(&["--log-level", "info", "run", "box"]);
+    assert_eq!((ran.code, &*ran.stderr), (3, ""));
+
     assert_eq!(b.oci(&["run", "--keep", "box"]).code, 3);
     assert_eq!(b.state("box")["status"], "stopped");
     b.oci(&["kill", "box"]).fails(1, "container not running");
