@@ -263,6 +263,12 @@ fn the_last_of_a_variable_counts() {
         c["process"]["env"] = env.clone();
     });
     assert_eq!(b.oci(&["run", "box"]).ok(), "PATH=/bin\nA=2\nHOME=/root\n");
+    // An empty HOME is as good as none.
+    b.config(|c| {
+        c["process"]["args"] = json!(["env"]);
+        c["process"]["env"] = json!(["HOME=/x", "PATH=/bin", "HOME="]);
+    });
+    assert_eq!(b.oci(&["run", "box"]).ok(), "PATH=/bin\nHOME=/root\n");
     b.sh("exec sleep 60", |c| c["process"]["env"] = env);
     b.oci(&["create", "box"]).ok();
     let ran = b.oci(&["exec", "--env", "A=3", "--env", "B=", "box", "env"]);

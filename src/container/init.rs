@@ -207,7 +207,12 @@ fn become_program(b: &Birth, labels: process::Labels, parent: &Packets) -> Resul
             return Ok(());
         }
         let state = held.subject.state("created", std::process::id() as i32);
-        hook::run("startContainer", held.start_container, &state)
+        // In the program's environment, with the HOME that was found for it.
+        let mut hooks = held.start_container.to_vec();
+        for hook in &mut hooks {
+            hook.env.get_or_insert_with(|| program.env());
+        }
+        hook::run("startContainer", &hooks, &state)
     };
     let Err(e) = process::launch(&plan.process, &program, labels, &line, hooks);
     // `start` is told, not whoever created the container long ago.

@@ -86,11 +86,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     check_version(&spec.oci_version)?;
     let mut warnings = Vec::new();
     let mut plan = plan_for(order, &spec, &mut warnings)?;
-    let mut hooks = Hooks::plan(spec.hooks.as_ref())?;
-    // Their programs are the image's, in the environment of the image's.
-    for hook in &mut hooks.start_container {
-        hook.env.get_or_insert_with(|| plan.process.env.clone());
-    }
+    let hooks = Hooks::plan(spec.hooks.as_ref())?;
     let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
     let resources = resources::plan(
         &spec.oci_version,

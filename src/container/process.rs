@@ -148,6 +148,13 @@ pub(super) struct Program {
     envp: Vec<CString>,
 }
 
+impl Program {
+    pub(super) fn env(&self) -> Vec<String> {
+        let entries = self.envp.iter().map(|e| e.to_string_lossy());
+        entries.map(|e| e.into_owned()).collect()
+    }
+}
+
 /// Becomes the user, in its directory, and finds the program. The rights that the
 /// kernel lets one keep through that are kept.
 pub(super) fn settle(p: &Process) -> Result<Program> {
@@ -165,7 +172,10 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
     sys::close_on_exec_from(3 + p.preserve_fds)
         .map_err(|e| Error::sys("close_range(3, ~0, CLOEXEC)", e))?;
     let mut env = p.env.clone();
-    if p.find_home && !env.iter().any(|e| e.starts_with("HOME=")) {
+    // As with runc, one that is empty is as good as none.
+    let given = env.iter().any(|e| e.starts_with("HOME=") && e != "HOME=");
+    if p.find_home && !given {
+        env.retain(|e| e != "HOME=");
         env.push(format!("HOME={}", home(p.uid)));
     }
 

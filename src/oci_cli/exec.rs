@@ -213,12 +213,13 @@ fn plan_for(face: &Face, spec: &Config, process: &config::Process, args: &Args) 
     let mut plan = plan::plan_process(process, spec.linux.as_ref())?;
     let more: Vec<&str> = args.all("cap").collect();
     if !more.is_empty() {
-        // As runc has it: inheritable and ambient stay as they are.
         let set = capability::Set::from_names(&more).context("--cap")?;
         let c = &mut plan.capabilities;
         c.bounding = c.bounding | set;
         c.permitted = c.permitted | set;
         c.effective = c.effective | set;
+        // As runc has it: inheritable stays as it is, and what it has becomes ambient.
+        c.ambient = c.ambient | (set & c.inheritable);
     }
     plan::check_process_labels(&plan)?;
     let (listen, preserve) = inherited(args)?;

@@ -20,7 +20,8 @@ fn shell(script: &str) -> Value {
     json!({"path": "/bin/sh", "args": ["sh", "-c", script]})
 }
 
-/// Of a hook that says nothing of it, the runtime's own; inside, the program's.
+/// Of a hook that says nothing of it, the runtime's own; inside, the program's, with a HOME
+/// that was found for it.
 #[test]
 fn the_environment_of_hooks() {
     let b = Bundle::new();
@@ -56,6 +57,10 @@ fn the_environment_of_hooks() {
             }));
         });
         b.oci(&["run", "box"]).ok();
+        if env.is_none() {
+            let text = fs::read_to_string(log.join("startContainer")).unwrap();
+            assert!(text.contains("HOME=/root\0"), "{text:?}");
+        }
         for (kinds, name, said) in [
             (&OUTSIDE[..], "PATH=", &outside),
             (&["startContainer"], "A=", &inside),

@@ -167,6 +167,7 @@ fn update_by_flags_and_by_resources() {
 fn exec_by_every_flag() {
     let b = sleeper(|c| {
         c["process"]["noNewPrivileges"] = false.into();
+        c["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
         c["root"]["readonly"] = false.into();
     });
     std::fs::write(b.dir().join("rootfs/etc/group"), "staff:x:50:\n").unwrap();
@@ -185,6 +186,14 @@ fn exec_by_every_flag() {
         |flags: &[&str]| u64::from_str_radix(&exec(flags, &status("CapEff")).said(), 16).unwrap();
     // CAP_SYS_TIME is number 25.
     assert_eq!(bits(&["-c", "CAP_SYS_TIME"]) ^ bits(&[]), 1 << 25);
+
+    let bits = |field: &str, flags: &[&str]| {
+        u64::from_str_radix(&exec(flags, &status(field)).said(), 16).unwrap()
+    };
+    // Of an inheritable one, CAP_KILL, number 5, ambient too.
+    let more = ["-c", "CAP_KILL", "-c", "CAP_SYS_TIME"];
+    assert_eq!(bits("CapAmb", &more), 1 << 5);
+    assert_eq!(bits("CapInh", &more), 1 << 5);
 
     let pid_file = b.dir().join("exec.pid");
     let detached = ["-d", "--pid-file", pid_file.to_str().unwrap()];

@@ -51,7 +51,7 @@ pub struct Process {
     pub selinux_label: Option<String>,
     /// The fds from 3 on that it inherits, this many.
     pub preserve_fds: u32,
-    /// HOME is taken from /etc/passwd if `env` does not have it.
+    /// HOME is taken from /etc/passwd if `env` does not have it, or it is empty there.
     pub find_home: bool,
     /// A session keyring of its own: its caller's keys are not the container's.
     pub own_keyring: bool,
