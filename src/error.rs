@@ -145,7 +145,13 @@ impl Error {
     pub fn sys(call: impl fmt::Display, errno: nix::errno::Errno) -> Self {
         let mut e = Self::new(Kind::Failed, format!("{call}: {errno}"));
         e.0.errno = Some(errno as i32);
-        e
+        match errno {
+            // What is always needed has been asked for: linux/kernel.rs.
+            nix::errno::Errno::ENOSYS => e
+                .with_kind(Kind::Unsupported)
+                .hint("the kernel does not have this call, or a seccomp filter denies it"),
+            _ => e,
+        }
     }
 
     pub fn failed(message: impl Into<String>) -> Self {

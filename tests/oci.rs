@@ -9,12 +9,16 @@ mod bad_config;
 mod bundle;
 #[path = "oci/caller.rs"]
 mod caller;
+#[path = "shared/denied.rs"]
+mod denied;
 #[path = "oci/frozen.rs"]
 mod frozen;
 #[path = "oci/full_config.rs"]
 mod full_config;
 #[path = "oci/hooks.rs"]
 mod hooks;
+#[path = "oci/kernels.rs"]
+mod kernels;
 #[path = "oci/verbs.rs"]
 mod verbs;
 

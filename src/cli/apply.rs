@@ -113,7 +113,7 @@ impl Verb for Apply {
         if self.dry_run == "client" {
             return dry_run(&format, parsed.pods);
         }
-        face.layout.create()?;
+        face.make_ready()?;
         let grace = Grace {
             seconds: u64::try_from(self.grace_period).ok(),
             force: false,

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::object;
 use super::output::strip_styles;
+use crate::linux::kernel;
 use crate::pod::client::{self, View};
 use crate::store::Layout;
 use crate::{Error, Kind, Result};
@@ -23,6 +24,13 @@ pub struct Face {
 }
 
 impl Face {
+    /// For a verb that makes something: the kernel can do it, and the directories that
+    /// it goes into are there.
+    pub fn make_ready(&self) -> Result<()> {
+        kernel::check()?;
+        self.layout.create()
+    }
+
     /// The Pod of `NAME` or `pod/NAME`.
     pub fn find(&self, word: &str) -> Result<View> {
         let name = object::name_of(word)?;

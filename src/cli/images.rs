@@ -51,7 +51,7 @@ impl Verb for Pull {
         for name in &self.images {
             references.push(name.parse::<Reference>()?);
         }
-        face.layout.create()?;
+        face.make_ready()?;
         let store = Store::configured(&face.layout, &self.limits)?;
         let options = PullOptions {
             platform: self.platform.clone(),
@@ -108,7 +108,7 @@ impl Verb for Load {
             .as_deref()
             .map(str::parse::<Reference>)
             .transpose()?;
-        face.layout.create()?;
+        face.make_ready()?;
         let store = Store::configured(&face.layout, &self.limits)?;
         let mut shown = Shown::new(self.quiet, &format);
         let loaded = store.load_watched(Path::new(&self.input), name.as_ref(), &mut |p| {

@@ -107,7 +107,7 @@ impl Verb for Run {
         if self.attached() {
             need_terminal(self.tty, self.stdin)?;
         }
-        face.layout.create()?;
+        face.make_ready()?;
         apply::create(face, &pod)?;
         if self.attached() {
             return self.stay(face, &pod);

@@ -134,7 +134,7 @@ fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {
 fn set_layers(face: &Face, form: Option<&str>, format: &Format) -> Result<u8> {
     let store = Store::open(&face.layout)?;
     if let Some(form) = form {
-        face.layout.create()?;
+        face.make_ready()?;
         store.set_layer_form(match form {
             "erofs" => LayerForm::Erofs,
             _ => LayerForm::Dir,

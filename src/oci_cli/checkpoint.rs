@@ -9,6 +9,7 @@ use super::foreground::{self, Foreground};
 use super::{Face, Verb};
 use crate::container::checkpoint::{self, Cgroups, Options};
 use crate::container::restore::{self, Restore};
+use crate::linux::kernel;
 use crate::{Context, Error, Result};
 
 const IMAGE_PATH: Flag = (
@@ -162,6 +163,7 @@ fn checkpoint(face: &Face, args: &Args) -> Result<u8> {
 }
 
 fn restore(face: &Face, args: &Args) -> Result<u8> {
+    kernel::check()?;
     let detach = args.is("detach");
     let keep_terminal = !detach && args.get("console-socket").is_none();
     let order = order(face, args, keep_terminal)?;

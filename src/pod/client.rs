@@ -17,6 +17,7 @@ use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
 use super::{damage, monitor, shutdown};
+use crate::linux::kernel;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
 use crate::store::{self, Layout, Lock, PodPaths};
@@ -36,6 +37,7 @@ pub struct View {
 /// # Errors
 /// [`Kind::Conflict`] if the name is taken.
 pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
+    kernel::check()?;
     layout.create()?;
     let paths = layout.pod(&pod.uid);
     let new = layout.pods().join(format!(".new-{}", pod.uid));

@@ -41,13 +41,14 @@ pub fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Resu
     clone(namespaces | CloneFlags::CLONE_PARENT, cgroup, 0)
 }
 
+/// libc's constant overflows its type.
+pub(super) const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
 fn clone(
     namespaces: CloneFlags,
     cgroup: Option<BorrowedFd>,
     exit_signal: libc::c_int,
 ) -> Result<Fork> {
-    // libc's constant overflows its type.
-    const CLONE_INTO_CGROUP: u64 = 1 << 33;
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain integers, for which zero is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -129,9 +130,10 @@ pub fn pidfd_exit_status(pidfd: BorrowedFd) -> Result<Option<i32>> {
     Ok((info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code))
 }
 
+pub(super) const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
 /// Marks every fd from `first` on close-on-exec: close_range(2).
 pub fn close_on_exec_from(first: u32) -> Result<()> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 4;
     // SAFETY: flags fds, closes none.
     let n = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     Errno::result(n).map(drop)

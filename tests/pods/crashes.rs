@@ -1,5 +1,6 @@
 //! kill -9 of `carob apply` and of monitors, at any moment.
 
+use std::os::fd::AsFd;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,27 @@ fn go(root: &Root) {
     root.carob(&["exec", "p", "--", "sh", "-c", touch]).ok();
 }
 
+/// Whether a pidfd tells how a process ended that its parent has reaped: Linux 6.15.
+fn pidfds_tell() -> bool {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    let pidfd = carob::sys::process::pidfd_open(pid).unwrap();
+    child.wait().unwrap();
+    matches!(
+        carob::sys::process::pidfd_exit_status(pidfd.as_fd()),
+        Ok(Some(_))
+    )
+}
+
+/// Of a container that ended with 7 and was not its monitor's child: what its status may
+/// say on this kernel.
+#[track_caller]
+fn assert_seven(code: &str, reason: &str) {
+    let unknown = (code, reason) == ("137", "ContainerStatusUnknown");
+    let known = (code, reason) == ("7", "Error");
+    assert!(known || unknown && !pidfds_tell(), "{code} {reason}");
+}
+
 #[test]
 fn an_adopted_container_tells_how_it_ends() {
     let root = Root::new();
@@ -108,8 +130,8 @@ fn an_adopted_container_tells_how_it_ends() {
     go(&root);
     root.becomes("p", ".status.phase", "Failed");
     let ended = ".status.containerStatuses[0].state.terminated";
-    assert_eq!(root.field("p", &format!("{ended}.exitCode")), "7");
-    assert_eq!(root.field("p", &format!("{ended}.reason")), "Error");
+    let [code, reason] = ["exitCode", "reason"].map(|f| root.field("p", &format!("{ended}.{f}")));
+    assert_seven(&code, &reason);
 }
 
 #[test]
@@ -198,12 +220,10 @@ fn an_adopted_container_is_restarted_as_any_other() {
     root.apply(&script_pod("p", "Always", 1, script)).ok();
     kill_monitor(&root, "p");
     go(&root);
-    root.becomes(
-        "p",
-        ".status.containerStatuses[0].lastState.terminated.exitCode",
-        "7",
-    );
     root.becomes("p", ".status.containerStatuses[0].restartCount", "1");
+    let last = ".status.containerStatuses[0].lastState.terminated";
+    let [code, reason] = ["exitCode", "reason"].map(|f| root.field("p", &format!("{last}.{f}")));
+    assert_seven(&code, &reason);
     root.becomes("p", ".status.phase", "Running");
 }
 

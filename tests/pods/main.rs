@@ -11,11 +11,14 @@ mod chatbot;
 mod cli;
 mod crashes;
 mod damage;
+#[path = "../shared/denied.rs"]
+mod denied;
 #[path = "../shared/fds.rs"]
 mod fds;
 mod hostile;
 mod images;
 mod insiders;
+mod kernels;
 mod layers;
 mod logs;
 mod many;

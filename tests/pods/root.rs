@@ -57,15 +57,31 @@ impl Root {
     /// With the demo image loaded.
     pub fn new() -> Self {
         let root = Root::empty();
-        let image = images().join("busybox.tar");
-        root.carob(&["load", "-i", image.to_str().unwrap()]).ok();
+        root.load_image();
         root
     }
 
+    /// As [`Root::new`], of a name that ends so.
+    pub fn deep(end: &str) -> Self {
+        let root = Root::named(end);
+        root.load_image();
+        root
+    }
+
+    fn load_image(&self) {
+        let image = images().join("busybox.tar");
+        self.carob(&["load", "-i", image.to_str().unwrap()]).ok();
+    }
+
     pub fn empty() -> Self {
+        Root::named("")
+    }
+
+    fn named(end: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("carob-test-{}-{n}", std::process::id()));
+        let name = format!("carob-test-{}-{n}{end}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).unwrap();
         Root { dir }
     }

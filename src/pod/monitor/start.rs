@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 
 use super::sandbox::monitor_cgroup_path;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select, systemd};
+use crate::linux::kernel;
 use crate::linux::mount::Mount;
 use crate::linux::socket::listen_at;
 use crate::store::{Layout, Lock, PodPaths};
@@ -80,6 +81,7 @@ fn spawn(
     lock: &Lock,
     listener: &OwnedFd,
 ) -> Result<()> {
+    kernel::check()?;
     let program = Mount::of_this_program()?;
     let errors = std::fs::OpenOptions::new()
         .create(true)
