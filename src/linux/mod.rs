@@ -5,6 +5,7 @@ pub mod bare;
 pub mod caller;
 pub mod capability;
 pub mod cgroup;
+pub mod dbus;
 pub mod kernel;
 pub mod mount;
 pub mod mount_table;

@@ -16,7 +16,6 @@
 
 mod bus;
 pub mod service;
-mod wire;
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,8 +25,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+pub use crate::linux::dbus::wire::{Property, Value};
 use bus::{Bus, Refusal};
-pub use wire::{Property, Value};
 
 use super::resources::{Limit, Resources};
 use super::{Cgroup, Controllers, Hierarchies, Place, Select, io, v2, weight_from_shares};

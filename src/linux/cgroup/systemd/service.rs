@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::bus::Bus;
-use super::wire::{Property, Value};
+use crate::linux::dbus::wire::{Property, Value};
 use crate::{Context, Kind, Result};
 
 /// How long one conversation with systemd may take. Somebody waits for it, and

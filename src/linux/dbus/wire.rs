@@ -1,8 +1,8 @@
 //! D-Bus messages as bytes (D-Bus specification, "Message Protocol"): as much of
-//! the format as a dozen calls to systemd need. Little-endian both ways: systemd
-//! speaks its machine's order, and we are on it.
+//! the format as a dozen calls to systemd and firewalld need. Little-endian both
+//! ways: services speak their machine's order, and we are on it.
 //!
-//! What is read came from PID 1 or the bus daemon, and is checked all the same: a
+//! What is read came from PID 1, the bus daemon or firewalld, and is checked all the same: a
 //! length is compared with what is there before it is believed.
 
 use crate::{Error, Result};
