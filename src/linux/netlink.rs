@@ -21,7 +21,8 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto,
+    socket,
 };
 
 pub use message::*;
@@ -215,7 +216,12 @@ pub struct Events(Socket);
 impl Events {
     /// As yet nothing is notified.
     pub fn open(family: Family) -> Result<Self> {
-        Socket::open(family).map(Events)
+        let socket = Socket::open(family)?;
+        // A socket that is not bound has port 0, which is the kernel's own: its
+        // notifications pass over their sender.
+        bind(socket.fd.as_raw_fd(), &NetlinkAddr::new(0, 0))
+            .map_err(|e| Error::sys("bind(netlink socket)", e))?;
+        Ok(Events(socket))
     }
 
     /// Runs `f` with the notifications of a group (`RTNLGRP_LINK`, ...) coming in.
@@ -269,6 +275,30 @@ impl AsFd for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_notifies() {
+        const RTNLGRP_LINK: i32 = 1;
+        std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let (socket, events) = (
+                Socket::open(Family::Route).unwrap(),
+                Events::open(Family::Route).unwrap(),
+            );
+            let soon = || Instant::now() + std::time::Duration::from_secs(1);
+            let heard = events.during(RTNLGRP_LINK, |events| {
+                let mut batch = Batch::default();
+                batch.add(19, 0, "RTM_SETLINK(lo, up)", |m| {
+                    m.ifinfomsg(1, libc::IFF_UP as u32);
+                });
+                socket.send_all(batch)?;
+                events.wait(soon())
+            });
+            assert!(heard.unwrap());
+        })
+        .join()
+        .unwrap();
+    }
 
     #[test]
     fn the_kernel_answers() {
