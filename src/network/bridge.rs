@@ -6,7 +6,7 @@
 //! 2. a link of our name that no complete record explains is deleted;
 //! 3. the record, incomplete: name and subnet;
 //! 4. the bridge, down; its IPv6 off; forwarding on; then its address, and up;
-//! 5. the nftables table, in place of one of before;
+//! 5. the nftables table, in place of one of before, and the host's firewall;
 //! 6. the record, complete.
 
 use std::io::Read;
@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::record::{self, Leases};
-use super::{Host, nft, route, subnet};
+use super::{Host, firewall, nft, route, subnet};
 use crate::linux::netlink::Batch;
 use crate::{Context, Error, Result};
 
@@ -35,6 +35,9 @@ pub(super) struct Ready {
     pub record: record::Bridge,
     pub index: u32,
     pub warning: Option<String>,
+    /// Something of the bridge, its table or the rules in the host's firewall was
+    /// missing.
+    pub mended: bool,
 }
 
 /// The caller holds the root's network lock.
@@ -50,13 +53,16 @@ pub(super) fn ensure(host: &Host, leases: &Leases) -> Result<Ready> {
         (old, _) => make(host, old, leases)?,
     };
     let mut warnings: Vec<String> = record.warning.iter().cloned().collect();
-    if let Err(e) = ensure_table(host, &record, leases, is_new) {
-        if !nft::unavailable(&e) {
-            return Err(e);
+    let mut mended = false;
+    match ensure_rules(host, &record, leases, is_new) {
+        Ok(rules) => {
+            mended = rules.changed || is_new;
+            warnings.extend(rules.warnings);
         }
-        warnings.push(format!(
+        Err(e) if nft::unavailable(&e) => warnings.push(format!(
             "nftables is not available ({e}): Pods cannot reach beyond this host"
-        ));
+        )),
+        Err(e) => return Err(e),
     }
     if is_new {
         record.complete = true;
@@ -66,6 +72,7 @@ pub(super) fn ensure(host: &Host, leases: &Leases) -> Result<Ready> {
         record,
         index,
         warning: (!warnings.is_empty()).then(|| warnings.join("; ")),
+        mended,
     })
 }
 
@@ -131,11 +138,29 @@ pub(super) fn explain_port_error(e: Error, bridge: &str) -> Error {
     }
 }
 
-/// With a new bridge, a table of before would speak of another subnet.
-fn ensure_table(host: &Host, record: &record::Bridge, leases: &Leases, is_new: bool) -> Result<()> {
+fn ensure_rules(
+    host: &Host,
+    record: &record::Bridge,
+    leases: &Leases,
+    is_new: bool,
+) -> Result<firewall::Outcome> {
+    let made = ensure_table(host, record, leases, is_new)?;
+    let mut rules = firewall::ensure(host, is_new);
+    rules.changed |= made;
+    Ok(rules)
+}
+
+/// True if it was missing. With a new bridge, a table of before would speak of
+/// another subnet.
+fn ensure_table(
+    host: &Host,
+    record: &record::Bridge,
+    leases: &Leases,
+    is_new: bool,
+) -> Result<bool> {
     let nft = host.nft()?;
     if !is_new && nft::exists(nft, &host.table)? {
-        return Ok(());
+        return Ok(false);
     }
     let ports: Vec<_> = leases
         .pods
@@ -147,7 +172,8 @@ fn ensure_table(host: &Host, record: &record::Bridge, leases: &Leases, is_new: b
         bridge: &host.bridge,
         subnet: record.subnet,
     };
-    nft::replace(nft, table, &ports)
+    nft::replace(nft, table, &ports)?;
+    Ok(true)
 }
 
 /// What rtnetlink cannot set. Gives what the host refused.
@@ -207,10 +233,10 @@ fn is(now: &[u8], value: &str) -> bool {
 }
 
 /// Runs `f` with the calling thread in another network namespace: /proc/sys/net
-/// shows the namespace of who opens it. Only the first Pod's start pays for this.
+/// shows the namespace of who opens it.
 ///
 /// If the way back is refused, the error says so, and the caller must not go on.
-fn in_netns<T>(netns: BorrowedFd, f: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn in_netns<T>(netns: BorrowedFd, f: impl FnOnce() -> Result<T>) -> Result<T> {
     let home = super::open_own_netns()?;
     setns(netns, CloneFlags::CLONE_NEWNET)
         .map_err(|e| Error::sys("setns(host, CLONE_NEWNET)", e))?;
@@ -232,6 +258,7 @@ pub(super) fn remove(host: &Host, leases: &Leases) -> Result<bool> {
             first = r;
         }
     };
+    note(firewall::remove(host));
     if let Some(nft) = &host.nft {
         note(nft::delete(nft, &host.table));
     }

@@ -7,9 +7,11 @@
 //! is masqueraded. Kernel interfaces: rtnetlink(7), nfnetlink, sock_diag(7),
 //! network_namespaces(7), veth(4).
 //!
-//! Never done here: route_localnet, rules in anybody else's table (a host firewall
-//! that drops forwarded packets by policy has to let the bridge pass by itself),
-//! names of the network namespace (the Pod pins it), /etc/resolv.conf.
+//! Rules in another program's table are made in one case only: where a firewall of
+//! the host would drop what is forwarded for Pods ([`firewall`]).
+//!
+//! Never done here: route_localnet, names of the network namespace (the Pod pins it),
+//! /etc/resolv.conf.
 //!
 //! A Pod gets its network in this order; each step is found and undone by
 //! [`Host::detach`] whatever came after it:
@@ -23,6 +25,7 @@
 //! 4. host ports into the table's maps.
 
 mod bridge;
+mod firewall;
 mod nft;
 mod ports;
 mod record;
@@ -39,6 +42,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use serde::{Deserialize, Serialize};
 
 use crate::linux::netlink::{Batch, Events, Family, Socket};
 use crate::store::{Layout, Lock};
@@ -91,6 +95,14 @@ pub struct Attachment {
     pub warning: Option<String>,
 }
 
+/// What [`restore`] came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// Something was missing, and is there again.
+    pub mended: bool,
+    pub warning: Option<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mac(pub [u8; 6]);
 
@@ -116,6 +128,13 @@ pub fn release(layout: &Layout, uid: &str) -> Result<()> {
 /// [`Host::detach`]; the caller is in the host's network namespace.
 pub fn detach(layout: &Layout, uid: &str) -> Result<()> {
     Host::open(layout)?.detach(uid)
+}
+
+/// Makes anew what of the root's rules, or of those in the host's firewall, is missing.
+/// Nothing to do for a Pod without a lease. The caller is in the host's network
+/// namespace.
+pub fn restore(layout: &Layout, uid: &str) -> Result<Restored> {
+    Host::open(layout)?.restore(uid)
 }
 
 /// [`Host::gc`]; the caller is in the host's network namespace.
@@ -144,10 +163,7 @@ impl Host {
                 "" => "carob0".to_owned(),
                 tag => format!("cb{tag}"),
             },
-            table: match tag {
-                "" => "carob".to_owned(),
-                tag => format!("carob_{tag}"),
-            },
+            table: table_of(layout),
             netns: open_own_netns()?,
             route: Socket::open(Family::Route)?,
             events: Events::open(Family::Route)?,
@@ -267,6 +283,29 @@ impl Host {
             .try_for_each(|r| r.map(drop))
             .map_err(|e| bridge::explain_port_error(e, &self.bridge))?;
         route::ignoring_no_ipv6(quiet)
+    }
+
+    /// Whether the ruleset is the one in which nothing was missing, with no lock taken.
+    /// If that cannot be known, it is.
+    pub fn rules_are_unchanged(&self) -> bool {
+        firewall::is_unchanged(self)
+    }
+
+    fn restore(&self, uid: &str) -> Result<Restored> {
+        let _lock = self.lock()?;
+        // Another Pod's monitor may have been here first.
+        if firewall::is_unchanged(self) {
+            return Ok(Restored::default());
+        }
+        let leases = Leases::load(&self.network)?;
+        if !leases.pods.contains_key(uid) {
+            return Ok(Restored::default());
+        }
+        let ready = bridge::ensure(self, &leases).context("the Pods' bridge")?;
+        Ok(Restored {
+            mended: ready.mended,
+            warning: ready.warning,
+        })
     }
 
     /// Frees the Pod's address and host ports. For a Pod whose network namespace
@@ -418,6 +457,14 @@ fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
 /// record finds the link.
 fn host_link(address: Ipv4Addr) -> String {
     format!("cv{:08x}", u32::from(address))
+}
+
+/// The root's table of nftables.
+fn table_of(layout: &Layout) -> String {
+    match layout.tag() {
+        "" => "carob".to_owned(),
+        tag => format!("carob_{tag}"),
+    }
 }
 
 fn open_own_netns() -> Result<OwnedFd> {

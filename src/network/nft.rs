@@ -33,7 +33,9 @@
 //! - Interfaces are matched by name: the rules outlive the bridge's re-making.
 
 mod expression;
+pub(super) mod forward;
 pub(super) mod others;
+mod verdict;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -47,6 +49,7 @@ use expression::*;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
+const NFPROTO_INET: u8 = 1;
 const NFPROTO_IPV4: u8 = 2;
 
 // enum nf_tables_msg_types
@@ -55,6 +58,10 @@ const GETTABLE: u16 = 1;
 const DELTABLE: u16 = 2;
 const NEWCHAIN: u16 = 3;
 const NEWRULE: u16 = 6;
+const GETCHAIN: u16 = 4;
+const GETRULE: u16 = 7;
+const DELRULE: u16 = 8;
+const GETGEN: u16 = 16;
 const NEWSET: u16 = 9;
 const NEWSETELEM: u16 = 12;
 const DELSETELEM: u16 = 14;
@@ -248,8 +255,19 @@ fn transact(socket: &Socket, fill: impl FnOnce(&mut Batch)) -> Result<()> {
 }
 
 fn put(batch: &mut Batch, kind: u16, flags: u16, what: String, fill: impl FnOnce(&mut Body)) {
+    put_of_family(batch, NFPROTO_IPV4, kind, flags, what, fill);
+}
+
+fn put_of_family(
+    batch: &mut Batch,
+    family: u8,
+    kind: u16,
+    flags: u16,
+    what: String,
+    fill: impl FnOnce(&mut Body),
+) {
     batch.add(NFNL_SUBSYS_NFTABLES << 8 | kind, flags, what, |m| {
-        m.fixed(&[NFPROTO_IPV4, 0, 0, 0]);
+        m.fixed(&[family, 0, 0, 0]);
         fill(m);
     });
 }

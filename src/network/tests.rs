@@ -17,14 +17,14 @@ use crate::pod::spec::Protocol;
 mod room;
 
 /// A machine to play with: what it is in, and the root that lives on it.
-struct Machine {
-    layout: Layout,
-    netns: OwnedFd,
+pub(super) struct Machine {
+    pub layout: Layout,
+    pub netns: OwnedFd,
     root: PathBuf,
 }
 
 /// Runs the test on a thread that is in the machine's namespace.
-fn on_a_machine(name: &str, test: impl FnOnce(&Machine) + Send + 'static) {
+pub(super) fn on_a_machine(name: &str, test: impl FnOnce(&Machine) + Send + 'static) {
     let root = std::env::temp_dir().join(format!("carob-net-{name}-{}", std::process::id()));
     let path = root.clone();
     let outcome = std::thread::spawn(move || {
@@ -45,18 +45,18 @@ fn on_a_machine(name: &str, test: impl FnOnce(&Machine) + Send + 'static) {
     }
 }
 
-struct Pod {
-    netns: OwnedFd,
-    net: Attachment,
+pub(super) struct Pod {
+    pub netns: OwnedFd,
+    pub net: Attachment,
 }
 
 impl Machine {
-    fn host(&self) -> Host {
+    pub fn host(&self) -> Host {
         self.enter(&self.netns);
         Host::open(&self.layout).unwrap()
     }
 
-    fn enter(&self, netns: &OwnedFd) {
+    pub fn enter(&self, netns: &OwnedFd) {
         setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
     }
 
@@ -68,7 +68,7 @@ impl Machine {
     }
 
     /// As the monitor does it; leaves the thread in the Pod's namespace.
-    fn try_start(&self, uid: &str, ports: &[HostPort]) -> Result<Pod> {
+    pub fn try_start(&self, uid: &str, ports: &[HostPort]) -> Result<Pod> {
         let host = self.host();
         let netns = self.new_netns();
         let pod = format!("default/{uid}");
@@ -81,14 +81,14 @@ impl Machine {
         Ok(Pod { netns, net })
     }
 
-    fn start(&self, uid: &str, ports: &[HostPort]) -> Pod {
+    pub fn start(&self, uid: &str, ports: &[HostPort]) -> Pod {
         let pod = self.try_start(uid, ports).unwrap();
         assert_eq!(pod.net.warning, None);
         pod
     }
 
     /// A neighbour machine at 192.0.2.2; this one is 192.0.2.1.
-    fn neighbour(&self) -> OwnedFd {
+    pub fn neighbour(&self) -> OwnedFd {
         let netns = self.new_netns();
         let inside = Socket::open(Family::Route).unwrap();
         self.enter(&self.netns);
@@ -137,7 +137,7 @@ impl Machine {
     }
 }
 
-fn tcp(host_port: u16, container_port: u16) -> HostPort {
+pub(super) fn tcp(host_port: u16, container_port: u16) -> HostPort {
     HostPort {
         host_ip: None,
         host_port,
@@ -147,7 +147,7 @@ fn tcp(host_port: u16, container_port: u16) -> HostPort {
 }
 
 /// Who the server sees. The caller is where the listener may be found from.
-fn connect(
+pub(super) fn connect(
     machine: &Machine,
     from: &OwnedFd,
     listener: &TcpListener,
@@ -165,7 +165,7 @@ fn connect(
     peer.ip()
 }
 
-fn listen(machine: &Machine, at: &OwnedFd, port: u16) -> TcpListener {
+pub(super) fn listen(machine: &Machine, at: &OwnedFd, port: u16) -> TcpListener {
     machine.enter(at);
     TcpListener::bind(("0.0.0.0", port)).unwrap()
 }

@@ -50,6 +50,9 @@ pub const RETURN: u8 = 2;
 pub const ERROR: u8 = 3;
 pub const SIGNAL: u8 = 4;
 
+/// A flag of calls: a service that does not run is not started for them.
+const NO_AUTO_START: u8 = 2;
+
 /// Header fields by number.
 const PATH: u8 = 1;
 const INTERFACE: u8 = 2;
@@ -157,7 +160,7 @@ pub struct Call<'t> {
 
 impl Call<'_> {
     pub fn encode(&self, serial: u32) -> Vec<u8> {
-        let mut w = Writer(vec![b'l', CALL, 0, 1]);
+        let mut w = Writer(vec![b'l', CALL, NO_AUTO_START, 1]);
         w.u32(self.body.0.len() as u32);
         w.u32(serial);
         let mut fields = vec![
@@ -330,7 +333,7 @@ mod tests {
             ("Q".into(), Value::Bool(true)),
         ]);
         let bytes = call(body);
-        let head = b"l\x01\x00\x01\x38\x00\x00\x00\x07\x00\x00\x00\x3c\x00\x00\x00";
+        let head = b"l\x01\x02\x01\x38\x00\x00\x00\x07\x00\x00\x00\x3c\x00\x00\x00";
         assert_eq!(&bytes[..16], head);
         let fields = b"\x01\x01o\x00\x02\x00\x00\x00/a\x00\x00\x00\x00\x00\x00\
                        \x02\x01s\x00\x03\x00\x00\x00b.c\x00\x00\x00\x00\x00\

@@ -106,6 +106,41 @@ pub(super) fn was_redirected(rule: &mut Body) {
     compare(rule, libc::NFT_CMP_NEQ, &[0; 4]);
 }
 
+/// `ct state established,related`.
+pub(super) fn is_answer(rule: &mut Body) {
+    expression(rule, "ct", |m| {
+        m.be32(1, R0).be32(2, libc::NFT_CT_STATE as u32);
+    });
+    mask(rule, (STATE_ESTABLISHED | STATE_RELATED).to_ne_bytes());
+    compare(rule, libc::NFT_CMP_NEQ, &[0; 4]);
+}
+
+/// NF_CT_STATE_BIT, uapi/linux/netfilter/nf_conntrack_common.h; of xtables too.
+const STATE_ESTABLISHED: u32 = 1 << 1;
+const STATE_RELATED: u32 = 1 << 2;
+
+/// `-m conntrack --ctstate RELATED,ESTABLISHED,DNAT`, revision 3: struct
+/// xt_conntrack_mtinfo3 of uapi/linux/netfilter/xt_conntrack.h, all zeros but for
+/// `match_flags` and `state_mask`.
+pub(super) fn xt_answer_or_redirected(rule: &mut Body) {
+    const SIZE: usize = 164;
+    const MATCH_FLAGS: usize = 146;
+    const STATE_MASK: usize = 150;
+    const XT_CONNTRACK_STATE: u16 = 1;
+    const XT_CONNTRACK_STATE_DNAT: u32 = 1 << 7;
+    let states = (STATE_ESTABLISHED | STATE_RELATED | XT_CONNTRACK_STATE_DNAT) as u16;
+    let mut info = [0_u8; SIZE];
+    info[MATCH_FLAGS..][..2].copy_from_slice(&XT_CONNTRACK_STATE.to_ne_bytes());
+    info[STATE_MASK..][..2].copy_from_slice(&states.to_ne_bytes());
+    expression(rule, "match", |m| {
+        m.text(1, "conntrack").be32(2, 3).bytes(3, &info);
+    });
+}
+
+pub(super) fn counter(rule: &mut Body) {
+    expression(rule, "counter", |_| {});
+}
+
 /// `meta l4proto . th dport`. A packet without ports is looked up with what
 /// stands in their place, in vain: no element has its protocol.
 pub(super) fn protocol_and_port(rule: &mut Body, protocol: u32, port: u32) {

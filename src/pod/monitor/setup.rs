@@ -66,7 +66,7 @@ impl Monitor {
         self.state.host_ip = made.host_ip;
         self.state.sandbox_ready = Some(Timestamp::now());
         for w in made.warnings {
-            self.event(true, SANDBOX, w);
+            self.event(true, "NetworkNotReady", w);
         }
         if let Some(w) = made.dns_warning {
             self.event(true, "DNSConfigForming", w);
