@@ -237,6 +237,14 @@ impl Events {
         result
     }
 
+    /// From now on the notifications of a group come in, for good.
+    pub fn subscribe(&self, group: i32) -> Result<()> {
+        sys::netlink::set_option(&self.0, NETLINK_ADD_MEMBERSHIP, group).map_err(|e| {
+            let call = format!("setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, {group})");
+            Error::sys(call, e)
+        })
+    }
+
     /// Waits for any notification and forgets it: what it says, the caller asks
     /// for again. `false` once the deadline has passed.
     pub fn wait(&self, deadline: Instant) -> Result<bool> {
@@ -256,13 +264,20 @@ impl Events {
         Ok(true)
     }
 
-    fn drain(&self) {
+    /// Forgets all notifications that have come.
+    pub fn drain(&self) {
         let mut scrap = [0u8; 16];
         while matches!(
             recv(self.0.fd.as_raw_fd(), &mut scrap, MsgFlags::MSG_DONTWAIT),
             // An overrun is told once as ENOBUFS, and is a notification too.
             Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS)
         ) {}
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

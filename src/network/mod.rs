@@ -33,6 +33,7 @@ mod route;
 mod subnet;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -51,6 +52,7 @@ use crate::{Context, Error, Result};
 pub use ports::HostPort;
 use record::{Lease, Leases};
 pub use subnet::Subnet;
+pub use watch::Watch;
 
 /// The name of a Pod's link, inside the Pod.
 pub const POD_LINK: &str = "eth0";
@@ -130,9 +132,9 @@ pub fn detach(layout: &Layout, uid: &str) -> Result<()> {
     Host::open(layout)?.detach(uid)
 }
 
-/// Makes anew what of the root's rules, or of those in the host's firewall, is missing.
-/// Nothing to do for a Pod without a lease. The caller is in the host's network
-/// namespace.
+/// Makes anew what of the root's rules, or of those in the host's firewall, is missing:
+/// after a notification of [`Watch`]. Nothing to do for a Pod without a lease. The
+/// caller is in the host's network namespace.
 pub fn restore(layout: &Layout, uid: &str) -> Result<Restored> {
     Host::open(layout)?.restore(uid)
 }

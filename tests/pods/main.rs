@@ -22,6 +22,7 @@ mod kernels;
 mod layers;
 mod logs;
 mod many;
+mod neighbours;
 mod network;
 mod propagation;
 mod restarts;

@@ -29,6 +29,8 @@ impl Monitor {
         if let Err(e) = sandbox::enter(&self.layout, &self.pod) {
             return self.replace_sandbox(&e);
         }
+        // They may have gone while there was no monitor.
+        self.on_rules_changed();
         for name in self.container_names() {
             match self.running(&name).cloned() {
                 Some(running) => {

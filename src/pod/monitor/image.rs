@@ -172,7 +172,7 @@ impl Monitor {
 }
 
 /// A child that has closed its pipe is about to end.
-fn wait_for(pidfd: &OwnedFd) {
+pub(super) fn wait_for(pidfd: &OwnedFd) {
     let mut fds = [nix::poll::PollFd::new(
         pidfd.as_fd(),
         nix::poll::PollFlags::POLLIN,

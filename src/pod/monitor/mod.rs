@@ -10,7 +10,8 @@
 //!
 //! A file each: [`sandbox`], [`setup`], [`etc`] and [`resolver`] (what containers share),
 //! [`lifecycle`] (which container runs when), [`launch`] (one container's start), [`image`]
-//! (pulls), [`exec`] (exec and hooks), [`termination`], [`logs`], [`clients`].
+//! (pulls), [`exec`] (exec and hooks), [`rules`] (of nftables), [`termination`],
+//! [`logs`], [`clients`].
 //! [`policy`] decides, without touching anything.
 
 mod adopt;
@@ -24,6 +25,7 @@ mod lifecycle;
 pub mod logs;
 pub mod policy;
 mod resolver;
+mod rules;
 mod sandbox;
 mod setup;
 mod start;
@@ -54,6 +56,7 @@ use clients::Client;
 use exec::ExecProcess;
 use lifecycle::Live;
 use logs::{Glass, Stream};
+use rules::Rules;
 use sandbox::Host;
 pub use start::{find, start};
 use termination::Termination;
@@ -72,6 +75,10 @@ enum Source {
     Pull(String),
     ExecStarting(u64),
     ExecProcess(u64),
+    /// Notifications of nftables.
+    Rules,
+    /// The child that restores the Pods' rules.
+    Restoring,
 }
 
 /// What a deadline is for.
@@ -93,6 +100,8 @@ enum Timer {
     Deadline,
     /// The Pod's grace period is over.
     Grace,
+    /// Look whether the Pods' rules are still there.
+    Rules,
     /// Long enough idle to give memory back.
     Settle,
 }
@@ -117,6 +126,7 @@ pub struct Monitor {
     sandbox_pause: Option<Duration>,
     glass: Glass,
     filters: BTreeMap<u64, Rc<seccomp::Filter>>,
+    rules: Rules,
     listener: OwnedFd,
     /// The state has changed since it was written.
     dirty: bool,
@@ -189,6 +199,7 @@ impl Monitor {
             termination: None,
             sandbox_pause: None,
             filters: BTreeMap::new(),
+            rules: Rules::default(),
             listener,
             dirty: true,
             _lock: lock,
@@ -204,6 +215,8 @@ impl Monitor {
     }
 
     fn run(mut self) -> Result<()> {
+        // While this process is in the host's network namespace.
+        self.watch_rules();
         if let Some(why) = self.state.damaged.clone() {
             // What runs goes on, and is only ended by a deletion.
             self.event(true, "RecordDamaged", why);
@@ -285,6 +298,8 @@ impl Monitor {
             Source::Pull(name) => self.on_pull(&name),
             Source::ExecStarting(exec) => self.on_exec_starting(exec),
             Source::ExecProcess(exec) => self.on_exec_process(exec),
+            Source::Rules => self.on_rules_changed(),
+            Source::Restoring => self.on_restored(),
         }
     }
 
@@ -310,6 +325,7 @@ impl Monitor {
                     "DeadlineExceeded",
                     "Pod was active on the node longer than the specified deadline",
                 ),
+                Timer::Rules => self.look_at_rules(),
                 Timer::Settle => give_memory_back(),
             }
         }

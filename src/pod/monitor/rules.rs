@@ -1,0 +1,147 @@
+//! The rules of Pods in nftables, when somebody has taken them away: `nft flush
+//! ruleset`, a firewall that starts or reloads. The kernel notifies
+//! ([`network::Watch`]); a moment later a child, in the host's network namespace, looks
+//! and makes anew what is missing. Why so: docs/decisions/0014-firewalls.md.
+
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::sys::epoll::EpollFlags;
+
+use super::image::wait_for;
+use super::{Monitor, Source, Timer};
+use crate::network::{self, Restored, Watch};
+use crate::sys::process::{self as sys, Fork};
+use crate::{Error, Result};
+
+/// Part of the [`Monitor`].
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    watch: Option<Watch>,
+    child: Option<Child>,
+    /// A notification came while the child was at work.
+    again: bool,
+}
+
+/// It ends with the JSON of a `Result<Restored>` on the pipe.
+#[derive(Debug)]
+struct Child {
+    pidfd: OwnedFd,
+    word: OwnedFd,
+}
+
+/// A reload is many changes within a short time: one look for all.
+const BURST: Duration = Duration::from_millis(50);
+
+impl Monitor {
+    /// Call in the host's network namespace. Without nftables there is nothing to
+    /// watch, which the Pod is told when it gets its network.
+    pub(super) fn watch_rules(&mut self) {
+        if self.pod.spec.host_network {
+            return;
+        }
+        let Ok(watch) = Watch::open(&self.layout) else {
+            return;
+        };
+        if self
+            .watch(&watch, EpollFlags::EPOLLIN, Source::Rules)
+            .is_ok()
+        {
+            self.rules.watch = Some(watch);
+        }
+    }
+
+    pub(super) fn on_rules_changed(&mut self) {
+        if let Some(watch) = &self.rules.watch {
+            watch.drain();
+        }
+        if self.rules.child.is_some() {
+            self.rules.again = true;
+        } else if !self.timers.contains_key(&Timer::Rules) {
+            // One Pod after the other, so that the first mends for all.
+            let turn = match self.state.ips.first() {
+                Some(IpAddr::V4(ip)) => u64::from(ip.octets()[3]),
+                _ => 0,
+            };
+            self.set_timer(Timer::Rules, BURST + Duration::from_millis(turn));
+        }
+    }
+
+    pub(super) fn look_at_rules(&mut self) {
+        let wanted = self.state.sandbox_ready.is_some() && self.termination.is_none();
+        if !wanted || self.host.network.rules_are_unchanged() {
+            return;
+        }
+        if let Err(e) = self.start_restoring() {
+            self.event(true, "NetworkNotReady", e.to_string());
+        }
+    }
+
+    fn start_restoring(&mut self) -> Result<()> {
+        let (word, theirs) =
+            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2()", e))?;
+        match sys::clone3(CloneFlags::empty(), None) {
+            Ok(Fork::Parent { pidfd, .. }) => {
+                drop(theirs);
+                self.watch(&word, EpollFlags::EPOLLIN, Source::Restoring)?;
+                self.rules.child = Some(Child { pidfd, word });
+                Ok(())
+            }
+            Ok(Fork::Child) => {
+                drop(word);
+                let text = serde_json::to_vec(&self.restore()).unwrap_or_default();
+                let _ = std::fs::File::from(theirs).write_all(&text);
+                sys::exit_now(0)
+            }
+            Err(e) => Err(Error::sys("clone3()", e)),
+        }
+    }
+
+    /// In the child.
+    fn restore(&self) -> Result<Restored> {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
+            .map_err(|e| Error::sys("setns(<host>, CLONE_NEWNET)", e))?;
+        network::restore(&self.layout, &self.pod.uid)
+    }
+
+    /// The child has closed its pipe: it has ended.
+    pub(super) fn on_restored(&mut self) {
+        let Some(child) = self.rules.child.take() else {
+            return;
+        };
+        self.unwatch(&child.word, &Source::Restoring);
+        let mut text = Vec::new();
+        let read = std::fs::File::from(child.word)
+            .take(1 << 20)
+            .read_to_end(&mut text);
+        wait_for(&child.pidfd);
+        let outcome = read.map_err(Error::from).and_then(|_| {
+            serde_json::from_slice::<Result<Restored, Error>>(&text).unwrap_or_else(|_| {
+                Err(Error::failed(
+                    "restore the Pods' rules: the child was killed",
+                ))
+            })
+        });
+        match outcome {
+            Ok(restored) => {
+                if restored.mended {
+                    let message = "rules of Pods in nftables or in the host's firewall were gone, \
+                                   and have been made anew";
+                    self.event(false, "NetworkRestored", message);
+                }
+                if let Some(warning) = restored.warning {
+                    self.event(true, "NetworkNotReady", warning);
+                }
+            }
+            Err(e) => self.event(true, "NetworkNotReady", e.to_string()),
+        }
+        if std::mem::take(&mut self.rules.again) {
+            self.on_rules_changed();
+        }
+    }
+}
