@@ -28,7 +28,7 @@ pub struct Servers {
 pub fn of_host(own_network: bool) -> Servers {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     match own_network {
-        true => reachable(read),
+        true => reachable(read, dnsmasq_settings),
         false => Servers {
             text: read("/etc/resolv.conf").unwrap_or_default(),
             warning: None,
@@ -36,7 +36,10 @@ pub fn of_host(own_network: bool) -> Servers {
     }
 }
 
-fn reachable(read: impl Fn(&str) -> Option<String>) -> Servers {
+fn reachable(
+    read: impl Fn(&str) -> Option<String>,
+    dnsmasq: impl FnOnce() -> Vec<String>,
+) -> Servers {
     let own = read("/etc/resolv.conf").unwrap_or_default();
     if servers(&own).all(is_reachable) {
         return Servers {
@@ -44,11 +47,13 @@ fn reachable(read: impl Fn(&str) -> Option<String>) -> Servers {
             warning: None,
         };
     }
-    let upstream = UPSTREAM.iter().filter_map(|path| read(path));
-    let mut found = upstream
-        .chain([own.clone()])
-        .filter(|text| servers(text).any(is_reachable));
-    match found.next() {
+    let usable = |text: &String| servers(text).any(is_reachable);
+    let mut upstream = UPSTREAM.iter().filter_map(|path| read(path));
+    let found = upstream
+        .find(usable)
+        .or_else(|| Some(own.clone()).filter(usable))
+        .or_else(|| Some(of_dnsmasq(&dnsmasq(), &own, &read)).filter(usable));
+    match found {
         Some(text) => Servers {
             text: without_unreachable(&text),
             warning: None,
@@ -57,13 +62,49 @@ fn reachable(read: impl Fn(&str) -> Option<String>) -> Servers {
             text: without_unreachable(&own),
             warning: Some(format!(
                 "the host's /etc/resolv.conf names only servers that a Pod cannot reach ({}), and \
-                 none of {} names another: the Pod has no name server (give it dnsPolicy: None \
+                 none of {} and no settings of dnsmasq name another: the Pod has no name server (give it dnsPolicy: None \
                  and dnsConfig.nameservers, or make the host's server listen on another address)",
                 servers(&own).collect::<Vec<_>>().join(", "),
                 UPSTREAM.join(", "),
             )),
         },
     }
+}
+
+/// What dnsmasq(8) reads as Debian starts it.
+fn dnsmasq_settings() -> Vec<String> {
+    let dir = std::fs::read_dir("/etc/dnsmasq.d").into_iter().flatten();
+    let files = dir.flatten().map(|e| e.path());
+    let files = files.filter(|p| p.extension().is_none_or(|e| e.to_string_lossy() == "conf"));
+    let mut files: Vec<_> = files.collect();
+    files.sort();
+    files.insert(0, "/etc/dnsmasq.conf".into());
+    let read = |path| std::fs::read_to_string(path).ok();
+    files.into_iter().filter_map(read).collect()
+}
+
+/// The servers that dnsmasq asks for every name, as a resolv.conf(5) with the rest of
+/// the host's. Those for one domain only, and on other ports, a Pod cannot use.
+fn of_dnsmasq(settings: &[String], own: &str, read: impl Fn(&str) -> Option<String>) -> String {
+    let mut found = String::new();
+    let mut add = |server: &str| {
+        if server.parse::<IpAddr>().is_ok() {
+            found.push_str(&format!("nameserver {server}\n"));
+        }
+    };
+    for line in settings.iter().flat_map(|text| text.lines()) {
+        match line.trim().split_once('=') {
+            Some((key, server)) if key.trim() == "server" => add(server.trim()),
+            Some((key, path)) if key.trim() == "resolv-file" => {
+                let text = read(path.trim()).unwrap_or_default();
+                servers(&text).for_each(&mut add);
+            }
+            _ => {}
+        }
+    }
+    let rest = own.lines().filter(|l| server(l).is_none());
+    found.extend(rest.flat_map(|l| [l, "\n"]));
+    found
 }
 
 fn servers(text: &str) -> impl Iterator<Item = &str> {
@@ -95,11 +136,13 @@ fn without_unreachable(text: &str) -> String {
 mod tests {
     use super::*;
 
+    /// Files by their names; `dnsmasq` is that program's settings.
     fn with(files: &[(&str, &str)]) -> Servers {
-        reachable(|path| {
+        let find = |path: &str| {
             let file = files.iter().find(|(name, _)| *name == path);
             file.map(|(_, text)| (*text).to_owned())
-        })
+        };
+        reachable(find, || find("dnsmasq").into_iter().collect())
     }
 
     #[test]
@@ -124,6 +167,25 @@ mod tests {
             (vec![mixed], plain.1),
             (vec![mixed, resolved], resolved.1),
             (vec![], ""),
+            (
+                vec![
+                    STUB,
+                    (
+                        "dnsmasq",
+                        "no-resolv\n# server=192.0.2.3\nserver=192.0.2.4\nserver=/lan/192.0.2.5\n\
+                         server=127.0.0.1#5353\nserver = 2001:db8::4\n",
+                    ),
+                ],
+                "nameserver 192.0.2.4\nnameserver 2001:db8::4\noptions edns0 trust-ad\nsearch lan\n",
+            ),
+            (
+                vec![
+                    STUB,
+                    ("dnsmasq", "resolv-file=/etc/up\n"),
+                    ("/etc/up", plain.1),
+                ],
+                "nameserver 192.0.2.9\noptions edns0 trust-ad\nsearch lan\n",
+            ),
         ] {
             let found = with(&files);
             assert_eq!(
