@@ -26,7 +26,12 @@ bundle() { # NAME SCRIPT [SED-EXPRESSION...]: a bundle whose /data is a bind mou
 run() { # NAME
     carob-oci run --detach --bundle "$bundles/$1" "$1" </dev/null >"/tmp/$1.out" 2>&1
 }
-count() { cat "$bundles/$1/data/count"; }
+# The file is empty for a moment each time that the container writes it anew.
+count() {
+    said=
+    while [ -e "$bundles/$1/data/count" ] && [ -z "$said" ]; do said=$(cat "$bundles/$1/data/count"); done
+    echo "$said"
+}
 is_past() { [ "$(count "$1")" -gt "$2" ]; }
 is() { carob-oci state "$1" | grep "\"status\": \"$2\""; }
 end() { # NAME
