@@ -79,7 +79,10 @@ start_pods() {
 
 end_pods() { carob delete pods --all --force --grace-period=0 --wait >/dev/null 2>&1; }
 
-from_client() { carob exec client -- wget -q -O - -T 5 "$1"; }
+# Not wget -T, by which Debian 12's busybox ends with SIGSEGV.
+from_client() { timeout 10 carob exec client -- timeout 5 wget -q -O - "$1"; }
+from_host() { timeout 5 busybox wget -q -O - "$1"; }
+from_outside() { outside timeout 5 busybox wget -q -O - "$1"; }
 
 # reach WHAT PAGE COMMAND...
 reach() {
@@ -95,18 +98,18 @@ works() {
     local ip fine=1
     ip=$(carob get pod web -o 'jsonpath={.status.podIP}')
     reach "$1, out of a Pod" outside from_client "http://$world/" || fine=0
-    reach "$1, host port from outside" page outside busybox wget -q -O - -T 5 "http://$host:8080/" || fine=0
-    reach "$1, host port from the host" page busybox wget -q -O - -T 5 "http://$host:8080/" || fine=0
+    reach "$1, host port from outside" page from_outside "http://$host:8080/" || fine=0
+    reach "$1, host port from the host" page from_host "http://$host:8080/" || fine=0
     reach "$1, Pod to Pod" page from_client "http://$ip/" || fine=0
     reach "$1, Pod to a host port" page from_client "http://$host:8080/" || fine=0
-    reach "$1, host to Pod" page busybox wget -q -O - -T 5 "http://$ip/" || fine=0
+    reach "$1, host to Pod" page from_host "http://$ip/" || fine=0
     [ "$fine" -eq 1 ] && { ok "$1"; return; }
     nft list ruleset | head -n 150
     carob describe pods
 }
 
 out_works() { [ "$(from_client "http://$world/" 2>/dev/null)" = outside ]; }
-in_works() { [ "$(outside busybox wget -q -O - -T 2 "http://$host:8080/" 2>/dev/null)" = page ]; }
+in_works() { [ "$(from_outside "http://$host:8080/" 2>/dev/null)" = page ]; }
 all_works() { out_works && in_works; }
 
 # Both rule sets, without counters and handles, and the links: what must be as before.
@@ -191,7 +194,7 @@ try_docker() {
         '/bin/busybox mkdir /w; echo docker >/w/index.html; exec /bin/busybox httpd -f -p 80 -h /w' >/dev/null || failed "docker run"
     round 'systemctl restart docker; docker start box' 'iptables -F FORWARD; systemctl restart docker; docker start box'
     start_pods
-    reach "docker's port from outside" docker outside busybox wget -q -O - -T 5 "http://$host:9090/" &&
+    reach "docker's port from outside" docker from_outside "http://$host:9090/" &&
         reach "docker's port from a Pod" docker from_client "http://$host:9090/" && ok "its containers are reached"
     modprobe br_netfilter
     sysctl -q net.bridge.bridge-nf-call-iptables=1
@@ -276,7 +279,7 @@ try_podman() {
     podman run -d --name box --rootfs -p 9090:80 /tmp/podroot /httpd -f -p 80 -h /www >/dev/null || failed "podman run"
     round 'podman network reload -a'
     start_pods
-    reach "podman's port from outside" podman outside busybox wget -q -O - -T 5 "http://$host:9090/" &&
+    reach "podman's port from outside" podman from_outside "http://$host:9090/" &&
         reach "podman's port from a Pod" podman from_client "http://$host:9090/" && ok "its containers are reached"
     end_pods
     podman rm -f -t 0 box >/dev/null
