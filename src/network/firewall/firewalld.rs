@@ -4,7 +4,7 @@
 //! what is forwarded. The bridge goes into `trusted`, as podman does it with its
 //! networks: what a zone forwards by default cannot be told apart from what it lets
 //! in to the host's own services, and firewalld takes no new zone or policy without
-//! a reload. Whoever wants another zone for Pods gives the bridge one; it is left
+//! a reload. An administrator may put the bridge into another zone; that is left
 //! alone then.
 
 use std::path::Path;

@@ -30,7 +30,7 @@ pub(super) fn open(bridge: &str, before: impl FnOnce() -> Result<()>) -> Result<
     let list = run(&program, &["-S", "FORWARD"])?;
     let rules = rules(bridge);
     let missing = rules.iter().any(|rule| !has(&list, bridge, rule));
-    let Some(at) = place(&list, bridge).filter(|_| missing) else {
+    let Some(at) = place(&list, bridge).filter(|at| missing || behind(&list, bridge) >= *at) else {
         return Ok(false);
     };
     before()?;
@@ -106,6 +106,16 @@ fn place(list: &str, bridge: &str) -> Option<usize> {
         }
     }
     drops.then_some(number)
+}
+
+/// How many rules of others come before the last of ours.
+fn behind(list: &str, bridge: &str) -> usize {
+    let rules: Vec<&str> = list
+        .lines()
+        .filter(|l| l.starts_with("-A FORWARD "))
+        .collect();
+    let last = rules.iter().rposition(|l| is_ours(l, bridge)).unwrap_or(0);
+    rules[..last].iter().filter(|l| !is_ours(l, bridge)).count()
 }
 
 /// Until there is none: somebody may have saved and restored them twice.

@@ -183,6 +183,16 @@ fn what_others_take_away_is_restored_once() {
             assert!(!m.host().rules_are_unchanged(), "{script}");
             assert!(restored(), "{script}");
         }
+        // A drop that comes before our rules, as `ufw default reject routed` makes one.
+        sh(
+            "nft flush ruleset; iptables-nft -P FORWARD DROP; iptables-nft -N reject
+            iptables-nft -A FORWARD -j reject",
+        );
+        assert!(restored());
+        sh("iptables-nft -A reject -j REJECT");
+        assert!(restored());
+        sh("nft flush ruleset; iptables-nft -P FORWARD DROP");
+        assert!(restored());
         // Half of our rules is as bad as none.
         let rules = sh("nft -a list chain ip filter FORWARD");
         let line = rules.lines().find(|l| l.contains("carob")).unwrap();
@@ -191,6 +201,12 @@ fn what_others_take_away_is_restored_once() {
             "nft delete rule ip filter FORWARD handle {handle}"
         ));
         assert!(restored());
+        // iptables-legacy tells nobody of its changes; they are seen with the next one.
+        sh("nft flush ruleset; iptables-legacy -P FORWARD DROP");
+        assert!(restored());
+        sh("iptables-legacy -I FORWARD -j REJECT; nft add table ip x");
+        assert!(restored());
+        sh("iptables-legacy -D FORWARD -j REJECT");
         // A Pod that is gone restores nothing.
         detach(&m.layout, "a").unwrap();
         sh("nft flush ruleset");

@@ -129,15 +129,16 @@ fn open_chain_once(socket: &Socket, chain: &Chain, bridge: &str, compatible: boo
     let comment = comment(bridge);
     let ours: Vec<&Rule> = rules.iter().filter(|r| is(r, &comment)).collect();
     let written = writers(bridge, compatible);
-    // Where the kernel has no match of xtables, all of iptables' are of the other kind.
-    if ours.len() == written.len() || ours.len() == writers(bridge, false).len() {
-        return Ok(false);
-    }
     let others: Vec<Rule> = rules.iter().filter(|r| !is(r, &comment)).cloned().collect();
     let mut chain_of = |name: &str| self::rules(socket, chain, name);
     let Default::Drop(before) = default_of(&others, chain.policy_drops, &mut chain_of)? else {
         return Ok(false);
     };
+    // Where the kernel has no match of xtables, all of iptables' are of the other kind.
+    let whole = ours.len() == written.len() || ours.len() == writers(bridge, false).len();
+    if whole && !drops_before(&rules, before, &comment) {
+        return Ok(false);
+    }
     if chain.owned {
         return Err(Error::sys("NFT_MSG_NEWRULE", Errno::EPERM));
     }
@@ -150,6 +151,14 @@ fn open_chain_once(socket: &Socket, chain: &Chain, bridge: &str, compatible: boo
         }
     })?;
     Ok(true)
+}
+
+/// Whether a packet is dropped before it comes to the last of our rules: a firewall may
+/// have begun to reject in a chain that was empty when they were made.
+fn drops_before(rules: &[Rule], drop: Option<u64>, comment: &str) -> bool {
+    let drop = rules.iter().position(|r| Some(r.handle) == drop);
+    let ours = rules.iter().rposition(|r| is(r, comment));
+    drop.zip(ours).is_some_and(|(drop, ours)| drop < ours)
 }
 
 /// Takes the bridge's rules away. That a chain has none, or is gone, is success.
