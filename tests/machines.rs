@@ -44,6 +44,13 @@ fn the_neighbours() {
     assert!(passed.len() > 50, "{passed:?}");
 }
 
+#[test]
+fn pods_outlive_sessions_and_what_is_done_to_systemd() {
+    let script = ["--reboots", "--script", "tests/machines/systemd.sh"];
+    let passed = run_any("debian-12", &script);
+    assert_eq!(passed.len(), 44, "{passed:?}");
+}
+
 #[track_caller]
 fn run(machine: &str, tests: &[&str]) {
     let passed = run_any(machine, tests);

@@ -112,11 +112,15 @@ out_works() { [ "$(from_client "http://$world/" 2>/dev/null)" = outside ]; }
 in_works() { [ "$(from_outside "http://$host:8080/" 2>/dev/null)" = page ]; }
 all_works() { out_works && in_works; }
 
+rules() { sed '/^#/d; /^\*/d; /^COMMIT/d; s/ *\[[0-9:]*\]//; /^:[A-Z]* ACCEPT/d' | sort -s -k 1,2; }
+
 # Both rule sets, without counters and handles, and the links: what must be as before.
+# Sorted by chain: a neighbour that restarts makes its chains anew, in another order.
+# An empty legacy table is none: firewalld unloads the module.
 snapshot() {
-    nft -s list ruleset
-    iptables-save 2>&1 | sed '/^#/d; s/\[[0-9:]*\]//'
-    iptables-legacy-save 2>/dev/null | sed '/^#/d; s/\[[0-9:]*\]//'
+    nft -s list ruleset | sort
+    iptables-save 2>&1 | rules
+    iptables-legacy-save 2>/dev/null | rules
     ip -o link | sed -E 's/^[0-9]+: //; s/(state|qdisc|mode|group) [^ ]*//g; s/@if[0-9]+//' | cut -d' ' -f1-3 | sort
 }
 
@@ -158,7 +162,9 @@ round() {
     unchanged /tmp/before
 }
 
+# The machine without a firewall: /etc/nftables.conf has three empty chains.
 try_plain() {
+    nft -f /etc/nftables.conf
     round 'nft flush ruleset' 'nft flush ruleset; nft -f /etc/nftables.conf'
 }
 
@@ -241,7 +247,8 @@ try_firewalld() {
     [ "$(firewall-cmd --get-zone-of-interface=carob0)" = trusted ] || failed "zone: $(firewall-cmd --get-zone-of-interface=carob0 2>&1)"
     end_pods
     until_ok 10 sh -c '! ip link show carob0'
-    firewall-cmd --get-zone-of-interface=carob0 2>&1 | grep -q 'no zone' || failed "carob0 is still in a zone"
+    until_ok 10 sh -c "firewall-cmd --get-zone-of-interface=carob0 2>&1 | grep -q 'no zone'" ||
+        failed "carob0 is still in a zone: $(firewall-cmd --get-zone-of-interface=carob0 2>&1)"
     # A zone that the user has chosen is left alone.
     firewall-cmd -q --zone=internal --add-interface=carob0
     start_pods
@@ -252,7 +259,7 @@ try_firewalld() {
 
 try_ufw() {
     ufw --force enable >/dev/null || failed "ufw enable"
-    round 'ufw reload' 'ufw disable; ufw --force enable' 'ufw default reject routed'
+    round 'ufw reload' 'ufw disable; ufw --force enable' 'ufw default reject routed' 'ufw default deny routed'
     ufw --force disable >/dev/null
     clean
     start_pods
