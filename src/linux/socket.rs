@@ -139,10 +139,16 @@ pub fn listen_at(path: &Path) -> Result<OwnedFd> {
     let _ = std::fs::remove_file(&temporary);
     let (_dir, address) = address(&temporary)?;
     let fd = new_socket()?;
-    bind(fd.as_raw_fd(), &address)
-        .map_err(|e| Error::sys(format!("bind({})", temporary.display()), e))?;
-    listen(&fd, Backlog::new(64)?).map_err(|e| Error::sys("listen(64)", e))?;
-    std::fs::rename(&temporary, path)?;
+    let bound = match bind(fd.as_raw_fd(), &address) {
+        // No inode is left: the old one's will do, and callers connect a moment later.
+        Err(Errno::ENOSPC) if std::fs::remove_file(path).is_ok() => bind(fd.as_raw_fd(), &address),
+        other => other,
+    };
+    bound.map_err(|e| Error::sys(format!("bind({})", temporary.display()), e))?;
+    let made = listen(&fd, Backlog::new(64)?)
+        .map_err(|e| Error::sys("listen(64)", e))
+        .and_then(|()| Ok(std::fs::rename(&temporary, path)?));
+    made.inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
     Ok(fd)
 }
 

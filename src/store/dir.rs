@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use serde::de::DeserializeOwned;
 
 use super::{Lock, record};
@@ -33,18 +34,26 @@ impl Dir {
 
     /// As [`super::load`], of a path below the directory.
     pub fn load<T: DeserializeOwned>(&self, name: &Path) -> Result<T> {
+        self.load_marked(name).map(|(record, _)| record)
+    }
+
+    /// As [`load`](Self::load), and whether the record was marked as stale
+    /// ([`super::mark_stale`]).
+    pub fn load_marked<T: DeserializeOwned>(&self, name: &Path) -> Result<(T, bool)> {
         let path = self.path.join(name);
         let open = || format!("open({})", path.display());
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = openat(&self.fd, name, flags, Mode::empty())
             .map_err(|e| not_found(Error::sys(open(), e)))?;
+        let mode = fstat(&file).map_err(|e| Error::sys(format!("fstat({})", path.display()), e))?;
+        let stale = mode.st_mode & record::STALE != 0;
         let mut bytes = vec![0; 4096];
         let mut length = 0;
         loop {
             match nix::unistd::read(&file, &mut bytes[length..]) {
                 // A regular file gives all that there is room for, up to its end.
                 Ok(n) if length + n < bytes.len() => {
-                    return record::parse(&bytes[..length + n], &path);
+                    return Ok((record::parse(&bytes[..length + n], &path)?, stale));
                 }
                 Ok(n) => length += n,
                 Err(Errno::EINTR) => {}
@@ -54,10 +63,16 @@ impl Dir {
         }
     }
 
+    /// Whether nothing can be written here; false if that cannot be known.
+    pub fn is_read_only(&self) -> bool {
+        fstatvfs(&self.fd).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY))
+    }
+
     /// As [`Lock::is_held`].
     pub fn is_lock_held(&self, name: &Path) -> Result<bool> {
         let path = || self.path.join(name);
-        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+        // Enough to ask with, also on a filesystem that is mounted read-only.
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(false),

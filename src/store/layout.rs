@@ -133,6 +133,7 @@ impl Layout {
 /// <state>/pods/<uid>/
 ///   pod.json        what was asked for; written once, before anything is made
 ///   state.json      what the monitor has seen; rewritten at each change
+///   state.json.spare   room for that when the filesystem is full
 ///   monitor.lock    held by the monitor as long as it lives
 ///   monitor.sock    the monitor's control socket
 ///   monitor.err     the monitor's last words (panic, unexpected end)

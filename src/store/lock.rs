@@ -51,7 +51,7 @@ impl Lock {
 
     /// Whether anybody holds the lock now, without taking it.
     pub fn is_held(path: &Path) -> Result<bool> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
+        let file = match File::open(path) {
             Ok(f) => f,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(e).context(format!("open({})", path.display())),

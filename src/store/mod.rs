@@ -14,4 +14,6 @@ pub use dir::Dir;
 pub use disk::disk_usage;
 pub use layout::{Layout, PodPaths, make_dir};
 pub use lock::Lock;
-pub use record::{load, save, save_durable};
+pub use record::{
+    is_full, load, mark_stale, reserve, save, save_durable, save_reserved, save_reserved_durable,
+};

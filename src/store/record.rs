@@ -1,10 +1,12 @@
 //! JSON records: read whole, written whole.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Context, Error, Kind, Result};
@@ -42,9 +44,12 @@ pub fn save_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 }
 
 fn write<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
+    replace(path, &serde_json::to_vec(value)?, durable)
+        .with_context(|| format!("write {}", path.display()))
+}
+
+fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    let temporary = beside(path, &format!(".{}.tmp", std::process::id()));
     let attempt = || -> Result<()> {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
@@ -52,17 +57,186 @@ fn write<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<()> {
             .truncate(true)
             .mode(0o600)
             .open(&temporary)?;
-        file.write_all(&serde_json::to_vec(value)?)?;
-        if durable {
-            file.sync_all()?;
-        }
-        std::fs::rename(&temporary, path)?;
-        if durable && let Some(parent) = path.parent() {
-            File::open(parent)?.sync_all()?;
-        }
-        Ok(())
+        file.write_all(bytes)?;
+        put_in_place(&file, &temporary, path, durable)
     };
-    attempt()
-        .inspect_err(|_| drop(std::fs::remove_file(&temporary)))
-        .with_context(|| format!("write {}", path.display()))
+    attempt().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+}
+
+fn put_in_place(file: &File, from: &Path, to: &Path, durable: bool) -> Result<()> {
+    if durable {
+        file.sync_all()?;
+    }
+    std::fs::rename(from, to)?;
+    if durable && let Some(parent) = to.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// The least that is set aside: a page, which is also what most filesystems allocate.
+const SPARE_LEAST: u64 = 4096;
+
+/// Sets `bytes` aside for [`save_reserved`], in a file beside the record. A record that
+/// says that something has ended or goes must not need space that is not there.
+pub fn reserve(path: &Path, bytes: u64) -> Result<()> {
+    let spare = beside(path, SPARE);
+    let bytes = bytes.max(SPARE_LEAST).next_multiple_of(SPARE_LEAST);
+    let make = || -> Result<()> {
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&spare)?;
+        if file.metadata()?.len() >= bytes {
+            return Ok(());
+        }
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes as i64) {
+            // This filesystem cannot: it allocates what is written.
+            Err(Errno::EOPNOTSUPP) => Ok(file.write_all_at(&vec![0; bytes as usize], 0)?),
+            other => Ok(other?),
+        }
+    };
+    make().with_context(|| format!("reserve {bytes} bytes for {}", path.display()))
+}
+
+/// What [`reserve`] appends to a record's name.
+const SPARE: &str = ".spare";
+
+/// As [`save`]; on a full filesystem into the space that [`reserve`] has set aside.
+/// Afterwards `room` bytes are set aside again, or as much of that as there is; without
+/// `room`, as many as the record has.
+pub fn save_reserved<T: Serialize>(path: &Path, value: &T, room: Option<u64>) -> Result<()> {
+    write_reserved(path, value, room, false)
+}
+
+/// As [`save_reserved`], and on the disk when this returns.
+pub fn save_reserved_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_reserved(path, value, None, true)
+}
+
+fn write_reserved<T: Serialize>(
+    path: &Path,
+    value: &T,
+    room: Option<u64>,
+    durable: bool,
+) -> Result<()> {
+    let bytes = serde_json::to_vec(value)?;
+    let saved = match replace(path, &bytes, durable) {
+        // The error to tell is that of a filesystem that is full.
+        Err(e) if is_full(&e) => write_into_spare(path, &bytes, durable).map_err(|_| e),
+        other => other,
+    };
+    saved.with_context(|| format!("write {}", path.display()))?;
+    // The old record has left some room, and so has the end of the spare file.
+    let mut room = room.unwrap_or(bytes.len() as u64);
+    while reserve(path, room).is_err() && room > SPARE_LEAST {
+        room /= 2;
+    }
+    Ok(())
+}
+
+fn write_into_spare(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    let spare = beside(path, SPARE);
+    let file = std::fs::OpenOptions::new().write(true).open(&spare)?;
+    if bytes.len() as u64 > file.metadata()?.len() {
+        return Err(Errno::ENOSPC.into());
+    }
+    file.write_all_at(bytes, 0)?;
+    file.set_len(bytes.len() as u64)?;
+    put_in_place(&file, &spare, path, durable)
+}
+
+/// Whether a filesystem has no room, or the owner's quota there is used up.
+pub fn is_full(e: &Error) -> bool {
+    matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT))
+}
+
+/// Marks a record whose owner knows more than it could write. Needs no space; the next
+/// record that is written has no mark. The mark is the sticky bit, which means nothing
+/// on a file.
+pub fn mark_stale(path: &Path) -> Result<()> {
+    let mode = Permissions::from_mode(0o600 | STALE);
+    std::fs::set_permissions(path, mode).with_context(|| format!("chmod({})", path.display()))
+}
+
+pub(super) const STALE: u32 = libc::S_ISVTX;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linux::mount::{Mount, unmount};
+    use crate::linux::root::open_dir;
+    use std::os::fd::AsFd;
+
+    /// A tmpfs of 64 KiB, unmounted when dropped.
+    struct Small(PathBuf);
+
+    impl Small {
+        fn new(name: &str) -> Self {
+            let dir = std::env::temp_dir().join(format!("carob-{name}-{}", std::process::id()));
+            std::fs::create_dir(&dir).unwrap();
+            Mount::new("tmpfs", &[("size", "64k")], 0)
+                .and_then(|m| m.attach(open_dir(&dir)?.as_fd()))
+                .unwrap();
+            Small(dir)
+        }
+
+        fn fill(&self) {
+            let mut file = File::create(self.0.join("fill")).unwrap();
+            while file.write_all(&[1; 4096]).is_ok() {}
+        }
+    }
+
+    impl Drop for Small {
+        fn drop(&mut self) {
+            let _ = unmount(&self.0);
+            let _ = std::fs::remove_dir(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_full_filesystem_takes_records_that_have_room_of_their_own() {
+        let fs = Small::new("full");
+        let path = fs.0.join("r.json");
+        save(&path, &"old").unwrap();
+        reserve(&path, 8192).unwrap();
+        fs.fill();
+        assert!(is_full(&save(&path, &"new").unwrap_err()));
+        // As often as one likes, up to what was reserved.
+        for size in [1, 6000, 2, 8000] {
+            let text = "x".repeat(size);
+            save_reserved(&path, &text, Some(8192)).unwrap();
+            assert!(load::<String>(&path).unwrap() == text, "{size}");
+        }
+        let e = save_reserved(&path, &"x".repeat(8200), None).unwrap_err();
+        assert!(is_full(&e), "{e}");
+        assert_eq!(load::<String>(&path).unwrap().len(), 8000);
+        let mut names: Vec<_> = std::fs::read_dir(&fs.0)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["fill", "r.json", "r.json.spare"]);
+    }
+
+    #[test]
+    fn a_mark_goes_with_the_next_record() {
+        let fs = Small::new("mark");
+        save(&fs.0.join("r.json"), &1).unwrap();
+        let dir = super::super::Dir::open(&fs.0).unwrap();
+        let load = || dir.load_marked::<u32>(Path::new("r.json")).unwrap();
+        assert_eq!(load(), (1, false));
+        mark_stale(&fs.0.join("r.json")).unwrap();
+        assert_eq!(load(), (1, true));
+        save(&fs.0.join("r.json"), &2).unwrap();
+        assert_eq!(load(), (2, false));
+    }
 }
