@@ -84,9 +84,10 @@ struct Content {
     differs: bool,
 }
 
-const KNOWN: [&str; 7] = [
+const KNOWN: [&str; 8] = [
     "lock",
     "index.json",
+    "index.json.spare",
     "settings.json",
     "records",
     "blobs",

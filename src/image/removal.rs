@@ -1,14 +1,18 @@
 //! What goes out of the store: a name, an image, and all that nothing leads to.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::Reference;
 use super::digest::Digest;
 use super::layer::stem;
 use super::partial::collect;
-use super::store::{LayerRecord, Store, absent, find_key, layer_name, names_in, remove_file};
+use super::store::{
+    Index, LayerRecord, Store, absent, find_key, layer_name, names_in, remove_file,
+};
 use super::transaction::Transaction;
-use crate::store::load;
+use crate::linux::root::remove_tree;
+use crate::store::{is_full, load};
 use crate::{Context, Error, Result};
 
 /// What [`Store::remove`] has done.
@@ -44,7 +48,7 @@ impl Store {
         if !self.root().exists() {
             return Err(absent(name_or_id));
         }
-        let transaction = Transaction::begin(self)?;
+        let transaction = Transaction::begin_removal(self)?;
         let lock = self.lock()?;
         let mut index = self.index()?;
         let by_name = name_or_id
@@ -102,12 +106,15 @@ impl Store {
             untagged: keys,
             ..Removed::default()
         };
-        self.save_index(&index)?;
+        let unsaved = self.try_save_index(&index, last)?;
         if last {
             // The record first: what it names may then go in any order.
             remove_file(&self.record_path(&id))?;
             removed.deleted.push(image.id);
-            self.sweep(&transaction, false)?;
+            self.sweep(transaction.as_ref(), false)?;
+        }
+        if unsaved {
+            self.save_index(&index)?;
         }
         drop(lock);
         Ok(removed)
@@ -121,7 +128,7 @@ impl Store {
         if !self.root().exists() {
             return Ok(pruned);
         }
-        let transaction = Transaction::begin(self)?;
+        let transaction = Transaction::begin_removal(self)?;
         let lock = self.lock()?;
         let mut index = self.index()?;
         let mut gone = Vec::new();
@@ -139,22 +146,33 @@ impl Store {
             }
             keep
         });
-        if index.names.len() < before {
-            self.save_index(&index)?;
-        }
+        let unsaved = index.names.len() < before && self.try_save_index(&index, true)?;
         for id in gone {
             remove_file(&self.record_path(&id))?;
             pruned.removed.deleted.push(id.into());
         }
-        pruned.freed = self.sweep(&transaction, true)?;
+        pruned.freed = self.sweep(transaction.as_ref(), true)?;
+        if unsaved {
+            self.save_index(&index)?;
+        }
         drop(lock);
         Ok(pruned)
     }
 
+    /// True if the disk is full, and an image goes that makes room: names that lead to
+    /// none are harmless, and go after it.
+    fn try_save_index(&self, index: &Index, goes: bool) -> Result<bool> {
+        match self.save_index(index) {
+            Err(e) if goes && is_full(&e) => Ok(true),
+            other => other.map(|()| false),
+        }
+    }
+
     /// Takes what no record names to the transaction's directory, which is
     /// deleted after the lock is free; with `partial` all beginnings of blobs too,
-    /// else old ones. The lock is held. Returns the bytes of content.
-    fn sweep(&self, transaction: &Transaction<'_>, partial: bool) -> Result<u64> {
+    /// else old ones. Without a transaction it is deleted here. The lock is held. Returns
+    /// the bytes of content.
+    fn sweep(&self, transaction: Option<&Transaction<'_>>, partial: bool) -> Result<u64> {
         let mut layers = BTreeSet::new();
         let mut blobs = BTreeSet::new();
         for id in self.ids()? {
@@ -171,8 +189,7 @@ impl Store {
                 if name.ends_with(".json") {
                     freed += load::<LayerRecord>(&from).map_or(0, |l| l.bytes);
                 }
-                std::fs::rename(&from, transaction.path().join(&name))
-                    .with_context(|| format!("rename({})", from.display()))?;
+                self.take_out(&from, &name, transaction)?;
             }
         }
         for name in names_in(&self.blobs())? {
@@ -183,5 +200,24 @@ impl Store {
             }
         }
         Ok(freed + collect(&self.partial(), partial)?)
+    }
+
+    /// In one step, since what is left of a layer's directory must not be found by its
+    /// name. Without a transaction it becomes one of a process that is dead, which the
+    /// next transaction removes if this process is killed.
+    fn take_out(&self, from: &Path, name: &str, to: Option<&Transaction<'_>>) -> Result<()> {
+        let (to, remove) = match to {
+            Some(transaction) => (transaction.path().join(name), false),
+            None if !from.is_dir() => return remove_file(from),
+            None => {
+                let gone = format!("{}-{name}", std::process::id());
+                (self.ingest_dir().join(gone), true)
+            }
+        };
+        std::fs::rename(from, &to).with_context(|| format!("rename({})", from.display()))?;
+        match remove {
+            true => remove_tree(&to),
+            false => Ok(()),
+        }
     }
 }

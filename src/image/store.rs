@@ -4,6 +4,7 @@
 //! <data>/images/
 //!   lock                 held for every change below but in ingest/
 //!   index.json           name -> image id and digest
+//!   index.json.spare     room to write it when an image goes and the disk is full
 //!   records/<hex>.json   one image: what lookup returns, ready made
 //!   blobs/sha256/<hex>   manifests, indexes, configs and layers, as they came
 //!   layers/<32 hex>/     a layer unpacked, by the first half of its diffID; or
@@ -33,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use super::compression::Compression;
 use super::digest::Digest;
 use super::{Config, Image, Limits, Reference};
-use crate::store::{Layout, Lock, load, make_dir, save_durable};
+use crate::store::{Layout, Lock, load, make_dir, save_durable, save_reserved_durable};
 use crate::{Context, Error, Kind, Result};
 
 const VERSION: u32 = 1;
@@ -366,7 +367,7 @@ impl Store {
 
     /// The lock is held.
     pub(super) fn save_index(&self, index: &Index) -> Result<()> {
-        save_durable(&self.root.join("index.json"), index)
+        save_reserved_durable(&self.root.join("index.json"), index)
     }
 
     /// The lock is held.

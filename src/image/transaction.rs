@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::digest::Digest;
 use super::ingest::sync;
 use super::store::{LayerRecord, Store, layer_name, names_in};
-use crate::store::{Lock, load, make_dir};
+use crate::store::{Lock, is_full, load, make_dir};
 use crate::{Context, Error, Result};
 
 /// In a transaction's directory: this boot's id, and that finished layers there
@@ -38,7 +38,8 @@ impl<'a> Transaction<'a> {
         );
         let dir = store.ingest_dir().join(name);
         make_dir(&dir)?;
-        let alive = Lock::acquire(&dir.join("lock"))?;
+        let alive = Lock::acquire(&dir.join("lock"))
+            .inspect_err(|_| drop(std::fs::remove_dir_all(&dir)))?;
         store.remove_temporaries()?;
         for (path, _) in &dead {
             adopt(store, path)?;
@@ -59,6 +60,14 @@ impl<'a> Transaction<'a> {
             dir,
             _alive: alive,
         })
+    }
+
+    /// For a removal: `None` if the disk has not even room for a directory.
+    pub fn begin_removal(store: &'a Store) -> Result<Option<Self>> {
+        match Transaction::begin(store) {
+            Err(e) if is_full(&e) => Ok(None),
+            other => other.map(Some),
+        }
     }
 
     pub fn path(&self) -> &Path {
