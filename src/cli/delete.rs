@@ -253,8 +253,13 @@ pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
         grace_period: seconds(view.pod.spec.termination_grace_period, grace),
         force: grace.force,
     };
+    let mut before = None;
     for _ in 0..ATTEMPTS {
-        let connection = Connection::open(&face.layout, &view.pod.uid)?;
+        let connection = match (Connection::open(&face.layout, &view.pod.uid), before.take()) {
+            // It went between two tries.
+            (Err(e), Some(before)) if e.kind() == Kind::NotFound => return Ok(before),
+            (opened, _) => opened?,
+        };
         connection.send(&request, &[])?;
         loop {
             match next_answer(face, view, &connection, grace, None)? {
@@ -272,6 +277,7 @@ pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
         if !exists(face, view)? {
             return Ok(connection);
         }
+        before = Some(connection);
     }
     Err(Error::failed(format!(
         "pod {}: its monitor ends each time it is asked to delete it",
@@ -346,7 +352,10 @@ pub fn end(
                     return Ok(());
                 }
                 // The monitor died, not the Pod: the next one goes on with it.
-                connection = begin(face, view, grace)?;
+                connection = match begin(face, view, grace) {
+                    Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+                    next => next?,
+                };
             }
             Ok(Some((Reply::Failed(e), _))) => return Err(e),
             Ok(Some(_)) => {}

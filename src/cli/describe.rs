@@ -6,7 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::face::{Face, usage};
+use super::face::{Face, usage, warn_of_unattended};
 use super::{Verb, age, get, object, output};
 use crate::Result;
 use crate::manifest;
@@ -43,6 +43,7 @@ impl Verb for Describe {
                     .transpose()?;
                 let mut all = client::list(&face.layout, Some(&face.namespace))?;
                 all.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
+                warn_of_unattended(&all);
                 all
             }
         };

@@ -70,6 +70,7 @@ fn a_page() {
             manifest: json!({"spec": {"containers": [
                 {"name": "app", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}]}}),
         },
+        unattended: None,
         state: Some(State {
             version: State::VERSION,
             boot_id: String::new(),

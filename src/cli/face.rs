@@ -34,7 +34,9 @@ impl Face {
     /// The Pod of `NAME` or `pod/NAME`.
     pub fn find(&self, word: &str) -> Result<View> {
         let name = object::name_of(word)?;
-        client::find(&self.layout, &self.namespace, &name)
+        let view = client::find(&self.layout, &self.namespace, &name)?;
+        warn_of_unattended(std::slice::from_ref(&view));
+        Ok(view)
     }
 
     /// What every object of a manifest has to be in, if `-n` was given.
@@ -53,10 +55,10 @@ impl Face {
 
     /// Finds all of them; the first that is missing is the error.
     pub fn find_all(&self, names: &[String]) -> Result<Vec<View>> {
-        names
-            .iter()
-            .map(|n| client::find(&self.layout, &self.namespace, n))
-            .collect()
+        let find = |n: &String| client::find(&self.layout, &self.namespace, n);
+        let views = names.iter().map(find).collect::<Result<Vec<_>>>()?;
+        warn_of_unattended(&views);
+        Ok(views)
     }
 }
 
@@ -103,6 +105,19 @@ pub fn report(e: &Error, json: bool) {
 /// A remark on stderr that changes nothing.
 pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "warning: {}", strip_styles(text));
+}
+
+/// What is shown of a Pod without a monitor is what was recorded last.
+pub fn warn_of_unattended(views: &[View]) {
+    for view in views {
+        if let Some(why) = &view.unattended {
+            warn(&format!(
+                "pod {}: it has no monitor, and none can be started ({why}): what is shown was \
+                 recorded before",
+                view.pod.name
+            ));
+        }
+    }
 }
 
 /// A line on stderr for whoever watches.

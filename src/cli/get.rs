@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use super::face::{Face, say, usage};
+use super::face::{Face, say, usage, warn_of_unattended};
 use super::output::{self, Format};
 use super::rows::Columns;
 use super::table::Table;
@@ -94,6 +94,7 @@ impl Verb for Get {
             }
             found
         };
+        warn_of_unattended(&views);
         let as_list = names.len() != 1;
         match printer.format {
             Format::Table { .. } if views.is_empty() && missing.is_empty() => {

@@ -107,6 +107,7 @@ fn view(policy: RestartPolicy, what: &[(&str, &str)]) -> View {
     View {
         pod,
         state: Some(state),
+        unattended: None,
     }
 }
 

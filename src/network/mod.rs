@@ -333,7 +333,7 @@ impl Host {
         };
         self.undo(lease, links)?;
         leases.pods.remove(uid);
-        leases.save(&self.network)
+        leases.save_fewer(&self.network)
     }
 
     /// The kernel's part of a lease. Goes on past a failure; the lease stays then.
@@ -383,7 +383,7 @@ impl Host {
             }
         }
         if !freed.is_empty() {
-            leases.save(&self.network)?;
+            leases.save_fewer(&self.network)?;
         }
         result.map(|()| freed)
     }

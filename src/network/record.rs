@@ -95,8 +95,17 @@ impl Leases {
         Ok(leases.unwrap_or_default())
     }
 
+    /// After one was added: only with the room set aside that their removal takes.
     pub fn save(&self, network: &Path) -> Result<()> {
-        store::save(&Self::path(network), self)
+        let path = Self::path(network);
+        let bytes = serde_json::to_vec(self)?.len() as u64;
+        store::reserve(&path, bytes)?;
+        store::save(&path, self)
+    }
+
+    /// After some were removed.
+    pub fn save_fewer(&self, network: &Path) -> Result<()> {
+        store::save_reserved(&Self::path(network), self, None)
     }
 
     /// Gives the Pod an address: the one it has already, if it comes again after

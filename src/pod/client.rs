@@ -29,6 +29,19 @@ pub struct View {
     pub pod: Pod,
     /// `None`: the monitor has not got that far.
     pub state: Option<State>,
+    /// Why the Pod has no monitor: then the state is what was recorded last, and what the
+    /// kernel says of its processes.
+    pub unattended: Option<Error>,
+}
+
+impl View {
+    fn new(pod: Pod, state: Option<State>) -> Self {
+        View {
+            pod,
+            state,
+            unattended: None,
+        }
+    }
 }
 
 /// Records the Pod, takes its name and starts its monitor. Returns what the caller
@@ -45,6 +58,7 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     let made = (|| {
         store::make_dir(&new)?;
         store::save(&new.join("pod.json"), pod)?;
+        store::reserve(&new.join("state.json"), State::RESERVED)?;
         take_name(layout, pod)?;
         std::fs::rename(&new, &paths.dir)
             .with_context(|| format!("rename({}, {})", new.display(), paths.dir.display()))
@@ -54,7 +68,11 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     }
     drop(names);
     made?;
-    monitor::start(layout, &pod.uid)?;
+    if let Err(e) = monitor::start(layout, &pod.uid) {
+        // Without a monitor nothing has been made, and nobody has been told of the Pod.
+        let _ = undo(layout, pod);
+        return Err(e);
+    }
     // While the monitor makes the Pod.
     let mut warnings = Vec::new();
     warnings.extend(shutdown::register(layout).err());
@@ -62,6 +80,19 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
         warnings.extend(shutdown::collect_leftovers(layout).err());
     }
     Ok(warnings)
+}
+
+/// Removes a Pod that has no monitor and never had one.
+fn undo(layout: &Layout, pod: &Pod) -> Result<()> {
+    let paths = layout.pod(&pod.uid);
+    let names = lock_names(layout)?;
+    // Another command may have started one meanwhile.
+    if Lock::try_acquire(&paths.monitor_lock())?.is_some() {
+        release_name(layout, pod)?;
+        remove_tree(&paths.dir)?;
+    }
+    drop(names);
+    monitor::remove_shared(layout)
 }
 
 /// Whether at most one Pod has a record.
@@ -116,7 +147,9 @@ pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Re
     for entry in entries {
         let uid = entry?.file_name().to_string_lossy().into_owned();
         if uid.starts_with('.') {
-            collect_garbage(layout, &uid)?;
+            // What cannot be removed now is tried at the next look; a look shows what there
+            // is, whatever is broken.
+            let _ = collect_garbage(layout, &uid);
             continue;
         }
         match view(layout, &pods, &uid, namespace, detail) {
@@ -175,27 +208,48 @@ fn view(
         return Ok(None);
     }
     if let Some(why) = damaged {
-        let state = Some(damage::state(&why));
-        return Ok(Some(View { pod, state }));
+        return Ok(Some(View::new(pod, Some(damage::state(&why)))));
     }
     if !pods.is_lock_held(&paths.monitor_lock())? && layout.pod(uid).dir.exists() {
-        monitor::start(layout, uid)?;
+        if let Err(e) = monitor::start(layout, uid) {
+            return unattended(layout, pod, e).map(Some);
+        }
         // Its first act is to look at what there is; what was written before may
         // be long wrong.
         if let Some(state) = ask_state(layout, uid) {
-            let state = Some(state);
-            return Ok(Some(View { pod, state }));
+            return Ok(Some(View::new(pod, Some(state))));
         }
     }
-    let state = match pods.load::<State>(&paths.state()) {
-        Ok(state) if state.version == State::VERSION => Some(state),
+    let state = match pods.load_marked::<State>(&paths.state()) {
+        Ok((state, stale)) if state.version == State::VERSION => {
+            // The monitor could not write all that it knows.
+            let newer = (stale || pods.is_read_only()).then(|| ask_state(layout, uid));
+            Some(newer.flatten().unwrap_or(state))
+        }
         _ => match damage::load_state(layout, uid) {
             Ok(state) => state,
             // Its monitor knows, and writes the record anew at the next change.
             Err(e) => Some(ask_state(layout, uid).unwrap_or_else(|| damage::state(&e))),
         },
     };
-    Ok(Some(View { pod, state }))
+    Ok(Some(View::new(pod, state)))
+}
+
+/// A Pod whose monitor is dead and cannot be started: a read-only filesystem, a limit
+/// on processes.
+fn unattended(layout: &Layout, pod: Pod, why: Error) -> Result<View> {
+    if !layout.pod(&pod.uid).dir.exists() {
+        return Err(why.with_kind(Kind::NotFound));
+    }
+    let state = match damage::load_state(layout, &pod.uid) {
+        Ok(state) => state.map(damage::without_the_dead),
+        Err(e) => Some(damage::state(&e)),
+    };
+    Ok(View {
+        pod,
+        state,
+        unattended: Some(why),
+    })
 }
 
 /// The state as the monitor has it.

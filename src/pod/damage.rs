@@ -3,11 +3,13 @@
 //! from the UID. Such a Pod is shown as Unknown, nothing is started or stopped for it,
 //! and it can be deleted. It never stands in the way of other Pods.
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::spec::{Pod, Spec};
-use super::state::State;
+use super::state::{Ended, Now, State};
+use crate::linux::procfs::Stat;
 use crate::store::{self, Layout};
 use crate::{Error, Kind, Result};
 
@@ -79,6 +81,33 @@ pub fn load_state(layout: &Layout, uid: &str) -> Result<Option<State>> {
         Err(e) => Err(e),
     }
 }
+
+/// A record, in which containers whose process has gone no longer run: what their next
+/// monitor will say.
+pub fn without_the_dead(mut state: State) -> State {
+    for container in state.containers.values_mut() {
+        let Now::Running(running) = &container.now else {
+            continue;
+        };
+        let lives = |s: &Stat| !s.ended && s.start == running.pid_start;
+        if Stat::of(running.pid).as_ref().is_some_and(lives) {
+            continue;
+        }
+        container.now = Now::Ended(Ended {
+            id: running.id.clone(),
+            exit_code: 137,
+            signal: None,
+            reason: "ContainerStatusUnknown".into(),
+            message: ENDED_UNSEEN.into(),
+            started: Some(running.since),
+            finished: Timestamp::now(),
+        });
+    }
+    state
+}
+
+/// Of a container whose end no monitor has seen.
+pub const ENDED_UNSEEN: &str = "The container ended while no monitor was there to see how";
 
 /// What is shown of a Pod with a record that cannot be read.
 pub fn state(why: &Error) -> State {

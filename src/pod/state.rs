@@ -42,6 +42,9 @@ pub struct State {
 impl State {
     pub const VERSION: u32 = 1;
     pub const MAX_EVENTS: usize = 100;
+    /// Bytes that are set aside for it on its filesystem, so that a Pod's end is written
+    /// down when that is full: enough for all but the events.
+    pub const RESERVED: u64 = 16 << 10;
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

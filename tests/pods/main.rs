@@ -15,6 +15,7 @@ mod damage;
 mod denied;
 #[path = "../shared/fds.rs"]
 mod fds;
+mod full;
 mod hostile;
 mod images;
 mod insiders;

@@ -68,7 +68,7 @@ impl Root {
         root
     }
 
-    fn load_image(&self) {
+    pub fn load_image(&self) {
         let image = images().join("busybox.tar");
         self.carob(&["load", "-i", image.to_str().unwrap()]).ok();
     }

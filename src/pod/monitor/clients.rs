@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::lifecycle::Stage;
 use super::logs::Sink;
-use super::{Monitor, Source};
-use crate::linux::socket::Packets;
+use super::record::is_out_of_fds;
+use super::{Monitor, Source, Timer};
+use crate::linux::socket::{Packets, accept};
 use crate::pod::protocol::{MAX_MESSAGE, Reply, Request};
 use crate::pod::spec::Container;
 use crate::pod::state::{ContainerState, Now};
@@ -50,6 +52,53 @@ impl Client {
 }
 
 impl Monitor {
+    pub(super) fn accept_clients(&mut self) {
+        loop {
+            let socket = match accept(self.listener.as_fd()) {
+                Ok(Some(socket)) => socket,
+                // Room for one, which is enough for those who only look.
+                Err(e) if is_out_of_fds(&e) && self.spare_fd.close() => continue,
+                Err(e) if is_out_of_fds(&e) => return self.listen_later(),
+                Ok(None) | Err(_) => return,
+            };
+            if self.clients.len() >= MAX_CLIENTS {
+                let e = Error::failed("the Pod's monitor has too many clients");
+                let word = serde_json::to_vec(&Reply::Failed(e)).unwrap_or_default();
+                let _ = socket.send(&word, &[]);
+                continue;
+            }
+            self.next_id += 1;
+            let client = self.next_id;
+            if self
+                .watch(&socket, EpollFlags::EPOLLIN, Source::Client(client))
+                .is_ok()
+            {
+                self.clients.insert(client, Client::new(socket));
+            }
+        }
+    }
+
+    /// The listener stays readable while a client waits, and would wake this process
+    /// without end.
+    fn listen_later(&mut self) {
+        self.listen_to(EpollFlags::empty());
+        self.set_timer(Timer::Listen, Duration::from_millis(100));
+    }
+
+    pub(super) fn listen_again(&mut self) {
+        self.spare_fd.refill(&self.listener);
+        self.listen_to(EpollFlags::EPOLLIN);
+    }
+
+    fn listen_to(&mut self, flags: EpollFlags) {
+        let id = self.sources.iter().find(|(_, s)| **s == Source::Listener);
+        if let Some((id, _)) = id {
+            let mut event = EpollEvent::new(flags, *id);
+            // It is in the set, which epoll_ctl(2) does not refuse then.
+            let _ = self.epoll.modify(&self.listener, &mut event);
+        }
+    }
+
     pub(super) fn serve(&mut self, id: u64) {
         let Some(client) = self.clients.get(&id) else {
             return;
@@ -96,7 +145,7 @@ impl Monitor {
                 force,
             } => {
                 self.delete(Duration::from_secs(grace_period), force);
-                self.publish()?;
+                self.publish();
                 self.reply(id, &Reply::Done, &[]);
             }
             Request::Terminate => {
@@ -131,6 +180,8 @@ impl Monitor {
             return;
         };
         self.unwatch(&client.socket, &Source::Client(id));
+        drop(client.socket);
+        self.spare_fd.refill(&self.listener);
         if let Some(container) = client.attached {
             let live = self.live(&container);
             live.outputs.iter_mut().for_each(|o| o.remove_sink(id));
@@ -339,7 +390,9 @@ fn why_not_started(c: &Container, state: &ContainerState, init: bool) -> Option<
             "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
                 (Kind::Image, reason, message)
             }
-            "CreateContainerConfigError" => (Kind::StartFailed, reason, message),
+            "CreateContainerConfigError" | "CreateContainerError" => {
+                (Kind::StartFailed, reason, message)
+            }
             "CrashLoopBackOff" if init => {
                 let last = state.last.as_ref()?;
                 (Kind::StartFailed, reason, &last.message)

@@ -111,7 +111,7 @@ impl Monitor {
             attempt += 1;
         }
         self.container_state(name).attempt = attempt;
-        self.publish()?;
+        self.publish_first()?;
         self.forget_attempts_before(name, attempt.saturating_sub(1));
         make_dir(&self.paths.bundle(name, attempt).join("rootfs"))?;
         Ok(attempt)

@@ -11,13 +11,16 @@ use nix::sys::epoll::EpollFlags;
 
 use super::logs::{self, Flow, LogFile, Output};
 use super::policy::{self, BACKOFF_RESET};
+use super::record::is_out_of_fds;
 use super::termination::Stop;
 use super::{Monitor, Source, Timer, launch, sandbox, truncate};
 use crate::container::create::Starting;
 use crate::container::plan;
 use crate::linux::cgroup::{Cgroup, OomEvents};
+use crate::pod::damage;
 use crate::pod::spec::Container;
 use crate::pod::state::{Ended, Failure, Now};
+use crate::store;
 use crate::sys::process as sys;
 use crate::{Error, Kind, Result};
 
@@ -129,14 +132,16 @@ impl Monitor {
     }
 
     /// What the manifest, the image or a volume has wrong is tried again until it is
-    /// mended, and counts as no attempt; anything else is an attempt that failed.
+    /// mended, and counts as no attempt; so is what a full filesystem or table of fds
+    /// keeps from being made. Anything else is an attempt that failed.
     fn not_started(&mut self, name: &str, e: Error) {
-        if e.kind() == Kind::Invalid {
-            self.event(true, "Failed", format!("Error: {e}"));
-            self.wait_again(name, "CreateContainerConfigError", e);
-        } else {
-            self.start_failed(name, e);
-        }
+        let reason = match e.kind() {
+            Kind::Invalid => "CreateContainerConfigError",
+            _ if store::is_full(&e) || is_out_of_fds(&e) => "CreateContainerError",
+            _ => return self.start_failed(name, e),
+        };
+        self.event(true, "Failed", format!("Error: {e}"));
+        self.wait_again(name, reason, e);
     }
 
     /// An attempt that is not the first one counts as a restart.
@@ -268,7 +273,7 @@ impl Monitor {
             Some(_) => "Error",
         };
         let message = match status {
-            None => "The container ended while no monitor was there to see how".to_owned(),
+            None => damage::ENDED_UNSEEN.to_owned(),
             Some(_) => self.termination_message(name, exit_code),
         };
         let ended = Ended {

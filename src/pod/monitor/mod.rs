@@ -11,7 +11,7 @@
 //! A file each: [`sandbox`], [`setup`], [`etc`] and [`resolver`] (what containers share),
 //! [`lifecycle`] (which container runs when), [`launch`] (one container's start), [`image`]
 //! (pulls), [`exec`] (exec and hooks), [`rules`] (of nftables), [`termination`],
-//! [`logs`], [`clients`].
+//! [`logs`], [`clients`], [`record`] (of the state).
 //! [`policy`] decides, without touching anything.
 
 mod adopt;
@@ -24,6 +24,7 @@ mod launch;
 mod lifecycle;
 pub mod logs;
 pub mod policy;
+mod record;
 mod resolver;
 mod rules;
 mod sandbox;
@@ -32,6 +33,7 @@ mod start;
 mod termination;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -41,21 +43,20 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::protocol::Reply;
+use super::damage;
 use super::spec::Pod;
 use super::state::{ContainerState, Event, Running, State};
-use super::{damage, status};
 use crate::linux::procfs::boot_id;
 use crate::linux::seccomp;
-use crate::linux::socket::accept;
 use crate::linux::{caller, capability};
-use crate::store::{self, Layout, Lock, PodPaths};
+use crate::store::{Layout, Lock, PodPaths};
 use crate::{Context, Error, Result};
 
 use clients::Client;
 use exec::ExecProcess;
 use lifecycle::Live;
 use logs::{Glass, Stream};
+use record::{SpareFd, Unrecorded};
 use rules::Rules;
 use sandbox::Host;
 pub use start::{find, start};
@@ -102,6 +103,12 @@ enum Timer {
     Grace,
     /// Look whether the Pods' rules are still there.
     Rules,
+    /// Something of a deleted Pod could not be removed: try again.
+    Removal,
+    /// The state could not be written: try again.
+    Record,
+    /// No client could be accepted for want of fds: try again.
+    Listen,
     /// Long enough idle to give memory back.
     Settle,
 }
@@ -130,6 +137,8 @@ pub struct Monitor {
     listener: OwnedFd,
     /// The state has changed since it was written.
     dirty: bool,
+    unrecorded: Option<Unrecorded>,
+    spare_fd: SpareFd,
     _lock: Lock,
 }
 
@@ -145,8 +154,8 @@ pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // Standard error is the Pod's monitor.err.
-            eprintln!("{} monitor: {e}", Timestamp::now());
+            // Standard error is the Pod's monitor.err, for which there may be no room.
+            let _ = writeln!(std::io::stderr(), "{} monitor: {e}", Timestamp::now());
             ExitCode::FAILURE
         }
     }
@@ -202,8 +211,11 @@ impl Monitor {
             rules: Rules::default(),
             listener,
             dirty: true,
+            unrecorded: None,
+            spare_fd: SpareFd::default(),
             _lock: lock,
         };
+        monitor.spare_fd.refill(&monitor.listener);
         monitor.state.monitor_pid = std::process::id() as i32;
         let id = monitor.new_id(Source::Listener);
         let event = EpollEvent::new(EpollFlags::EPOLLIN, id);
@@ -230,7 +242,7 @@ impl Monitor {
             if self.advance() {
                 break;
             }
-            self.publish()?;
+            self.publish();
             let events = self.wait()?;
             for id in events {
                 self.handle(id);
@@ -314,8 +326,8 @@ impl Monitor {
         for timer in due {
             self.timers.remove(&timer);
             match timer {
-                // `advance` sees that the time has come.
-                Timer::Retry(_) | Timer::Grace => {}
+                // `advance` and `finish` see that the time has come.
+                Timer::Retry(_) | Timer::Grace | Timer::Removal => {}
                 Timer::Stop(name) => self.on_stop_deadline(&name),
                 Timer::HookSleep(name) => self.on_hook_end(&name, Ok(())),
                 Timer::Log(name) => self.pump(&name, false),
@@ -326,53 +338,11 @@ impl Monitor {
                     "Pod was active on the node longer than the specified deadline",
                 ),
                 Timer::Rules => self.look_at_rules(),
+                Timer::Record => self.dirty = true,
+                Timer::Listen => self.listen_again(),
                 Timer::Settle => give_memory_back(),
             }
         }
-    }
-
-    fn accept_clients(&mut self) {
-        while let Ok(Some(socket)) = accept(self.listener.as_fd()) {
-            if self.clients.len() >= clients::MAX_CLIENTS {
-                let e = Error::failed("the Pod's monitor has too many clients");
-                let word = serde_json::to_vec(&Reply::Failed(e)).unwrap_or_default();
-                let _ = socket.send(&word, &[]);
-                continue;
-            }
-            self.next_id += 1;
-            let client = self.next_id;
-            if self
-                .watch(&socket, EpollFlags::EPOLLIN, Source::Client(client))
-                .is_ok()
-            {
-                self.clients.insert(client, Client::new(socket));
-            }
-        }
-    }
-
-    /// Writes the state and tells the watchers, if it has changed.
-    fn publish(&mut self) -> Result<()> {
-        if self.dirty {
-            self.dirty = false;
-            let now = Timestamp::now();
-            for (name, on) in status::conditions(&self.pod, &self.state) {
-                let record = super::state::ConditionRecord {
-                    status: on,
-                    since: now,
-                };
-                match self.state.conditions.get_mut(name) {
-                    Some(old) if old.status == on => {}
-                    Some(old) => *old = record,
-                    None => drop(self.state.conditions.insert(name.to_owned(), record)),
-                }
-            }
-            if self.state.damaged.is_none() {
-                store::save(&self.paths.state(), &self.state)?;
-            }
-            self.tell_watchers();
-            self.set_timer(Timer::Settle, Duration::from_millis(500));
-        }
-        Ok(())
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: impl Into<String>) {

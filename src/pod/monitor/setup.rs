@@ -59,7 +59,7 @@ impl Monitor {
         // Out of the namespaces of an earlier try: the host's addresses are asked for.
         nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
             .map_err(|e| (SANDBOX, Error::sys("setns(<host>, CLONE_NEWNET)", e)))?;
-        self.publish().map_err(|e| (SANDBOX, e))?;
+        self.publish_first().map_err(|e| (SANDBOX, e))?;
         let made = sandbox::make(&self.layout, &self.pod, &self.host).map_err(|e| (SANDBOX, e))?;
         volume::make(&self.pod.spec, &self.paths).map_err(|e| ("FailedMount", e))?;
         self.state.ips = made.ips;

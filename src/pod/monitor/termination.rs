@@ -17,17 +17,23 @@ use nix::sys::epoll::EpollFlags;
 
 use super::exec::Purpose;
 use super::lifecycle::Stage;
+use super::sandbox::Host;
 use super::{Monitor, Source, Timer, policy, sandbox};
 use crate::linux::root::remove_tree;
 use crate::pod::layers;
-use crate::pod::spec::Hook;
+use crate::pod::spec::{Hook, Pod};
 use crate::pod::state::Deletion;
+use crate::store::Layout;
 use crate::sys::process as sys;
 use crate::{Error, Result};
 
 /// What a container still gets whose hook has used up the grace period, and what
 /// the processes of a Pod get that is deleted by force.
 const LAST_CHANCE: Duration = Duration::from_secs(2);
+
+/// The pause before what could not be removed is tried again, doubled each time.
+const REMOVAL_PAUSE: Duration = Duration::from_secs(1);
+const REMOVAL_PAUSE_MOST: Duration = Duration::from_secs(60);
 
 /// A container's stop under way.
 #[derive(Clone, Copy, Debug)]
@@ -313,33 +319,33 @@ impl Monitor {
             .is_some_and(|s| !s.restart)
     }
 
-    /// Removes everything and ends the monitor.
+    /// Removes everything and ends the monitor. What cannot be removed stays visible:
+    /// the record remains, and so does the monitor, which tries again: after a while, and
+    /// at the next deletion.
     pub(super) fn finish(mut self) -> Result<()> {
-        // A connection ends when its Pod is gone, and no sooner; nobody new comes.
-        let _ = self.epoll.delete(&self.listener);
-        let errors = sandbox::remove(&self.layout, &self.pod, &self.host);
-        if let Some(first) = errors.first() {
-            // What is still there must stay visible: the record remains, and so does
-            // the monitor, for the next delete to try again.
+        let mut pause = REMOVAL_PAUSE;
+        loop {
+            // A connection ends when its Pod is gone, and no sooner; nobody new comes.
+            let _ = self.epoll.delete(&self.listener);
+            let errors = sandbox::remove(&self.layout, &self.pod, &self.host);
+            let Some(first) = errors.first() else { break };
             for e in &errors {
                 self.event(true, "FailedKillPod", e.to_string());
             }
             for id in self.clients.keys().copied().collect::<Vec<_>>() {
                 self.reply(id, &crate::pod::protocol::Reply::Failed(first.clone()), &[]);
             }
-            self.termination = None;
-            let event = nix::sys::epoll::EpollEvent::new(
-                EpollFlags::EPOLLIN,
-                self.new_id(Source::Listener),
-            );
-            let _ = self.epoll.add(&self.listener, event);
-            return self.run_until_gone();
+            self.await_next_removal(pause)?;
+            pause = (pause * 2).min(REMOVAL_PAUSE_MOST);
         }
         // Home again: the Pod's network namespace dies now, and takes its link along,
         // while the files are removed.
         let _ = nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET);
+        // A tree is removed with as many fds as it is deep: these are not needed any more.
+        drop((self.epoll, self.glass, self.rules, self.live, self.execs));
+        self.spare_fd.close();
         let errors = sandbox::forget(&self.layout, &self.pod);
-        self.leave_nothing();
+        leave_nothing(&self.layout, &self.pod, &self.host);
         // Whoever waits for the deletion learns of it from the connection's end.
         match errors.into_iter().next() {
             Some(e) => Err(e),
@@ -347,30 +353,33 @@ impl Monitor {
         }
     }
 
-    fn run_until_gone(mut self) -> Result<()> {
-        loop {
-            self.publish()?;
+    fn await_next_removal(&mut self, pause: Duration) -> Result<()> {
+        self.termination = None;
+        self.sources.retain(|_, s| *s != Source::Listener);
+        let id = self.new_id(Source::Listener);
+        let event = nix::sys::epoll::EpollEvent::new(EpollFlags::EPOLLIN, id);
+        let _ = self.epoll.add(&self.listener, event);
+        self.set_timer(Timer::Removal, pause);
+        while self.termination.is_none() && self.timers.contains_key(&Timer::Removal) {
+            self.publish();
             for id in self.wait()? {
                 self.handle(id);
             }
             self.fire_timers();
-            if self.termination.is_some() {
-                return self.finish();
-            }
         }
+        Ok(())
     }
+}
 
-    /// What the Pods of a root share goes with the last of them.
-    fn leave_nothing(&self) {
-        let _ = layers::release(&self.layout);
-        if !sandbox::any_left(&self.layout) {
-            // A cgroup that a process is in cannot be removed: out, to where it
-            // came from.
-            let _ = leave_cgroup(&self.host.hierarchies);
-            sandbox::remove_shared(&self.layout, &self.host.network, &self.host.hierarchies);
-        }
-        let _ = remove_tree(&sandbox::dead_dir(&self.layout, &self.pod.uid));
+/// What the Pods of a root share goes with the last of them.
+fn leave_nothing(layout: &Layout, pod: &Pod, host: &Host) {
+    let _ = layers::release(layout);
+    if !sandbox::any_left(layout) {
+        // A cgroup that a process is in cannot be removed: out, to where it came from.
+        let _ = leave_cgroup(&host.hierarchies);
+        sandbox::remove_shared(layout, &host.network, &host.hierarchies);
     }
+    let _ = remove_tree(&sandbox::dead_dir(layout, &pod.uid));
 }
 
 fn leave_cgroup(hierarchies: &crate::linux::cgroup::Hierarchies) -> Result<()> {

@@ -1,0 +1,135 @@
+//! Writing `state.json`, also where that does not work.
+//!
+//! A filesystem that is full or read-only, and a process without free fds, keep the Pod
+//! from nothing: containers end, are restarted and deleted, and clients are answered from
+//! memory. The record is marked as stale, so that commands ask the monitor instead, and
+//! is written as soon as it can be. What must not happen without a record is a new
+//! attempt of a container and the making of the sandbox: [`Monitor::publish_first`].
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::errno::Errno;
+
+use super::{Monitor, Timer};
+use crate::pod::state::{ConditionRecord, State};
+use crate::pod::status;
+use crate::store;
+use crate::{Error, Result};
+
+/// The pause between two tries to write, doubled each time.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MOST: Duration = Duration::from_secs(30);
+
+/// The state of memory is not on the disk.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    why: Error,
+    pause: Duration,
+}
+
+/// An fd that is held for nothing but to be closed when there is no other left: one
+/// client is accepted then, or one file written.
+#[derive(Debug, Default)]
+pub(super) struct SpareFd(Option<OwnedFd>);
+
+impl SpareFd {
+    pub fn refill(&mut self, any: impl AsFd) {
+        if self.0.is_none() {
+            self.0 = any.as_fd().try_clone_to_owned().ok();
+        }
+    }
+
+    /// True if there was one.
+    pub fn close(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
+pub(super) fn is_out_of_fds(e: &Error) -> bool {
+    matches!(e.errno(), Some(Errno::EMFILE | Errno::ENFILE))
+}
+
+impl Monitor {
+    /// Writes the state and tells the watchers, if it has changed. What cannot be
+    /// written is tried again later.
+    pub(super) fn publish(&mut self) {
+        if !self.dirty {
+            return;
+        }
+        let now = Timestamp::now();
+        for (name, on) in status::conditions(&self.pod, &self.state) {
+            let record = ConditionRecord {
+                status: on,
+                since: now,
+            };
+            match self.state.conditions.get_mut(name) {
+                Some(old) if old.status == on => {}
+                Some(old) => *old = record,
+                None => drop(self.state.conditions.insert(name.to_owned(), record)),
+            }
+        }
+        match self.write_state() {
+            Ok(()) => {
+                self.unrecorded = None;
+                self.timers.remove(&Timer::Record);
+            }
+            Err(e) => self.write_again_later(e),
+        }
+        self.dirty = false;
+        self.tell_watchers();
+        self.set_timer(Timer::Settle, Duration::from_millis(500));
+    }
+
+    /// As [`publish`](Self::publish), for what may only be done once its record is
+    /// there.
+    pub(super) fn publish_first(&mut self) -> Result<()> {
+        self.dirty = true;
+        self.publish();
+        match &self.unrecorded {
+            None => Ok(()),
+            Some(unrecorded) => Err(unrecorded.why.clone()),
+        }
+    }
+
+    fn write_state(&mut self) -> Result<()> {
+        if self.state.damaged.is_some() {
+            return Ok(());
+        }
+        match self.write(&self.state) {
+            Err(e) if is_out_of_fds(&e) && self.spare_fd.close() => {
+                let written = self.write(&self.state);
+                self.spare_fd.refill(&self.listener);
+                written
+            }
+            // What there is room for without the events, which are most of it.
+            Err(e) if store::is_full(&e) => {
+                let events = std::mem::take(&mut self.state.events);
+                let written = self.write(&self.state);
+                self.state.events = events;
+                written.map_err(|_| e)
+            }
+            other => other,
+        }
+    }
+
+    fn write(&self, state: &State) -> Result<()> {
+        store::save_reserved(&self.paths.state(), state, Some(State::RESERVED))
+    }
+
+    fn write_again_later(&mut self, e: Error) {
+        // If that fails too (EROFS), commands see that the filesystem is read-only.
+        let _ = store::mark_stale(&self.paths.state());
+        let before = self.unrecorded.take().map(|u| u.pause);
+        if before.is_none() {
+            let message = format!("{e}: the Pod goes on, and its record is written again later");
+            self.event(true, "FailedRecord", message);
+        }
+        let pause = before.map_or(PAUSE, |p| (p * 2).min(PAUSE_MOST));
+        self.unrecorded = Some(Unrecorded { why: e, pause });
+        self.timers
+            .entry(Timer::Record)
+            .or_insert_with(|| std::time::Instant::now() + pause);
+    }
+}
