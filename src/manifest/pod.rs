@@ -11,7 +11,7 @@ use super::container::{self, Around};
 use super::report::Report;
 use super::tree::Path;
 use super::{names, security, volumes};
-use crate::pod::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
+use crate::pod::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec, WhenLogFull};
 
 /// The domain that a cluster has if nobody says otherwise; a subdomain's full
 /// name ends in it.
@@ -98,11 +98,28 @@ fn metadata(
         let path = annotations.key(key);
         r.check(&path, key, names::qualified_name(&key.to_lowercase()));
         size += key.len() + value.len();
+        check_own_annotation(r, &path, key, value);
     }
     if size > ANNOTATIONS_MAX {
         r.problem(
             &annotations,
             format!("Too long: {size} bytes; at most {ANNOTATIONS_MAX} are possible"),
+        );
+    }
+}
+
+/// Those that carob itself reads: a slip there must not go unnoticed.
+fn check_own_annotation(r: &mut Report<'_>, path: &Path, key: &str, value: &str) {
+    if key == WhenLogFull::ANNOTATION {
+        let values = WhenLogFull::VALUES.map(|(name, _)| name);
+        if !values.contains(&value) {
+            r.unknown_value(path, value, &values);
+        }
+    } else if key.starts_with("carob/") {
+        let known = WhenLogFull::ANNOTATION;
+        r.problem(
+            path,
+            format!("carob knows no such annotation; it knows {known}"),
         );
     }
 }

@@ -36,6 +36,30 @@ impl Pod {
     pub const VERSION: u32 = 1;
 }
 
+/// What becomes of a container's output that there is no room to log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenLogFull {
+    #[default]
+    Drop,
+    /// It waits, and the container with it.
+    Block,
+}
+
+impl WhenLogFull {
+    pub const ANNOTATION: &str = "carob/when-log-full";
+    pub const VALUES: [(&str, WhenLogFull); 2] =
+        [("drop", WhenLogFull::Drop), ("block", WhenLogFull::Block)];
+
+    /// As annotations say it.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let word = annotations.get(Self::ANNOTATION);
+        let found = Self::VALUES
+            .iter()
+            .find(|(name, _)| word.is_some_and(|w| w == name));
+        found.map(|(_, value)| *value).unwrap_or_default()
+    }
+}
+
 impl Pod<serde::de::IgnoredAny> {
     /// A record that was read without its manifest, which is the larger half of it.
     pub fn without_manifest(self) -> Pod {

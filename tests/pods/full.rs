@@ -19,13 +19,13 @@ const ENDED: &str = ".status.containerStatuses[0].state.terminated";
 
 /// A tmpfs of a root's own at one of its directories. When it is dropped the root's Pods
 /// are deleted first, which nothing can be in the way of any more.
-struct Small<'r> {
+pub struct Small<'r> {
     root: &'r Root,
     at: PathBuf,
 }
 
 impl<'r> Small<'r> {
-    fn mount(root: &'r Root, sub: &str, options: &[(&str, &str)]) -> Self {
+    pub fn mount(root: &'r Root, sub: &str, options: &[(&str, &str)]) -> Self {
         let at = match sub {
             "" => root.dir().to_owned(),
             sub => root.dir().join(sub),
@@ -38,7 +38,7 @@ impl<'r> Small<'r> {
     }
 
     /// Takes all the room, and all inodes with `files`.
-    fn fill(&self, files: bool) {
+    pub fn fill(&self, files: bool) {
         std::fs::create_dir(self.at.join("fill")).unwrap();
         let path = |n: u32| self.at.join(format!("fill/{n}"));
         for n in 0.. {
@@ -52,7 +52,7 @@ impl<'r> Small<'r> {
         }
     }
 
-    fn free(&self) {
+    pub fn free(&self) {
         let _ = std::fs::remove_dir_all(self.at.join("fill"));
     }
 

@@ -16,6 +16,7 @@ mod denied;
 #[path = "../shared/fds.rs"]
 mod fds;
 mod full;
+mod full_logs;
 mod hostile;
 mod images;
 mod insiders;

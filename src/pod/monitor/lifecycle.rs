@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
+use serde::de::IgnoredAny;
 
-use super::logs::{self, Flow, LogFile, Output};
+use super::log_file::{self, LogFile};
+use super::logs::{Flow, Output};
 use super::policy::{self, BACKOFF_RESET};
 use super::record::is_out_of_fds;
 use super::termination::Stop;
@@ -18,7 +20,7 @@ use crate::container::create::Starting;
 use crate::container::plan;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::damage;
-use crate::pod::spec::Container;
+use crate::pod::spec::{Container, Pod, WhenLogFull};
 use crate::pod::state::{Ended, Failure, Now};
 use crate::store;
 use crate::sys::process as sys;
@@ -363,6 +365,7 @@ impl Monitor {
             return;
         }
         let Some(log) = live.log.as_mut() else { return };
+        let was_lost = log.lost().is_some();
         let (mut failed, mut more) = (None, false);
         for output in &mut live.outputs {
             match output.pump(&self.glass, log, last) {
@@ -371,16 +374,30 @@ impl Monitor {
                 Err(e) => failed = Some(e),
             }
         }
+        log.tell_loss();
+        let (lost, told) = (log.lost().cloned(), log.take_told(last));
+        let waits = failed.is_some() || lost.is_some();
         if more && !last {
             // No edge will tell of what is there already.
             self.set_timer(Timer::Log(name.to_owned()), Duration::ZERO);
+        } else if waits && !last {
+            self.set_timer(Timer::Log(name.to_owned()), log_file::PAUSE);
         }
         if let Some(e) = failed {
-            // A full disk, most likely. The output waits where it is.
-            self.event(true, "FailedLogging", e.to_string());
-            if !last {
-                self.set_timer(Timer::Log(name.to_owned()), Duration::from_secs(1));
-            }
+            // The output waits where it is.
+            self.event(true, "FailedLogging", format!("container {name}: {e}"));
+        }
+        if let Some(loss) = lost.filter(|_| !was_lost) {
+            let why = &loss.why;
+            let message = format!("container {name}: {why}: its output is dropped meanwhile");
+            self.event(true, "FailedLogging", message);
+        }
+        if let Some(loss) = told {
+            self.update_event(
+                "DroppedOutput",
+                &format!("container {name}: "),
+                &loss.text(),
+            );
         }
     }
 
@@ -462,7 +479,11 @@ impl Monitor {
 
     pub(super) fn open_log(&self, name: &str, attempt: u32) -> Result<LogFile> {
         let note = self.paths.bundle(name, attempt).join("logged");
-        LogFile::open(&self.log_dir(name), attempt, &note)
+        // From the record, not as it was when the monitor began.
+        let record = store::load::<Pod<IgnoredAny>>(&self.paths.record());
+        let annotations = record.map(|pod| pod.annotations);
+        let when_full = WhenLogFull::of(annotations.as_ref().unwrap_or(&self.pod.annotations));
+        LogFile::open(&self.log_dir(name), attempt, &note, when_full)
     }
 
     pub(super) fn log_dir(&self, name: &str) -> std::path::PathBuf {
@@ -480,7 +501,7 @@ impl Monitor {
 
     /// Files of attempts that nobody can ask for any more.
     pub(super) fn forget_attempts_before(&self, name: &str, keep_from: u32) {
-        logs::remove_old(&self.log_dir(name), keep_from);
+        log_file::remove_old(&self.log_dir(name), keep_from);
         for base in [
             self.paths.bundle(name, 0),
             self.paths.writable_layer(name, 0),

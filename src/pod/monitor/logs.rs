@@ -9,27 +9,23 @@
 //! in both when a monitor died is told by a note ([`super::intent`]). Only if
 //! the container ends as well before the next monitor comes, what waits in the
 //! FIFO is lost: nobody has it open then, and the kernel keeps it in no inode.
+//! What there is no room for in the log is dropped, or waits: [`super::log_file`].
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, tee};
 use nix::sys::stat::Mode;
 
-use super::intent::{self, Batch, Intent};
-use crate::{Context, Error, Result};
+use super::intent;
+use super::log_file::LogFile;
+use crate::{Error, Result};
 
 /// Bytes of one record's text, as in containerd: longer lines come in parts.
 const LINE_LIMIT: usize = 16 * 1024;
-/// Bytes of a log file before it is rotated, and how many files are kept: the
-/// kubelet's defaults (containerLogMaxSize, containerLogMaxFiles).
-const FILE_LIMIT: u64 = 10 << 20;
-const FILES_KEPT: usize = 5;
 /// A pipe's capacity, and so the most that one look sees.
 const PIPE: usize = 64 * 1024;
 /// What one look takes from a stream at most, bytes: who writes without end must
@@ -50,151 +46,6 @@ impl Stream {
         match self {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
-        }
-    }
-}
-
-/// One attempt's log file.
-#[derive(Debug)]
-pub struct LogFile {
-    path: PathBuf,
-    file: File,
-    size: u64,
-    /// Opened when there is something to note.
-    intent: Option<Intent>,
-    note: PathBuf,
-}
-
-impl LogFile {
-    /// `note` is where the next monitor finds what this one was about to do.
-    pub fn open(dir: &Path, attempt: u32, note: &Path) -> Result<Self> {
-        std::fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
-        let path = dir.join(format!("{attempt}.log"));
-        let (file, size) = open_append(&path)?;
-        Ok(LogFile {
-            path,
-            file,
-            size,
-            intent: None,
-            note: note.to_owned(),
-        })
-    }
-
-    fn intent(&mut self) -> Result<&Intent> {
-        match &mut self.intent {
-            Some(open) => Ok(open),
-            none => Ok(none.insert(Intent::open(&self.note)?)),
-        }
-    }
-
-    /// Makes room for that many bytes.
-    fn make_room(&mut self, bytes: usize) -> Result<()> {
-        match self.size > 0 && self.size + bytes as u64 > FILE_LIMIT {
-            true => self.rotate(),
-            false => Ok(()),
-        }
-    }
-
-    /// Writes records whole or not at all.
-    fn append(&mut self, records: &[u8]) -> Result<()> {
-        if let Err(e) = self.file.write_all(records) {
-            // A full disk: no half record stays for the next try to follow.
-            let _ = self.file.set_len(self.size);
-            return Err(e).with_context(|| format!("write({})", self.path.display()));
-        }
-        self.size += records.len() as u64;
-        Ok(())
-    }
-
-    fn rotate(&mut self) -> Result<()> {
-        let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{stamp}"));
-        let rotated = PathBuf::from(name);
-        if rotated.exists() {
-            // Twice in one second: the name is taken, the limit is not that sharp.
-            return Ok(());
-        }
-        std::fs::rename(&self.path, &rotated)
-            .with_context(|| format!("rename({}, {})", self.path.display(), rotated.display()))?;
-        (self.file, self.size) = open_append(&self.path)?;
-        let mut old = rotated_files(&self.path);
-        while old.len() >= FILES_KEPT {
-            let _ = std::fs::remove_file(old.remove(0));
-        }
-        Ok(())
-    }
-
-    /// The end of what was logged: at most `lines` lines and `bytes` bytes of
-    /// text, for a termination message.
-    pub fn tail(&self, lines: usize, bytes: usize) -> String {
-        let Ok(mut file) = File::open(&self.path) else {
-            return String::new();
-        };
-        let from = self.size.saturating_sub(4 * bytes as u64);
-        let mut text = Vec::new();
-        let read = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
-            .and_then(|_| file.read_to_end(&mut text));
-        if read.is_err() {
-            return String::new();
-        }
-        let text = String::from_utf8_lossy(&text);
-        let mut records: Vec<&str> = text.lines().collect();
-        if from > 0 && !records.is_empty() {
-            records.remove(0);
-        }
-        let mut message = String::new();
-        for record in &records[records.len().saturating_sub(lines)..] {
-            let mut parts = record.splitn(4, ' ').skip(2);
-            let (tag, line) = (parts.next(), parts.next().unwrap_or(""));
-            message.push_str(line);
-            if tag == Some("F") {
-                message.push('\n');
-            }
-        }
-        let cut = message.len().saturating_sub(bytes);
-        let cut = (cut..=message.len())
-            .find(|i| message.is_char_boundary(*i))
-            .unwrap_or(0);
-        message.split_off(cut)
-    }
-}
-
-fn open_append(path: &Path) -> Result<(File, u64)> {
-    let file = std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .open(path)
-        .with_context(|| format!("open({}, O_APPEND)", path.display()))?;
-    let size = file.metadata()?.len();
-    Ok((file, size))
-}
-
-/// The rotated files of a log, the oldest first: their names sort by time.
-fn rotated_files(path: &Path) -> Vec<PathBuf> {
-    let prefix = format!(
-        "{}.",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    );
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path.parent().unwrap_or(path))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
-        .map(|e| e.path())
-        .collect();
-    files.sort();
-    files
-}
-
-/// Removes the logs of attempts before `keep_from`.
-pub fn remove_old(dir: &Path, keep_from: u32) {
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let attempt = name.split('.').next().and_then(|a| a.parse::<u32>().ok());
-        if attempt.is_some_and(|a| a < keep_from) {
-            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
@@ -323,15 +174,10 @@ impl Output {
         let Source::Fifo { fd, .. } = &self.source else {
             return Ok(());
         };
-        let Some(batch) = log.intent()?.read().filter(|b| b.stream == self.stream) else {
+        let Some(batch) = log.noted().filter(|b| b.stream == self.stream) else {
             return Ok(());
         };
-        if (batch.before..batch.after).contains(&log.size) {
-            log.file
-                .set_len(batch.before)
-                .with_context(|| format!("ftruncate({})", log.path.display()))?;
-            log.size = batch.before;
-        } else if log.size == batch.after
+        if log.has_whole(&batch)?
             && let Some(mut bytes) = look(fd.as_fd(), glass)?
             && bytes.len() as u64 >= batch.taken
         {
@@ -340,7 +186,8 @@ impl Output {
                 take(fd.as_fd(), &mut bytes)?;
             }
         }
-        log.intent()?.clear()
+        log.clear_note();
+        Ok(())
     }
 
     /// Moves what there is into the log, [`SHARE`] at most. `last`: the container
@@ -349,7 +196,8 @@ impl Output {
     /// write on for ever.
     ///
     /// # Errors
-    /// The log could not be written; what was not logged stays in the FIFO.
+    /// The log could not be written, and the container is to wait: what was not logged
+    /// stays in the FIFO.
     pub fn pump(&mut self, glass: &Glass, log: &mut LogFile, last: bool) -> Result<Flow> {
         let (stream, sinks) = (self.stream, &mut self.sinks);
         let mut moved = 0;
@@ -375,45 +223,38 @@ impl Output {
                 }
                 bytes.truncate(taken);
                 moved += taken;
-                log.make_room(records.len())?;
-                let batch = Batch {
-                    stream,
-                    before: log.size,
-                    after: log.size + records.len() as u64,
-                    taken: taken as u64,
-                    hash: intent::hash(&bytes),
-                };
-                log.intent()?.note(&batch)?;
-                log.append(&records)?;
+                log.write(records, &bytes, Some(stream))?;
                 take(fd.as_fd(), &mut bytes)?;
-                log.intent()?.clear()?;
+                log.clear_note();
             },
-            Source::Terminal { fd, line } => loop {
-                if moved >= share {
-                    return Ok(Flow::More);
-                }
-                let mut buffer = [0; 4096];
-                let flow = match nix::unistd::read(&*fd, &mut buffer) {
-                    Ok(0) | Err(Errno::EIO) => Some(Flow::Ended),
-                    Err(Errno::EAGAIN) => Some(Flow::Drained),
-                    Err(Errno::EINTR) => continue,
-                    Err(e) => return Err(Error::sys("read(<terminal>)", e)),
-                    Ok(n) => {
-                        moved += n;
-                        show(sinks, &buffer[..n]);
-                        line.extend_from_slice(&buffer[..n]);
-                        None
+            Source::Terminal { fd, line } => {
+                let mut flow = None;
+                loop {
+                    let end = flow.is_some() && (last || flow == Some(Flow::Ended));
+                    let (records, taken) = format_records(stream, line, end);
+                    // Before more is read: a line that has to wait does not grow.
+                    log.write(records, &line[..taken], None)?;
+                    line.drain(..taken);
+                    if let Some(flow) = flow {
+                        return Ok(flow);
                     }
-                };
-                let end = last || flow == Some(Flow::Ended);
-                let (records, taken) = format_records(stream, line, end);
-                log.make_room(records.len())?;
-                log.append(&records)?;
-                line.drain(..taken);
-                if let Some(flow) = flow {
-                    return Ok(flow);
+                    if moved >= share {
+                        return Ok(Flow::More);
+                    }
+                    let mut buffer = [0; 4096];
+                    match nix::unistd::read(&*fd, &mut buffer) {
+                        Ok(0) | Err(Errno::EIO) => flow = Some(Flow::Ended),
+                        Err(Errno::EAGAIN) => flow = Some(Flow::Drained),
+                        Err(Errno::EINTR) => {}
+                        Err(e) => return Err(Error::sys("read(<terminal>)", e)),
+                        Ok(n) => {
+                            moved += n;
+                            show(sinks, &buffer[..n]);
+                            line.extend_from_slice(&buffer[..n]);
+                        }
+                    }
                 }
-            },
+            }
         }
     }
 }
@@ -498,7 +339,9 @@ fn format_records(stream: Stream, bytes: &[u8], last: bool) -> (Vec<u8>, usize) 
 
 #[cfg(test)]
 mod tests {
+    use super::super::intent::Batch;
     use super::*;
+    use crate::pod::spec::WhenLogFull;
 
     fn texts(records: &[u8]) -> Vec<String> {
         String::from_utf8_lossy(records)
@@ -536,7 +379,7 @@ mod tests {
         let fifo = dir.join("stdout");
         let container = make_fifo(&fifo).unwrap();
         let glass = Glass::new().unwrap();
-        let mut log = LogFile::open(&dir, 0, &dir.join("note")).unwrap();
+        let mut log = LogFile::open(&dir, 0, &dir.join("note"), WhenLogFull::Drop).unwrap();
         let mut first = Output::from_fifo(Stream::Stdout, &fifo).unwrap();
         nix::unistd::write(&container, b"a\nb").unwrap();
         assert_eq!(first.pump(&glass, &mut log, false).unwrap(), Flow::Drained);
@@ -569,7 +412,7 @@ mod tests {
             std::fs::create_dir_all(&dir).unwrap();
             let fifo = dir.join("stdout");
             let container = make_fifo(&fifo).unwrap();
-            let open = || LogFile::open(&dir, 0, &dir.join("note")).unwrap();
+            let open = || LogFile::open(&dir, 0, &dir.join("note"), WhenLogFull::Drop).unwrap();
             let mut log = open();
             nix::unistd::write(&container, b"a\n").unwrap();
             let batch = Batch {
@@ -579,13 +422,17 @@ mod tests {
                 taken: 2,
                 hash: intent::hash(b"a\n"),
             };
-            log.intent().unwrap().note(&batch).unwrap();
-            log.file.write_all(&record[..written]).unwrap();
+            log.note(&batch);
+            std::fs::OpenOptions::new()
+                .append(true)
+                .open(dir.join("0.log"))
+                .and_then(|mut file| file.write_all(&record[..written]))
+                .unwrap();
             if read {
                 take(container.as_fd(), &mut [0; 2]).unwrap();
             }
             if cleared {
-                log.intent().unwrap().clear().unwrap();
+                log.clear_note();
             }
             let mut log = open();
             let mut next = Output::from_fifo(Stream::Stdout, &fifo).unwrap();

@@ -11,7 +11,7 @@
 //! A file each: [`sandbox`], [`setup`], [`etc`] and [`resolver`] (what containers share),
 //! [`lifecycle`] (which container runs when), [`launch`] (one container's start), [`image`]
 //! (pulls), [`exec`] (exec and hooks), [`rules`] (of nftables), [`termination`],
-//! [`logs`], [`clients`], [`record`] (of the state).
+//! [`logs`] and [`log_file`], [`clients`], [`record`] (of the state).
 //! [`policy`] decides, without touching anything.
 
 mod adopt;
@@ -22,6 +22,7 @@ mod image;
 mod intent;
 mod launch;
 mod lifecycle;
+mod log_file;
 pub mod logs;
 pub mod policy;
 mod record;
@@ -343,6 +344,18 @@ impl Monitor {
                 Timer::Settle => give_memory_back(),
             }
         }
+    }
+
+    /// An event that takes the place of the one with the same reason and beginning: a
+    /// number in it has grown.
+    fn update_event(&mut self, reason: &str, beginning: &str, rest: &str) {
+        let message = format!("{beginning}{rest}");
+        let same = |e: &&mut Event| e.reason == reason && e.message.starts_with(beginning);
+        if let Some(known) = self.state.events.iter_mut().find(same) {
+            known.message = message.clone();
+            truncate(&mut known.message, EVENT_MESSAGE);
+        }
+        self.event(true, reason, message);
     }
 
     fn event(&mut self, warning: bool, reason: &str, message: impl Into<String>) {

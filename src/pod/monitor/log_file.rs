@@ -1,0 +1,366 @@
+//! One attempt's log file: appended to, rotated, and what becomes of output that it has
+//! no room for.
+//!
+//! As with a kubelet, such output is dropped, so that a full disk stops no container in
+//! write(2). How much was dropped is counted, and said in the log when there is room
+//! again. With the annotation [`WhenLogFull::ANNOTATION`] it waits in the FIFO, and the
+//! container with it as soon as that is full.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::intent::{self, Batch, Intent};
+use super::logs::Stream;
+use crate::pod::spec::WhenLogFull;
+use crate::{Context, Error, Result};
+
+/// Bytes of a log file before it is rotated, and how many files are kept: the
+/// kubelet's defaults (containerLogMaxSize, containerLogMaxFiles).
+const FILE_LIMIT: u64 = 10 << 20;
+const FILES_KEPT: usize = 5;
+
+/// Until a log that could not be written is tried again.
+pub const PAUSE: Duration = Duration::from_secs(1);
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct LogFile {
+    path: PathBuf,
+    /// `None`: it could not be opened so far.
+    file: Option<File>,
+    size: u64,
+    /// Opened when there is something to note.
+    intent: Option<Intent>,
+    note: PathBuf,
+    when_full: WhenLogFull,
+    /// Since the last record that was written.
+    lost: Option<Loss>,
+    /// In all.
+    lost_in_all: Option<Loss>,
+    /// The log has said so since the last [`Self::take_told`].
+    told: bool,
+    /// The last record in the file is the beginning of a line of this stream.
+    open_line: Option<Stream>,
+}
+
+/// Output that was dropped.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Line ends among it.
+    pub lines: u64,
+    pub bytes: u64,
+    since: Timestamp,
+    last: Instant,
+    /// Of the first try.
+    pub why: Error,
+}
+
+impl Loss {
+    fn new(why: Error) -> Self {
+        Loss {
+            lines: 0,
+            bytes: 0,
+            since: Timestamp::now(),
+            last: Instant::now(),
+            why,
+        }
+    }
+
+    fn add(&mut self, output: &[u8]) {
+        self.lines += output.iter().filter(|b| **b == b'\n').count() as u64;
+        self.bytes += output.len() as u64;
+        self.last = Instant::now();
+    }
+
+    /// As it is said in the log and in the event.
+    pub fn text(&self) -> String {
+        let lines = match self.lines {
+            1 => "line",
+            _ => "lines",
+        };
+        format!(
+            "{} {lines} ({} bytes) of output dropped since {:.3}: {}",
+            self.lines, self.bytes, self.since, self.why
+        )
+    }
+}
+
+impl LogFile {
+    /// `note` is where the next monitor finds what this one was about to do.
+    ///
+    /// # Errors
+    /// It cannot be opened, and the container is to wait for room. Else that is tried
+    /// again at each write.
+    pub fn open(dir: &Path, attempt: u32, note: &Path, when_full: WhenLogFull) -> Result<Self> {
+        let mut log = LogFile {
+            path: dir.join(format!("{attempt}.log")),
+            file: None,
+            size: 0,
+            intent: None,
+            note: note.to_owned(),
+            when_full,
+            lost: None,
+            lost_in_all: None,
+            told: false,
+            open_line: None,
+        };
+        match log.reopen() {
+            Err(e) if when_full == WhenLogFull::Block => Err(e),
+            _ => Ok(log),
+        }
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        let dir = self.path.parent().unwrap_or(&self.path);
+        std::fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
+        let (file, size) = open_append(&self.path)?;
+        (self.file, self.size) = (Some(file), size);
+        Ok(())
+    }
+
+    /// Writes the records of so much output, or drops it. `fifo` is the stream in whose
+    /// FIFO the output is until this returns.
+    ///
+    /// # Errors
+    /// There is no room, and the container is to wait.
+    pub fn write(&mut self, records: Vec<u8>, output: &[u8], fifo: Option<Stream>) -> Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let open_line = fifo.filter(|_| is_partial(&records));
+        let mut all = self.notice();
+        all.extend_from_slice(&records);
+        match self.append(&all, output, fifo) {
+            Ok(()) => {
+                self.told |= self.lost.take().is_some();
+                self.open_line = open_line;
+                Ok(())
+            }
+            Err(e) if self.when_full == WhenLogFull::Block => Err(e),
+            Err(e) => {
+                for loss in [&mut self.lost, &mut self.lost_in_all] {
+                    loss.get_or_insert_with(|| Loss::new(e.clone())).add(output);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What was dropped and is not said in the log yet.
+    pub fn lost(&self) -> Option<&Loss> {
+        self.lost.as_ref()
+    }
+
+    /// All that was dropped, if the log has said something of it since the last call, or
+    /// with `anyway`.
+    pub fn take_told(&mut self, anyway: bool) -> Option<Loss> {
+        let told = std::mem::take(&mut self.told) || anyway && self.lost.is_some();
+        self.lost_in_all.clone().filter(|_| told)
+    }
+
+    /// Says in the log what was dropped, if there is room, and nothing more has been for
+    /// a while: in a file's last block there is room for a notice more often than for
+    /// output.
+    pub fn tell_loss(&mut self) {
+        let is_over = |loss: &Loss| loss.last.elapsed() >= PAUSE;
+        if !self.lost.as_ref().is_some_and(is_over) {
+            return;
+        }
+        let notice = self.notice();
+        if self.append(&notice, &[], None).is_ok() {
+            self.told |= self.lost.take().is_some();
+            self.open_line = None;
+        }
+    }
+
+    /// A record that says what was dropped; nothing if nothing was.
+    fn notice(&self) -> Vec<u8> {
+        let Some(lost) = &self.lost else {
+            return Vec::new();
+        };
+        let time = format!("{:.9}", Timestamp::now());
+        let end = self.open_line.map(|stream| stream.name());
+        let end = end.map(|stream| format!("{time} {stream} F \n"));
+        let text = lost.text();
+        format!("{}{time} stderr F carob: {text}\n", end.unwrap_or_default()).into_bytes()
+    }
+
+    /// Writes records whole or not at all.
+    fn append(&mut self, records: &[u8], output: &[u8], fifo: Option<Stream>) -> Result<()> {
+        if self.file.is_none() {
+            self.reopen()?;
+        }
+        if self.size > 0 && self.size + records.len() as u64 > FILE_LIMIT {
+            self.rotate()?;
+        }
+        if let Some(stream) = fifo {
+            self.note(&Batch {
+                stream,
+                before: self.size,
+                after: self.size + records.len() as u64,
+                taken: output.len() as u64,
+                hash: intent::hash(output),
+            });
+        }
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        if let Err(e) = file.write_all(records) {
+            // A full disk: no half record stays for the next try to follow.
+            let _ = file.set_len(self.size);
+            return Err(e).with_context(|| format!("write({})", self.path.display()));
+        }
+        self.size += records.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<()> {
+        let stamp = Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".{stamp}"));
+        let rotated = PathBuf::from(name);
+        if rotated.exists() {
+            // Twice in one second: the name is taken, the limit is not that sharp.
+            return Ok(());
+        }
+        std::fs::rename(&self.path, &rotated)
+            .with_context(|| format!("rename({}, {})", self.path.display(), rotated.display()))?;
+        match open_append(&self.path) {
+            Ok((file, size)) => (self.file, self.size) = (Some(file), size),
+            Err(e) => {
+                // No inode is left: the file goes on until there is one.
+                let _ = std::fs::rename(&rotated, &self.path);
+                return Err(e);
+            }
+        }
+        let mut old = rotated_files(&self.path);
+        while old.len() >= FILES_KEPT {
+            let _ = std::fs::remove_file(old.remove(0));
+        }
+        Ok(())
+    }
+
+    /// Without room for the note (a full /run) a monitor that is killed right now leaves
+    /// the batch to be logged twice, which is less than not to log it.
+    pub(super) fn note(&mut self, batch: &Batch) {
+        if let Some(intent) = self.intent() {
+            let _ = intent.note(batch);
+        }
+    }
+
+    /// Needs no room: the note has it.
+    pub(super) fn clear_note(&mut self) {
+        if let Some(intent) = &self.intent {
+            let _ = intent.clear();
+        }
+    }
+
+    /// What the last monitor was about to do.
+    pub(super) fn noted(&mut self) -> Option<Batch> {
+        self.intent()?.read()
+    }
+
+    fn intent(&mut self) -> Option<&Intent> {
+        if self.intent.is_none() {
+            self.intent = Intent::open(&self.note).ok();
+        }
+        self.intent.as_ref()
+    }
+
+    /// Whether the batch is in the log; a part of it is removed.
+    pub(super) fn has_whole(&mut self, batch: &Batch) -> Result<bool> {
+        if let Some(file) = &self.file
+            && (batch.before..batch.after).contains(&self.size)
+        {
+            file.set_len(batch.before)
+                .with_context(|| format!("ftruncate({})", self.path.display()))?;
+            self.size = batch.before;
+        }
+        Ok(self.size == batch.after)
+    }
+
+    /// The end of what was logged: at most `lines` lines and `bytes` bytes of
+    /// text, for a termination message.
+    pub fn tail(&self, lines: usize, bytes: usize) -> String {
+        let Ok(mut file) = File::open(&self.path) else {
+            return String::new();
+        };
+        let from = self.size.saturating_sub(4 * bytes as u64);
+        let mut text = Vec::new();
+        let read = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
+            .and_then(|_| file.read_to_end(&mut text));
+        if read.is_err() {
+            return String::new();
+        }
+        let text = String::from_utf8_lossy(&text);
+        let mut records: Vec<&str> = text.lines().collect();
+        if from > 0 && !records.is_empty() {
+            records.remove(0);
+        }
+        let mut message = String::new();
+        for record in &records[records.len().saturating_sub(lines)..] {
+            let mut parts = record.splitn(4, ' ').skip(2);
+            let (tag, line) = (parts.next(), parts.next().unwrap_or(""));
+            message.push_str(line);
+            if tag == Some("F") {
+                message.push('\n');
+            }
+        }
+        let cut = message.len().saturating_sub(bytes);
+        let cut = (cut..=message.len())
+            .find(|i| message.is_char_boundary(*i))
+            .unwrap_or(0);
+        message.split_off(cut)
+    }
+}
+
+/// Whether the last record is the beginning of a line.
+fn is_partial(records: &[u8]) -> bool {
+    let last = records.strip_suffix(b"\n").unwrap_or(records);
+    let last = last.rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    last.split(|b| *b == b' ').nth(2) == Some(b"P")
+}
+
+fn open_append(path: &Path) -> Result<(File, u64)> {
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path)
+        .with_context(|| format!("open({}, O_APPEND)", path.display()))?;
+    let size = file.metadata()?.len();
+    Ok((file, size))
+}
+
+/// The rotated files of a log, the oldest first: their names sort by time.
+fn rotated_files(path: &Path) -> Vec<PathBuf> {
+    let prefix = format!(
+        "{}.",
+        path.file_name().unwrap_or_default().to_string_lossy()
+    );
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path.parent().unwrap_or(path))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
+        .map(|e| e.path())
+        .collect();
+    files.sort();
+    files
+}
+
+/// Removes the logs of attempts before `keep_from`.
+pub fn remove_old(dir: &Path, keep_from: u32) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let attempt = name.split('.').next().and_then(|a| a.parse::<u32>().ok());
+        if attempt.is_some_and(|a| a < keep_from) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
