@@ -252,6 +252,24 @@ pub(super) fn remove(host: &Host, leases: &Leases) -> Result<bool> {
     if !leases.pods.is_empty() {
         return Ok(false);
     }
+    remove_from_kernel(host)?;
+    // The records, and what somebody killed while writing one has left. The lock
+    // is the caller's.
+    let lock = host.lock_path();
+    let entries = std::fs::read_dir(&host.network)
+        .with_context(|| format!("readdir({})", host.network.display()))?;
+    for path in entries.flatten().map(|e| e.path()).filter(|p| *p != lock) {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).context(format!("unlink({})", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(true)
+}
+
+fn remove_from_kernel(host: &Host) -> Result<()> {
     let mut first = Ok(());
     let mut note = |r: Result<()>| {
         if first.is_ok() {
@@ -267,21 +285,39 @@ pub(super) fn remove(host: &Host, leases: &Leases) -> Result<bool> {
         Ok(Some(_)) => note(route::delete_link(&host.route, &host.bridge)),
         Err(e) => note(Err(e)),
     }
-    first?;
-    // The records, and what somebody killed while writing one has left. The lock
-    // is the caller's.
-    let lock = host.lock_path();
-    let entries = std::fs::read_dir(&host.network)
-        .with_context(|| format!("readdir({})", host.network.display()))?;
-    for path in entries.flatten().map(|e| e.path()).filter(|p| *p != lock) {
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).context(format!("unlink({})", path.display()));
-            }
-            _ => {}
-        }
+    first
+}
+
+/// As [`remove`], of a root whose records somebody has removed. Says whether they are
+/// gone: with `unused`, a bridge that has ports stays, and the table with it.
+pub(super) fn remove_unrecorded(host: &Host, unused: bool) -> Result<bool> {
+    // Under which a new bridge of this root would be made.
+    let _one_at_a_time = HostLock::acquire()?;
+    if host.network.exists() || unused && has_ports(host)? {
+        return Ok(false);
     }
-    Ok(true)
+    remove_from_kernel(host).map(|()| true)
+}
+
+/// Whether the root's bridge has ports.
+pub(super) fn has_ports(host: &Host) -> Result<bool> {
+    let links = route::links(&host.route)?;
+    let bridge = links.iter().find(|l| l.name == host.bridge);
+    Ok(bridge.is_some_and(|b| links.iter().any(|l| l.master == Some(b.index))))
+}
+
+/// What of the root's network the kernel has: the bridge and the table, by their names.
+pub(super) fn in_kernel(host: &Host) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    if route::link(&host.route, &host.bridge)?.is_some() {
+        found.push(format!("link {}", host.bridge));
+    }
+    if let Some(nft) = &host.nft
+        && nft::exists(nft, &host.table)?
+    {
+        found.push(format!("nftables table ip {}", host.table));
+    }
+    Ok(found)
 }
 
 struct HostLock(#[expect(dead_code, reason = "held, not used")] crate::store::Lock);

@@ -407,6 +407,16 @@ impl Host {
         Ok(true)
     }
 
+    /// Removes the bridge and the table of a root whose records somebody has removed: the
+    /// caller knows that no Pod of it is left. With `unused`, only if the bridge has no
+    /// port, which a Pod would have. Says whether they are gone.
+    pub fn remove_unrecorded(&self, unused: bool) -> Result<bool> {
+        match self.network.exists() || bridge::in_kernel(self)?.is_empty() {
+            true => Ok(!self.network.exists()),
+            false => bridge::remove_unrecorded(self, unused),
+        }
+    }
+
     fn lock_path(&self) -> PathBuf {
         self.network.join("lock")
     }

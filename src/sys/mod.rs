@@ -12,6 +12,7 @@ pub mod capability;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod notify;
 pub mod probe;
 pub mod process;
 pub mod pty;

@@ -4,6 +4,7 @@
 //! the demo image in it, and which fails the test if anything is left when it is
 //! dropped.
 
+mod abandoned;
 mod bad_input;
 mod basics;
 mod caller;

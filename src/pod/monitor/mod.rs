@@ -11,11 +11,12 @@
 //! A file each: [`sandbox`], [`setup`], [`etc`] and [`resolver`] (what containers share),
 //! [`lifecycle`] (which container runs when), [`launch`] (one container's start), [`image`]
 //! (pulls), [`exec`] (exec and hooks), [`rules`] (of nftables), [`termination`],
-//! [`logs`] and [`log_file`], [`clients`], [`record`] (of the state).
+//! [`logs`] and [`log_file`], [`clients`], [`record`] (of the state), [`directory`].
 //! [`policy`] decides, without touching anything.
 
 mod adopt;
 mod clients;
+mod directory;
 mod etc;
 mod exec;
 mod image;
@@ -54,6 +55,7 @@ use crate::store::{Layout, Lock, PodPaths};
 use crate::{Context, Error, Result};
 
 use clients::Client;
+use directory::DirectoryWatch;
 use exec::ExecProcess;
 use lifecycle::Live;
 use logs::{Glass, Stream};
@@ -79,6 +81,8 @@ enum Source {
     ExecProcess(u64),
     /// Notifications of nftables.
     Rules,
+    /// Something has gone from the Pod's directory.
+    Directory,
     /// The child that restores the Pods' rules.
     Restoring,
 }
@@ -140,7 +144,10 @@ pub struct Monitor {
     dirty: bool,
     unrecorded: Option<Unrecorded>,
     spare_fd: SpareFd,
-    _lock: Lock,
+    directory: Option<DirectoryWatch>,
+    /// Somebody has removed the Pod's record.
+    abandoned: bool,
+    lock: Lock,
 }
 
 /// The hidden verb `monitor [--root DIR] UID`, with the lock as fd 3 and the
@@ -214,7 +221,9 @@ impl Monitor {
             dirty: true,
             unrecorded: None,
             spare_fd: SpareFd::default(),
-            _lock: lock,
+            directory: None,
+            abandoned: false,
+            lock,
         };
         monitor.spare_fd.refill(&monitor.listener);
         monitor.state.monitor_pid = std::process::id() as i32;
@@ -239,6 +248,7 @@ impl Monitor {
             self.make_sandbox();
         }
         self.resume_deletion();
+        self.watch_directory();
         loop {
             if self.advance() {
                 break;
@@ -312,6 +322,7 @@ impl Monitor {
             Source::ExecStarting(exec) => self.on_exec_starting(exec),
             Source::ExecProcess(exec) => self.on_exec_process(exec),
             Source::Rules => self.on_rules_changed(),
+            Source::Directory => self.on_deletion_in_directory(),
             Source::Restoring => self.on_restored(),
         }
     }

@@ -94,7 +94,8 @@ impl Monitor {
     }
 
     fn write_state(&mut self) -> Result<()> {
-        if self.state.damaged.is_some() {
+        // Not beside a record that cannot be read, nor where somebody has removed it.
+        if self.state.damaged.is_some() || self.abandoned {
             return Ok(());
         }
         match self.write(&self.state) {

@@ -230,6 +230,10 @@ pub fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
     errors.extend(remove_tree(&layout.pod_logs(&pod.namespace, &pod.name, &pod.uid)).err());
     errors.extend(remove_tree(&paths.data).err());
     let gone = || -> Result<()> {
+        // Somebody has removed it, and with it whatever leads to the Pod.
+        if !paths.dir.exists() {
+            return Ok(());
+        }
         let _names = client::lock_names(layout)?;
         client::release_name(layout, pod)?;
         let dead = dead_dir(layout, &pod.uid);
@@ -257,6 +261,9 @@ pub fn any_left(layout: &Layout) -> bool {
 /// monitor is in them.
 pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hierarchies) {
     let _ = network.remove_bridge_if_unused();
+    if !any_left(layout) {
+        let _ = network.remove_unrecorded(false);
+    }
     if let Ok(_names) = client::lock_names(layout)
         && !any_left(layout)
     {

@@ -343,6 +343,7 @@ impl Monitor {
         let _ = nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET);
         // A tree is removed with as many fds as it is deep: these are not needed any more.
         drop((self.epoll, self.glass, self.rules, self.live, self.execs));
+        self.directory = None;
         self.spare_fd.close();
         let errors = sandbox::forget(&self.layout, &self.pod);
         leave_nothing(&self.layout, &self.pod, &self.host);

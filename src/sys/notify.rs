@@ -1,0 +1,18 @@
+//! dnotify: F_NOTIFY of fcntl(2). Older than inotify(7), it takes no instance of
+//! fs.inotify.max_user_instances, of which a user has 128.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use nix::errno::Errno;
+
+/// linux/fcntl.h
+const DN_DELETE: u32 = 0x0000_0008;
+const DN_MULTISHOT: u32 = 0x8000_0000;
+
+/// Sends the process SIGIO at each entry that goes from a directory, or is renamed, as
+/// long as the fd is open.
+pub fn signal_at_deletions(dir: BorrowedFd) -> nix::Result<()> {
+    let events = DN_DELETE | DN_MULTISHOT;
+    // SAFETY: fcntl with F_NOTIFY takes a number and touches no memory.
+    Errno::result(unsafe { libc::fcntl(dir.as_raw_fd(), libc::F_NOTIFY, events) }).map(drop)
+}
