@@ -40,6 +40,15 @@ fn a_volume_that_comes_later_is_waited_for() {
     root.apply(&manifest).fails(3, "late.sock: does not exist");
     assert_eq!(root.field("p", ".status.reason"), "FailedMount");
     assert_eq!(root.field("p", ".status.phase"), "Pending");
+    // In words, with the hint.
+    let message = root.field("p", ".status.message");
+    assert!(
+        message.starts_with("volume v: hostPath ")
+            && message.contains("late.sock: does not exist (make it on the host"),
+        "{message}"
+    );
+    let said = root.carob(&["describe", "pod", "p"]).ok();
+    assert!(said.contains(&message), "{said}");
     // Told again, and counted; applying it again asks for the state of now.
     root.apply(&manifest).fails(3, "late.sock: does not exist");
     let count = || {

@@ -224,8 +224,8 @@ impl Monitor {
             return Some(Err(Error::failed(why)));
         }
         if let Some(f) = &self.state.sandbox_error {
-            let e = serde_json::from_str(&f.message).unwrap_or_else(|_| Error::failed(&f.message));
-            return Some(Err(e));
+            let e = self.sandbox_failure.clone();
+            return Some(Err(e.unwrap_or_else(|| Error::failed(&f.message))));
         }
         if let Some(f) = &self.state.failed {
             return Some(Err(Error::new(

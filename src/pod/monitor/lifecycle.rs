@@ -517,7 +517,8 @@ impl Monitor {
     }
 }
 
-fn message_of(e: &Error) -> String {
+/// An error and its hint as the message of a status.
+pub(super) fn message_of(e: &Error) -> String {
     let mut text = match e.get_hint() {
         Some(hint) => format!("{e} ({hint})"),
         None => e.to_string(),

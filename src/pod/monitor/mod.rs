@@ -134,6 +134,8 @@ pub struct Monitor {
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, ExecProcess>,
     termination: Option<Termination>,
+    /// Of [`State::sandbox_error`], with its kind and hint.
+    sandbox_failure: Option<Error>,
     /// The last pause between two tries to make the sandbox.
     sandbox_pause: Option<Duration>,
     glass: Glass,
@@ -214,6 +216,7 @@ impl Monitor {
             clients: BTreeMap::new(),
             execs: BTreeMap::new(),
             termination: None,
+            sandbox_failure: None,
             sandbox_pause: None,
             filters: BTreeMap::new(),
             rules: Rules::default(),

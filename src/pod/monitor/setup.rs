@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::sched::CloneFlags;
 
+use super::lifecycle::message_of;
 use super::{Monitor, Timer, adopt, sandbox};
 use crate::pod::state::Failure;
 use crate::{Error, Result, volume};
@@ -31,6 +32,7 @@ impl Monitor {
         self.dirty = true;
         let Err((reason, e)) = self.try_sandbox() else {
             self.state.sandbox_error = None;
+            self.sandbox_failure = None;
             self.sandbox_pause = None;
             return;
         };
@@ -39,8 +41,9 @@ impl Monitor {
         self.event(true, reason, e.to_string());
         self.state.sandbox_error = Some(Failure {
             reason: reason.into(),
-            message: serde_json::to_string(&e).unwrap_or_else(|_| e.to_string()),
+            message: message_of(&e),
         });
+        self.sandbox_failure = Some(e);
         let pause = next_pause(self.sandbox_pause);
         self.sandbox_pause = Some(pause);
         self.set_timer(Timer::Sandbox, pause);
