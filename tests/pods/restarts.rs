@@ -217,3 +217,29 @@ fn a_container_over_its_memory_limit_is_oomkilled() {
     let row = root.carob(&["get", "pod", "p"]).ok();
     assert!(row.contains("OOMKilled"), "{row}");
 }
+
+/// A container whose postStart hook fails is killed, and has not been started.
+#[test]
+fn apply_fails_with_a_post_start_hook() {
+    let root = Root::new();
+    let hook = |words: &[&str]| json!({"lifecycle": {"postStart": {"exec": {"command": words}}}});
+    let with = |name: &str, policy: &str, words: &[&str]| {
+        let spec = json!({
+            "restartPolicy": policy,
+            "terminationGracePeriodSeconds": 0,
+            "containers": [sh("main", "exec sleep 1000", hook(words))],
+        });
+        pod(name, spec)
+    };
+    let missing = with("a", "Always", &["nope"]);
+    let failed = "container main: FailedPostStartHook: ";
+    root.apply(&missing)
+        .fails(7, failed)
+        .fails(7, "\"nope\": executable file not found");
+    root.apply(&missing).fails(7, failed);
+    root.apply(&with("b", "Never", &["sh", "-c", "exit 3"]))
+        .fails(7, failed)
+        .fails(7, "the command ended with 3");
+    root.becomes("b", ".status.phase", "Failed");
+    root.apply(&with("c", "Always", &["true"])).ok();
+}

@@ -239,8 +239,13 @@ impl Monitor {
         let mut all = true;
         for c in self.pod.spec.all_containers() {
             let state = self.state.containers.get(&c.name)?;
+            let live = self.live.get(&c.name);
+            if let Some(e) = live.and_then(|l| l.hook_failure.clone()) {
+                let doing = format!("container {}: FailedPostStartHook", c.name);
+                return Some(Err(e.with_kind(Kind::StartFailed).push_context(doing)));
+            }
             if let Some(e) = why_not_started(c, state, self.is_init(&c.name)) {
-                let errno = self.live.get(&c.name).and_then(|l| l.exec_errno);
+                let errno = live.and_then(|l| l.exec_errno);
                 return Some(Err(match errno {
                     Some(errno) => e.with_errno(errno),
                     None => e,

@@ -309,6 +309,7 @@ impl Monitor {
                 if let Now::Running(r) = &mut self.container_state(name).now {
                     r.started = true;
                 }
+                self.live(name).hook_failure = None;
             }
             Err(e) => {
                 self.event(
@@ -319,6 +320,7 @@ impl Monitor {
                 // "If the hook fails, the container is killed": with its grace.
                 let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
                 if matches!(self.live(name).stage, Stage::Running { .. }) {
+                    self.live(name).hook_failure = Some(e);
                     self.stop_container(name, grace, true);
                 }
             }

@@ -51,6 +51,8 @@ pub(super) struct Live {
     /// words alone.
     pub exec_errno: Option<Errno>,
     pub started_at: Option<Instant>,
+    /// What the last postStart hook failed with, until one succeeds.
+    pub hook_failure: Option<Error>,
     /// Whether the child of our own clone, or one of a dead monitor's.
     pub adopted: bool,
 }
