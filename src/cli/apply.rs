@@ -9,11 +9,11 @@ use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
 
 use super::delete::{self, Grace};
-use super::face::{Face, warn};
+use super::face::{Face, say, warn};
 use super::output::{self, Format};
 use super::terminal::Signals;
 use super::watch::poll_until;
-use super::{Verb, age, object};
+use super::{Verb, age, object, trouble};
 use crate::manifest::{self, Parsed};
 use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
@@ -136,6 +136,11 @@ impl Verb for Apply {
             true => await_started(face, &pods, until, None),
             false => Ok(()),
         };
+        let ended = ended.inspect(|()| {
+            if self.wait && matches!(format, Format::Table { .. }) {
+                warn_of_trouble(face, &pods);
+            }
+        });
         errors.extend(ended.err());
         if !matches!(format, Format::Table { .. }) && !pods.is_empty() {
             let views = pods
@@ -338,6 +343,20 @@ pub fn await_started(
         });
     }
     face.first_of(errors)
+}
+
+/// Containers that have been started and are no more: no error of the start, but what
+/// people want to know.
+pub fn warn_of_trouble(face: &Face, pods: &[(Pod, String)]) {
+    for (pod, _) in pods {
+        let Ok(view) = client::find(&face.layout, &pod.namespace, &pod.name) else {
+            continue;
+        };
+        if let Some(t) = trouble::of(&face.layout, &view) {
+            warn(&format!("pod {}: {}", pod.name, t.text()));
+            say(&format!("hint: {}", t.command));
+        }
+    }
 }
 
 /// The monitor's errors name their Pod; others may not.

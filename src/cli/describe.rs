@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::face::{Face, usage, warn_of_unattended};
-use super::{Verb, age, get, object, output};
+use super::{Verb, age, get, object, output, trouble};
 use crate::Result;
 use crate::manifest;
 use crate::pod::client::{self, View};
@@ -50,7 +50,10 @@ impl Verb for Describe {
         let now = Timestamp::now();
         let texts: Vec<String> = views
             .iter()
-            .map(|v| describe(v, &get::node_name(), now))
+            .map(|v| {
+                let said = |c: &str, previous| trouble::last_line(&face.layout, v, c, previous);
+                describe(v, &get::node_name(), now, &said)
+            })
             .collect();
         output::text(&texts.join("\n\n"), false)?;
         Ok(0)
@@ -133,7 +136,11 @@ fn one_line(value: &str) -> String {
     value.replace('\n', "\\n")
 }
 
-fn describe(view: &View, node: &str, now: Timestamp) -> String {
+/// The last line that a container wrote; with true, in the attempt before, as
+/// `carob logs -p` has it.
+type Said<'a> = &'a dyn Fn(&str, bool) -> Option<String>;
+
+fn describe(view: &View, node: &str, now: Timestamp, said: Said) -> String {
     let pod = &view.pod;
     let status = object::status(view);
     let mut p = Page::default();
@@ -199,7 +206,7 @@ fn describe(view: &View, node: &str, now: Timestamp) -> String {
         }
         p.line(0, title);
         for (c, s) in list.iter().zip(seen) {
-            container(&mut p, c, s, &manifest_of(view, &c.name));
+            container(&mut p, c, s, &manifest_of(view, &c.name), said);
         }
     }
     p.line(0, "Conditions:");
@@ -229,7 +236,7 @@ fn manifest_of(view: &View, name: &str) -> Value {
         .unwrap_or_default()
 }
 
-fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value) {
+fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value, said: Said) {
     let or_none = |s: &str| {
         if s.is_empty() {
             "<none>".to_owned()
@@ -278,9 +285,9 @@ fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value) {
             }
         }
     }
-    state(p, "State", &s.state);
+    state(p, "State", &s.state, &|| said(&c.name, false));
     if s.last_state.terminated.is_some() {
-        state(p, "Last State", &s.last_state);
+        state(p, "Last State", &s.last_state, &|| said(&c.name, true));
     }
     let truth = |b: bool| if b { "True" } else { "False" };
     p.pair(2, "Ready", truth(s.ready));
@@ -344,7 +351,7 @@ fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value) {
     }
 }
 
-fn state(p: &mut Page, title: &str, s: &StateOf) {
+fn state(p: &mut Page, title: &str, s: &StateOf, said: &dyn Fn() -> Option<String>) {
     if let Some(w) = &s.waiting {
         p.pair(2, title, "Waiting");
         p.pair(3, "Reason", &w.reason);
@@ -357,6 +364,12 @@ fn state(p: &mut Page, title: &str, s: &StateOf) {
     } else if let Some(t) = &s.terminated {
         p.pair(2, title, "Terminated");
         ended(p, t);
+        // A failure that only the program knows the cause of: kubectl sends people to
+        // the log for it.
+        let silent = t.exit_code != 0 && t.message.is_empty();
+        if let Some(line) = silent.then(said).flatten() {
+            p.pair(3, "Last Line", line);
+        }
     }
 }
 

@@ -170,5 +170,5 @@ Events:
 "#;
     let mut view = view;
     view.pod.spec.containers[0].resources.memory_limit = Some(64 << 20);
-    assert_eq!(describe(&view, "host", at(5)), want);
+    assert_eq!(describe(&view, "host", at(5), &|_, _| None), want);
 }

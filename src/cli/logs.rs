@@ -18,6 +18,7 @@ use super::{Verb, age};
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};
+use crate::store::Layout;
 use crate::{Context, Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -106,7 +107,7 @@ impl Verb for Logs {
         };
         let mut streams = vec![];
         for name in containers {
-            match find_attempt(face, &view, &name, self.previous) {
+            match find_attempt(&face.layout, &view, &name, self.previous) {
                 Ok((dir, attempt)) => streams.push(Stream::new(
                     Reader::open(&dir, attempt, tail)?,
                     dir,
@@ -140,15 +141,14 @@ impl Verb for Logs {
 
 /// The directory and the attempt whose log is meant: the container that runs or
 /// that ran last; before a restart with `previous`.
-fn find_attempt(
-    face: &Face,
+pub fn find_attempt(
+    layout: &Layout,
     view: &View,
     container: &str,
     previous: bool,
 ) -> Result<(PathBuf, u32)> {
     let pod = &view.pod;
-    let dir = face
-        .layout
+    let dir = layout
         .pod_logs(&pod.namespace, &pod.name, &pod.uid)
         .join(container);
     let seen = view
@@ -298,7 +298,7 @@ pub fn follow_container(
     container: &str,
     signals: &Signals,
 ) -> Result<Followed> {
-    let (dir, attempt) = find_attempt(face, view, container, false)?;
+    let (dir, attempt) = find_attempt(&face.layout, view, container, false)?;
     // The first attempt: it may have been restarted since.
     let attempt = logfile::attempts(&dir)?.first().copied().unwrap_or(attempt);
     let reader = Reader::open(&dir, attempt, None)?;

@@ -34,6 +34,7 @@ mod stream;
 mod system;
 mod table;
 mod terminal;
+mod trouble;
 mod usage;
 mod validate;
 mod version;

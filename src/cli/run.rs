@@ -116,10 +116,13 @@ impl Verb for Run {
             output::text(&format!("pod/{} created\n", pod.name), false)?;
         }
         let uid = pod.uid.clone();
-        let started = apply::await_started(face, &[(pod.clone(), uid)], None, None);
+        let pods = [(pod.clone(), uid)];
+        let started = apply::await_started(face, &pods, None, None);
         if !matches!(format, Format::Table { .. }) {
             let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
             format.print(vec![object::v1(&view)], false)?;
+        } else if started.is_ok() {
+            apply::warn_of_trouble(face, &pods);
         }
         started.map(|()| 0)
     }

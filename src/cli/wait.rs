@@ -9,7 +9,7 @@ use super::face::{Face, usage};
 use super::jsonpath::{Template, plain};
 use super::output::{self, Format};
 use super::watch::{Change, Watcher};
-use super::{Verb, age, object};
+use super::{Verb, age, object, rows, trouble};
 use crate::manifest;
 use crate::pod::client::{self, View};
 use crate::{Error, Kind, Result};
@@ -180,7 +180,7 @@ impl Verb for Wait {
                 return Ok(0);
             };
             if Instant::now() >= until {
-                return Err(late(next));
+                return Err(late(face, next, present.get(next)));
             }
             first = false;
             changes = watcher.wait(Some(until))?;
@@ -192,11 +192,22 @@ fn missing(name: &str) -> Error {
     Error::not_found(format!("pods {name:?} not found"))
 }
 
-fn late(name: &str) -> Error {
-    Error::new(
-        Kind::Timeout,
-        format!("timed out waiting for the condition on pods/{name}"),
-    )
+/// With what the Pod is instead.
+fn late(face: &Face, name: &str, view: Option<&View>) -> Error {
+    let late = |rest: &str| {
+        let text = format!("timed out waiting for the condition on pods/{name}{rest}");
+        Error::new(Kind::Timeout, text)
+    };
+    let Some(view) = view else {
+        return late(": there is no such Pod");
+    };
+    if let Some(t) = trouble::of(&face.layout, view) {
+        return late(&format!(": {}", t.text())).hint(t.command);
+    }
+    let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
+    let is = rows::summarize(&view.pod, &object::status(view), deleting);
+    late(&format!(": it is {}", is.status))
+        .hint(format!("carob describe pod {}", trouble::named(&view.pod)))
 }
 
 #[cfg(test)]

@@ -243,3 +243,34 @@ fn apply_fails_with_a_post_start_hook() {
     root.becomes("b", ".status.phase", "Failed");
     root.apply(&with("c", "Always", &["true"])).ok();
 }
+
+/// What has been started and crashes is no start to wait for, and no secret.
+#[test]
+fn apply_of_a_crashing_pod_says_so_and_returns() {
+    let root = Root::new();
+    let crash = pod(
+        "crash",
+        json!({
+            "terminationGracePeriodSeconds": 0,
+            "containers": [sh("main", "echo begun; echo no configuration >&2; echo; exit 3", json!({}))],
+        }),
+    );
+    root.apply(&crash).ok();
+    let reason = main_status("state.waiting.reason");
+    root.becomes("crash", &reason, "CrashLoopBackOff");
+    // The back-off lasts 10 seconds.
+    let again = root.feed(&["apply", "--timeout=5s", "-f", "-"], &crash);
+    let said = "warning: pod crash: container main: CrashLoopBackOff (exit code 3, 1 restart); \
+                its last line: no configuration\nhint: carob logs -p crash\n";
+    assert_eq!(again.stderr, said);
+    assert_eq!(again.ok(), "pod/crash unchanged\n");
+    let ready = ["wait", "pod/crash", "--for=condition=Ready", "--timeout=0s"];
+    root.carob(&ready)
+        .fails(6, "CrashLoopBackOff (exit code 3, 1 restart)")
+        .fails(6, "hint: carob logs -p crash\n");
+    let described = root.carob(&["describe", "pod", "crash"]).ok();
+    assert!(
+        described.contains("Last Line:    no configuration\n"),
+        "{described}"
+    );
+}

@@ -254,7 +254,8 @@ impl Monitor {
             all &= match &state.now {
                 Now::Running(r) => r.started && (c.sidecar || !self.is_init(&c.name)),
                 Now::Ended(_) => true,
-                Now::Waiting { .. } => false,
+                // It has been started, and will be again: no start to wait for.
+                Now::Waiting { reason, .. } => reason == "CrashLoopBackOff",
             };
         }
         all.then_some(Ok(()))

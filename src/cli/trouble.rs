@@ -1,0 +1,137 @@
+//! What is wrong with a Pod, in one sentence: the first container that failed or waits
+//! for something, what it wrote last, and the command that shows more.
+
+use super::logfile::{Reader, Record};
+use super::logs::find_attempt;
+use super::object;
+use super::output::strip_styles;
+use crate::pod::client::View;
+use crate::pod::spec::Pod;
+use crate::pod::status::{ContainerStatus, Terminated};
+use crate::store::Layout;
+
+/// Characters of a line that are quoted.
+const QUOTED: usize = 200;
+/// Lines from the end among which one that is not blank is looked for.
+const LOOKED_AT: u64 = 20;
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub container: String,
+    /// As in `CrashLoopBackOff (exit code 1, 3 restarts)`.
+    pub state: String,
+    /// What the container wrote last, where that tells more than the state.
+    pub last_line: Option<String>,
+    /// The command that shows more.
+    pub command: String,
+}
+
+impl Trouble {
+    /// All but the command.
+    pub fn text(&self) -> String {
+        let text = format!("container {}: {}", self.container, self.state);
+        match &self.last_line {
+            Some(line) => format!("{text}; its last line: {line}"),
+            None => text,
+        }
+    }
+}
+
+/// `None`: its containers run, or have done what they were to do, or nothing is known
+/// yet.
+pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
+    let status = object::status(view);
+    let all = status.init_container_statuses.iter();
+    let all = all.chain(&status.container_statuses);
+    let (c, (state, ended)) = all.into_iter().find_map(|c| Some((c, state_of(c)?)))?;
+    let waits = c.state.waiting.is_some();
+    let last_line = match ended {
+        Some(t) if has_run(t) => last_line(layout, view, &c.name, waits),
+        _ => None,
+    };
+    let command = match ended {
+        Some(t) if has_run(t) => logs_command(&view.pod, &c.name, waits),
+        _ => format!("carob describe pod {}", named(&view.pod)),
+    };
+    Some(Trouble {
+        container: c.name.clone(),
+        state,
+        last_line,
+        command,
+    })
+}
+
+/// The state of a container that is not well, and the end that led to it.
+fn state_of(c: &ContainerStatus) -> Option<(String, Option<&Terminated>)> {
+    if let Some(t) = &c.state.terminated {
+        return (t.exit_code != 0).then(|| (ending(t), Some(t)));
+    }
+    let waiting = c.state.waiting.as_ref()?;
+    match (waiting.reason.as_str(), &c.last_state.terminated) {
+        ("ContainerCreating" | "PodInitializing", _) => None,
+        ("CrashLoopBackOff", Some(t)) => {
+            let restarts = match c.restart_count {
+                1 => "1 restart".to_owned(),
+                n => format!("{n} restarts"),
+            };
+            let state = format!("CrashLoopBackOff ({}, {restarts})", ending(t));
+            Some((state, Some(t)))
+        }
+        (reason, _) if waiting.message.is_empty() => Some((reason.to_owned(), None)),
+        (reason, _) => Some((format!("{reason}: {}", waiting.message), None)),
+    }
+}
+
+fn ending(t: &Terminated) -> String {
+    match t.reason.as_str() {
+        "StartError" => format!("StartError: {}", t.message),
+        "Error" | "Completed" | "" => format!("exit code {}", t.exit_code),
+        reason => format!("{reason}, exit code {}", t.exit_code),
+    }
+}
+
+/// Only a program that has run has written something.
+fn has_run(t: &Terminated) -> bool {
+    t.started_at.is_some()
+}
+
+/// The last line that a container wrote which is not blank. `previous` as in
+/// `carob logs`.
+pub fn last_line(layout: &Layout, view: &View, container: &str, previous: bool) -> Option<String> {
+    let (dir, attempt) = find_attempt(layout, view, container, previous).ok()?;
+    let mut reader = Reader::open(&dir, attempt, Some(LOOKED_AT)).ok()?;
+    let (mut last, mut line) = (None, String::new());
+    while let Ok(Some(bytes)) = reader.next_line() {
+        let Some(record) = Record::parse(bytes) else {
+            continue;
+        };
+        line.push_str(&String::from_utf8_lossy(record.text));
+        if !record.partial {
+            let whole = std::mem::take(&mut line);
+            last = Some(whole).filter(|l| !l.trim().is_empty()).or(last);
+        }
+    }
+    let last = strip_styles(last?.trim());
+    Some(match last.char_indices().nth(QUOTED) {
+        Some((cut, _)) => format!("{}...", &last[..cut]),
+        None => last,
+    })
+}
+
+/// `carob logs` with what names this container.
+pub fn logs_command(pod: &Pod, container: &str, previous: bool) -> String {
+    let previous = if previous { "-p " } else { "" };
+    let which = match pod.spec.all_containers().count() {
+        1 => String::new(),
+        _ => format!(" -c {container}"),
+    };
+    format!("carob logs {previous}{}{which}", named(pod))
+}
+
+/// The Pod's name as arguments of a command.
+pub fn named(pod: &Pod) -> String {
+    match pod.namespace.as_str() {
+        "default" => pod.name.clone(),
+        namespace => format!("{} -n {namespace}", pod.name),
+    }
+}
