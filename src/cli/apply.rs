@@ -18,6 +18,7 @@ use crate::manifest::{self, Parsed};
 use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::spec::Pod;
+use crate::pod::update;
 use crate::{Context, Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -200,8 +201,12 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
         )));
     }
     let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
-    if view.pod.spec == pod.spec && !deleting {
-        let same = view.pod.labels == pod.labels
+    let over = object::status(&view).phase.is_terminal();
+    let same_spec = view.pod.spec == pod.spec;
+    let may_become = same_spec || (update::is_allowed(&view.pod.spec, &pod.spec) && !over);
+    if may_become && !deleting {
+        let same = same_spec
+            && view.pod.labels == pod.labels
             && view.pod.annotations == pod.annotations
             && view.pod.pull_secrets == pod.pull_secrets
             && view.pod.manifest["spec"] == pod.manifest["spec"];
@@ -209,11 +214,12 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
             return Ok(("unchanged", uid));
         }
         let mut changed = view.pod.clone();
+        changed.spec.clone_from(&pod.spec);
         changed.labels.clone_from(&pod.labels);
         changed.annotations.clone_from(&pod.annotations);
         changed.pull_secrets.clone_from(&pod.pull_secrets);
         changed.manifest.clone_from(&pod.manifest);
-        client::update_metadata(&face.layout, &uid, &changed)?;
+        client::update(&face.layout, &uid, &changed)?;
         return Ok(("configured", uid));
     }
     if let Some(grace) = replace {
@@ -230,6 +236,15 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
             )),
         );
     }
+    if update::is_allowed(&view.pod.spec, &pod.spec) {
+        return Err(Error::conflict(format!(
+            "pods {:?} has ended: a change would have no effect",
+            pod.name
+        ))
+        .hint(format!(
+            "delete it first ({delete_it}), or let `apply --force` delete and make it anew"
+        )));
+    }
     let mut fields = vec![];
     differences(
         &view.pod.manifest["spec"],
@@ -237,6 +252,8 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
         "spec",
         &mut fields,
     );
+    // An image may change; something else is in the way.
+    fields.retain(|f| !f.ends_with("].image"));
     let fields = match fields.len() {
         0 => "spec".to_owned(),
         _ => fields.join(", "),

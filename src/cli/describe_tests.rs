@@ -92,6 +92,7 @@ fn a_page() {
                     last: Some(ended),
                     restart_count: 1,
                     attempt: 1,
+                    image: None,
                     image_id: Some("sha256:1".into()),
                     image_name: None,
                     user: None,

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::pod::spec::PullPolicy;
+
 /// Fills in `pod`. `namespace` is for a Pod that names none.
 pub fn fill(pod: &mut core::Pod, namespace: &str, uid: &str, created: Timestamp) {
     let meta = &mut pod.metadata;
@@ -94,15 +96,10 @@ fn fill_container(c: &mut core::Container, host_network: bool) {
     }
 }
 
-/// `Always` for what may change under its name: no tag, or `latest`.
 fn default_pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
-        return "IfNotPresent";
-    }
-    let last = image.rsplit('/').next().unwrap_or_default();
-    match last.split_once(':') {
-        None | Some((_, "latest" | "")) => "Always",
-        Some(_) => "IfNotPresent",
+    match PullPolicy::by_tag(image) {
+        PullPolicy::Always => "Always",
+        _ => "IfNotPresent",
     }
 }
 

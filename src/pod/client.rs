@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
-use super::{damage, monitor, shutdown};
+use super::{damage, monitor, shutdown, update};
 use crate::linux::kernel;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
@@ -262,19 +262,34 @@ fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
     }
 }
 
-/// Replaces labels, annotations, the Secrets to pull with and the manifest to be
-/// shown; the spec stays.
-pub fn update_metadata(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
+/// Replaces labels, annotations, the Secrets to pull with, the manifest to be shown and
+/// what [`update`] allows of the spec, and has the monitor act on it.
+pub fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
     let path = layout.pod(uid).record();
-    let _names = lock_names(layout)?;
+    let names = lock_names(layout)?;
     let mut pod: Pod = store::load(&path)?;
+    if !update::is_allowed(&pod.spec, &new.spec) {
+        return Err(Error::conflict(format!(
+            "pods {:?} has been changed meanwhile",
+            pod.name
+        )));
+    }
+    pod.spec.clone_from(&new.spec);
     pod.labels.clone_from(&new.labels);
     pod.annotations.clone_from(&new.annotations);
     pod.pull_secrets.clone_from(&new.pull_secrets);
     pod.manifest = new.manifest.clone();
     pod.manifest["metadata"]["uid"] = pod.uid.clone().into();
     pod.manifest["metadata"]["creationTimestamp"] = pod.created.to_string().into();
-    store::save(&path, &pod)
+    store::save(&path, &pod)?;
+    drop(names);
+    let connection = Connection::open(layout, uid)?;
+    connection.send(&Request::Update, &[])?;
+    match connection.recv(Some(Duration::from_secs(10)))? {
+        Some((Reply::Failed(e), _)) => Err(e),
+        // A monitor that has died reads the record at its next start.
+        _ => Ok(()),
+    }
 }
 
 /// Frees the name of a Pod that is being deleted by force.

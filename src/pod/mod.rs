@@ -15,3 +15,4 @@ pub mod shutdown;
 pub mod spec;
 pub mod state;
 pub mod status;
+pub mod update;

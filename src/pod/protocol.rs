@@ -23,6 +23,8 @@ pub enum Request {
     /// Answers `Settled` once every container has been started, or it is known
     /// why one is not: then `Failed` with that.
     AwaitStarted,
+    /// The record `pod.json` has changed. Answers `Done`.
+    Update,
     /// Answers `Done` when the termination is under way. The end of the Pod is
     /// seen by the connection's end after that.
     Delete { grace_period: u64, force: bool },

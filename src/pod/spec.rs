@@ -230,6 +230,21 @@ pub enum PullPolicy {
     Never,
 }
 
+impl PullPolicy {
+    /// Where a manifest has none: `Always` for what may change under its name, without a
+    /// tag or with `latest`.
+    pub fn by_tag(image: &str) -> Self {
+        if image.contains('@') {
+            return PullPolicy::IfNotPresent;
+        }
+        let last = image.rsplit('/').next().unwrap_or_default();
+        match last.split_once(':') {
+            None | Some((_, "latest" | "")) => PullPolicy::Always,
+            Some(_) => PullPolicy::IfNotPresent,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EnvVar {
     pub name: String,

@@ -89,6 +89,9 @@ pub struct ContainerState {
     pub restart_count: u32,
     /// The number of the current attempt's bundle and log file, from 0.
     pub attempt: u32,
+    /// The image as the spec named it when the attempt began.
+    #[serde(default)]
+    pub image: Option<String>,
     /// The image's ID, once known.
     pub image_id: Option<String>,
     /// The image's canonical name, once known.
@@ -150,6 +153,7 @@ impl Default for ContainerState {
             last: None,
             restart_count: 0,
             attempt: 0,
+            image: None,
             image_id: None,
             image_name: None,
             user: None,

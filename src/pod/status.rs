@@ -413,6 +413,7 @@ pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
     }
 
     let (mut waiting, mut running, mut ended, mut succeeded) = (0, 0, 0, 0);
+    let mut again = false;
     for c in &spec.containers {
         match seen(state, c) {
             None => waiting += 1,
@@ -422,7 +423,10 @@ pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
                     ended += 1;
                     succeeded += usize::from(e.exit_code == 0);
                 }
-                Now::Waiting { .. } if s.last.is_some() => ended += 1,
+                Now::Waiting { .. } if s.last.is_some() => {
+                    ended += 1;
+                    again = true;
+                }
                 Now::Waiting { .. } => waiting += 1,
             },
         }
@@ -443,6 +447,8 @@ pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
         _ if ended == 0 => Phase::Pending,
         _ if deleting && ended == succeeded => Phase::Succeeded,
         _ if deleting => Phase::Failed,
+        // By its policy, or because its image was changed.
+        _ if again => Phase::Running,
         RestartPolicy::Always => Phase::Running,
         _ if ended == succeeded => Phase::Succeeded,
         RestartPolicy::Never => Phase::Failed,

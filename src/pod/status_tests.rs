@@ -125,6 +125,8 @@ fn phases() {
         (OnFailure, &["a", "b"], &[("a", "0"), ("b", "r")], Running),
         (Never, &["a"], &[("a", "0")], Succeeded),
         (Never, &["a"], &[("a", "1")], Failed),
+        // Its image was changed, and it will be made anew.
+        (Never, &["a"], &[("a", "b")], Running),
         (Never, &["a", "b"], &[("a", "0"), ("b", "137")], Failed),
         (Never, &["i:i", "a"], &[("i", "1"), ("a", "w")], Failed),
         (Always, &["i:i", "a"], &[("i", "1"), ("a", "w")], Pending),

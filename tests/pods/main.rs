@@ -35,4 +35,5 @@ mod security;
 mod streams;
 mod sub_paths;
 mod termination;
+mod updates;
 mod volumes;

@@ -132,6 +132,10 @@ impl Monitor {
                     client.watches = true;
                 }
             }
+            Request::Update => {
+                self.reload()?;
+                self.reply(id, &Reply::Done, &[]);
+            }
             Request::AwaitStarted => {
                 self.hurry_sandbox();
                 if let Some(client) = self.clients.get_mut(&id) {
@@ -239,6 +243,10 @@ impl Monitor {
         let mut all = true;
         for c in self.pod.spec.all_containers() {
             let state = self.state.containers.get(&c.name)?;
+            if self.is_replaced(&c.name) {
+                all = false;
+                continue;
+            }
             let live = self.live.get(&c.name);
             if let Some(e) = live.and_then(|l| l.hook_failure.clone()) {
                 let doing = format!("container {}: FailedPostStartHook", c.name);

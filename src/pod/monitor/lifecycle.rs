@@ -21,7 +21,7 @@ use crate::container::plan;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::damage;
 use crate::pod::spec::{Container, Pod, WhenLogFull};
-use crate::pod::state::{Ended, Failure, Now};
+use crate::pod::state::{ContainerState, Ended, Failure, Now};
 use crate::store;
 use crate::sys::process as sys;
 use crate::{Error, Kind, Result};
@@ -82,6 +82,7 @@ impl Monitor {
         if self.state.sandbox_error.is_some() || self.state.damaged.is_some() {
             return false;
         }
+        self.stop_replaced();
         // A step may be over at once (an image that is not there) and make room
         // for the next.
         for _ in 0..=self.live.len() {
@@ -115,6 +116,8 @@ impl Monitor {
 
     /// Starts a container's next attempt, as far as its image.
     fn begin(&mut self, name: &str) {
+        let image = self.spec_of(name).image;
+        self.container_state(name).image = Some(image);
         match self.find_image(name) {
             Ok(Some(image)) => self.launch_or_report(name, &image),
             // A pull is under way.
@@ -296,7 +299,8 @@ impl Monitor {
     fn end(&mut self, name: &str, ended: Ended) {
         let ran = self.live(name).started_at.take().map(|at| at.elapsed());
         let c = self.spec_of(name);
-        let again = policy::restarts(&self.pod.spec, &c, ended.exit_code)
+        let replaced = self.is_of_old_image(name);
+        let again = (replaced || policy::restarts(&self.pod.spec, &c, ended.exit_code))
             && self.termination.is_none()
             && self.state.failed.is_none()
             && !self.stops_for_good(name);
@@ -305,6 +309,16 @@ impl Monitor {
         self.container_state(name).now = Now::Ended(ended.clone());
         self.stop_is_over(name);
         if !again {
+            return;
+        }
+        if replaced {
+            self.live(name).backoff = None;
+            let state = self.container_state(name);
+            *state = ContainerState {
+                last: Some(ended),
+                now: ContainerState::default().now,
+                ..state.clone()
+            };
             return;
         }
         // The first restart is immediate, as a kubelet's; the next wait.

@@ -33,6 +33,7 @@ mod sandbox;
 mod setup;
 mod start;
 mod termination;
+mod update;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -175,12 +176,7 @@ impl Monitor {
     fn new(layout: Layout, uid: &str, lock: Lock, listener: OwnedFd) -> Result<Self> {
         let paths = layout.pod(uid);
         let host = Host::open(&layout)?;
-        let (mut pod, damaged) = damage::load_pod(&layout, uid)?;
-        if pod.spec.host_network {
-            // With the host's network goes the host's name, as with a kubelet.
-            pod.spec.hostname.clone_from(&host.name);
-            pod.spec.set_hostname_as_fqdn = false;
-        }
+        let (pod, damaged) = update::load(&layout, uid, &host)?;
         let found = match damaged {
             None => damage::load_state(&layout, uid),
             Some(e) => Err(e),

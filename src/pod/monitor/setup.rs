@@ -84,7 +84,7 @@ impl Monitor {
     }
 
     /// activeDeadlineSeconds count from the moment at which the Pod was seen.
-    fn begin_deadline(&mut self) {
+    pub(super) fn begin_deadline(&mut self) {
         let start = *self.state.start_time.get_or_insert_with(Timestamp::now);
         if let Some(seconds) = self.pod.spec.active_deadline
             && !self.timers.contains_key(&Timer::Deadline)
