@@ -12,6 +12,7 @@ use super::delete::{self, Grace};
 use super::face::{Face, say, warn};
 use super::output::{self, Format};
 use super::terminal::Signals;
+use super::waiting::Waiting;
 use super::watch::poll_until;
 use super::{Verb, age, object, trouble};
 use crate::manifest::{self, Parsed};
@@ -134,7 +135,10 @@ impl Verb for Apply {
         }
         let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let ended = match self.wait {
-            true => await_started(face, &pods, until, None),
+            true => {
+                let mut waiting = Waiting::new(false, &format);
+                await_started(face, &pods, until, None, &mut waiting)
+            }
             false => Ok(()),
         };
         let ended = ended.inspect(|()| {
@@ -297,6 +301,7 @@ pub fn await_started(
     pods: &[(Pod, String)],
     until: Option<Instant>,
     signals: Option<&Signals>,
+    waiting: &mut Waiting,
 ) -> Result<()> {
     let mut errors: Vec<Error> = vec![];
     let mut open: Vec<(&Pod, Connection)> = vec![];
@@ -317,12 +322,14 @@ pub fn await_started(
                 .map(|(_, c)| PollFd::new(c.as_fd(), PollFlags::POLLIN))
                 .collect();
             fds.extend(signals.map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)));
-            if !poll_until(&mut fds, until)? {
-                let names: Vec<&str> = open.iter().map(|(p, _)| p.name.as_str()).collect();
-                errors.push(Error::new(
-                    Kind::Timeout,
-                    format!("timed out waiting for the start of {}", names.join(", ")),
-                ));
+            let due = waiting.due();
+            if !poll_until(&mut fds, due.into_iter().chain(until).min())? {
+                if until.is_none_or(|u| Instant::now() < u) {
+                    waiting.show();
+                    continue;
+                }
+                let pods = open.iter().map(|(p, _)| *p);
+                errors.extend(pods.map(|p| late(p, waiting)));
                 break;
             }
             let mut ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(true)).collect();
@@ -337,8 +344,16 @@ pub fn await_started(
                 return true;
             }
             match c.recv(Some(Duration::ZERO)) {
-                Ok(Some((Reply::Settled, _))) => false,
+                Ok(Some((Reply::Waits(waits), _))) => {
+                    waiting.set(&pod.name, waits);
+                    true
+                }
+                Ok(Some((Reply::Settled, _))) => {
+                    waiting.set(&pod.name, vec![]);
+                    false
+                }
                 Ok(Some((Reply::Failed(e), _))) => {
+                    waiting.set(&pod.name, vec![]);
                     errors.push(of_pod(e, pod));
                     false
                 }
@@ -359,7 +374,18 @@ pub fn await_started(
             }
         });
     }
+    waiting.end();
     face.first_of(errors)
+}
+
+/// The time is over before the Pod is started.
+fn late(pod: &Pod, waiting: &Waiting) -> Error {
+    let mut text = format!("timed out waiting for the start of {}", pod.name);
+    let why = waiting.of(&pod.name);
+    if !why.is_empty() {
+        text = format!("{text}: {why}");
+    }
+    Error::new(Kind::Timeout, text).hint(format!("carob describe pod {}", trouble::named(pod)))
 }
 
 /// Containers that have been started and are no more: no error of the start, but what

@@ -116,7 +116,7 @@ pub fn carry_on(
             }
         }
     };
-    if stdin && !quiet {
+    if stdin && !quiet && std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         say("If you don't see a command prompt, try pressing enter.");
     }
     let mut fds = fds.into_iter();

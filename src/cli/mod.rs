@@ -39,6 +39,7 @@ mod usage;
 mod validate;
 mod version;
 mod wait;
+mod waiting;
 mod watch;
 mod yaml;
 

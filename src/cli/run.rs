@@ -10,6 +10,7 @@ use super::logs::Followed;
 use super::output::{self, Format};
 use super::stream::End;
 use super::terminal::{Signals, Wake};
+use super::waiting::Waiting;
 use super::{Verb, apply, attach, logs, object};
 use crate::manifest;
 use crate::pod::client;
@@ -117,7 +118,13 @@ impl Verb for Run {
         }
         let uid = pod.uid.clone();
         let pods = [(pod.clone(), uid)];
-        let started = apply::await_started(face, &pods, None, None);
+        let started = apply::await_started(
+            face,
+            &pods,
+            None,
+            None,
+            &mut Waiting::new(self.quiet, &format),
+        );
         if !matches!(format, Format::Table { .. }) {
             let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
             format.print(vec![object::v1(&view)], false)?;
@@ -237,8 +244,9 @@ impl Run {
             true => Some(attach::ask(face, pod, pod.name.clone(), true)?),
             false => None,
         };
+        let mut waiting = Waiting::new(self.quiet, &Format::Table { wide: false });
         let started = loop {
-            let started = apply::await_started(face, &pods, None, Some(signals));
+            let started = apply::await_started(face, &pods, None, Some(signals), &mut waiting);
             match signals.take() {
                 Some(Wake::End(n)) => return Ok(End::Interrupted(n)),
                 // Only the window has changed: ask again.

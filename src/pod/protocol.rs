@@ -21,7 +21,8 @@ pub enum Request {
     /// Answers `State` now and at each change until either side closes.
     Watch,
     /// Answers `Settled` once every container has been started, or it is known
-    /// why one is not: then `Failed` with that.
+    /// why one is not: then `Failed` with that. Before, `Waits` whenever what is waited
+    /// for changes.
     AwaitStarted,
     /// The record `pod.json` has changed. Answers `Done`.
     Update,
@@ -52,6 +53,7 @@ pub struct Exec {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Reply {
     State(Box<State>),
+    Waits(Vec<Wait>),
     Settled,
     Done,
     /// One fd with a tty (its master), none without.
@@ -66,4 +68,15 @@ pub enum Reply {
         stdin: bool,
     },
     Failed(Error),
+}
+
+/// What the start of a Pod waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wait {
+    /// So many bytes of an image of so many, compressed; 0 of 0 while its size is not known.
+    Pull { image: String, done: u64, size: u64 },
+    /// The end of an init container.
+    Init { container: String },
+    /// The end of a postStart hook.
+    PostStart { container: String },
 }

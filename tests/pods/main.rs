@@ -37,3 +37,4 @@ mod sub_paths;
 mod termination;
 mod updates;
 mod volumes;
+mod waiting;

@@ -12,7 +12,7 @@ use super::logs::Sink;
 use super::record::is_out_of_fds;
 use super::{Monitor, Source, Timer};
 use crate::linux::socket::{Packets, accept};
-use crate::pod::protocol::{MAX_MESSAGE, Reply, Request};
+use crate::pod::protocol::{MAX_MESSAGE, Reply, Request, Wait};
 use crate::pod::spec::Container;
 use crate::pod::state::{ContainerState, Now};
 use crate::{Error, Kind, Result};
@@ -25,6 +25,8 @@ pub(super) struct Client {
     socket: Packets,
     watches: bool,
     awaits_start: bool,
+    /// What it was told of the start last.
+    waits: Vec<Wait>,
     awaits_end: bool,
     /// The container whose output it is shown.
     attached: Option<String>,
@@ -44,6 +46,7 @@ impl Client {
             socket,
             watches: false,
             awaits_start: false,
+            waits: Vec::new(),
             awaits_end: false,
             attached: None,
             waits_for: None,
@@ -195,6 +198,9 @@ impl Monitor {
     /// The state has changed.
     pub(super) fn tell_watchers(&mut self) {
         let started = self.started();
+        if started.is_none() {
+            self.tell_waiting();
+        }
         let ended = self.live.values().all(|l| matches!(l.stage, Stage::Idle));
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             let (watches, awaits, awaits_end) = match self.clients.get(&id) {
@@ -219,6 +225,42 @@ impl Monitor {
                 self.reply(id, &reply, &[]);
             }
         }
+    }
+
+    /// Tells those who wait for the start what it waits for, where that has changed.
+    pub(super) fn tell_waiting(&mut self) {
+        let waits = self.waits();
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            if let Some(client) = self.clients.get_mut(&id)
+                && client.awaits_start
+                && client.waits != waits
+            {
+                client.waits.clone_from(&waits);
+                self.reply(id, &Reply::Waits(waits.clone()), &[]);
+            }
+        }
+    }
+
+    fn waits(&self) -> Vec<Wait> {
+        let all = self.pod.spec.all_containers();
+        all.filter_map(|c| {
+            let container = c.name.clone();
+            match &self.live.get(&c.name)?.stage {
+                Stage::Pulling(pull) => Some(Wait::Pull {
+                    image: c.image.clone(),
+                    done: pull.progress.0,
+                    size: pull.progress.1,
+                }),
+                Stage::Running { .. } if self.is_init(&c.name) && !c.sidecar => {
+                    Some(Wait::Init { container })
+                }
+                Stage::Running { .. } if self.running(&c.name).is_some_and(|r| !r.started) => {
+                    Some(Wait::PostStart { container })
+                }
+                _ => None,
+            }
+        })
+        .collect()
     }
 
     /// Whether all containers have been started, or why one is not; `None` while

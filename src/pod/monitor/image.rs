@@ -1,28 +1,72 @@
 //! A container's image: found in the store, or pulled by a child of its own,
 //! since a pull takes long, needs the host's network and uses threads.
 
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::epoll::EpollFlags;
+use serde::{Deserialize, Serialize};
 
 use super::lifecycle::Stage;
 use super::{Monitor, Source};
-use crate::image::{Image, Keyring, PullOptions, Reference, Store};
+use crate::image::{Image, Keyring, Progress, PullOptions, Reference, Store};
 use crate::pod::spec::{Pod, PullPolicy};
 use crate::pod::state::Now;
 use crate::store;
 use crate::sys::process::{self as sys, Fork};
 use crate::{Error, Kind, Result};
 
-/// A child that pulls; it ends with an error's JSON on the pipe, or nothing.
+/// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
+/// them is an error.
 #[derive(Debug)]
 pub(super) struct Pull {
     pidfd: OwnedFd,
-    word: OwnedFd,
+    pipe: OwnedFd,
     reference: Reference,
+    /// The bytes of a message that has not come whole.
+    received: Vec<u8>,
+    error: Option<Error>,
+    /// Bytes that have been unpacked, and all.
+    pub progress: (u64, u64),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    Progress(u64, u64),
+    Failed(Error),
+}
+
+/// At least so much time lies between two messages of progress.
+const PROGRESS_PERIOD: Duration = Duration::from_millis(200);
+
+/// The sum of the progress of an image's layers.
+#[derive(Default)]
+struct Sum {
+    size: u64,
+    layers: BTreeMap<String, u64>,
+    told: Option<Instant>,
+}
+
+impl Sum {
+    /// The bytes done and those in all, if it is time to tell them.
+    fn add(&mut self, p: &Progress) -> Option<(u64, u64)> {
+        match p {
+            Progress::Resolved { size, .. } => (self.size, self.told) = (*size, None),
+            Progress::Layer { layer, done, .. } => {
+                self.layers.insert(layer.clone(), *done);
+            }
+            _ => return None,
+        }
+        if self.told.is_some_and(|t| t.elapsed() < PROGRESS_PERIOD) {
+            return None;
+        }
+        self.told = Some(Instant::now());
+        let done: u64 = self.layers.values().sum();
+        Some((done.min(self.size), self.size))
+    }
 }
 
 impl Monitor {
@@ -53,26 +97,40 @@ impl Monitor {
     }
 
     fn start_pull(&mut self, name: &str, reference: Reference) -> Result<()> {
-        let (word, theirs) =
+        let (pipe, theirs) =
             nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2()", e))?;
         match sys::clone3(CloneFlags::empty(), None) {
             Ok(Fork::Parent { pidfd, .. }) => {
                 drop(theirs);
-                self.watch(&word, EpollFlags::EPOLLIN, Source::Pull(name.to_owned()))?;
+                self.watch(&pipe, EpollFlags::EPOLLIN, Source::Pull(name.to_owned()))?;
                 self.live(name).stage = Stage::Pulling(Pull {
                     pidfd,
-                    word,
+                    pipe,
                     reference,
+                    received: Vec::new(),
+                    error: None,
+                    progress: (0, 0),
                 });
+                self.dirty = true;
                 Ok(())
             }
             Ok(Fork::Child) => {
-                drop(word);
-                let failure = self.pull(&reference).err();
-                let text = failure
-                    .and_then(|e| serde_json::to_vec(&e).ok())
-                    .unwrap_or_default();
-                let _ = std::io::Write::write_all(&mut std::fs::File::from(theirs), &text);
+                drop(pipe);
+                let mut pipe = std::fs::File::from(theirs);
+                // A monitor that died has no use for it.
+                let mut tell = |m: &Message| {
+                    let line = serde_json::to_string(m).unwrap_or_default() + "\n";
+                    let _ = std::io::Write::write_all(&mut pipe, line.as_bytes());
+                };
+                let mut sum = Sum::default();
+                let mut watch = |p: &Progress| {
+                    if let Some((done, size)) = sum.add(p) {
+                        tell(&Message::Progress(done, size));
+                    }
+                };
+                if let Err(e) = self.pull(&reference, &mut watch) {
+                    tell(&Message::Failed(e));
+                }
                 sys::exit_now(0)
             }
             Err(e) => Err(Error::sys("clone3()", e)),
@@ -80,7 +138,7 @@ impl Monitor {
     }
 
     /// In the child.
-    fn pull(&self, reference: &Reference) -> Result<()> {
+    fn pull(&self, reference: &Reference, watch: &mut dyn FnMut(&Progress)) -> Result<()> {
         // A Pod that is deleted meanwhile does not wait for its image.
         nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
@@ -96,30 +154,28 @@ impl Monitor {
             ..PullOptions::default()
         };
         Store::configured(&self.layout, &[])?
-            .pull(reference, &options, &mut |_| ())
+            .pull(reference, &options, &mut |p| watch(&p))
             .map(drop)
     }
 
-    /// The pulling child has closed its pipe: it has ended.
+    /// The pulling child has sent something, or closed its pipe: then it has ended.
     pub(super) fn on_pull(&mut self, name: &str) {
-        if !matches!(self.live(name).stage, Stage::Pulling(_)) {
+        let Stage::Pulling(pull) = &mut self.live(name).stage else {
             return;
+        };
+        match pull.receive() {
+            Ok(true) => return self.tell_waiting(),
+            Ok(false) => {}
+            Err(e) => pull.error = Some(e),
         }
         let Stage::Pulling(pull) = std::mem::take(&mut self.live(name).stage) else {
             return;
         };
-        self.unwatch(&pull.word, &Source::Pull(name.to_owned()));
-        let mut text = Vec::new();
-        let read = std::fs::File::from(pull.word)
-            .take(1 << 20)
-            .read_to_end(&mut text);
+        self.unwatch(&pull.pipe, &Source::Pull(name.to_owned()));
         wait_for(&pull.pidfd);
-        let result = match (read, text.is_empty()) {
-            (Err(e), _) => Err(e.into()),
-            (Ok(_), false) => {
-                Err(serde_json::from_slice::<Error>(&text).unwrap_or_else(|e| e.into()))
-            }
-            (Ok(_), true) => Store::open(&self.layout)
+        let result = match pull.error {
+            Some(e) => Err(e),
+            None => Store::open(&self.layout)
                 .and_then(|s| s.lookup(&pull.reference))
                 .and_then(|i| {
                     i.ok_or_else(|| Error::new(Kind::Image, "the pull did not end well"))
@@ -143,7 +199,7 @@ impl Monitor {
             return;
         }
         if let Stage::Pulling(pull) = std::mem::take(&mut self.live(name).stage) {
-            self.unwatch(&pull.word, &Source::Pull(name.to_owned()));
+            self.unwatch(&pull.pipe, &Source::Pull(name.to_owned()));
             let _ = sys::pidfd_send_signal(pull.pidfd.as_fd(), libc::SIGKILL);
             wait_for(&pull.pidfd);
         }
@@ -171,6 +227,29 @@ impl Monitor {
     }
 }
 
+impl Pull {
+    /// Takes what has come; false at the pipe's end.
+    fn receive(&mut self) -> Result<bool> {
+        /// An error's text may be long, but not endless.
+        const MOST: usize = 1 << 20;
+        let mut buffer = [0; 4096];
+        let n = nix::unistd::read(&self.pipe, &mut buffer)
+            .map_err(|e| Error::sys("read(<pull>)", e))?;
+        self.received.extend_from_slice(&buffer[..n]);
+        while let Some(end) = self.received.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = self.received.drain(..=end).collect();
+            match serde_json::from_slice(&line)? {
+                Message::Progress(done, size) => self.progress = (done, size),
+                Message::Failed(e) => self.error = Some(e),
+            }
+        }
+        if self.received.len() > MOST {
+            return Err(Error::failed("the pull's messages have no end"));
+        }
+        Ok(n > 0)
+    }
+}
+
 /// A child that has closed its pipe is about to end.
 pub(super) fn wait_for(pidfd: &OwnedFd) {
     let mut fds = [nix::poll::PollFd::new(
@@ -179,4 +258,30 @@ pub(super) fn wait_for(pidfd: &OwnedFd) {
     )];
     let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE);
     let _ = sys::wait_pidfd(pidfd.as_fd());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_the_sum_of_the_layers_and_not_told_too_often() {
+        let layer = |name: &str, done| Progress::Layer {
+            layer: name.into(),
+            done,
+            size: 60,
+        };
+        let mut sum = Sum::default();
+        let resolved = Progress::Resolved {
+            digest: String::new(),
+            layers: 2,
+            size: 100,
+        };
+        assert_eq!(sum.add(&resolved), Some((0, 100)));
+        assert_eq!(sum.add(&layer("a", 10)), None);
+        sum.told = None;
+        assert_eq!(sum.add(&layer("b", 20)), Some((30, 100)));
+        sum.told = None;
+        assert_eq!(sum.add(&layer("b", 60)), Some((70, 100)));
+    }
 }
