@@ -110,6 +110,10 @@ impl Verb for Apply {
             warn(&note.to_string());
         }
         if parsed.pods.is_empty() {
+            // A file with a Namespace alone is no mistake: it is applied before others.
+            if parsed.ignored > 0 {
+                return Ok(0);
+            }
             return Err(Error::invalid("the manifests hold no Pod"));
         }
         if self.dry_run == "client" {

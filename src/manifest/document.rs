@@ -8,7 +8,7 @@ use super::fields::{self, Answer};
 use super::report::Report;
 use super::secret::{self, Secret};
 use super::tree::{Key, Node, Path, Value, quote};
-use super::{FieldVerdict, Verdict, decode, defaults, pod};
+use super::{FieldVerdict, Verdict, decode, defaults, kinds, pod};
 use crate::error::Problem;
 use crate::pod::spec::Pod;
 
@@ -33,6 +33,8 @@ pub(super) struct Outcome<'a> {
     pub wanted: Vec<WantedSecret>,
     /// It is no Pod, but this.
     pub secret: Option<Secret>,
+    /// Its kind has no effect here.
+    pub ignored: bool,
 }
 
 /// One of a Pod's imagePullSecrets.
@@ -157,6 +159,7 @@ pub(super) fn check_object<'a>(
         pod: None,
         wanted: Vec::new(),
         secret: None,
+        ignored: false,
     };
     if secret::is_secret(&object.node) {
         let Outcome {
@@ -165,10 +168,6 @@ pub(super) fn check_object<'a>(
         outcome.secret = secret::read(report, &object.node, origin, verdicts);
         return outcome;
     }
-    if !check_header(&mut outcome.report, &object.node) {
-        return outcome;
-    }
-    let r = &mut outcome.report;
     let verdict = |r: &Report<'_>, path: &Path, line, verdict, why: &str| FieldVerdict {
         source: origin.source.to_owned(),
         document: origin.document,
@@ -177,6 +176,19 @@ pub(super) fn check_object<'a>(
         verdict,
         why: why.to_owned(),
     };
+    if let Some((kind, why)) = kinds::without_effect(&object.node) {
+        let (r, path) = (&mut outcome.report, Path::default().key("kind"));
+        r.no_effect(&path, format!("{kind}: {why}"));
+        let line = object.node.line_of(&path);
+        let v = verdict(r, &path, line, Verdict::NoEffect, why);
+        outcome.verdicts.push(v);
+        outcome.ignored = true;
+        return outcome;
+    }
+    if !check_header(&mut outcome.report, &object.node) {
+        return outcome;
+    }
+    let r = &mut outcome.report;
     for (path, line) in service_account {
         let why = "the token of a service account; there is no API server here";
         r.no_effect_at(&path, line, why);
@@ -244,45 +256,6 @@ pub(super) fn check_object<'a>(
     outcome
 }
 
-/// Kinds that people will hand in, and what to tell them.
-const KINDS: &[(&str, &str)] = &[
-    ("ConfigMap", "not supported yet"),
-    ("CronJob", "not supported: use a systemd timer"),
-    (
-        "DaemonSet",
-        "not supported yet; apply its template as a Pod",
-    ),
-    (
-        "Deployment",
-        "not supported yet; apply its template as a Pod",
-    ),
-    ("Ingress", "not supported: run a proxy as a Pod"),
-    (
-        "Job",
-        "not supported yet; apply its template as a Pod with restartPolicy OnFailure or Never",
-    ),
-    ("Namespace", "not needed: a namespace exists by being named"),
-    ("PersistentVolume", "not supported; use hostPath"),
-    ("PersistentVolumeClaim", "not supported yet; use hostPath"),
-    (
-        "ReplicaSet",
-        "not supported yet; apply its template as a Pod",
-    ),
-    (
-        "ReplicationController",
-        "not supported yet; apply its template as a Pod",
-    ),
-    (
-        "Service",
-        "not supported yet; Pods have addresses and hostPorts",
-    ),
-    ("ServiceAccount", "not supported: there is no API server"),
-    (
-        "StatefulSet",
-        "not supported yet; apply its template as a Pod",
-    ),
-];
-
 /// Whether this is a v1 Pod; if it is not, there is nothing more to say.
 fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
     let root = Path::default();
@@ -304,7 +277,7 @@ fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
     if version.is_empty() || kind.is_empty() {
         return false;
     }
-    let known = KINDS.iter().find(|(name, _)| *name == kind);
+    let known = kinds::refused(kind);
     match (version, kind) {
         ("v1", "Pod") => return true,
         ("v1", "List" | "PodList") => {
@@ -315,7 +288,7 @@ fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
             r.problem(&root.key("apiVersion"), message);
         }
         (_, kind) => match (known, decode::nearest(kind, ["Pod", "List"].into_iter())) {
-            (Some((name, why)), _) => r.refused(&root.key("kind"), format!("{name}: {why}")),
+            (Some(way), _) => r.refused(&root.key("kind"), format!("{kind}: {way}")),
             (None, Some(near)) => {
                 let message = format!("no kind {} here: did you mean {near:?}?", quote(kind));
                 r.problem(&root.key("kind"), message);

@@ -42,15 +42,18 @@ const SCHEDULER: &str = "there is one machine and no scheduler";
 const SERVER: &str = "the API server's own note";
 const PRIORITY: &str = "Pods do not displace each other on one machine";
 const ACCOUNT: &str = "there is no API server to have an account with";
-const PROBE: &str = "probes are not supported yet";
+const PROBE: &str =
+    "probes are not supported yet; leave them out: a container is ready once it has started";
 const CLOUD: &str = "carob has no such storage; use hostPath for what the machine has mounted";
 const WINDOWS: &str = "carob runs Linux containers only";
 const SELINUX: &str = "SELinux labels are not supported yet";
 const CLAIM: &str = "dynamic resource allocation is not supported";
 const COMPUTE: &str = "so far only cpu and memory are supported";
 const HOOK: &str = "so far only hooks by exec and sleep are supported";
-const CONFIG: &str = "ConfigMaps are not supported yet";
-const SECRET: &str = "Secrets are not supported yet";
+const CONFIG: &str =
+    "ConfigMaps are not supported yet; use env values, or files of the host by hostPath";
+const SECRET: &str =
+    "Secrets are not supported yet but by imagePullSecrets; use files of the host by hostPath";
 
 const SECCOMP: Rule = Only {
     honoured: &["RuntimeDefault", "Unconfined"],
@@ -337,7 +340,7 @@ pub static TABLE: &[(&str, Rule)] = &[
     ),
     (
         "spec.containers[*].envFrom",
-        RefusedIfSet("ConfigMaps and Secrets are not supported yet"),
+        RefusedIfSet("ConfigMaps and Secrets are not supported yet; use env values"),
     ),
     ("spec.containers[*].image", Honoured),
     ("spec.containers[*].imagePullPolicy", Honoured),

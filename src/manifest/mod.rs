@@ -22,6 +22,7 @@ mod defaults;
 mod document;
 pub mod fields;
 mod json;
+mod kinds;
 mod names;
 mod pod;
 mod quantity;
@@ -62,6 +63,8 @@ pub struct Parsed {
     pub notes: Vec<Note>,
     /// The answer for each field that is set, for `validate`.
     pub verdicts: Vec<FieldVerdict>,
+    /// Objects of kinds that have no effect here; each has its note.
+    pub ignored: usize,
 }
 
 /// What became of one field of a manifest.
@@ -194,7 +197,9 @@ impl<'a> Reading<'a> {
             pod,
             wanted,
             secret,
+            ignored,
         } = outcome;
+        self.parsed.ignored += usize::from(ignored);
         // The steps find them in their own order; people read from the top.
         report.problems.sort_by_key(|p| p.line);
         self.unsupported += report.unsupported;
@@ -279,7 +284,8 @@ impl<'a> Reading<'a> {
     fn finish(mut self, names: &str) -> (Parsed, Option<Error>) {
         self.give_secrets();
         if self.problems.is_empty() {
-            let nothing = self.parsed.pods.is_empty() && self.secrets.is_empty();
+            let nothing =
+                self.parsed.pods.is_empty() && self.secrets.is_empty() && self.parsed.ignored == 0;
             let fault = nothing.then(|| Error::invalid(format!("there is no object in {names}")));
             return (self.parsed, fault);
         }

@@ -10,7 +10,7 @@ pub(super) fn source(text: &str) -> Vec<Source> {
     }]
 }
 
-fn good(text: &str) -> Parsed {
+pub(super) fn good(text: &str) -> Parsed {
     parse(&source(text), None).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 

@@ -653,3 +653,23 @@ fn without_root_each_verb_ends_with_its_documented_code() {
         assert!(ran.stderr.contains("needs root"), "{args:?}: {ran:?}");
     }
 }
+
+/// What people's files hold beside their Pods.
+#[test]
+fn a_namespace_beside_a_pod_is_a_note() {
+    let root = Root::new();
+    let beside = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n";
+    let ran = root.apply(&format!("{beside}{}", sleeper("a", "app: x")));
+    assert!(
+        ran.stderr.contains("Namespace: a namespace exists once"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(ran.ok(), "pod/a created\n");
+    let ran = root.apply(beside);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""));
+    root.feed(&["delete", "-f", "-"], beside).ok();
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n";
+    root.apply(service).fails(9, "publish a port by hostPort");
+    root.carob(&["delete", "pod", "a", "--now"]).ok();
+}

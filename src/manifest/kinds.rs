@@ -1,0 +1,104 @@
+//! Kinds other than Pod that people hand in: those that have no effect on one machine, so
+//! that a file with them is read as if they were not there, and those that are refused,
+//! each with the way on.
+
+use super::tree::Node;
+
+const TEMPLATE: &str =
+    "not supported yet; apply its spec.template as a Pod (kind: Pod, with a name)";
+
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "ConfigMap",
+        "not supported yet; give its data as env values, or as files of the host by hostPath",
+    ),
+    (
+        "CronJob",
+        "not supported; run its template as a Pod from a systemd timer: carob run --rm --attach",
+    ),
+    ("DaemonSet", TEMPLATE),
+    ("Deployment", TEMPLATE),
+    (
+        "Ingress",
+        "not supported; run a proxy as a Pod with a hostPort",
+    ),
+    (
+        "Job",
+        "not supported yet; apply its spec.template as a Pod with restartPolicy OnFailure or Never",
+    ),
+    (
+        "NetworkPolicy",
+        "not enforced: every Pod of this machine reaches every other; filter on the host, and \
+         take it out of the file",
+    ),
+    (
+        "PersistentVolume",
+        "not supported; mount a directory of the host by hostPath",
+    ),
+    (
+        "PersistentVolumeClaim",
+        "not supported yet; mount a directory of the host by hostPath",
+    ),
+    ("ReplicaSet", TEMPLATE),
+    ("ReplicationController", TEMPLATE),
+    (
+        "Service",
+        "not supported yet; publish a port by hostPort, or use the Pod's address: carob get pods \
+         -o wide",
+    ),
+    ("StatefulSet", TEMPLATE),
+];
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const RIGHTS: &str = "there is no API server that would ask for rights";
+const SCALE: &str = "no controller makes or removes Pods here";
+
+/// API group, kind, and why it has no effect.
+const NO_EFFECT: &[(&str, &str, &str)] = &[
+    ("", "LimitRange", "write defaults and bounds into the Pods"),
+    ("", "Namespace", "a namespace exists once a Pod names it"),
+    ("", "ResourceQuota", "a namespace's quota is not enforced"),
+    (
+        "",
+        "ServiceAccount",
+        "there is no API server to have an account with",
+    ),
+    (RBAC, "ClusterRole", RIGHTS),
+    (RBAC, "ClusterRoleBinding", RIGHTS),
+    (RBAC, "Role", RIGHTS),
+    (RBAC, "RoleBinding", RIGHTS),
+    ("autoscaling", "HorizontalPodAutoscaler", SCALE),
+    ("autoscaling.k8s.io", "VerticalPodAutoscaler", SCALE),
+    ("policy", "PodDisruptionBudget", SCALE),
+    (
+        "scheduling.k8s.io",
+        "PriorityClass",
+        "Pods do not displace each other on one machine",
+    ),
+    (
+        "storage.k8s.io",
+        "StorageClass",
+        "volumes are not made from classes; use hostPath",
+    ),
+];
+
+/// What to do instead of handing in an object of this kind.
+pub(super) fn refused(kind: &str) -> Option<&'static str> {
+    let found = REFUSED.iter().find(|(name, _)| *name == kind);
+    found.map(|(_, way)| *way)
+}
+
+/// The kind and why an object of it has no effect here.
+pub(super) fn without_effect(object: &Node) -> Option<(&'static str, &'static str)> {
+    let kind = object.get("kind").and_then(Node::as_str)?;
+    let version = object.get("apiVersion").and_then(Node::as_str)?;
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let found = NO_EFFECT
+        .iter()
+        .find(|(g, k, _)| *k == kind && *g == group)?;
+    Some((found.1, found.2))
+}
+
+#[cfg(test)]
+#[path = "kinds_tests.rs"]
+mod tests;
