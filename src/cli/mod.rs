@@ -153,13 +153,13 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
             .filter(|v| !v.is_empty())
             .map(Into::into)
     });
+    // Scripts say -n "$NS"; an empty one is none, as for kubectl.
+    let namespace = matches.get_one::<String>("namespace");
+    let namespace = namespace.filter(|n| !n.is_empty());
     let face = Face {
         layout: Layout::new(root.as_deref())?,
-        namespace: matches
-            .get_one::<String>("namespace")
-            .cloned()
-            .unwrap_or_else(|| "default".into()),
-        namespace_given: matches.contains_id("namespace"),
+        namespace: namespace.cloned().unwrap_or_else(|| "default".into()),
+        namespace_given: namespace.is_some(),
         json,
     };
     verb.run(&face).map_err(failure)

@@ -1,6 +1,7 @@
 //! One container of the Pod: names, image, environment, ports, hooks.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 use nix::sys::signal::Signal;
@@ -307,6 +308,22 @@ fn port_number(r: &mut Report<'_>, path: &Path, value: i32) -> u16 {
     }
 }
 
+/// Addresses on which no port is published: the start would refuse them.
+fn check_host_ip(r: &mut Report<'_>, path: &Path, ip: IpAddr) {
+    if ip.is_loopback() && ip.is_ipv4() {
+        r.refused(
+            path,
+            "ports are not published on the loopback yet; reach the Pod by its own address \
+             (carob get pods -o wide), or leave hostIP out",
+        );
+    } else if ip.is_ipv6() {
+        r.refused(
+            path,
+            "Pods have no IPv6 yet; name an IPv4 address of this machine",
+        );
+    }
+}
+
 fn ports(r: &mut Report<'_>, path: &Path, c: &core::Container, host_network: bool) -> Vec<Port> {
     let mut names_seen = HashSet::new();
     let mut out = Vec::new();
@@ -347,6 +364,9 @@ fn ports(r: &mut Report<'_>, path: &Path, c: &core::Container, host_network: boo
                 None
             }
         });
+        if let (Some(ip), Some(_), false) = (host_ip, host_port, host_network) {
+            check_host_ip(r, &path.key("hostIP"), ip);
+        }
         let protocols = [
             ("TCP", Protocol::Tcp),
             ("UDP", Protocol::Udp),

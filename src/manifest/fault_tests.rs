@@ -201,8 +201,16 @@ fn faults_in_a_container() {
             "ports[1].hostPort: Duplicate value: \"TCP//8\"",
         ),
         (
-            "ports: [{containerPort: 80, hostPort: 8, hostIP: 127.0.0.1}, {containerPort: 81, hostPort: 8}]",
+            "ports: [{containerPort: 80, hostPort: 8, hostIP: 192.0.2.1}, {containerPort: 81, hostPort: 8}]",
             "Duplicate value",
+        ),
+        (
+            "ports: [{containerPort: 80, hostPort: 8, hostIP: 127.0.0.1}]",
+            "ports[0].hostIP: ports are not published on the loopback yet",
+        ),
+        (
+            "ports: [{containerPort: 80, hostPort: 8, hostIP: \"::\"}]",
+            "ports[0].hostIP: Pods have no IPv6 yet",
         ),
         (
             "ports: [{containerPort: 80, hostPort: 8, hostIP: x}]",

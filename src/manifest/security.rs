@@ -211,13 +211,20 @@ pub(super) fn lower_container(
     }
     if let Some(caps) = &sc.capabilities {
         let path = path.key("capabilities");
-        s.capabilities_add = capabilities(r, &path.key("add"), caps.add.as_deref());
-        s.capabilities_drop = capabilities(r, &path.key("drop"), caps.drop.as_deref());
+        s.capabilities_add = capabilities(r, &path.key("add"), caps.add.as_deref(), false);
+        s.capabilities_drop = capabilities(r, &path.key("drop"), caps.drop.as_deref(), true);
     }
     s
 }
 
-fn capabilities(r: &mut Report<'_>, path: &Path, names: Option<&[String]>) -> Vec<String> {
+/// `drop`: what a file that podman has generated names with the prefix is dropped, as it
+/// means to. A cluster drops nothing then, so that it is said.
+fn capabilities(
+    r: &mut Report<'_>,
+    path: &Path,
+    names: Option<&[String]>,
+    drop: bool,
+) -> Vec<String> {
     let mut list = Vec::new();
     for (i, name) in names.unwrap_or_default().iter().enumerate() {
         let path = path.index(i);
@@ -229,6 +236,14 @@ fn capabilities(r: &mut Report<'_>, path: &Path, names: Option<&[String]>) -> Ve
         // On a cluster CAP_X becomes CAP_CAP_X, which does not exist.
         let known = CAPABILITIES.iter().copied().chain(["ALL"]);
         let meant = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        if drop && CAPABILITIES.contains(&meant) {
+            r.warn(
+                &path,
+                format!("taken for {meant}: names go without CAP_, and a cluster ignores this one"),
+            );
+            list.push(meant.to_owned());
+            continue;
+        }
         match super::decode::nearest(meant, known) {
             Some(near) => r.invalid(
                 &path,

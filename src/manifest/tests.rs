@@ -585,3 +585,15 @@ fn a_quantity_that_is_null_is_none() {
         refused(&text, &expected);
     }
 }
+
+/// As podman writes it into every file that it generates.
+#[test]
+fn a_capability_that_is_dropped_may_have_its_prefix() {
+    let caps = "securityContext: {capabilities: {drop: [CAP_MKNOD, cap_net_raw]}}";
+    let parsed = good(&pod_with("", caps));
+    let security = &parsed.pods[0].spec.containers[0].security;
+    assert_eq!(security.capabilities_drop, ["MKNOD", "NET_RAW"]);
+    assert_eq!(parsed.notes.len(), 2);
+    let note = parsed.notes[0].to_string();
+    assert!(note.contains("drop[0]: taken for MKNOD"), "{note}");
+}

@@ -6,6 +6,9 @@
 //! is octal, `<<` merges. So `value: yes` for a string is found out and refused
 //! with the mend, as on a cluster.
 
+use std::borrow::Cow;
+
+use k8s_openapi::ByteString;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::build::{Builder, problem};
@@ -21,30 +24,88 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// reading. The problems have no source set.
 pub fn parse_documents(bytes: &[u8]) -> (Vec<Node>, Vec<Problem>) {
     let text = match check_text(bytes) {
-        Ok(text) => text,
+        Ok(text) => without_marks(text),
         Err(p) => return (Vec::new(), vec![p]),
     };
+    let text = text.as_ref();
     let not_json = match read_json(text) {
         Ok(b) => return (b.documents, b.problems),
         Err(why) => why,
     };
-    let mut b = Builder::default();
-    for event in Parser::new_from_str(text) {
-        let step = match event {
-            Ok((event, span)) => b.on_event(event, span.start.line(), span.start.col() + 1),
-            Err(e) => {
-                let line = e.marker().line();
-                Err(not_json
-                    .clone()
-                    .unwrap_or_else(|| problem(line, syntax_message(e.info(), text, line))))
-            }
+    let b = read_yaml(text, not_json);
+    (b.documents, b.problems)
+}
+
+fn read_yaml(text: &str, not_json: Option<Problem>) -> Builder {
+    let mut mended = Cow::Borrowed(text);
+    // Each try reads all of it, and a file has a few such lines at most.
+    let mut tries = 100.min(1 + 8 * MAX_BYTES / text.len().max(1));
+    loop {
+        let mut b = Builder::default();
+        let Some((line, info)) = read_events(&mut b, &mended) else {
+            return b;
         };
-        if let Err(p) = step {
-            b.problems.push(p);
-            break;
+        tries -= 1;
+        if tries > 0
+            && let Some(better) = without_tabs(&mended, line)
+        {
+            mended = Cow::Owned(better);
+            continue;
+        }
+        let p = not_json.unwrap_or_else(|| problem(line, syntax_message(&info, text, line)));
+        b.problems.push(p);
+        return b;
+    }
+}
+
+/// Up to the first fault. One of syntax is returned, with its line.
+fn read_events(b: &mut Builder, text: &str) -> Option<(usize, String)> {
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((event, span)) => {
+                let start = span.start;
+                if let Err(p) = b.on_event(event, start.line(), start.col() + 1) {
+                    b.problems.push(p);
+                    return None;
+                }
+            }
+            Err(e) => return Some((e.marker().line(), e.info().to_owned())),
         }
     }
-    (b.documents, b.problems)
+    None
+}
+
+/// The text with blanks for the tabs between a key and its value on this line, which the
+/// parser has refused. YAML and kubectl's reader take them.
+fn without_tabs(text: &str, line: usize) -> Option<String> {
+    let begin = match line.checked_sub(1)? {
+        0 => 0,
+        n => text.match_indices('\n').nth(n - 1)?.0 + 1,
+    };
+    let end = text[begin..].find('\n').map_or(text.len(), |n| begin + n);
+    let at = begin + text[begin..end].find(":\t")? + 1;
+    let tabs = text[at..end].len() - text[at..end].trim_start_matches(['\t', ' ']).len();
+    let mut mended = text.to_owned();
+    mended.replace_range(at..at + tabs, &" ".repeat(tabs));
+    Some(mended)
+}
+
+/// Byte order marks where a file begins within the text: several files one after the other,
+/// or one below a `---`.
+fn without_marks(text: &str) -> Cow<'_, str> {
+    const MARK: char = '\u{feff}';
+    if !text.contains(MARK) {
+        return Cow::Borrowed(text);
+    }
+    let mut begins = true;
+    let lines = text.split_inclusive('\n').map(|line| {
+        let bare = line.strip_prefix(MARK);
+        let bare = bare.filter(|b| begins || b.starts_with("---"));
+        let line = bare.unwrap_or(line);
+        begins = line.trim_end() == "---" || (begins && line.trim().is_empty());
+        line
+    });
+    Cow::Owned(lines.collect())
 }
 
 /// Reads a source that is JSON. Of one that is not, the error is why, if it was meant
@@ -94,7 +155,7 @@ fn check_text(bytes: &[u8]) -> Result<&str, Problem> {
             format!("the control character U+{:04X} is not allowed", c as u32),
         ));
     }
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+    Ok(text)
 }
 
 impl Builder {
@@ -162,7 +223,21 @@ fn check_tag(tag: Option<&Tag>, expected: &str) -> Result<(), String> {
 }
 
 fn unknown_tag(tag: &Tag) -> String {
-    format!("the tag !{} means nothing here; leave it out", tag.suffix)
+    let mark = if tag.is_yaml_core_schema() { "!!" } else { "!" };
+    format!(
+        "the tag {mark}{} means nothing here; leave it out",
+        tag.suffix
+    )
+}
+
+/// What `!!binary` stands for; a manifest has no place for bytes that are no text.
+fn binary(text: &str) -> Result<Value, String> {
+    let packed: String = text.split_whitespace().collect();
+    let bytes = serde_json::from_value::<ByteString>(packed.into());
+    let text = bytes.map_err(|_| "!!binary: this is not base64".to_owned())?;
+    let text = String::from_utf8(text.0);
+    text.map(Value::Str)
+        .map_err(|_| "!!binary: these bytes are not UTF-8 text".to_owned())
 }
 
 fn scalar(text: String, quoted: bool, tag: Option<&Tag>) -> Result<Value, String> {
@@ -183,6 +258,7 @@ fn scalar(text: String, quoted: bool, tag: Option<&Tag>) -> Result<Value, String
     let value = resolve(text.clone());
     match (tag.suffix.as_str(), value) {
         ("str", _) => Ok(Value::Str(text)),
+        ("binary", _) => binary(&text),
         ("int", v @ Value::Int(..))
         | ("bool", v @ Value::Bool(..))
         | ("null", v @ Value::Null)

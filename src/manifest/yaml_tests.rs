@@ -204,3 +204,42 @@ fn a_quoted_merge_is_a_key() {
     let a = docs[0].get("a").unwrap();
     assert_eq!(a.get("<<").unwrap().as_str(), Some("x"));
 }
+
+/// What kubectl's reader takes and the parser here does not.
+#[test]
+fn tabs_after_keys_and_marks_between_files() {
+    let value = |text: &str, key: &str| {
+        let (docs, problems) = parse_documents(text.as_bytes());
+        assert_eq!(problems, [], "{text:?}");
+        let found = docs.last().and_then(|d| d.get(key));
+        let found = found.unwrap_or_else(|| panic!("{text:?}: {docs:?}"));
+        found.as_str().unwrap().to_owned()
+    };
+    assert_eq!(value("a:\tx\nb:\t\t y\n", "a"), "x");
+    assert_eq!(value("a:\tx\nb:\t\t z\n", "b"), "z");
+    assert_eq!(value("a: {b: c}\nd:\tx", "d"), "x");
+    // A tab within a text is one.
+    assert_eq!(value("a: |\n  k:\tv\nb:\tx\n", "a"), "k:\tv\n");
+    assert_eq!(value("a: \"k:\tv\"\n", "a"), "k:\tv");
+    refused(b"a:\n\tb: 1\n", 2, "use spaces");
+    for text in [
+        "\u{feff}a: x\n",
+        "a: y\n---\n\u{feff}a: x\n",
+        "a: y\n\u{feff}---\na: x\n",
+        "---\n\n\u{feff}a: x\n",
+    ] {
+        assert_eq!(value(text, "a"), "x", "{text:?}");
+    }
+    assert_eq!(value("a: \"\u{feff}\"\n", "a"), "\u{feff}");
+}
+
+#[test]
+fn binary_is_its_text() {
+    let (docs, problems) = parse_documents(b"a: !!binary aGVs\nb: !!binary |\n  aGVs\n  bG8=\n");
+    assert_eq!(problems, []);
+    assert_eq!(docs[0].get("a").unwrap().as_str(), Some("hel"));
+    assert_eq!(docs[0].get("b").unwrap().as_str(), Some("hello"));
+    refused(b"a: !!binary _\n", 1, "not base64");
+    refused(b"a: !!binary /w==\n", 1, "not UTF-8");
+    refused(b"a: !!set x\n", 1, "the tag !!set");
+}
