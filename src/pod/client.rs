@@ -16,7 +16,7 @@ use serde::de::IgnoredAny;
 use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
-use super::{damage, monitor, shutdown, update};
+use super::{damage, limits, monitor, shutdown, update};
 use crate::linux::kernel;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
@@ -75,6 +75,12 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     }
     // While the monitor makes the Pod.
     let mut warnings = Vec::new();
+    let beyond = limits::beyond_machine(&pod.spec, limits::node_cpu(), limits::node_memory());
+    warnings.extend(
+        beyond
+            .into_iter()
+            .map(|text| Error::failed(format!("pod {}: {text}", pod.name))),
+    );
     warnings.extend(shutdown::register(layout).err());
     if is_alone(layout) {
         warnings.extend(shutdown::collect_leftovers(layout).err());

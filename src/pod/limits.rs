@@ -7,6 +7,19 @@ use crate::linux::cgroup::{DeviceRule, Limit, Resources, default_device_rules};
 /// CPU time per period that a kubelet gives limits in, microseconds.
 const PERIOD_US: u64 = 100_000;
 
+/// Thousandths of a CPU.
+pub fn node_cpu() -> u64 {
+    std::thread::available_parallelism().map_or(1000, |n| n.get() as u64 * 1000)
+}
+
+pub fn node_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    kilobytes
+        .and_then(|k| k.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .map_or(u64::MAX, |k| k * 1024)
+}
+
 /// One container's cgroup.
 pub fn plan_resources(c: &Container) -> Resources {
     let r = c.resources;
@@ -28,40 +41,68 @@ pub fn plan_resources(c: &Container) -> Resources {
 
 /// The Pod's own cgroup: sums, and a bound only where every container has one.
 pub fn plan_pod_resources(spec: &Spec) -> Resources {
-    let sum = |f: &dyn Fn(&Container) -> Option<u64>| -> Option<u64> {
-        let ordinary: Option<u64> = spec
-            .containers
-            .iter()
-            .chain(spec.init_containers.iter().filter(|c| c.sidecar))
-            .map(f)
-            .sum();
-        let init = spec
-            .init_containers
-            .iter()
-            .filter(|c| !c.sidecar)
-            .map(f)
-            .collect::<Vec<_>>();
-        init.into_iter()
-            .fold(ordinary, |most, one| Some(most?.max(one?)))
-    };
-    let requests = sum(&|c| {
-        Some(
-            c.resources
-                .cpu_request
-                .or(c.resources.cpu_limit)
-                .unwrap_or(0),
-        )
-    });
-    let cpu = sum(&|c| c.resources.cpu_limit);
-    let memory = sum(&|c| c.resources.memory_limit);
+    let requests = cpu_requests(spec);
+    let cpu = sum(spec, &|c| c.resources.cpu_limit);
+    let memory = pod_memory_limit(spec);
     Resources {
-        cpu_shares: Some(shares(requests.unwrap_or(0))),
+        cpu_shares: Some(shares(requests)),
         cpu_quota_us: cpu.map(quota),
         cpu_period_us: cpu.map(|_| PERIOD_US),
         memory_max: memory.map(Limit::At),
         pids_max: Some(Limit::At(POD_PIDS)),
         ..Resources::default()
     }
+}
+
+/// Bytes that the Pod's containers may have together, where each has a limit.
+pub fn pod_memory_limit(spec: &Spec) -> Option<u64> {
+    sum(spec, &|c| c.resources.memory_limit).filter(|limit| *limit > 0)
+}
+
+fn cpu_requests(spec: &Spec) -> u64 {
+    let of = |c: &Container| c.resources.cpu_request.or(c.resources.cpu_limit);
+    sum(spec, &|c| Some(of(c).unwrap_or(0))).unwrap_or(0)
+}
+
+fn memory_requests(spec: &Spec) -> u64 {
+    let of = |c: &Container| c.resources.memory_request.or(c.resources.memory_limit);
+    sum(spec, &|c| Some(of(c).unwrap_or(0))).unwrap_or(0)
+}
+
+/// What the Pod asks for and the machine does not have, for a warning: a cluster would
+/// not run it. `cpu` in thousandths of a CPU.
+pub fn beyond_machine(spec: &Spec, cpu: u64, memory: u64) -> Vec<String> {
+    let (wants_cpu, wants_memory) = (cpu_requests(spec), memory_requests(spec));
+    let mut beyond = Vec::new();
+    if wants_cpu > cpu {
+        beyond.push(format!(
+            "it requests {} CPUs, and this machine has {}: it runs with what there is",
+            thousandths(wants_cpu),
+            thousandths(cpu)
+        ));
+    }
+    if wants_memory > memory {
+        beyond.push(format!(
+            "it requests {} MiB of memory, and this machine has {}: it runs with what there is",
+            wants_memory >> 20,
+            memory >> 20
+        ));
+    }
+    beyond
+}
+
+fn thousandths(milli: u64) -> String {
+    let text = format!("{}.{:03}", milli / 1000, milli % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Of the containers that run together, or the init container that has more. `None` where
+/// one of them has none.
+fn sum(spec: &Spec, of: &dyn Fn(&Container) -> Option<u64>) -> Option<u64> {
+    let together = spec.init_containers.iter().filter(|c| c.sidecar);
+    let together: Option<u64> = spec.containers.iter().chain(together).map(of).sum();
+    let alone = spec.init_containers.iter().filter(|c| !c.sidecar).map(of);
+    alone.fold(together, |most, one| Some(most?.max(one?)))
 }
 
 /// Processes and threads of a Pod. Kubernetes leaves this to the node; without
@@ -104,5 +145,27 @@ mod tests {
         assert_eq!(shares(500), 512);
         assert_eq!(quota(500), Limit::At(50_000));
         assert_eq!(quota(1), Limit::At(1000));
+    }
+
+    #[test]
+    fn requests_beyond_the_machine_are_told() {
+        let mut c = Container::default();
+        c.resources.cpu_request = Some(1500);
+        c.resources.memory_limit = Some(3 << 30);
+        let spec = Spec {
+            containers: vec![c.clone(), c],
+            ..Spec::default()
+        };
+        assert_eq!(beyond_machine(&spec, 3000, 6 << 30), [""; 0]);
+        let told = beyond_machine(&spec, 2500, 4 << 30);
+        assert!(
+            told[0].contains("3 CPUs, and this machine has 2.5"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("6144 MiB of memory, and this machine has 4096"),
+            "{told:?}"
+        );
+        assert_eq!(pod_memory_limit(&spec), Some(6 << 30));
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOSUID, Mount};
 use crate::linux::root::{open_dir, remove_tree};
+use crate::pod::limits;
 use crate::pod::spec::{HostPathKind, Spec, Volume, VolumeSource};
 use crate::store::{PodPaths, make_dir};
 use crate::{Context, Error, Kind, Result};
@@ -16,13 +17,21 @@ use std::os::fd::AsFd;
 /// Makes what the Pod's volumes need.
 pub fn make(spec: &Spec, paths: &PodPaths) -> Result<()> {
     let fs_group = spec.all_containers().find_map(|c| c.security.fs_group);
+    let memory = limits::pod_memory_limit(spec);
     for v in &spec.volumes {
-        make_one(v, paths, fs_group).with_context(|| format!("volume {}", v.name))?;
+        make_one(v, paths, fs_group, memory).with_context(|| format!("volume {}", v.name))?;
     }
     Ok(())
 }
 
-fn make_one(v: &Volume, paths: &PodPaths, fs_group: Option<u32>) -> Result<()> {
+/// `memory`: what the Pod's containers may have together. A tmpfs that is larger would
+/// show room that nobody can use: a kubelet sizes it so too.
+fn make_one(
+    v: &Volume,
+    paths: &PodPaths,
+    fs_group: Option<u32>,
+    memory: Option<u64>,
+) -> Result<()> {
     match &v.source {
         VolumeSource::EmptyDir { memory: false, .. } => {
             let dir = paths.disk_volume(&v.name);
@@ -35,7 +44,8 @@ fn make_one(v: &Volume, paths: &PodPaths, fs_group: Option<u32>) -> Result<()> {
         } => {
             let dir = paths.memory_volume(&v.name);
             make_dir(&dir)?;
-            let size = size_limit.map(|s| s.to_string());
+            let size = size_limit.iter().copied().chain(memory).min();
+            let size = size.map(|s| s.to_string());
             let mut options = vec![("mode", "0777")];
             options.extend(size.as_deref().map(|s| ("size", s)));
             let tmpfs = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;

@@ -673,3 +673,33 @@ fn a_namespace_beside_a_pod_is_a_note() {
     root.apply(service).fails(9, "publish a port by hostPort");
     root.carob(&["delete", "pod", "a", "--now"]).ok();
 }
+
+#[test]
+fn an_empty_namespace_is_the_default_one() {
+    let root = Root::new();
+    let pod = sleeper("a", "app: x");
+    assert_eq!(
+        root.feed(&["apply", "-n", "", "-f", "-"], &pod).ok(),
+        "pod/a created\n"
+    );
+    let names = root.carob(&["get", "pods", "-n", "", "-o", "name"]).ok();
+    assert_eq!(names, "pod/a\n");
+}
+
+#[test]
+fn requests_beyond_the_machine_are_said() {
+    let root = Root::new();
+    let pod = sleeper("a", "app: x").replace(
+        "    command:",
+        "    resources: {requests: {cpu: 10000, memory: 1Pi}}\n    command:",
+    );
+    let ran = root.apply(&pod);
+    let said = [
+        "pod a: it requests 10000 CPUs",
+        "it requests 1073741824 MiB",
+    ];
+    for text in said {
+        assert!(ran.stderr.contains(text), "{}", ran.stderr);
+    }
+    ran.ok();
+}

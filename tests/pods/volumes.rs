@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use crate::root::{IMAGE, Root};
+use serde_json::{Value, json};
+
+use crate::root::{IMAGE, Root, sh};
 
 /// A Pod of two sleeping containers, `main` and `other`, with these mounts and
 /// these volumes.
@@ -254,4 +256,34 @@ fn mounts_are_made_by_their_depth() {
         ".status.containerStatuses[0].lastState.terminated.message",
         "the last words\n",
     );
+}
+
+/// As a kubelet sizes it: by the Pod's memory limit, and less where sizeLimit says so.
+#[test]
+fn a_memory_volume_is_no_larger_than_the_pods_memory() {
+    let root = Root::new();
+    let with = |name: &str, limits: Value, size: Value| {
+        let mut volume = json!({"medium": "Memory"});
+        volume["sizeLimit"] = size;
+        let container = json!({
+            "resources": {"limits": limits},
+            "volumeMounts": [{"name": "m", "mountPath": "/m"}],
+        });
+        let spec = json!({
+            "terminationGracePeriodSeconds": 0,
+            "containers": [sh("main", "exec sleep 1000", container)],
+            "volumes": [{"name": "m", "emptyDir": volume}],
+        });
+        crate::root::pod(name, spec)
+    };
+    for (name, limits, size, kilobytes) in [
+        ("a", json!({"memory": "64Mi"}), Value::Null, Some("65536")),
+        ("b", json!({"memory": "64Mi"}), json!("16Mi"), Some("16384")),
+        ("c", json!({}), json!("16Mi"), Some("16384")),
+    ] {
+        root.apply(&with(name, limits, size)).ok();
+        let row = root.sh(name, "df -k /m | tail -n 1");
+        let size = row.split_whitespace().nth(1);
+        assert_eq!(size, kilobytes, "{name}: {row}");
+    }
 }

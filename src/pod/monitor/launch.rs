@@ -33,6 +33,7 @@ use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::layers::Lowers;
+use crate::pod::limits;
 use crate::pod::spec::{Container, Hook, Seccomp};
 use crate::pod::state::{Now, Running, User};
 use crate::store::{self, make_dir};
@@ -67,8 +68,8 @@ impl Monitor {
             host_ip: self.state.host_ip,
             termination_log: &termination_log,
             node_name: &self.host.name,
-            node_cpu: node_cpu(),
-            node_memory: node_memory(),
+            node_cpu: limits::node_cpu(),
+            node_memory: limits::node_memory(),
         })?;
         store::save(&dir.join("config.json"), &bundle.spec)?;
         let id = container_id(&self.pod.uid, name, attempt);
@@ -370,16 +371,4 @@ fn make_termination_log(path: &std::path::Path) -> Result<()> {
         .with_context(|| format!("open({}, O_CREAT|O_EXCL)", path.display()))?;
     file.set_permissions(std::fs::Permissions::from_mode(0o666))
         .with_context(|| format!("chmod({})", path.display()))
-}
-
-fn node_cpu() -> u64 {
-    std::thread::available_parallelism().map_or(1000, |n| n.get() as u64 * 1000)
-}
-
-fn node_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    kilobytes
-        .and_then(|k| k.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .map_or(u64::MAX, |k| k * 1024)
 }
