@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::root::{IMAGE, Root, images, pod_text};
+use crate::root::{IMAGE, Root, images, pod_text, script_pod};
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
@@ -217,4 +217,24 @@ fn df_and_prune_know_what_pods_use() {
     assert!(pruned["freed"].as_u64().unwrap() > 1_000_000);
     assert_eq!(df()["images"]["total"], 0);
     assert_eq!(blobs(&root).len(), 0);
+}
+
+/// An image's ID in a Pod, as in the status of another.
+#[test]
+fn an_image_by_its_id() {
+    let root = Root::new();
+    let id = root.carob(&["images", "-q"]).ok();
+    let id = id.trim();
+    assert!(id.starts_with("sha256:"), "{id}");
+    // Whatever the policy: no registry has IDs.
+    let with = |image: &str| {
+        script_pod("p", "Never", 0, "exec sleep 1000")
+            .replace(IMAGE, image)
+            .replace("IfNotPresent", "Always")
+    };
+    root.apply(&with(id)).ok();
+    assert_eq!(root.field("p", ".status.containerStatuses[0].imageID"), id);
+    let other = format!("sha256:{}", "0".repeat(64));
+    root.apply(&with(&other).replace("name: p\n", "name: q\n"))
+        .fails(8, "there is no image with the ID sha256:000");
 }

@@ -73,6 +73,9 @@ impl Monitor {
     /// The container's image if it is there; `None` if it is being pulled.
     pub(super) fn find_image(&mut self, name: &str) -> Result<Option<Image>> {
         let c = self.spec_of(name);
+        if let Some(id) = image_id(&c.image) {
+            return self.find_by_id(id).map(Some);
+        }
         let reference: Reference = c.image.parse()?;
         let found = match c.pull_policy {
             PullPolicy::Always => None,
@@ -94,6 +97,16 @@ impl Monitor {
                 Ok(None)
             }
         }
+    }
+
+    /// An ID names one image for good, whatever the pull policy says, and no registry
+    /// knows it.
+    fn find_by_id(&self, id: &str) -> Result<Image> {
+        let found = Store::open(&self.layout)?.lookup_any(id)?;
+        found.filter(|i| i.id == id).ok_or_else(|| {
+            Error::new(Kind::Image, format!("there is no image with the ID {id}"))
+                .hint("an ID cannot be pulled: `carob images -o wide` lists those that are here")
+        })
     }
 
     fn start_pull(&mut self, name: &str, reference: Reference) -> Result<()> {
@@ -225,6 +238,14 @@ impl Monitor {
         );
         self.wait_again(name, reason, e);
     }
+}
+
+/// The whole ID of an image, as `carob images -o wide` and the status of a container have
+/// it. As a name it would be the repository sha256 with a tag of 64 hexadecimal digits.
+fn image_id(image: &str) -> Option<&str> {
+    let hex = image.strip_prefix("sha256:")?;
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    (hex.len() == 64 && hex.bytes().all(digit)).then_some(image)
 }
 
 impl Pull {
