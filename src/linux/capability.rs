@@ -245,6 +245,35 @@ pub fn apply(sets: &Sets) -> Result<()> {
     Ok(())
 }
 
+/// Whether the caller has these, in OCI's names: said by one error before anything is
+/// made, instead of by the call that happens to need one first.
+///
+/// # Errors
+/// [`Kind::Permission`].
+pub fn require(names: &[&str]) -> Result<()> {
+    let lacking = Set::from_names(names)? - permitted();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let all: Vec<String> = lacking.iter().map(|c| c.to_string()).collect();
+    let flags: Vec<String> = all
+        .iter()
+        .map(|c| format!("--cap-add {}", c.trim_start_matches("CAP_")))
+        .collect();
+    Err(Error::new(
+        Kind::Permission,
+        format!(
+            "carob needs {}, which it does not have here",
+            all.join(" and ")
+        ),
+    )
+    .hint(format!(
+        "in a container, run it with --privileged or {}; elsewhere see CapEff in \
+         /proc/self/status",
+        flags.join(" ")
+    )))
+}
+
 /// Everything permitted in effect again: a change of uid away from 0 clears the
 /// effective set even where PR_SET_KEEPCAPS keeps the permitted one.
 pub fn make_permitted_effective() -> Result<()> {

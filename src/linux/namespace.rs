@@ -50,7 +50,12 @@ pub fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
 }
 
 pub fn leave(kinds: CloneFlags) -> Result<()> {
-    unshare(kinds).map_err(|e| explain(Error::sys(format!("unshare({kinds:?})"), e)))
+    unshare(kinds).map_err(|e| {
+        explain(Error::sys(
+            format!("unshare({})", crate::error::flags(kinds)),
+            e,
+        ))
+    })
 }
 
 /// Names the limits on how many namespaces there are, where one is reached:

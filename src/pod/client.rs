@@ -17,9 +17,9 @@ use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
 use super::{damage, limits, monitor, shutdown, update};
-use crate::linux::kernel;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
+use crate::linux::{capability, kernel};
 use crate::store::{self, Layout, Lock, PodPaths};
 use crate::{Context, Error, Kind, Result};
 
@@ -51,6 +51,10 @@ impl View {
 /// [`Kind::Conflict`] if the name is taken.
 pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     kernel::check()?;
+    capability::require(match pod.spec.host_network {
+        true => &["CAP_SYS_ADMIN"],
+        false => &["CAP_SYS_ADMIN", "CAP_NET_ADMIN"],
+    })?;
     layout.create()?;
     let paths = layout.pod(&pod.uid);
     let new = layout.pods().join(format!(".new-{}", pod.uid));

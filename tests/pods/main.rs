@@ -30,6 +30,7 @@ mod network;
 mod propagation;
 mod restarts;
 mod retries;
+mod rights;
 mod root;
 mod security;
 mod streams;

@@ -20,9 +20,9 @@ use nix::unistd::Pid;
 
 use super::sandbox::monitor_cgroup_path;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select, systemd};
-use crate::linux::kernel;
 use crate::linux::mount::Mount;
 use crate::linux::socket::listen_at;
+use crate::linux::{capability, kernel};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::sys::process::{self as sys, Fork};
 use crate::{Context, Error, Result};
@@ -82,6 +82,7 @@ fn spawn(
     listener: &OwnedFd,
 ) -> Result<()> {
     kernel::check()?;
+    capability::require(&["CAP_SYS_ADMIN"])?;
     let program = Mount::of_this_program()?;
     let errors = std::fs::OpenOptions::new()
         .create(true)
