@@ -121,7 +121,7 @@ snapshot() {
     nft -s list ruleset | sort
     iptables-save 2>&1 | rules
     iptables-legacy-save 2>/dev/null | rules
-    ip -o link | sed -E 's/^[0-9]+: //; s/(state|qdisc|mode|group) [^ ]*//g; s/@if[0-9]+//' | cut -d' ' -f1-3 | sort
+    ip -o link | sed -E 's/^[0-9]+: //; s/(state|qdisc|mode|group) [^ ]*//g; s/@if[0-9]+//; s/^veth[^:]*/veth/' | cut -d' ' -f1-3 | sort
 }
 
 # unchanged FILE: the snapshot is the one in FILE. The bridge goes with a moment's delay.
@@ -259,6 +259,8 @@ try_firewalld() {
 
 try_ufw() {
     ufw --force enable >/dev/null || failed "ufw enable"
+    # Changing the policy and back leaves more rules than there were.
+    ufw default reject routed >/dev/null && ufw default deny routed >/dev/null
     round 'ufw reload' 'ufw disable; ufw --force enable' 'ufw default reject routed' 'ufw default deny routed'
     ufw --force disable >/dev/null
     clean
