@@ -160,7 +160,7 @@ impl Delete {
             return Err(usage("--all-namespaces needs --all or --selector"));
         }
         if self.filename.is_empty() {
-            let names = object::names_of(&self.what)?;
+            let names = object::names_of(Self::NAME, &self.what)?;
             match (names.is_empty(), many) {
                 (true, false) => {
                     return Err(usage("no Pod is named")

@@ -32,7 +32,7 @@ impl Verb for Describe {
     const ABOUT: &'static str = "Show everything that is known of a Pod";
 
     fn run(self, face: &Face) -> Result<u8> {
-        let names = object::names_of(&self.what)?;
+        let names = object::names_of(Self::NAME, &self.what)?;
         let views = match (names.is_empty(), &self.selector) {
             (false, Some(_)) => return Err(usage("names cannot go with --selector")),
             (false, None) => face.find_all(&names)?,

@@ -43,7 +43,7 @@ impl Verb for Get {
     const ABOUT: &'static str = "List Pods, or show one";
 
     fn run(self, face: &Face) -> Result<u8> {
-        let names = object::names_of(&self.what)?;
+        let names = object::names_of(Self::NAME, &self.what)?;
         let format = Format::parse(self.output.as_deref())?;
         let selector = self
             .selector

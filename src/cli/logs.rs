@@ -14,7 +14,7 @@ use super::face::{Face, usage};
 use super::logfile::{self, Reader, Record};
 use super::terminal::{Signals, Wake};
 use super::watch::{next_reply, poll_until};
-use super::{Verb, age};
+use super::{Verb, age, trouble};
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};
@@ -177,10 +177,14 @@ pub fn find_attempt(
     }
     if waiting.is_some() && !restarted || seen.is_none() {
         let reason = waiting.unwrap_or("ContainerCreating");
-        return Err(Error::conflict(format!(
+        let error = Error::conflict(format!(
             "container {container:?} in pod {:?} is waiting to start: {reason}",
             pod.name
-        )));
+        ));
+        return Err(match trouble::in_the_way(view, container) {
+            Some(hint) => error.hint(hint),
+            None => error.hint(format!("carob describe pod {}", trouble::named(pod))),
+        });
     }
     logs.iter()
         .rev()

@@ -69,9 +69,52 @@ pub fn is_pod_word(word: &str) -> bool {
         .any(|w| w.eq_ignore_ascii_case(word))
 }
 
+/// Kubernetes' other kinds, by the names that kubectl takes.
+fn is_other_kind(word: &str) -> bool {
+    const KINDS: &[&str] = &[
+        "all",
+        "cm",
+        "configmap",
+        "cronjob",
+        "daemonset",
+        "deploy",
+        "deployment",
+        "ds",
+        "endpoint",
+        "ep",
+        "ev",
+        "event",
+        "image",
+        "ing",
+        "ingress",
+        "job",
+        "namespace",
+        "networkpolicy",
+        "no",
+        "node",
+        "ns",
+        "persistentvolume",
+        "persistentvolumeclaim",
+        "pv",
+        "pvc",
+        "replicaset",
+        "rs",
+        "sa",
+        "secret",
+        "service",
+        "serviceaccount",
+        "statefulset",
+        "sts",
+        "svc",
+    ];
+    let lower = word.to_ascii_lowercase();
+    let singular = lower.strip_suffix('s').unwrap_or(&lower);
+    KINDS.contains(&lower.as_str()) || KINDS.contains(&singular)
+}
+
 /// What follows `get`, `delete` and the like: `pods`, `pod a b`, `pod/a pod/b`.
-/// An empty list means all of them.
-pub fn names_of(words: &[String]) -> Result<Vec<String>> {
+/// An empty list means all of them. `verb` is for what to say of a mistake.
+pub fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
     match words.split_first() {
         None => Err(usage("the kind is missing").hint("write it as in `pods` or `pod/NAME`")),
         Some((kind, names)) if is_pod_word(kind) => {
@@ -89,8 +132,16 @@ pub fn names_of(words: &[String]) -> Result<Vec<String>> {
                 ))),
             })
             .collect(),
-        Some((word, _)) => Err(usage(format!("there is no kind {word:?} here"))
-            .hint("the only kind is pods (pod, po), as in `pods NAME` or `pod/NAME`")),
+        Some((word, _)) => {
+            let error = usage(format!("there is no kind {word:?} here"));
+            Err(if is_other_kind(word) {
+                error.hint(format!("the only kind is pods: carob {verb} pod NAME"))
+            } else {
+                // Most people who leave the kind out mean a Pod.
+                let all = words.join(" ");
+                error.hint(format!("if {word} is a Pod: carob {verb} pod {all}"))
+            })
+        }
     }
 }
 
@@ -110,7 +161,7 @@ mod tests {
             ("pod/a po/b", &["a", "b"]),
         ];
         for (line, want) in good {
-            assert_eq!(names_of(&words(line)).unwrap(), *want, "{line}");
+            assert_eq!(names_of("get", &words(line)).unwrap(), *want, "{line}");
         }
         for line in [
             "",
@@ -121,7 +172,16 @@ mod tests {
             "pod/",
             "pod/a/b",
         ] {
-            assert!(names_of(&words(line)).is_err(), "{line}");
+            assert!(names_of("get", &words(line)).is_err(), "{line}");
+        }
+        for (line, hint) in [
+            ("web", "if web is a Pod: carob get pod web"),
+            ("a b", "if a is a Pod: carob get pod a b"),
+            ("svc", "the only kind is pods: carob get pod NAME"),
+            ("Deployments", "the only kind is pods: carob get pod NAME"),
+        ] {
+            let e = names_of("get", &words(line)).unwrap_err();
+            assert_eq!(e.get_hint(), Some(hint), "{line}");
         }
         assert_eq!(name_of("web").unwrap(), "web");
         assert_eq!(name_of("pod/web").unwrap(), "web");

@@ -61,6 +61,32 @@ pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     })
 }
 
+/// What to look at where a container has not started since another one failed or runs
+/// before it.
+pub fn in_the_way(view: &View, container: &str) -> Option<String> {
+    let pod = &view.pod;
+    let status = object::status(view);
+    let all = status.init_container_statuses.iter();
+    let mut before = all.take_while(|c| c.name != container);
+    before.find_map(|c| {
+        let failed = state_of(c).filter(|(_, ended)| ended.is_some_and(has_run));
+        let waits = c.state.waiting.is_some();
+        match failed {
+            Some((state, _)) => Some(format!(
+                "its init container {} comes first and failed ({state}): {}",
+                c.name,
+                logs_command(pod, &c.name, waits)
+            )),
+            None if c.state.running.is_some() && !c.ready => Some(format!(
+                "its init container {} comes first and runs: {}",
+                c.name,
+                logs_command(pod, &c.name, false)
+            )),
+            None => None,
+        }
+    })
+}
+
 /// The state of a container that is not well, and the end that led to it.
 fn state_of(c: &ContainerStatus) -> Option<(String, Option<&Terminated>)> {
     if let Some(t) = &c.state.terminated {

@@ -118,7 +118,7 @@ impl Verb for Wait {
         let goal = Goal::parse(&self.state)?;
         let format = Format::parse(self.output.as_deref())?;
         let until = Instant::now() + age::parse_timeout(&self.timeout)?;
-        let mut names = object::names_of(&self.what)?;
+        let mut names = object::names_of(Self::NAME, &self.what)?;
         if names.is_empty() && self.selector.is_none() && !self.all {
             return Err(usage("no Pod is named").hint("name Pods, or give --all or -l LABELS"));
         }

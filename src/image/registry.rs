@@ -440,7 +440,7 @@ impl Registry {
                     error = error.hint(format!("it asks to wait for {} s", wait.as_secs()));
                 } else if status == 429 {
                     error =
-                        error.hint("the registry limits pulls: wait, or log in with docker login");
+                        error.hint("the registry limits pulls: wait, or log in with skopeo, podman or docker login");
                 }
                 Failure {
                     retry_after,
@@ -463,9 +463,11 @@ impl Registry {
         );
         let tls = text.contains("ertificate") || matches!(e, ureq::Error::Tls(_));
         if tls {
-            error = error.hint(
-                "put the registry's CA into /etc/containers/certs.d/HOST/ca.crt or the system's bundle, or name it in SSL_CERT_FILE",
-            );
+            error = error.hint(format!(
+                "put the registry's CA into /etc/containers/certs.d/{}/ca.crt or the system's \
+                 bundle, or name it in SSL_CERT_FILE",
+                self.endpoint.registry
+            ));
         } else if !self.insecure && text.contains("InvalidContentType") {
             error = error.hint("it speaks plain HTTP, perhaps: --insecure allows that");
         }
@@ -487,7 +489,11 @@ impl Registry {
         let hint = if self.credentials.is_some() {
             "the credentials for this registry are not accepted"
         } else {
-            "log in with docker login, or give the Pod an imagePullSecret"
+            &format!(
+                "log in with skopeo, podman or docker login {}, or give the Pod an \
+                 imagePullSecret",
+                self.endpoint.registry
+            )
         };
         self.error(text).hint(hint)
     }

@@ -286,7 +286,11 @@ impl<'a> Reading<'a> {
         if self.problems.is_empty() {
             let nothing =
                 self.parsed.pods.is_empty() && self.secrets.is_empty() && self.parsed.ignored == 0;
-            let fault = nothing.then(|| Error::invalid(format!("there is no object in {names}")));
+            let fault = nothing.then(|| match names {
+                "-" => Error::invalid("standard input holds no manifest")
+                    .hint("write it into the pipe, or name a file: -f FILE"),
+                _ => Error::invalid(format!("there is no object in {names}")),
+            });
             return (self.parsed, fault);
         }
         for v in &mut self.parsed.verdicts {

@@ -26,6 +26,13 @@ pub fn read(path: &str) -> Result<Vec<Source>> {
             bytes,
         }]);
     }
+    if let Some((scheme @ ("http" | "https"), _)) = path.split_once("://") {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("{path}: carob reads files, not {scheme} URLs"),
+        )
+        .hint(format!("curl -fsSL {path} | carob apply -f -")));
+    }
     let kind = std::fs::metadata(path).map_err(|e| not_found(e, path))?;
     if !kind.is_dir() {
         return Ok(vec![read_file(Path::new(path))?]);

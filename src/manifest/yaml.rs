@@ -209,9 +209,25 @@ fn syntax_message(info: &str, text: &str, line: usize) -> String {
     let indent: String = at.chars().take_while(|c| c.is_whitespace()).collect();
     if indent.contains('\t') {
         format!("not valid YAML: {info}: the line is indented with a tab; use spaces")
+    } else if info.contains("mapping values are not allowed")
+        && let Some(above) = indent_above(text, line)
+        && above != indent.len()
+    {
+        format!(
+            "not valid YAML: {info}: is the line indented as its neighbours (this one: {} blanks, \
+             the one above: {above})?",
+            indent.len()
+        )
     } else {
         format!("not valid YAML: {info}")
     }
+}
+
+/// Blanks before the text of the last line above that has any.
+fn indent_above(text: &str, line: usize) -> Option<usize> {
+    let above: Vec<&str> = text.lines().take(line.saturating_sub(1)).collect();
+    let above = above.iter().rfind(|l| !l.trim().is_empty())?;
+    Some(above.len() - above.trim_start().len())
 }
 
 fn check_tag(tag: Option<&Tag>, expected: &str) -> Result<(), String> {

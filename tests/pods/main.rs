@@ -25,6 +25,7 @@ mod kernels;
 mod layers;
 mod logs;
 mod many;
+mod mends;
 mod neighbours;
 mod network;
 mod propagation;

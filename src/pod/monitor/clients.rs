@@ -197,8 +197,9 @@ impl Monitor {
 
     /// The state has changed.
     pub(super) fn tell_watchers(&mut self) {
-        let started = self.started();
-        if started.is_none() {
+        let awaited = self.clients.values().any(|c| c.awaits_start);
+        let started = if awaited { self.started() } else { None };
+        if awaited && started.is_none() {
             self.tell_waiting();
         }
         let ended = self.live.values().all(|l| matches!(l.stage, Stage::Idle));
@@ -294,7 +295,12 @@ impl Monitor {
                 let doing = format!("container {}: FailedPostStartHook", c.name);
                 return Some(Err(e.with_kind(Kind::StartFailed).push_context(doing)));
             }
-            if let Some(e) = why_not_started(c, state, self.is_init(&c.name)) {
+            if self.is_init(&c.name)
+                && let Some(e) = self.init_failure(&c.name, state)
+            {
+                return Some(Err(e));
+            }
+            if let Some(e) = why_not_started(c, state) {
                 let errno = live.and_then(|l| l.exec_errno);
                 return Some(Err(match errno {
                     Some(errno) => e.with_errno(errno),
@@ -309,6 +315,36 @@ impl Monitor {
             };
         }
         all.then_some(Ok(()))
+    }
+
+    /// How an init container failed that has run, with what it wrote last.
+    fn init_failure(&self, name: &str, state: &ContainerState) -> Option<Error> {
+        let ended = match (&state.now, &state.last) {
+            (Now::Ended(e), _) => e,
+            (Now::Waiting { reason, .. }, Some(e)) if reason == "CrashLoopBackOff" => e,
+            _ => return None,
+        };
+        if ended.exit_code == 0 || ended.reason == "StartError" {
+            return None;
+        }
+        let mut text = format!(
+            "init container {name}: ended with exit code {}",
+            ended.exit_code
+        );
+        let log = match ended.message.is_empty() {
+            true => self.open_log(name, state.attempt).map(|l| l.tail(10, 400)),
+            false => Ok(ended.message.clone()),
+        };
+        let log = log.unwrap_or_default();
+        if let Some(line) = log.lines().rfind(|l| !l.trim().is_empty()) {
+            text = format!("{text}: {}", line.trim());
+        }
+        let namespace = match self.pod.namespace.as_str() {
+            "default" => String::new(),
+            namespace => format!(" -n {namespace}"),
+        };
+        let hint = format!("carob logs {}{namespace} -c {name}", self.pod.name);
+        Some(Error::new(Kind::StartFailed, text).hint(hint))
     }
 
     fn is_init(&self, name: &str) -> bool {
@@ -440,7 +476,7 @@ impl Monitor {
 }
 
 /// What keeps a container from having been started, where that is known.
-fn why_not_started(c: &Container, state: &ContainerState, init: bool) -> Option<Error> {
+fn why_not_started(c: &Container, state: &ContainerState) -> Option<Error> {
     let (kind, reason, message) = match &state.now {
         Now::Waiting { reason, message } => match reason.as_str() {
             "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
@@ -449,10 +485,6 @@ fn why_not_started(c: &Container, state: &ContainerState, init: bool) -> Option<
             "CreateContainerConfigError" | "CreateContainerError" => {
                 (Kind::StartFailed, reason, message)
             }
-            "CrashLoopBackOff" if init => {
-                let last = state.last.as_ref()?;
-                (Kind::StartFailed, reason, &last.message)
-            }
             "CrashLoopBackOff" => {
                 let last = state.last.as_ref().filter(|l| l.reason == "StartError")?;
                 (Kind::StartFailed, &last.reason, &last.message)
@@ -460,18 +492,6 @@ fn why_not_started(c: &Container, state: &ContainerState, init: bool) -> Option<
             _ => return None,
         },
         Now::Ended(e) if e.reason == "StartError" => (Kind::StartFailed, &e.reason, &e.message),
-        Now::Ended(e) if init && e.exit_code != 0 => {
-            let text = format!(
-                "init container {}: ended with exit code {}",
-                c.name, e.exit_code
-            );
-            let text = if e.message.is_empty() {
-                text
-            } else {
-                format!("{text}: {}", e.message)
-            };
-            return Some(Error::new(Kind::StartFailed, text).hint("`carob logs` shows its output"));
-        }
         _ => return None,
     };
     let error = Error::new(kind, format!("container {}: {reason}: {message}", c.name));

@@ -1,0 +1,192 @@
+//! What a failure says: the cause, and the command or the change that mends it.
+
+use serde_json::json;
+
+use crate::root::{IMAGE, Root, pod, script_pod, sh};
+
+/// Command line, standard input, exit code, what the error says and what the hint says.
+type Case<'a> = (&'a [&'a str], &'a str, i32, &'a str, &'a str);
+
+#[test]
+fn command_lines_and_files() {
+    let root = Root::new();
+    let cases: &[Case] = &[
+        (
+            &["get", "web"],
+            "",
+            2,
+            "no kind \"web\"",
+            "carob get pod web",
+        ),
+        (
+            &["delete", "web"],
+            "",
+            2,
+            "no kind \"web\"",
+            "carob delete pod web",
+        ),
+        (
+            &["describe", "a", "b"],
+            "",
+            2,
+            "no kind \"a\"",
+            "carob describe pod a b",
+        ),
+        (
+            &["wait", "web", "--for=delete"],
+            "",
+            2,
+            "no kind",
+            "carob wait pod web",
+        ),
+        (
+            &["get", "svc"],
+            "",
+            2,
+            "no kind \"svc\"",
+            "the only kind is pods: carob get pod NAME",
+        ),
+        (&["ps"], "", 2, "no verb \"ps\"", "carob get pods"),
+        (
+            &["apply", "-f", "-"],
+            "",
+            3,
+            "standard input holds no manifest",
+            "-f FILE",
+        ),
+        (
+            &["apply", "-f", "-"],
+            "# none\n",
+            3,
+            "standard input holds no manifest",
+            "-f FILE",
+        ),
+        (
+            &["apply", "-f", "https://example.com/p.yaml"],
+            "",
+            2,
+            "carob reads files, not https URLs",
+            "curl -fsSL https://example.com/p.yaml | carob apply -f -",
+        ),
+        (
+            &["logs", "none"],
+            "",
+            4,
+            "\"none\" not found",
+            "carob get pods -n default",
+        ),
+        (
+            &["validate", "-f", "-"],
+            "apiVersion: v1\nkind: Pod\nmetadata:\n    name: a\n     labels: {}\n",
+            3,
+            "this one: 5 blanks, the one above: 4",
+            "",
+        ),
+    ];
+    for (args, input, code, error, hint) in cases {
+        let ran = root.feed(args, input).fails(*code, error);
+        let given = ran.stderr.split_once("hint: ").map_or("", |(_, h)| h);
+        assert!(given.contains(hint), "{args:?}: {}", ran.stderr);
+    }
+}
+
+/// What only the program's own log knows.
+#[test]
+fn failures_of_programs_are_quoted() {
+    let root = Root::new();
+    let cases = [
+        ("code", "echo begun; exit 1", json!({}), "begun"),
+        (
+            "write",
+            "echo x > /etc/passwd; exit $?",
+            json!({"securityContext": {"runAsUser": 1000}}),
+            "can't create /etc/passwd: Permission denied",
+        ),
+        (
+            "rofs",
+            "echo x > /x || exit 2",
+            json!({"securityContext": {"readOnlyRootFilesystem": true}}),
+            "can't create /x: Read-only file system",
+        ),
+    ];
+    for (name, script, extra, line) in cases {
+        let spec = json!({
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "containers": [sh("main", script, extra)],
+        });
+        let manifest = pod(name, spec);
+        root.apply(&manifest).ok();
+        root.becomes(name, ".status.phase", "Failed");
+        let again = root.apply(&manifest);
+        let said = &again.stderr;
+        assert!(
+            said.starts_with(&format!("warning: pod {name}: container main: exit code ")),
+            "{said}"
+        );
+        assert!(
+            said.contains("; its last line: ") && said.contains(line),
+            "{said}"
+        );
+        assert!(
+            said.ends_with(&format!("hint: carob logs {name}\n")),
+            "{said}"
+        );
+        let text = root.carob(&["describe", "pod", name]).ok();
+        let quoted = text.lines().find(|l| l.contains("Last Line:"));
+        assert!(quoted.is_some_and(|q| q.contains(line)), "{text}");
+    }
+}
+
+#[test]
+fn a_failed_init_container_is_quoted_and_its_log_named() {
+    let root = Root::new();
+    let spec = json!({
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 0,
+        "initContainers": [sh("prep", "echo one; echo no such table >&2; exit 3", json!({}))],
+        "containers": [sh("main", "exec sleep 1000", json!({}))],
+    });
+    root.apply(&pod("p", spec))
+        .fails(
+            7,
+            "init container prep: ended with exit code 3: no such table\n",
+        )
+        .fails(7, "hint: carob logs p -c prep\n");
+    root.carob(&["logs", "p", "-c", "main"])
+        .fails(5, "is waiting to start: PodInitializing")
+        .fails(
+            5,
+            "its init container prep comes first and failed (exit code 3): carob logs p -c prep",
+        );
+    root.carob(&["wait", "pod/p", "--for=condition=Ready", "--timeout=0s"])
+        .fails(
+            6,
+            "container prep: exit code 3; its last line: no such table",
+        )
+        .fails(6, "hint: carob logs p -c prep");
+}
+
+#[test]
+fn a_wait_that_times_out_says_what_the_pod_is() {
+    let root = Root::new();
+    let wrong = script_pod("p", "Never", 0, "true")
+        .replace(IMAGE, "localhost/carob/nope:1")
+        .replace("IfNotPresent", "Never");
+    root.feed(&["apply", "--wait=false", "-f", "-"], &wrong)
+        .ok();
+    root.becomes(
+        "p",
+        ".status.containerStatuses[0].state.waiting.reason",
+        "ErrImageNeverPull",
+    );
+    let ready = ["--for=condition=Ready", "--timeout=0s"];
+    root.carob(&[&["wait", "pod/p"], &ready[..]].concat())
+        .fails(6, "ErrImageNeverPull: Container image")
+        .fails(6, "hint: carob describe pod p\n");
+    let runs = script_pod("r", "Never", 0, "exec sleep 1000");
+    root.apply(&runs).ok();
+    let other = ["--for=condition=Ready=false", "--timeout=0s"];
+    root.carob(&[&["wait", "pod/r"], &other[..]].concat())
+        .fails(6, "it is Running");
+}
