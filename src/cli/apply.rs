@@ -97,6 +97,9 @@ fn expand(file: &str, recursive: bool) -> Result<Vec<String>> {
 impl Verb for Apply {
     const NAME: &'static str = "apply";
     const ABOUT: &'static str = "Make the Pods of manifests, and return when they run";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob apply -f web.yaml\n\
+        \x20 carob apply -f manifests -R --timeout=2m";
 
     fn needs_root(&self) -> bool {
         self.dry_run == "none"

@@ -38,6 +38,9 @@ pub struct Attach {
 impl Verb for Attach {
     const NAME: &'static str = "attach";
     const ABOUT: &'static str = "Attach to a running container";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob attach web\n\
+        \x20 carob attach -it web -c app";
 
     fn passes_through(&self) -> bool {
         true

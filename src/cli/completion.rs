@@ -17,7 +17,9 @@ pub struct Completion {
 impl Verb for Completion {
     const NAME: &'static str = "completion";
     const ABOUT: &'static str = "Print a script that completes carob's command line";
-    const EXAMPLES: &'static str = "Example:\n  . <(carob completion bash)";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 . <(carob completion bash)\n\
+        \x20 carob completion fish >~/.config/fish/completions/carob.fish";
 
     fn needs_root(&self) -> bool {
         false

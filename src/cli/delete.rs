@@ -107,6 +107,10 @@ fn grace(period: i64, force: bool, now: bool) -> Result<(Grace, Option<&'static 
 impl Verb for Delete {
     const NAME: &'static str = "delete";
     const ABOUT: &'static str = "Delete Pods: TERM, the grace period, then KILL";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob delete pod web\n\
+        \x20 carob delete -f web.yaml\n\
+        \x20 carob delete pod web --grace-period=0 --force";
 
     fn run(self, face: &Face) -> Result<u8> {
         let (grace, note) = grace(self.grace_period, self.force, self.now)?;

@@ -30,6 +30,9 @@ pub struct Describe {
 impl Verb for Describe {
     const NAME: &'static str = "describe";
     const ABOUT: &'static str = "Show everything that is known of a Pod";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob describe pod web\n\
+        \x20 carob describe pods -l app=web";
 
     fn run(self, face: &Face) -> Result<u8> {
         let names = object::names_of(Self::NAME, &self.what)?;

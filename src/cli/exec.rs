@@ -47,6 +47,9 @@ pub struct Exec {
 impl Verb for Exec {
     const NAME: &'static str = "exec";
     const ABOUT: &'static str = "Run a command in a container";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob exec web -- ls -l /\n\
+        \x20 carob exec -it web -c app -- sh";
 
     fn passes_through(&self) -> bool {
         true

@@ -41,6 +41,10 @@ pub struct Get {
 impl Verb for Get {
     const NAME: &'static str = "get";
     const ABOUT: &'static str = "List Pods, or show one";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob get pods -o wide\n\
+        \x20 carob get pod web -o jsonpath={.status.podIP}\n\
+        \x20 carob get pods -A -w";
 
     fn run(self, face: &Face) -> Result<u8> {
         let names = object::names_of(Self::NAME, &self.what)?;

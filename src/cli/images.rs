@@ -44,6 +44,9 @@ pub struct Pull {
 impl Verb for Pull {
     const NAME: &'static str = "pull";
     const ABOUT: &'static str = "Pull images from registries";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob pull docker.io/library/nginx:1.29\n\
+        \x20 carob pull localhost:5000/app:1 --insecure";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
@@ -97,6 +100,9 @@ pub struct Load {
 impl Verb for Load {
     const NAME: &'static str = "load";
     const ABOUT: &'static str = "Load images from a directory or an archive";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob load -i app.tar\n\
+        \x20 docker save app:1 | carob load";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
@@ -151,6 +157,9 @@ pub struct Images {
 impl Verb for Images {
     const NAME: &'static str = "images";
     const ABOUT: &'static str = "List the images that are here";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob images\n\
+        \x20 carob images -o wide --no-headers";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
@@ -213,6 +222,8 @@ pub struct Rmi {
 impl Verb for Rmi {
     const NAME: &'static str = "rmi";
     const ABOUT: &'static str = "Remove images that no Pod uses";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob rmi app:1";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;

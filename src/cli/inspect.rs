@@ -23,6 +23,8 @@ pub struct Inspect {
 impl Verb for Inspect {
     const NAME: &'static str = "inspect";
     const ABOUT: &'static str = "Show all that is known of images, as docker does";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob inspect app:1";
     const ALIASES: &'static [&'static str] = &["inspecti"];
 
     fn run(self, face: &Face) -> Result<u8> {
@@ -106,6 +108,8 @@ pub struct Tag {
 impl Verb for Tag {
     const NAME: &'static str = "tag";
     const ABOUT: &'static str = "Give an image another name";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob tag app:1 localhost:5000/app:1";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;

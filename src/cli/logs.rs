@@ -68,6 +68,9 @@ pub struct Logs {
 impl Verb for Logs {
     const NAME: &'static str = "logs";
     const ABOUT: &'static str = "Print what a container has written";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob logs -f web\n\
+        \x20 carob logs web -c app -p --tail=20";
 
     fn run(self, face: &Face) -> Result<u8> {
         if self.follow && self.previous {

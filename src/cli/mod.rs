@@ -59,7 +59,8 @@ trait Verb: clap::Args + FromArgMatches {
     const ABOUT: &'static str;
     /// kubectl's own shorter or other names.
     const ALIASES: &'static [&'static str] = &[];
-    const EXAMPLES: &'static str = "";
+    /// What `--help` ends with: command lines that are complete.
+    const EXAMPLES: &'static str;
 
     /// Whether this command line needs the rights of root.
     fn needs_root(&self) -> bool {
@@ -119,15 +120,11 @@ const VERBS: &[Entry] = &[
 ];
 
 fn command<V: Verb>() -> Command {
-    let c = Command::new(V::NAME)
+    Command::new(V::NAME)
         .about(V::ABOUT)
         .visible_aliases(V::ALIASES)
-        .defer(|c| V::augment_args(c));
-    if V::EXAMPLES.is_empty() {
-        c
-    } else {
-        c.after_help(V::EXAMPLES)
-    }
+        .after_help(V::EXAMPLES)
+        .defer(|c| V::augment_args(c))
 }
 
 fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
@@ -270,6 +267,25 @@ mod tests {
         let mut g = grammar();
         g.build();
         g.debug_assert();
+    }
+
+    /// Each example is a command line that this grammar takes.
+    #[test]
+    fn every_verb_has_examples() {
+        for v in VERBS {
+            let help = (v.command)().render_help().to_string();
+            let (_, examples) = help.split_once("Examples:\n").expect(v.name);
+            for line in examples.lines() {
+                let (_, line) = line.split_once("carob ").expect(v.name);
+                let words = line
+                    .split(' ')
+                    .take_while(|w| !w.starts_with(['<', '>', '|']));
+                let words = words.map(|w| w.trim_end_matches(')'));
+                let parsed = grammar().try_get_matches_from(["carob"].into_iter().chain(words));
+                let name = parsed.map(|m| m.subcommand_name() == Some(v.name));
+                assert!(name.as_ref().is_ok_and(|same| *same), "{line}: {name:?}");
+            }
+        }
     }
 
     #[test]

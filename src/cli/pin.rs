@@ -34,6 +34,8 @@ struct Images {
 impl Verb for Pin {
     const NAME: &'static str = "pin";
     const ABOUT: &'static str = "Keep images from being pruned";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob pin app:1";
 
     fn run(self, face: &Face) -> Result<u8> {
         self.of.set(face, true)
@@ -43,6 +45,8 @@ impl Verb for Pin {
 impl Verb for Unpin {
     const NAME: &'static str = "unpin";
     const ABOUT: &'static str = "Let images be pruned again";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob unpin app:1";
 
     fn run(self, face: &Face) -> Result<u8> {
         self.of.set(face, false)

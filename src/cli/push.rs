@@ -33,6 +33,9 @@ pub struct Push {
 impl Verb for Push {
     const NAME: &'static str = "push";
     const ABOUT: &'static str = "Push an image to a registry";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob push localhost:5000/app:1\n\
+        \x20 carob push app:1 registry.example.com/app:1";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;

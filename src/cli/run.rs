@@ -79,6 +79,9 @@ pub struct Run {
 impl Verb for Run {
     const NAME: &'static str = "run";
     const ABOUT: &'static str = "Run one container as a Pod";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob run web --image localhost/carob/busybox:1 -- httpd -f -p 8080\n\
+        \x20 carob run sh -it --rm --restart=Never --image localhost/carob/busybox:1 -- sh";
 
     fn needs_root(&self) -> bool {
         self.dry_run == "none"

@@ -29,6 +29,9 @@ pub struct Save {
 impl Verb for Save {
     const NAME: &'static str = "save";
     const ABOUT: &'static str = "Save images to an archive";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob save app:1 -o app.tar\n\
+        \x20 carob save app:1 --format docker-archive -o app.tar";
 
     fn run(self, face: &Face) -> Result<u8> {
         let store = Store::open(&face.layout)?;

@@ -31,6 +31,9 @@ pub struct ImagePrune {
 impl Verb for ImagePrune {
     const NAME: &'static str = "image-prune";
     const ABOUT: &'static str = "Remove images without a name that no Pod has";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob image-prune\n\
+        \x20 carob image-prune -a";
 
     fn run(self, face: &Face) -> Result<u8> {
         prune(face, self.all, &Format::parse(self.output.as_deref())?)
@@ -65,6 +68,10 @@ pub struct System {
 impl Verb for System {
     const NAME: &'static str = "system";
     const ABOUT: &'static str = "Show, check or tidy what is on the disk; end all Pods";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob system df\n\
+        \x20 carob system check --repair\n\
+        \x20 carob system prune -a";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;

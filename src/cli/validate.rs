@@ -29,6 +29,9 @@ pub struct Validate {
 impl Verb for Validate {
     const NAME: &'static str = "validate";
     const ABOUT: &'static str = "Check manifests, and say what becomes of each field";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob validate -f web.yaml\n\
+        \x20 carob validate -f - -o json <web.yaml";
 
     fn needs_root(&self) -> bool {
         false

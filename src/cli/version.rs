@@ -18,6 +18,9 @@ pub struct Version {
 impl Verb for Version {
     const NAME: &'static str = "version";
     const ABOUT: &'static str = "Print the version of carob, its API and the kernel";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob version\n\
+        \x20 carob version -o json";
 
     fn needs_root(&self) -> bool {
         false

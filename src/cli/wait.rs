@@ -113,6 +113,10 @@ impl Goal {
 impl Verb for Wait {
     const NAME: &'static str = "wait";
     const ABOUT: &'static str = "Wait until Pods are ready, gone or otherwise as asked for";
+    const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob wait pod/web --for=condition=Ready --timeout=1m\n\
+        \x20 carob wait pod/job --for=jsonpath={.status.phase}=Succeeded\n\
+        \x20 carob wait pod/web --for=delete";
 
     fn run(self, face: &Face) -> Result<u8> {
         let goal = Goal::parse(&self.state)?;
