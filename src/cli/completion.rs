@@ -7,11 +7,41 @@ use super::face::Face;
 use super::{Verb, grammar, output};
 use crate::Result;
 
+#[path = "completion_words.rs"]
+mod words;
+
+// What the grammar does not know, the names of what is there, carob tells itself: each
+// script asks for the words that can stand at the cursor, and falls back to the grammar.
+
+const BASH: &str = r#"
+_carob_words() {
+    mapfile -t COMPREPLY < <(carob completion bash -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    [ ${#COMPREPLY[@]} -gt 0 ] || _carob "$@"
+}
+complete -F _carob_words -o bashdefault -o default carob
+"#;
+
+const ZSH: &str = r#"
+_carob_words() {
+    local -a names
+    names=( ${(f)"$(carob completion zsh -- "${(@Q)words[2,CURRENT]}" 2>/dev/null)"} )
+    if (( $#names )); then compadd -a names; else _carob "$@"; fi
+}
+(( $+functions[compdef] )) && compdef _carob_words carob
+"#;
+
+const FISH: &str = r#"
+complete -c carob -a '(carob completion fish -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+"#;
+
 #[derive(Args, Debug)]
 pub struct Completion {
     /// bash, zsh or fish
     #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish"])]
     shell: String,
+    /// For the scripts: print what the last of these words can be, one a line
+    #[arg(last = true, value_name = "WORDS", hide = true)]
+    words: Vec<String>,
 }
 
 impl Verb for Completion {
@@ -25,7 +55,15 @@ impl Verb for Completion {
         false
     }
 
-    fn run(self, _: &Face) -> Result<u8> {
+    fn run(self, face: &Face) -> Result<u8> {
+        if !self.words.is_empty() {
+            let text: String = words::candidates(face, &self.words)
+                .iter()
+                .map(|w| format!("{w}\n"))
+                .collect();
+            output::text(&text, false)?;
+            return Ok(0);
+        }
         let shell = match self.shell.as_str() {
             "zsh" => Shell::Zsh,
             "fish" => Shell::Fish,
@@ -33,6 +71,14 @@ impl Verb for Completion {
         };
         let mut script = Vec::new();
         generate(shell, &mut grammar(), "carob", &mut script);
+        script.extend_from_slice(
+            match shell {
+                Shell::Zsh => ZSH,
+                Shell::Fish => FISH,
+                _ => BASH,
+            }
+            .as_bytes(),
+        );
         output::text(&String::from_utf8_lossy(&script), true)?;
         Ok(0)
     }

@@ -10,6 +10,7 @@ mod basics;
 mod caller;
 mod chatbot;
 mod cli;
+mod completion;
 mod crashes;
 mod damage;
 #[path = "../shared/denied.rs"]

@@ -1,0 +1,189 @@
+//! The words that can stand at the end of a command line: Pods, containers, images, kinds
+//! and formats. What cannot be read gives no words: a shell has no place for an error.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::super::VERBS;
+use super::super::face::Face;
+use super::super::images::familiar;
+use crate::image::Store;
+use crate::pod::client;
+use crate::store::Layout;
+
+/// What stands at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Nothing,
+    /// `pods`, or `pod/NAME`.
+    Kind,
+    Pod,
+    Container,
+    Image,
+    Format(&'static [&'static str]),
+    Namespace,
+}
+
+const OBJECTS: &[&str] = &["json", "yaml", "name", "wide", "jsonpath="];
+const VALUES: &[&str] = &["json", "yaml", "jsonpath="];
+
+/// Flags with a value in the next word, beside those below.
+const WITH_VALUE: &[&str] = &[
+    "--root",
+    "-f",
+    "--filename",
+    "-l",
+    "--selector",
+    "--timeout",
+    "--for",
+    "--tail",
+    "--since",
+    "-i",
+    "--input",
+    "--grace-period",
+    "-e",
+    "--env",
+    "--port",
+];
+
+/// The last of `words` is the one that is being written.
+pub fn candidates(face: &Face, words: &[String]) -> Vec<String> {
+    let Some((current, before)) = words.split_last() else {
+        return vec![];
+    };
+    let (wanted, pod) = place(before);
+    let namespace = given(before, &["-n", "--namespace"]).unwrap_or(&face.namespace);
+    // The root of the line that is being written, not of this program's own.
+    let root = given(before, &["--root"]).and_then(|dir| Layout::new(Some(Path::new(dir))).ok());
+    let layout = root.as_ref().unwrap_or(&face.layout);
+    let pods = || -> Vec<String> {
+        let views = client::list_with(layout, Some(namespace), client::Detail::Summary);
+        views.into_iter().flatten().map(|v| v.pod.name).collect()
+    };
+    let all: Vec<String> = match wanted {
+        Wanted::Nothing => vec![],
+        Wanted::Kind if current.contains('/') => {
+            pods().iter().map(|p| format!("pod/{p}")).collect()
+        }
+        Wanted::Kind => ["pods", "pod", "pod/"].map(str::to_owned).to_vec(),
+        Wanted::Pod => pods(),
+        Wanted::Container => pod
+            .and_then(|name| client::find(layout, namespace, &name).ok())
+            .map(|v| {
+                v.pod
+                    .spec
+                    .all_containers()
+                    .map(|c| c.name.clone())
+                    .collect()
+            })
+            .unwrap_or_default(),
+        Wanted::Image => Store::open(layout)
+            .and_then(|s| s.list())
+            .into_iter()
+            .flatten()
+            .flat_map(|i| i.names)
+            .map(|n| familiar(&n))
+            .collect(),
+        Wanted::Format(all) => all.iter().map(|f| (*f).to_owned()).collect(),
+        Wanted::Namespace => client::list_with(layout, None, client::Detail::Summary)
+            .into_iter()
+            .flatten()
+            .map(|v| v.pod.namespace)
+            .collect::<BTreeSet<String>>()
+            .into_iter()
+            .collect(),
+    };
+    all.into_iter().filter(|w| w.starts_with(current)).collect()
+}
+
+/// The value that the last of these flags has.
+fn given<'w>(words: &'w [String], flags: &[&str]) -> Option<&'w String> {
+    let flag = words.iter().rposition(|w| flags.contains(&w.as_str()));
+    flag.and_then(|i| words.get(i + 1))
+}
+
+/// What comes after these words, and the Pod that they name.
+fn place(before: &[String]) -> (Wanted, Option<String>) {
+    let mut verb: Option<&str> = None;
+    let mut operands: Vec<&str> = vec![];
+    let mut flag: Option<&str> = None;
+    for word in before.iter().map(String::as_str) {
+        match (flag.take(), verb) {
+            (Some(_), _) => {}
+            // What follows is a command in the container.
+            (None, _) if word == "--" => return (Wanted::Nothing, None),
+            (None, _) if value_of(word, verb).is_some() => flag = Some(word),
+            (None, _) if word.starts_with('-') => {}
+            (None, None) if VERBS.iter().any(|v| v.name == word) => verb = Some(word),
+            (None, None) => return (Wanted::Nothing, None),
+            (None, Some(_)) => operands.push(word),
+        }
+    }
+    let pod = operands
+        .first()
+        .map(|o| o.trim_start_matches("pod/").to_owned());
+    if let Some(wanted) = flag.and_then(|f| value_of(f, verb)) {
+        return (wanted, pod);
+    }
+    let wanted = match (verb, operands.as_slice()) {
+        (Some("get" | "describe" | "delete" | "wait"), []) => Wanted::Kind,
+        (Some("get" | "describe" | "delete" | "wait"), ["pod" | "pods" | "po", ..]) => Wanted::Pod,
+        (Some("get" | "describe" | "delete" | "wait"), _) => Wanted::Kind,
+        (Some("logs" | "exec" | "attach"), []) => Wanted::Pod,
+        (Some("logs"), [_]) => Wanted::Container,
+        (Some("rmi" | "inspect" | "push" | "pin" | "unpin" | "save"), _) => Wanted::Image,
+        (Some("tag"), []) => Wanted::Image,
+        _ => Wanted::Nothing,
+    };
+    (wanted, pod)
+}
+
+/// What follows this flag; `None` if nothing does.
+fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
+    match flag {
+        "-n" | "--namespace" => Some(Wanted::Namespace),
+        "-o" | "--output" if verb == Some("save") => Some(Wanted::Nothing),
+        "-o" | "--output" => Some(Wanted::Format(match verb {
+            Some("get" | "apply" | "run" | "delete" | "wait" | "images") => OBJECTS,
+            _ => VALUES,
+        })),
+        "-c" | "--container" => Some(Wanted::Container),
+        "--image" => Some(Wanted::Image),
+        // exec and attach have a flag of this name without a value.
+        "-i" if verb != Some("load") => None,
+        "-f" if verb == Some("logs") => None,
+        flag if WITH_VALUE.contains(&flag) => Some(Wanted::Nothing),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        use Wanted::*;
+        for (line, wanted, pod) in [
+            ("", Nothing, None),
+            ("get", Kind, None),
+            ("get pods", Pod, Some("pods")),
+            ("get -n", Namespace, None),
+            ("get pods -o", Format(OBJECTS), Some("pods")),
+            ("get pod/a", Kind, Some("a")),
+            ("version -o", Format(VALUES), None),
+            ("-n x logs", Pod, None),
+            ("logs web", Container, Some("web")),
+            ("logs -f web -c", Container, Some("web")),
+            ("exec -i", Pod, None),
+            ("exec web --", Nothing, None),
+            ("run x --image", Image, Some("x")),
+            ("save -o", Nothing, None),
+            ("apply -f", Nothing, None),
+            ("frob", Nothing, None),
+        ] {
+            let words: Vec<String> = line.split_whitespace().map(Into::into).collect();
+            assert_eq!(place(&words), (wanted, pod.map(str::to_owned)), "{line}");
+        }
+    }
+}
