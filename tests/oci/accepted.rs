@@ -393,12 +393,17 @@ fn newlines_of_a_terminal_that_a_pipe_reads() {
         b.dir().display()
     );
     let on_terminal = |command: &str| {
-        let ran = std::process::Command::new("script")
+        let mut script = std::process::Command::new("script");
+        script
             .args(["-qec", command, "/dev/null"])
             .current_dir(b.dir())
-            .stdin(std::process::Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        let mut script = script.spawn().unwrap();
+        // Open until the end: script(1) passes an end of input on, and the terminal may
+        // echo that.
+        let _stdin = script.stdin.take();
+        let ran = script.wait_with_output().unwrap();
         String::from_utf8(ran.stdout).unwrap()
     };
     let said = on_terminal(&run);
