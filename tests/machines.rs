@@ -51,6 +51,13 @@ fn pods_outlive_sessions_and_what_is_done_to_systemd() {
     assert_eq!(passed.len(), 44, "{passed:?}");
 }
 
+#[test]
+fn apparmor() {
+    let script = ["--script", "tests/machines/lsm-apparmor.sh"];
+    let passed = run_any("debian-12", &script);
+    assert_eq!(passed.len(), 28, "{passed:?}");
+}
+
 #[track_caller]
 fn run(machine: &str, tests: &[&str]) {
     let passed = run_any(machine, tests);

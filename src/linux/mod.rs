@@ -1,6 +1,7 @@
 //! Kernel objects as safe Rust values, and the kernel's refusals as errors that
 //! name the call.
 
+pub mod apparmor;
 pub mod bare;
 pub mod caller;
 pub mod capability;

@@ -1,6 +1,6 @@
 //! One container of the Pod: names, image, environment, ports, hooks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
@@ -10,7 +10,7 @@ use super::report::Report;
 use super::tree::{Path, quote};
 use super::{names, resources, security, volumes};
 use crate::pod::spec::{
-    Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, Resources, Security,
+    AppArmor, Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, Resources, Security,
 };
 
 /// What a container needs to know of its Pod.
@@ -18,6 +18,8 @@ pub(super) struct Around<'a> {
     pub security: &'a Security,
     /// Where the Pod's securityContext is.
     pub security_path: &'a Path,
+    /// AppArmor profiles that annotations name, by container.
+    pub app_armor: &'a HashMap<String, AppArmor>,
     /// Names of all volumes and of all containers.
     pub volumes: HashSet<&'a str>,
     pub containers: HashSet<&'a str>,
@@ -58,6 +60,7 @@ pub(super) fn lower(
         c.security_context.as_ref(),
         pod.security,
         pod.security_path,
+        pod.app_armor.get(&c.name),
     );
     let (post_start, pre_stop, stop_signal) = lifecycle(r, path, c, is_init && !sidecar, pod);
     let message_path = c.termination_message_path.clone().unwrap_or_default();

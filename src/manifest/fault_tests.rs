@@ -132,7 +132,23 @@ fn faults_in_the_spec() {
         ),
         (
             "securityContext: {appArmorProfile: {type: Localhost}}",
-            "not supported yet",
+            "appArmorProfile.localhostProfile: Required value",
+        ),
+        (
+            "securityContext: {appArmorProfile: {type: Localhost, localhostProfile: \" a\"}}",
+            "must not be padded",
+        ),
+        (
+            "securityContext: {appArmorProfile: {type: Localhost, localhostProfile: \"a\\nb\"}}",
+            "must be one line of text",
+        ),
+        (
+            "securityContext: {appArmorProfile: {type: Unconfined, localhostProfile: a}}",
+            "can only be set when `type` is Localhost",
+        ),
+        (
+            "securityContext: {appArmorProfile: {type: Default}}",
+            "Unsupported value",
         ),
         (
             "securityContext: {seLinuxOptions: {level: s0}}",
@@ -409,6 +425,18 @@ fn faults_in_the_head() {
         ("name: web\n  labels: {a b: c}", "metadata.labels['a b']"),
         ("name: web\n  labels: {a: b c}", "a valid label"),
         ("name: web\n  annotations: {-a: x}", "name part"),
+        (
+            "name: web\n  annotations: {container.apparmor.security.beta.kubernetes.io/x: unconfined}",
+            "container not found",
+        ),
+        (
+            "name: web\n  annotations: {container.apparmor.security.beta.kubernetes.io/app: nginx}",
+            "must be runtime/default, unconfined or localhost/<profile>",
+        ),
+        (
+            "name: web\n  annotations: {container.apparmor.security.beta.kubernetes.io/app: localhost/}",
+            "must not be empty",
+        ),
         (
             "name: web\n  name: web2",
             "metadata.name: set twice: first on line 4",

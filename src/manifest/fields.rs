@@ -61,8 +61,6 @@ const SECCOMP: Rule = Only {
     why: "seccomp profiles from files are not supported yet",
 };
 const SECCOMP_FILE: Rule = RefusedIfSet("seccomp profiles from files are not supported yet");
-const APPARMOR: Rule = NoEffect("AppArmor profiles are not loaded by carob");
-const APPARMOR_FILE: Rule = RefusedIfSet("AppArmor profiles are not supported yet");
 
 /// In the order of the documentation. `[*]` is any item, a last `.*` any key.
 pub static TABLE: &[(&str, Rule)] = &[
@@ -188,9 +186,9 @@ pub static TABLE: &[(&str, Rule)] = &[
     ("spec.securityContext.appArmorProfile", Fields),
     (
         "spec.securityContext.appArmorProfile.localhostProfile",
-        APPARMOR_FILE,
+        Honoured,
     ),
-    ("spec.securityContext.appArmorProfile.type", APPARMOR),
+    ("spec.securityContext.appArmorProfile.type", Honoured),
     ("spec.securityContext.fsGroup", Honoured),
     (
         "spec.securityContext.fsGroupChangePolicy",
@@ -423,11 +421,11 @@ pub static TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].securityContext.appArmorProfile", Fields),
     (
         "spec.containers[*].securityContext.appArmorProfile.localhostProfile",
-        APPARMOR_FILE,
+        Honoured,
     ),
     (
         "spec.containers[*].securityContext.appArmorProfile.type",
-        APPARMOR,
+        Honoured,
     ),
     ("spec.containers[*].securityContext.capabilities", Fields),
     (

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::container::{self, Around};
 use super::report::Report;
@@ -29,7 +30,7 @@ pub(super) fn lower(
     let namespace = meta.namespace.clone().unwrap_or_default();
     metadata(r, meta, &name, &namespace);
     let spec = match &pod.spec {
-        Some(spec) => lower_spec(r, spec, &name, &namespace),
+        Some(spec) => lower_spec(r, spec, meta, &name, &namespace),
         None => {
             r.required(&Path::default().key("spec"), "");
             Spec::default()
@@ -56,12 +57,7 @@ const ANNOTATIONS_MAX: usize = 256 * 1024;
 /// `<namespace>_<name>_<uid>`.
 const FILE_NAME_MAX: usize = 255;
 
-fn metadata(
-    r: &mut Report<'_>,
-    meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
-    name: &str,
-    namespace: &str,
-) {
+fn metadata(r: &mut Report<'_>, meta: &ObjectMeta, name: &str, namespace: &str) {
     let path = Path::default().key("metadata");
     if name.is_empty() {
         let hint = if r.is_set(&path.key("generateName")) {
@@ -124,7 +120,13 @@ fn check_own_annotation(r: &mut Report<'_>, path: &Path, key: &str, value: &str)
     }
 }
 
-fn lower_spec(r: &mut Report<'_>, s: &core::PodSpec, name: &str, namespace: &str) -> Spec {
+fn lower_spec(
+    r: &mut Report<'_>,
+    s: &core::PodSpec,
+    meta: &ObjectMeta,
+    name: &str,
+    namespace: &str,
+) -> Spec {
     let path = Path::default().key("spec");
     let host_network = s.host_network.unwrap_or(false);
     let host_ipc = s.host_ipc.unwrap_or(false);
@@ -160,15 +162,19 @@ fn lower_spec(r: &mut Report<'_>, s: &core::PodSpec, name: &str, namespace: &str
     let listed = s.volumes.as_deref().unwrap_or_default();
     let volumes = volumes::lower(r, &path.key("volumes"), listed);
     let init = s.init_containers.as_deref().unwrap_or_default();
+    let containers: HashSet<&str> = init
+        .iter()
+        .chain(&s.containers)
+        .map(|c| c.name.as_str())
+        .collect();
+    let annotations = meta.annotations.clone().unwrap_or_default();
+    let app_armor = security::app_armor_annotations(r, &annotations, &containers);
     let around = Around {
         security: &security,
         security_path: &security_path,
+        app_armor: &app_armor,
         volumes: listed.iter().map(|v| v.name.as_str()).collect(),
-        containers: init
-            .iter()
-            .chain(&s.containers)
-            .map(|c| c.name.as_str())
-            .collect(),
+        containers,
         host_network,
         grace: grace.max(0),
     };

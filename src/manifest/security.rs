@@ -1,11 +1,13 @@
 //! securityContext: the Pod's merged into each container's.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use k8s_openapi::api::core::v1 as core;
 
 use super::names;
 use super::report::Report;
 use super::tree::Path;
-use crate::pod::spec::{Seccomp, Security};
+use crate::pod::spec::{AppArmor, Seccomp, Security};
 
 /// capabilities(7), in the kernel's order.
 const CAPABILITIES: &[&str] = &[
@@ -101,15 +103,100 @@ fn seccomp(
     }
 }
 
-fn app_armor(r: &mut Report<'_>, path: &Path, profile: Option<&core::AppArmorProfile>) {
-    let Some(profile) = profile else { return };
-    let path = path.keys("appArmorProfile.type");
-    match profile.type_.as_str() {
-        "RuntimeDefault" | "Unconfined" => {}
-        "Localhost" => r.refused(&path, "AppArmor profiles are not supported yet"),
-        "" => r.required(&path, "type is required when appArmorProfile is set"),
-        other => r.unknown_value(&path, other, &["Localhost", "RuntimeDefault", "Unconfined"]),
+/// PATH_MAX less the NUL: the longest name of a profile that the API server takes.
+const PROFILE_NAME_MAX: usize = 4095;
+
+fn app_armor(
+    r: &mut Report<'_>,
+    path: &Path,
+    profile: Option<&core::AppArmorProfile>,
+) -> Option<AppArmor> {
+    let profile = profile?;
+    let path = path.key("appArmorProfile");
+    let (kind, name) = (path.key("type"), path.key("localhostProfile"));
+    let localhost = profile.localhost_profile.as_deref();
+    if let (Some(text), true) = (localhost, profile.type_ != "Localhost") {
+        r.invalid(&name, text, "can only be set when `type` is Localhost");
     }
+    match profile.type_.as_str() {
+        "RuntimeDefault" => Some(AppArmor::RuntimeDefault),
+        "Unconfined" => Some(AppArmor::Unconfined),
+        "Localhost" => match localhost {
+            None => {
+                r.required(&name, "must be set when `type` is Localhost");
+                None
+            }
+            Some(text) => {
+                r.check(&name, text, profile_name(text));
+                Some(AppArmor::Localhost(text.to_owned()))
+            }
+        },
+        "" => {
+            r.required(&kind, "type is required when appArmorProfile is set");
+            None
+        }
+        other => {
+            r.unknown_value(&kind, other, &["Localhost", "RuntimeDefault", "Unconfined"]);
+            None
+        }
+    }
+}
+
+fn profile_name(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("must not be empty".into());
+    }
+    if text.trim() != text {
+        return Err("must not be padded with whitespace".into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must be one line of text".into());
+    }
+    match text.len() {
+        0..=PROFILE_NAME_MAX => Ok(()),
+        _ => Err(format!("must be no more than {PROFILE_NAME_MAX} bytes")),
+    }
+}
+
+/// Kubernetes' way to name a container's profile before appArmorProfile: an annotation
+/// whose key is this and the container's name.
+const APP_ARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// The profiles that annotations name, by container.
+pub(super) fn app_armor_annotations(
+    r: &mut Report<'_>,
+    annotations: &BTreeMap<String, String>,
+    containers: &HashSet<&str>,
+) -> HashMap<String, AppArmor> {
+    let mut found = HashMap::new();
+    for (key, value) in annotations {
+        let Some(name) = key.strip_prefix(APP_ARMOR_ANNOTATION) else {
+            continue;
+        };
+        let path = Path::default().keys("metadata.annotations").key(key);
+        if !containers.contains(name) {
+            r.invalid(&path, name, "container not found");
+            continue;
+        }
+        let profile = match value.split_once('/') {
+            _ if value.is_empty() || value == "runtime/default" => AppArmor::RuntimeDefault,
+            _ if value == "unconfined" => AppArmor::Unconfined,
+            Some(("localhost", profile)) => {
+                r.check(&path, value, profile_name(profile));
+                AppArmor::Localhost(profile.to_owned())
+            }
+            _ => {
+                r.invalid(
+                    &path,
+                    value,
+                    "must be runtime/default, unconfined or localhost/<profile>",
+                );
+                continue;
+            }
+        };
+        found.insert(name.to_owned(), profile);
+    }
+    found
 }
 
 /// The Pod's own part, as each of its containers starts from.
@@ -121,7 +208,6 @@ pub(super) fn lower_pod(
     let Some(sc) = sc else {
         return Security::default();
     };
-    app_armor(r, path, sc.app_armor_profile.as_ref());
     let groups = path.key("supplementalGroups");
     let policies = [("Merge", false), ("Strict", true)];
     let change = [("Always", ()), ("OnRootMismatch", ())];
@@ -149,23 +235,34 @@ pub(super) fn lower_pod(
             .unwrap_or(false),
         fs_group: id(r, &path.key("fsGroup"), sc.fs_group),
         seccomp: seccomp(r, path, sc.seccomp_profile.as_ref()).unwrap_or_default(),
+        app_armor: app_armor(r, path, sc.app_armor_profile.as_ref()),
         ..Security::default()
     }
 }
 
 /// The container's own over the Pod's. `pod_path` is where the Pod's is, for
-/// faults that come from there.
+/// faults that come from there. `annotated` is the profile that an annotation names.
 pub(super) fn lower_container(
     r: &mut Report<'_>,
     path: &Path,
     sc: Option<&core::SecurityContext>,
     pod: &Security,
     pod_path: &Path,
+    annotated: Option<&AppArmor>,
 ) -> Security {
     let empty = core::SecurityContext::default();
     let sc = sc.unwrap_or(&empty);
-    app_armor(r, path, sc.app_armor_profile.as_ref());
     let mut s = pod.clone();
+    // An annotation counts as the container's own field.
+    let own = app_armor(r, path, sc.app_armor_profile.as_ref());
+    if own.is_some() && annotated.is_some() && own.as_ref() != annotated {
+        r.forbidden(
+            &path.key("appArmorProfile"),
+            "the annotation container.apparmor.security.beta.kubernetes.io names another profile \
+             for this container: remove the annotation",
+        );
+    }
+    s.app_armor = own.or_else(|| annotated.cloned()).or(s.app_armor);
     s.run_as_user = id(r, &path.key("runAsUser"), sc.run_as_user).or(s.run_as_user);
     s.run_as_group = id(r, &path.key("runAsGroup"), sc.run_as_group).or(s.run_as_group);
     s.run_as_non_root = sc.run_as_non_root.unwrap_or(s.run_as_non_root);

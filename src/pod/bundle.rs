@@ -35,6 +35,8 @@ pub struct Inputs<'a> {
     /// The file that becomes terminationMessagePath.
     pub termination_log: &'a Path,
     pub node_name: &'a str,
+    /// The AppArmor profile that it runs under.
+    pub app_armor: Option<&'a str>,
     /// What the host has, in thousandths of a CPU and bytes: limits that are not
     /// set mean this to a resourceFieldRef.
     pub node_cpu: u64,
@@ -112,6 +114,7 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         no_new_privileges: Some(security.allow_privilege_escalation == Some(false)),
         oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.node_memory)),
         terminal: Some(c.tty),
+        apparmor_profile: inputs.app_armor.map(str::to_owned),
         ..Process::default()
     };
 

@@ -8,6 +8,7 @@ pub mod client;
 pub mod damage;
 pub mod layers;
 pub mod limits;
+pub mod lsm;
 pub mod monitor;
 mod mounts;
 pub mod protocol;

@@ -338,8 +338,20 @@ pub struct Security {
     pub read_only_root: bool,
     pub allow_privilege_escalation: Option<bool>,
     pub seccomp: Seccomp,
+    /// `None`: not said, which is RuntimeDefault where the host can enforce it.
+    #[serde(default)]
+    pub app_armor: Option<AppArmor>,
     /// procMount: Unmasked.
     pub unmasked_proc: bool,
+}
+
+/// appArmorProfile, or the annotation that came before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AppArmor {
+    RuntimeDefault,
+    /// The name of a profile that the host has loaded.
+    Localhost(String),
+    Unconfined,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -201,3 +201,96 @@ fn the_primary_group_is_a_supplementary_one_too() {
     let strict = "{supplementalGroupsPolicy: Strict}";
     check(strict, "{runAsUser: 1999}", ["1999", "1999", "1999"]);
 }
+
+/// A kubelet refuses such a Pod for good; where the host has AppArmor, the profiles hold.
+#[test]
+fn app_armor_is_enforced_or_refused() {
+    let root = Root::new();
+    let with = |name: &str, annotation: &str, context: &str| {
+        pod(&[context]).replace(
+            "{name: sec}",
+            &format!("{{name: {name}, annotations: {{{annotation}}}}}"),
+        )
+    };
+    let legacy =
+        |value: &str| format!("container.apparmor.security.beta.kubernetes.io/c0: {value}");
+    let asked = [
+        (
+            "field",
+            with("field", "", "{appArmorProfile: {type: RuntimeDefault}}"),
+        ),
+        (
+            "annotation",
+            with("annotation", &legacy("runtime/default"), "{}"),
+        ),
+    ];
+    let missing = [
+        (
+            "localhost",
+            with(
+                "localhost",
+                "",
+                "{appArmorProfile: {type: Localhost, localhostProfile: carob-no-such}}",
+            ),
+        ),
+        (
+            "legacy",
+            with("legacy", &legacy("localhost/carob-no-such"), "{}"),
+        ),
+    ];
+    let not_asked = [
+        ("none", with("none", "", "{}"), "carob-default (enforce)\n"),
+        (
+            "free",
+            with("free", "", "{appArmorProfile: {type: Unconfined}}"),
+            "unconfined\n",
+        ),
+        (
+            "legacy-free",
+            with("legacy-free", &legacy("unconfined"), "{}"),
+            "unconfined\n",
+        ),
+        (
+            "privileged",
+            with("privileged", "", "{privileged: true}"),
+            "unconfined\n",
+        ),
+    ];
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled")
+        .is_ok_and(|text| text.starts_with(b"Y"));
+    for (name, text, profile) in &not_asked {
+        root.apply(text).ok();
+        if enabled {
+            assert_eq!(
+                root.sh(name, "cat /proc/1/attr/current"),
+                *profile,
+                "{name}"
+            );
+            assert_eq!(
+                root.sh(name, "cat /proc/self/attr/current"),
+                *profile,
+                "{name}"
+            );
+        }
+    }
+    for (name, text) in asked.iter().chain(&missing) {
+        let ran = root.apply(text);
+        if enabled && !name.starts_with('l') {
+            ran.ok();
+            let profile = root.sh(name, "cat /proc/1/attr/current");
+            assert_eq!(profile, "carob-default (enforce)\n", "{name}");
+        } else if enabled {
+            ran.fails(7, "the AppArmor profile \"carob-no-such\" is not loaded");
+            let reason = ".status.containerStatuses[0].state.waiting.reason";
+            assert_eq!(root.field(name, reason), "CreateContainerError", "{name}");
+        } else {
+            ran.fails(
+                7,
+                "Cannot enforce AppArmor: AppArmor is not enabled on the host",
+            );
+            assert_eq!(root.field(name, ".status.phase"), "Failed", "{name}");
+            assert_eq!(root.field(name, ".status.reason"), "AppArmor", "{name}");
+            root.carob(&["delete", "pod", name]).ok();
+        }
+    }
+}

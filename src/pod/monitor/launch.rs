@@ -51,6 +51,7 @@ impl Monitor {
     /// fails goes with it.
     pub(super) fn launch(&mut self, name: &str, image: &Image) -> Result<()> {
         let c = self.spec_of(name);
+        let app_armor = self.app_armor(&c)?;
         let attempt = self.new_attempt(name)?;
         let dir = self.paths.bundle(name, attempt);
         let mountpoint = dir.join("rootfs");
@@ -68,6 +69,7 @@ impl Monitor {
             host_ip: self.state.host_ip,
             termination_log: &termination_log,
             node_name: &self.host.name,
+            app_armor: app_armor.as_deref(),
             node_cpu: limits::node_cpu(),
             node_memory: limits::node_memory(),
         })?;

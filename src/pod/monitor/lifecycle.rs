@@ -139,11 +139,13 @@ impl Monitor {
     }
 
     /// What the manifest, the image or a volume has wrong is tried again until it is
-    /// mended, and counts as no attempt; so is what a full filesystem or table of fds
-    /// keeps from being made. Anything else is an attempt that failed.
+    /// mended, and counts as no attempt; so is what the host lacks, and what a full
+    /// filesystem or table of fds keeps from being made. Anything else is an attempt that
+    /// failed.
     fn not_started(&mut self, name: &str, e: Error) {
         let reason = match e.kind() {
             Kind::Invalid => "CreateContainerConfigError",
+            Kind::NotFound => "CreateContainerError",
             _ if store::is_full(&e) || is_out_of_fds(&e) => "CreateContainerError",
             _ => return self.start_failed(name, e),
         };

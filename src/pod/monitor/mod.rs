@@ -21,6 +21,7 @@ mod etc;
 mod exec;
 mod image;
 mod intent;
+mod labels;
 mod launch;
 mod lifecycle;
 mod log_file;
@@ -243,7 +244,7 @@ impl Monitor {
             self.event(true, "RecordDamaged", why);
         } else if self.state.sandbox_ready.is_some() {
             self.adopt()?;
-        } else if self.state.deletion.is_none() {
+        } else if self.state.deletion.is_none() && self.admit() {
             self.make_sandbox();
         }
         self.resume_deletion();
