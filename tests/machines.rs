@@ -38,10 +38,10 @@ fn the_newest_kernel() {
 
 #[test]
 fn the_neighbours() {
-    // Some 70 checks; the script's own status says whether it came to its end.
+    // Some 45 checks; the script's own status says whether it came to its end.
     let script = ["--script", "tests/machines/neighbours.sh"];
     let passed = run_any("debian-12-neighbours", &script);
-    assert!(passed.len() > 50, "{passed:?}");
+    assert!(passed.len() > 40, "{passed:?}");
 }
 
 #[test]
