@@ -329,10 +329,13 @@ fn a_read_only_run_hides_nothing() {
     // Nor without a monitor, which cannot be started.
     let pid = root.pid("p", "main");
     kill_9(root.monitor_pid("p"));
-    let table = carob("get pods");
+    // Its lock is free once it has ended, a moment after the signal.
     let warning = "pod p: it has no monitor, and none can be started";
-    assert!(table.stderr.contains(warning), "{table:?}");
-    assert!(table.ok().contains("Running"));
+    let table = until(|| match carob("get pods") {
+        table if table.stderr.contains(warning) => Ok(table),
+        table => Err(table),
+    });
+    assert!(table.unwrap().ok().contains("Running"));
     is_looked_at();
     kill_9(pid);
     let ended = until(|| match carob("get pods").ok() {
