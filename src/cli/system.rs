@@ -5,11 +5,12 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::Verb;
-use super::face::{Face, usage};
+use super::face::{Face, usage, warn};
 use super::images::{bytes, known_images, used_images};
 use super::output::{self, Format};
 use super::table::Table;
 use crate::image::{LayerForm, Store};
+use crate::pod::abandoned::{self, Abandoned};
 use crate::pod::layers;
 use crate::pod::shutdown::{self, Terminated};
 use crate::store::disk_usage;
@@ -42,7 +43,8 @@ impl Verb for ImagePrune {
 
 #[derive(Args, Debug)]
 pub struct System {
-    /// df: what is on the disk; check: whether all of it is sound; prune: image-prune;
+    /// df: what is on the disk; check: whether all of it is sound, and what roots that are
+    /// no more have left in the kernel; prune: image-prune, and removes that;
     /// layers: what layers become that are still to come; shutdown: end the containers of
     /// every Pod, each with its own grace period, as systemd does before the machine stops
     #[arg(value_name = "df|check|prune|layers|shutdown", value_parser = ["df", "check", "prune", "layers", "shutdown"])]
@@ -89,7 +91,10 @@ impl Verb for System {
             "df" => df(face, &format),
             "check" => check(face, self.repair, &format),
             "shutdown" => shutdown(face, &format),
-            _ => prune(face, self.all, &format),
+            _ => {
+                let pruned = prune(face, self.all, &format)?;
+                prune_roots(face, &format).map(|()| pruned)
+            }
         }
     }
 }
@@ -136,6 +141,25 @@ fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {
     text.push_str(&format!("Total reclaimed space: {}\n", bytes(pruned.freed)));
     output::text(&text, false)?;
     Ok(0)
+}
+
+/// What roots that are no more have left.
+fn prune_roots(face: &Face, format: &Format) -> Result<()> {
+    let mut errors = Vec::new();
+    for a in abandoned::find(&face.layout)? {
+        let (name, holds) = (a.name(), a.holds.join(", "));
+        if let Some(why) = &a.kept {
+            warn(&format!("root {name} is left alone ({holds}): {why}"));
+            continue;
+        }
+        let failed = abandoned::remove(&a);
+        if failed.is_empty() && matches!(format, Format::Table { .. }) {
+            output::text(&format!("Removed: root {name}: {holds}\n"), false)?;
+        }
+        let named = |e: Error| e.push_context(format!("root {name}"));
+        errors.extend(failed.into_iter().map(named));
+    }
+    face.first_of(errors)
 }
 
 fn set_layers(face: &Face, form: Option<&str>, format: &Format) -> Result<u8> {
@@ -248,6 +272,7 @@ fn check(face: &Face, repair: bool, format: &Format) -> Result<u8> {
     };
     let report = Store::open(&face.layout)?.check(repair, &|id| used.contains(id))?;
     let left = report.faults.iter().filter(|f| !f.repaired).count();
+    let roots = abandoned::find(&face.layout)?;
     if matches!(format, Format::Table { .. }) {
         let mut text: String = report
             .faults
@@ -257,6 +282,10 @@ fn check(face: &Face, repair: bool, format: &Format) -> Result<u8> {
                 format!("{}: {}{repaired}\n", f.at, f.problem)
             })
             .collect();
+        for a in &roots {
+            let (name, holds) = (a.name(), a.holds.join(", "));
+            text.push_str(&format!("root {name}: its records are gone: {holds}\n"));
+        }
         text.push_str(&format!(
             "{} images, {} layers, {} blobs ({}): {}\n",
             report.images,
@@ -278,15 +307,33 @@ fn check(face: &Face, repair: bool, format: &Format) -> Result<u8> {
             "blobs": report.blobs,
             "bytes": report.bytes,
             "faults": faults,
+            "abandoned": roots.iter().map(abandoned_json).collect::<Vec<_>>(),
         }))?;
     }
     if left == 0 {
-        return Ok(0);
+        // Of other roots it is told, but this one is sound.
+        return match roots.iter().find(|a| a.tag == face.layout.tag()) {
+            None => Ok(0),
+            Some(a) => Err(Error::failed(format!(
+                "the records of this root are gone, and these are left: {}",
+                a.holds.join(", ")
+            ))
+            .hint("carob system prune ends and removes what roots that are no more have left")),
+        };
     }
     let error = Error::failed(format!("the image store has {}", count(left)));
     Err(match repair {
         true => error.hint("what a Pod uses is left until it is deleted, and files that are nobody's are yours to remove"),
         false => error.hint("carob system check --repair removes what is damaged; the next pull brings it"),
+    })
+}
+
+fn abandoned_json(a: &Abandoned) -> Value {
+    json!({
+        "tag": a.tag,
+        "root": a.layout.as_ref().map(|_| a.name()),
+        "holds": a.holds,
+        "kept": a.kept,
     })
 }
 

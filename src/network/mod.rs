@@ -35,6 +35,7 @@ mod subnet;
 mod tests;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -46,7 +47,7 @@ use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::linux::netlink::{Batch, Events, Family, Socket};
-use crate::store::{Layout, Lock};
+use crate::store::{Layout, Lock, tag_in};
 use crate::{Context, Error, Result};
 
 pub use ports::HostPort;
@@ -149,23 +150,42 @@ pub fn remove_bridge_if_unused(layout: &Layout) -> Result<bool> {
     Host::open(layout)?.remove_bridge_if_unused()
 }
 
+/// The tags of roots that have a table of nftables. Not by their links: another program
+/// may name one so. The caller is in the host's network namespace.
+pub fn tags() -> Result<BTreeSet<String>> {
+    let tables = match Socket::open(Family::Netfilter).and_then(|s| nft::others::tables(&s)) {
+        Err(e) if nft::unavailable(&e) => Vec::new(),
+        other => other?,
+    };
+    let tables = tables.iter().filter_map(|t| tag_in(t, "carob", "carob_"));
+    Ok(tables.collect())
+}
+
 impl Host {
     /// Call in the host's network namespace. Makes nothing.
     pub fn open(layout: &Layout) -> Result<Self> {
+        Host::named(layout.network(), layout.tag())
+    }
+
+    /// As [`Host::open`], of a root of which only the tag is known.
+    pub fn of_tag(tag: &str) -> Result<Self> {
+        Host::named(PathBuf::from("/nonexistent"), tag)
+    }
+
+    fn named(network: PathBuf, tag: &str) -> Result<Self> {
         let optional = |family| match Socket::open(family) {
             Ok(socket) => Ok(Some(socket)),
             Err(e) if nft::unavailable(&e) => Ok(None),
             Err(e) => Err(e),
         };
-        let tag = layout.tag();
         Ok(Host {
-            network: layout.network(),
+            network,
             tag: tag.to_owned(),
             bridge: match tag {
                 "" => "carob0".to_owned(),
                 tag => format!("cb{tag}"),
             },
-            table: table_of(layout),
+            table: table_of_tag(tag),
             netns: open_own_netns()?,
             route: Socket::open(Family::Route)?,
             events: Events::open(Family::Route)?,
@@ -417,6 +437,15 @@ impl Host {
         }
     }
 
+    /// The bridge and the table, as far as the kernel has them, in words.
+    pub fn in_kernel(&self) -> Result<Vec<String>> {
+        bridge::in_kernel(self)
+    }
+
+    pub fn has_ports(&self) -> Result<bool> {
+        bridge::has_ports(self)
+    }
+
     fn lock_path(&self) -> PathBuf {
         self.network.join("lock")
     }
@@ -473,7 +502,11 @@ fn host_link(address: Ipv4Addr) -> String {
 
 /// The root's table of nftables.
 fn table_of(layout: &Layout) -> String {
-    match layout.tag() {
+    table_of_tag(layout.tag())
+}
+
+fn table_of_tag(tag: &str) -> String {
+    match tag {
         "" => "carob".to_owned(),
         tag => format!("carob_{tag}"),
     }

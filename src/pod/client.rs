@@ -322,7 +322,7 @@ pub(super) fn release_name(layout: &Layout, pod: &Pod) -> Result<()> {
 }
 
 pub(super) fn lock_names(layout: &Layout) -> Result<Lock> {
-    Lock::acquire(&layout.state.join("names.lock"))
+    Lock::acquire(&layout.names_lock())
 }
 
 fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {

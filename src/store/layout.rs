@@ -91,6 +91,10 @@ impl Layout {
     pub fn names(&self) -> PathBuf {
         self.state.join("names")
     }
+    /// Held while a Pod's name is taken or given back.
+    pub fn names_lock(&self) -> PathBuf {
+        self.state.join("names.lock")
+    }
     pub fn pods(&self) -> PathBuf {
         self.state.join("pods")
     }
@@ -233,4 +237,35 @@ fn tag_of(root: &Path) -> String {
             (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
         });
     format!("{:08x}", (hash ^ (hash >> 32)) as u32)
+}
+
+/// The tag in a name that is `system` or begins with `private`.
+pub fn tag_in(name: &str, system: &str, private: &str) -> Option<String> {
+    if name == system {
+        return Some(String::new());
+    }
+    let tag = name.strip_prefix(private)?;
+    let is_tag = tag.len() == 8 && tag.bytes().all(|b| b.is_ascii_hexdigit());
+    is_tag.then(|| tag.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_read_from_names() {
+        let tag = |name: &str| tag_in(name, "carob", "carob-");
+        assert_eq!(tag("carob").as_deref(), Some(""));
+        assert_eq!(tag("carob-0123abcd").as_deref(), Some("0123abcd"));
+        for other in [
+            "carob-",
+            "carob-0123abc",
+            "carob-0123abcx",
+            "carobs",
+            "podman",
+        ] {
+            assert_eq!(tag(other), None, "{other}");
+        }
+    }
 }

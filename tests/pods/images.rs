@@ -133,6 +133,7 @@ fn save_in_every_form() {
 
 #[test]
 fn system_check_and_repair() {
+    let _alone = crate::abandoned::alone();
     let root = Root::new();
     let said = root.carob(&["system", "check"]).ok();
     assert!(
@@ -177,6 +178,7 @@ fn system_check_and_repair() {
 
 #[test]
 fn df_and_prune_know_what_pods_use() {
+    let _alone = crate::abandoned::alone();
     let root = Root::new();
     root.apply(&pod_text(
         "web",

@@ -22,16 +22,7 @@ pub(in crate::network) fn holder(
     own: &str,
     ports: &[HostPort],
 ) -> Result<Option<(HostPort, String)>> {
-    let tables = socket.dump(|b| {
-        put(
-            b,
-            GETTABLE,
-            NLM_F_DUMP,
-            "NFT_MSG_GETTABLE(*)".into(),
-            |_| {},
-        );
-    });
-    for table in ignoring_absence(tables)?.iter().filter_map(name_of) {
+    for table in tables(socket)? {
         if table == own || !(table == "carob" || table.starts_with("carob_")) {
             continue;
         }
@@ -43,6 +34,23 @@ pub(in crate::network) fn holder(
         }
     }
     Ok(None)
+}
+
+/// The names of all tables, whatever their family.
+pub(in crate::network) fn tables(socket: &Socket) -> Result<Vec<String>> {
+    let tables = socket.dump(|b| {
+        put(
+            b,
+            GETTABLE,
+            NLM_F_DUMP,
+            "NFT_MSG_GETTABLE(*)".into(),
+            |_| {},
+        );
+    });
+    Ok(ignoring_absence(tables)?
+        .iter()
+        .filter_map(name_of)
+        .collect())
 }
 
 fn name_of(reply: &Reply) -> Option<String> {

@@ -64,6 +64,7 @@ use logs::{Glass, Stream};
 use record::{SpareFd, Unrecorded};
 use rules::Rules;
 use sandbox::Host;
+pub(super) use sandbox::{cgroup_of_root, monitor_cgroup_of_root};
 pub use start::{find, start};
 use termination::Termination;
 

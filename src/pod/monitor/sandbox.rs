@@ -59,13 +59,25 @@ pub struct Made {
 
 /// The Pod's cgroup; a container's is one below it.
 pub fn cgroup_path(layout: &Layout, uid: &str) -> String {
-    format!("{}/pod{uid}", layout.tagged("carob"))
+    format!("{}/pod{uid}", cgroup_of_root(layout.tag()))
 }
 
 /// Where the monitors of a root are: not in the Pods' cgroups, whose limits are
 /// not theirs.
 pub fn monitor_cgroup_path(layout: &Layout) -> String {
-    format!("{}/monitor", layout.tagged("carob"))
+    monitor_cgroup_of_root(layout.tag())
+}
+
+/// Of the root with this tag: all of its cgroups are below it.
+pub fn cgroup_of_root(tag: &str) -> String {
+    match tag {
+        "" => "carob".to_owned(),
+        tag => format!("carob-{tag}"),
+    }
+}
+
+pub fn monitor_cgroup_of_root(tag: &str) -> String {
+    format!("{}/monitor", cgroup_of_root(tag))
 }
 
 fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + '_ {
@@ -271,7 +283,7 @@ pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hie
         let _ = bare::remove(&layout.bare_mounts());
         let _ = shutdown::unregister(layout);
     }
-    for path in [monitor_cgroup_path(layout), layout.tagged("carob")] {
+    for path in [monitor_cgroup_path(layout), cgroup_of_root(layout.tag())] {
         if let Ok(Some(cgroup)) = Cgroup::open(hierarchies, &path, Select::Pod) {
             cgroup.remove_if_empty();
         }
