@@ -81,15 +81,19 @@ fn nothing_left_but_files(root: &Root) {
     left.unwrap_or_else(|l| panic!("{l:#?}"));
 }
 
+fn kill_monitor(root: &Root, pod: &str) {
+    let monitor = root.monitor_pid(pod);
+    kill_9(monitor);
+    while alive(monitor) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 /// Two Pods whose monitors are dead and whose records are gone.
 fn abandon(root: &Root) -> [i32; 2] {
     let pids = two(root);
     for pod in ["a", "b"] {
-        let monitor = root.monitor_pid(pod);
-        kill_9(monitor);
-        while alive(monitor) {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        kill_monitor(root, pod);
     }
     rm_rf(root, "run");
     assert!(pids.into_iter().all(alive));
@@ -140,13 +144,13 @@ fn a_root_with_a_record_or_a_monitor_is_alive() {
     let other = Root::empty();
     let pids = two(&root);
     // `a` has a monitor and `b` a record.
-    kill_9(root.monitor_pid("b"));
+    kill_monitor(&root, "b");
     let dir = root.dir().to_str().unwrap();
     let told = other.carob(&["system", "check"]).ok();
     assert!(!told.contains(dir), "{told}");
     let pruned = other.carob(&["system", "prune"]).ok();
     assert!(!pruned.contains(dir), "{pruned}");
-    kill_9(root.monitor_pid("a"));
+    kill_monitor(&root, "a");
     other.carob(&["system", "prune"]).ok();
     assert!(pids.into_iter().all(alive));
     for pod in ["a", "b"] {
