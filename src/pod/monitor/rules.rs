@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -98,6 +98,16 @@ impl Monitor {
                 sys::exit_now(0)
             }
             Err(e) => Err(Error::sys("clone3()", e)),
+        }
+    }
+
+    /// Before the Pod is removed: the child is in the cgroup of the monitors, and would
+    /// leave the network's lock behind when it is killed with its parent.
+    pub(super) fn end_restoring(&mut self) {
+        if let Some(child) = self.rules.child.take() {
+            self.unwatch(&child.word, &Source::Restoring);
+            let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+            wait_for(&child.pidfd);
         }
     }
 

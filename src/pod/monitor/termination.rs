@@ -324,6 +324,7 @@ impl Monitor {
     /// at the next deletion.
     pub(super) fn finish(mut self) -> Result<()> {
         let mut pause = REMOVAL_PAUSE;
+        self.end_restoring();
         loop {
             // A connection ends when its Pod is gone, and no sooner; nobody new comes.
             let _ = self.epoll.delete(&self.listener);
