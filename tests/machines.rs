@@ -58,6 +58,13 @@ fn apparmor() {
     assert_eq!(passed.len(), 28, "{passed:?}");
 }
 
+#[test]
+fn hardened_settings() {
+    let script = ["--script", "tests/machines/hardened.sh"];
+    let passed = run_any("debian-12", &script);
+    assert_eq!(passed.len(), 41, "{passed:?}");
+}
+
 #[track_caller]
 fn run(machine: &str, tests: &[&str]) {
     let passed = run_any(machine, tests);

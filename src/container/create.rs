@@ -378,7 +378,7 @@ fn clone_error(new: CloneFlags, e: Errno) -> Error {
         e,
     );
     match e {
-        Errno::ENOSPC => namespace::explain(error),
+        Errno::ENOSPC => error.hint(namespace::limit_hint(new)),
         Errno::EAGAIN => error.hint(
             "no room for one more process: see kernel.pid_max, kernel.threads-max, and \
              pids.max of the cgroup and of those above it",

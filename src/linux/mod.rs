@@ -8,6 +8,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod dbus;
 pub mod kernel;
+pub mod module;
 pub mod mount;
 pub mod mount_table;
 pub mod move_root;

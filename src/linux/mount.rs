@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
-use super::mount_table;
+use super::{module, mount_table};
 use crate::sys::mount::{self as sys, Attributes, FsContext};
 pub use crate::sys::mount::{
     ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID,
@@ -90,7 +90,7 @@ impl Mount {
         let context = FsContext::open(fstype).map_err(|e| {
             let error = Error::sys(format!("fsopen({fstype:?})"), e);
             match e {
-                Errno::ENODEV => error.hint("this kernel has no such filesystem"),
+                Errno::ENODEV => module::missing(error, fstype),
                 _ => error,
             }
         })?;
@@ -199,6 +199,9 @@ impl Mount {
             Ok(mount) => Ok(Mount(mount)),
             Err((_, Errno::EINVAL | Errno::E2BIG | Errno::ENOSYS)) => {
                 overlay_by_options(base, lowers, upper, work, scratch)
+            }
+            Err((call, Errno::ENODEV)) => {
+                Err(module::missing(Error::sys(call, Errno::ENODEV), "overlay"))
             }
             Err((call, e)) => Err(Error::sys(call, e)),
         }

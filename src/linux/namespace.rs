@@ -51,22 +51,48 @@ pub fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
 
 pub fn leave(kinds: CloneFlags) -> Result<()> {
     unshare(kinds).map_err(|e| {
-        explain(Error::sys(
-            format!("unshare({})", crate::error::flags(kinds)),
-            e,
-        ))
+        let error = Error::sys(format!("unshare({})", crate::error::flags(kinds)), e);
+        match e {
+            Errno::ENOSPC => error.hint(limit_hint(kinds)),
+            _ => error,
+        }
     })
 }
 
-/// Names the limits on how many namespaces there are, where one is reached:
-/// namespaces(7).
-pub fn explain(e: Error) -> Error {
-    match e.errno() {
-        Some(Errno::ENOSPC) => e.hint(
-            "a limit on namespaces is reached: `sysctl -a --pattern user.max_` shows those \
-             that can be raised",
+/// Names below /proc/sys/user: namespaces(7), "The /proc/sys/user directory".
+const LIMITS: [(CloneFlags, &str); 8] = [
+    (CloneFlags::CLONE_NEWNS, "max_mnt_namespaces"),
+    (CloneFlags::CLONE_NEWNET, "max_net_namespaces"),
+    (CloneFlags::CLONE_NEWUTS, "max_uts_namespaces"),
+    (CloneFlags::CLONE_NEWIPC, "max_ipc_namespaces"),
+    (CloneFlags::CLONE_NEWPID, "max_pid_namespaces"),
+    (CloneFlags::CLONE_NEWUSER, "max_user_namespaces"),
+    (CloneFlags::CLONE_NEWCGROUP, "max_cgroup_namespaces"),
+    (
+        CloneFlags::from_bits_retain(libc::CLONE_NEWTIME),
+        "max_time_namespaces",
+    ),
+];
+
+/// What mends the ENOSPC of a call that makes namespaces of these kinds.
+pub fn limit_hint(kinds: CloneFlags) -> String {
+    limit_hint_of(kinds, |name| {
+        let text = std::fs::read_to_string(format!("/proc/sys/user/{name}")).ok()?;
+        text.trim().parse().ok()
+    })
+}
+
+/// The kernel does not tell which limit it was: the lowest is the likely one.
+fn limit_hint_of(kinds: CloneFlags, value: impl Fn(&str) -> Option<u64>) -> String {
+    let asked = LIMITS.iter().filter(|(kind, _)| kinds.contains(*kind));
+    let lowest = asked
+        .filter_map(|(_, name)| Some((value(name)?, name)))
+        .min_by_key(|(value, _)| *value);
+    match lowest {
+        Some((value, name)) => format!(
+            "a limit of namespaces is reached: the sysctl user.{name} is {value}; set it higher"
         ),
-        _ => e,
+        None => "a limit in /proc/sys/user is reached".into(),
     }
 }
 
@@ -144,5 +170,24 @@ pub fn unpin(path: &Path) -> Result<()> {
             Err(e).with_context(|| format!("unlink({})", path.display()))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_namespaces_is_named() {
+        let kinds = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+        let hint = limit_hint_of(kinds, |name| match name {
+            "max_net_namespaces" => Some(3),
+            "max_uts_namespaces" => Some(9),
+            _ => Some(0),
+        });
+        assert!(hint.contains("user.max_net_namespaces is 3"), "{hint}");
+        assert!(limit_hint_of(kinds, |_| None).contains("/proc/sys/user"));
+        // The name is one of this kernel's.
+        assert!(limit_hint(kinds).contains("_namespaces is "));
     }
 }

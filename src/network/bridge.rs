@@ -19,6 +19,7 @@ use nix::sched::{CloneFlags, setns};
 
 use super::record::{self, Leases};
 use super::{Host, firewall, nft, route, subnet};
+use crate::linux::module;
 use crate::linux::netlink::Batch;
 use crate::{Context, Error, Result};
 
@@ -53,15 +54,24 @@ pub(super) fn ensure(host: &Host, leases: &Leases) -> Result<Ready> {
         (old, _) => make(host, old, leases)?,
     };
     let mut warnings: Vec<String> = record.warning.iter().cloned().collect();
+    if !is_new && !host.forwards {
+        // Turned off since the bridge was made: by a hardening script, or `sysctl --system`.
+        let refused = in_netns(host.netns.as_fd(), || set_sysctls(&host.bridge))?;
+        warnings.extend(refused.filter(|w| record.warning.as_ref() != Some(w)));
+    }
     let mut mended = false;
     match ensure_rules(host, &record, leases, is_new) {
         Ok(rules) => {
             mended = rules.changed || is_new;
             warnings.extend(rules.warnings);
         }
-        Err(e) if nft::unavailable(&e) => warnings.push(format!(
-            "nftables is not available ({e}): Pods cannot reach beyond this host"
-        )),
+        Err(e) if nft::unavailable(&e) => {
+            let e = module::missing(e, "nf_tables");
+            let mend = e.get_hint().unwrap_or_default();
+            warnings.push(format!(
+                "nftables is not available ({e}): Pods cannot reach beyond this host: {mend}"
+            ));
+        }
         Err(e) => return Err(e),
     }
     if is_new {
@@ -103,7 +113,9 @@ fn make(
         route::mac_of(subnet.gateway()),
         around.mtu,
     );
-    host.route.send_all(batch)?;
+    host.route
+        .send_all(batch)
+        .map_err(|e| route::no_such_kind(e, "bridge"))?;
     let index = route::link(&host.route, name)?
         .ok_or_else(|| Error::failed(format!("the bridge {name} vanished while it was made")))?
         .index;
@@ -176,6 +188,13 @@ fn ensure_table(
     Ok(true)
 }
 
+const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Whether the caller's network namespace forwards IPv4 packets.
+pub(super) fn forwards() -> bool {
+    std::fs::read(FORWARD).is_ok_and(|text| text.trim_ascii() == b"1")
+}
+
 /// What rtnetlink cannot set. Gives what the host refused.
 ///
 /// - The bridge's IPv6 off: a Pod could otherwise make itself the host's IPv6
@@ -191,11 +210,7 @@ fn set_sysctls(bridge: &str) -> Result<Option<String>> {
             "1",
             "Pods may advertise IPv6 routes to this host",
         ),
-        (
-            "/proc/sys/net/ipv4/ip_forward",
-            "1",
-            "Pods cannot reach beyond this host",
-        ),
+        (FORWARD, "1", "Pods cannot reach beyond this host"),
     ] {
         if let Err(e) = set_sysctl(Path::new(path), value) {
             refused.push(format!("{e}: {consequence}"));

@@ -72,6 +72,8 @@ pub struct Host {
     events: Events,
     nft: Option<Socket>,
     diag: Option<Socket>,
+    /// The sysctl net.ipv4.ip_forward when this was opened.
+    forwards: bool,
 }
 
 /// Who is attached.
@@ -191,6 +193,7 @@ impl Host {
             events: Events::open(Family::Route)?,
             nft: optional(Family::Netfilter)?,
             diag: optional(Family::SockDiag)?,
+            forwards: bridge::forwards(),
         })
     }
 
@@ -303,7 +306,10 @@ impl Host {
         outcomes
             .into_iter()
             .try_for_each(|r| r.map(drop))
-            .map_err(|e| bridge::explain_port_error(e, &self.bridge))?;
+            .map_err(|e| {
+                let e = route::no_such_kind(e, "veth");
+                bridge::explain_port_error(e, &self.bridge)
+            })?;
         route::ignoring_no_ipv6(quiet)
     }
 

@@ -56,6 +56,14 @@ pub(super) fn mac_of(address: Ipv4Addr) -> [u8; 6] {
     [0x02, 0xcb, a, b, c, d]
 }
 
+/// As the answer to RTM_NEWLINK: "unknown device type" is a module that is not there.
+pub(super) fn no_such_kind(e: Error, module: &str) -> Error {
+    match e.errno() {
+        Some(Errno::EOPNOTSUPP) => crate::linux::module::missing(e, module),
+        _ => e,
+    }
+}
+
 pub(super) fn link(socket: &Socket, name: &str) -> Result<Option<Link>> {
     let mut batch = Batch::default();
     put_get_link(&mut batch, name);
