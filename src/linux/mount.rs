@@ -373,13 +373,15 @@ pub fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
         None::<&str>,
     )
     .map_err(|e| {
-        Error::sys(
-            format!(
-                "mount(NULL, \"/\", MS_REC|{})",
-                crate::error::flags(propagation)
+        let flags = crate::error::flags(propagation);
+        let error = Error::sys(format!("mount(NULL, \"/\", MS_REC|{flags})"), e);
+        match e {
+            Errno::EINVAL => error.hint(
+                "the root directory of this process is no mount point, as in a plain chroot: \
+                 `mount --bind DIR DIR` before `chroot DIR`",
             ),
-            e,
-        )
+            _ => error,
+        }
     })
 }
 

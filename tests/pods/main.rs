@@ -9,6 +9,7 @@ mod bad_input;
 mod basics;
 mod caller;
 mod chatbot;
+mod chroot;
 mod cli;
 mod completion;
 mod crashes;
