@@ -349,3 +349,28 @@ impl Drop for HostLock {
         let _ = std::fs::remove_file(HOST_LOCK);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::on_a_machine;
+    use super::super::{detach, remove_bridge_if_unused};
+
+    /// `sysctl --system` writes it again from the files of a hardening guide.
+    #[test]
+    fn the_next_pod_turns_forwarding_on_again() {
+        on_a_machine("forwarding", |m| {
+            let path = "/proc/sys/net/ipv4/ip_forward";
+            m.start("pod-1", &[]);
+            m.enter(&m.netns);
+            assert_eq!(std::fs::read(path).unwrap(), b"1\n");
+            std::fs::write(path, "0").unwrap();
+            m.start("pod-2", &[]);
+            m.enter(&m.netns);
+            assert_eq!(std::fs::read(path).unwrap(), b"1\n");
+            for uid in ["pod-1", "pod-2"] {
+                detach(&m.layout, uid).unwrap();
+            }
+            assert!(remove_bridge_if_unused(&m.layout).unwrap());
+        });
+    }
+}

@@ -621,25 +621,6 @@ fn figures() {
     });
 }
 
-/// `sysctl --system` writes it again from the files of a hardening guide.
-#[test]
-fn the_next_pod_turns_forwarding_on_again() {
-    on_a_machine("forwarding", |m| {
-        let path = "/proc/sys/net/ipv4/ip_forward";
-        m.start("pod-1", &[]);
-        m.enter(&m.netns);
-        assert_eq!(std::fs::read(path).unwrap(), b"1\n");
-        std::fs::write(path, "0").unwrap();
-        m.start("pod-2", &[]);
-        m.enter(&m.netns);
-        assert_eq!(std::fs::read(path).unwrap(), b"1\n");
-        for uid in ["pod-1", "pod-2"] {
-            detach(&m.layout, uid).unwrap();
-        }
-        assert!(remove_bridge_if_unused(&m.layout).unwrap());
-    });
-}
-
 /// In a network namespace of its own, where neither value is there by chance.
 #[test]
 fn a_sysctl_has_the_value_that_was_set() {
