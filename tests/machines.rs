@@ -65,6 +65,20 @@ fn hardened_settings() {
     assert_eq!(passed.len(), 41, "{passed:?}");
 }
 
+#[test]
+fn selinux() {
+    let passed = run_any(
+        "debian-13",
+        &[
+            "--append",
+            "security=selinux selinux=1",
+            "--script",
+            "tests/machines/lsm-selinux.sh",
+        ],
+    );
+    assert_eq!(passed.len(), 27, "{passed:?}");
+}
+
 #[track_caller]
 fn run(machine: &str, tests: &[&str]) {
     let passed = run_any(machine, tests);

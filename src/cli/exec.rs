@@ -7,16 +7,20 @@
 use std::fs::OpenOptions;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use clap::Args;
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::sys::stat::Mode;
+use nix::unistd::{mkfifo, pipe2, unlink};
 
 use super::Verb;
 use super::face::{Face, say, usage};
 use super::stream::{self, End, Pump};
 use super::terminal::{Signals, raw};
 use super::watch::next_reply;
+use crate::linux::selinux;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};
 use crate::sys::tty;
@@ -206,10 +210,18 @@ pub fn talk(
 }
 
 fn without_terminal(connection: &Connection, request: protocol::Exec, stdin: bool) -> Result<End> {
+    // The policy decides which of the caller's files a container may use. It may use FIFOs
+    // that the monitor labels. A pipe has the label of the process that made it, which the
+    // reference policy lets nobody change.
+    let through = selinux::is_enabled();
+    let channel = || match through {
+        true => fifo(connection.dir()),
+        false => pipe(),
+    };
     let mut pumps = vec![];
     let input = match stdin {
-        true if std::io::stdin().is_terminal() => {
-            let (far, near) = pipe()?;
+        true if through || std::io::stdin().is_terminal() => {
+            let (far, near) = channel()?;
             stream::set_nonblocking(&near)?;
             pumps.push(Pump::inward(stream::own(std::io::stdin())?, near));
             far
@@ -221,17 +233,17 @@ fn without_terminal(connection: &Connection, request: protocol::Exec, stdin: boo
             .context("open(/dev/null)")?
             .into(),
     };
-    let mut output = |fd: &dyn AsFd, terminal: bool| -> Result<OwnedFd> {
-        if !terminal {
+    let mut output = |fd: &dyn AsFd, by_pipe: bool| -> Result<OwnedFd> {
+        if !by_pipe {
             return stream::own(fd.as_fd());
         }
-        let (near, far) = pipe()?;
+        let (near, far) = channel()?;
         pumps.push(Pump::outward(near, stream::own(fd.as_fd())?));
         Ok(far)
     };
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let out = output(&stdout, stdout.is_terminal())?;
-    let err = output(&stderr, stderr.is_terminal())?;
+    let out = output(&stdout, through || stdout.is_terminal())?;
+    let err = output(&stderr, through || stderr.is_terminal())?;
     connection.send(
         &Request::Exec(request),
         &[input.as_fd(), out.as_fd(), err.as_fd()],
@@ -245,6 +257,26 @@ fn without_terminal(connection: &Connection, request: protocol::Exec, stdin: boo
 /// Read end, write end.
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2(O_CLOEXEC)", e))
+}
+
+/// As [`pipe`], of a FIFO in `dir` that has no name any more.
+fn fifo(dir: &Path) -> Result<(OwnedFd, OwnedFd)> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let path = dir.join(format!("exec-{}-{number}", std::process::id()));
+    let at = |call: &str| format!("{call}({})", path.display());
+    mkfifo(&path, Mode::from_bits_truncate(0o600)).map_err(|e| Error::sys(at("mkfifo"), e))?;
+    let open = |flags| {
+        nix::fcntl::open(&path, flags | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|e| Error::sys(at("open"), e))
+    };
+    // open(2) of one end waits for the other end: both are there while this fd is open.
+    let ends = open(OFlag::O_RDWR).and_then(|_both| {
+        let read = open(OFlag::O_RDONLY)?;
+        Ok((read, open(OFlag::O_WRONLY)?))
+    });
+    unlink(&path).map_err(|e| Error::sys(at("unlink"), e))?;
+    ends
 }
 
 /// podman's and the shells' codes for what kept a command from running.

@@ -18,6 +18,7 @@ pub mod procfs;
 pub mod resctrl;
 pub mod root;
 pub mod seccomp;
+pub mod selinux;
 pub mod signal;
 pub mod socket;
 pub mod terminal;

@@ -186,6 +186,8 @@ impl Mount {
     /// `volatile`: its unmounting does not sync `upper` to disk, since nothing in
     /// it outlives a crash of the machine anyway.
     ///
+    /// `label`: the SELinux label of everything in it.
+    ///
     /// Kernels before 6.8 take all lower directories as one option of less than a
     /// page, so they are given relative to `base`, their common parent.
     pub fn overlay(
@@ -194,11 +196,12 @@ impl Mount {
         upper: &Path,
         work: &Path,
         scratch: &Path,
+        label: Option<&str>,
     ) -> Result<Self> {
-        match overlay_by_context(lowers, upper, work) {
+        match overlay_by_context(lowers, upper, work, label) {
             Ok(mount) => Ok(Mount(mount)),
             Err((_, Errno::EINVAL | Errno::E2BIG | Errno::ENOSYS)) => {
-                overlay_by_options(base, lowers, upper, work, scratch)
+                overlay_by_options(base, lowers, upper, work, scratch, label)
             }
             Err((call, Errno::ENODEV)) => {
                 Err(module::missing(Error::sys(call, Errno::ENODEV), "overlay"))
@@ -277,6 +280,7 @@ fn overlay_by_context(
     lowers: &[PathBuf],
     upper: &Path,
     work: &Path,
+    label: Option<&str>,
 ) -> std::result::Result<OwnedFd, CallError> {
     let at = |call: String| move |e| (call, e);
     let context = FsContext::open("overlay").map_err(at("fsopen(\"overlay\")".into()))?;
@@ -296,6 +300,9 @@ fn overlay_by_context(
         .map_err(at("fsconfig(\"overlay\", \"volatile\")".into()))?;
     if apart(lowers, upper) {
         set("xino", Path::new("on"))?;
+    }
+    if let Some(label) = label {
+        set("context", Path::new(label))?;
     }
     context.mount(0).map_err(at("fsmount(\"overlay\")".into()))
 }
@@ -319,6 +326,7 @@ fn overlay_by_options(
     upper: &Path,
     work: &Path,
     scratch: &Path,
+    label: Option<&str>,
 ) -> Result<Mount> {
     let before = nix::unistd::getcwd()?;
     nix::unistd::chdir(base).map_err(|e| Error::sys(format!("chdir({base:?})"), e))?;
@@ -327,8 +335,12 @@ fn overlay_by_options(
             .iter()
             .map(|l| escape(l.strip_prefix(base).unwrap_or(l)))
             .collect();
+        // Quoted, since a label has commas: s0:c1,c2.
+        let label = label
+            .map(|l| format!(",context=\"{l}\""))
+            .unwrap_or_default();
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},volatile{}",
+            "lowerdir={},upperdir={},workdir={},volatile{}{label}",
             relative.join(":"),
             escape(upper),
             escape(work),

@@ -151,8 +151,8 @@ fn faults_in_the_spec() {
             "Unsupported value",
         ),
         (
-            "securityContext: {seLinuxOptions: {level: s0}}",
-            "not supported yet",
+            "securityContext: {seLinuxOptions: {type: \"a:b\"}}",
+            "must be one part of an SELinux label",
         ),
         (
             "securityContext: {sysctls: [{name: kernel.msgmax, value: \"1\"}]}",

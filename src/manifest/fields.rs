@@ -46,7 +46,8 @@ const PROBE: &str =
     "probes are not supported yet; leave them out: a container is ready once it has started";
 const CLOUD: &str = "carob has no such storage; use hostPath for what the machine has mounted";
 const WINDOWS: &str = "carob runs Linux containers only";
-const SELINUX: &str = "SELinux labels are not supported yet";
+const SELINUX_CHANGE: &str =
+    "volumes that carob labels are new with each Pod, so both policies do the same";
 const CLAIM: &str = "dynamic resource allocation is not supported";
 const COMPUTE: &str = "so far only cpu and memory are supported";
 const HOOK: &str = "so far only hooks by exec and sleep are supported";
@@ -199,9 +200,13 @@ pub static TABLE: &[(&str, Rule)] = &[
     ("spec.securityContext.runAsUser", Honoured),
     (
         "spec.securityContext.seLinuxChangePolicy",
-        RefusedIfSet(SELINUX),
+        NoEffect(SELINUX_CHANGE),
     ),
-    ("spec.securityContext.seLinuxOptions", RefusedIfSet(SELINUX)),
+    ("spec.securityContext.seLinuxOptions", Fields),
+    ("spec.securityContext.seLinuxOptions.level", Honoured),
+    ("spec.securityContext.seLinuxOptions.role", Honoured),
+    ("spec.securityContext.seLinuxOptions.type", Honoured),
+    ("spec.securityContext.seLinuxOptions.user", Honoured),
     ("spec.securityContext.seccompProfile", Fields),
     (
         "spec.securityContext.seccompProfile.localhostProfile",
@@ -445,9 +450,22 @@ pub static TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].securityContext.runAsGroup", Honoured),
     ("spec.containers[*].securityContext.runAsNonRoot", Honoured),
     ("spec.containers[*].securityContext.runAsUser", Honoured),
+    ("spec.containers[*].securityContext.seLinuxOptions", Fields),
     (
-        "spec.containers[*].securityContext.seLinuxOptions",
-        RefusedIfSet(SELINUX),
+        "spec.containers[*].securityContext.seLinuxOptions.level",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].securityContext.seLinuxOptions.role",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].securityContext.seLinuxOptions.type",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].securityContext.seLinuxOptions.user",
+        Honoured,
     ),
     ("spec.containers[*].securityContext.seccompProfile", Fields),
     (

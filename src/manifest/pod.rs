@@ -210,7 +210,9 @@ fn lower_spec(
         .as_ref()
         .and_then(|c| c.sysctls.as_deref());
     let sysctls_path = security_path.key("sysctls");
+    let se_linux = security.se_linux.clone();
     Spec {
+        se_linux,
         hostname,
         fqdn,
         set_hostname_as_fqdn,

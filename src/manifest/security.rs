@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::names;
 use super::report::Report;
 use super::tree::Path;
-use crate::pod::spec::{AppArmor, Seccomp, Security};
+use crate::pod::spec::{AppArmor, SeLinuxOptions, Seccomp, Security};
 
 /// capabilities(7), in the kernel's order.
 const CAPABILITIES: &[&str] = &[
@@ -158,6 +158,34 @@ fn profile_name(text: &str) -> Result<(), String> {
     }
 }
 
+fn se_linux(
+    r: &mut Report<'_>,
+    path: &Path,
+    options: Option<&core::SELinuxOptions>,
+) -> Option<SeLinuxOptions> {
+    let options = options?;
+    let path = path.key("seLinuxOptions");
+    let mut part = |field: &str, value: &Option<String>| {
+        let text = value.as_deref().filter(|t| !t.is_empty())?;
+        let odd = |c: char| c.is_whitespace() || c.is_control() || (c == ':' && field != "level");
+        if text.contains(odd) {
+            r.invalid(
+                &path.key(field),
+                text,
+                "must be one part of an SELinux label",
+            );
+        }
+        Some(text.to_owned())
+    };
+    let options = SeLinuxOptions {
+        user: part("user", &options.user),
+        role: part("role", &options.role),
+        kind: part("type", &options.type_),
+        level: part("level", &options.level),
+    };
+    (options != SeLinuxOptions::default()).then_some(options)
+}
+
 /// Kubernetes' way to name a container's profile before appArmorProfile: an annotation
 /// whose key is this and the container's name.
 const APP_ARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
@@ -209,6 +237,11 @@ pub(super) fn lower_pod(
         return Security::default();
     };
     let groups = path.key("supplementalGroups");
+    r.choice(
+        &path.key("seLinuxChangePolicy"),
+        sc.se_linux_change_policy.as_deref(),
+        &[("MountOption", ()), ("Recursive", ())],
+    );
     let policies = [("Merge", false), ("Strict", true)];
     let change = [("Always", ()), ("OnRootMismatch", ())];
     r.choice(
@@ -236,6 +269,7 @@ pub(super) fn lower_pod(
         fs_group: id(r, &path.key("fsGroup"), sc.fs_group),
         seccomp: seccomp(r, path, sc.seccomp_profile.as_ref()).unwrap_or_default(),
         app_armor: app_armor(r, path, sc.app_armor_profile.as_ref()),
+        se_linux: se_linux(r, path, sc.se_linux_options.as_ref()),
         ..Security::default()
     }
 }
@@ -262,6 +296,8 @@ pub(super) fn lower_container(
              for this container: remove the annotation",
         );
     }
+    // The API merges no parts: a container's options take the place of the Pod's.
+    s.se_linux = se_linux(r, path, sc.se_linux_options.as_ref()).or(s.se_linux);
     s.app_armor = own.or_else(|| annotated.cloned()).or(s.app_armor);
     s.run_as_user = id(r, &path.key("runAsUser"), sc.run_as_user).or(s.run_as_user);
     s.run_as_group = id(r, &path.key("runAsGroup"), sc.run_as_group).or(s.run_as_group);

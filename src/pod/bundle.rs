@@ -37,6 +37,9 @@ pub struct Inputs<'a> {
     pub node_name: &'a str,
     /// The AppArmor profile that it runs under.
     pub app_armor: Option<&'a str>,
+    /// SELinux labels of its process and of its files.
+    pub process_label: Option<&'a str>,
+    pub file_label: Option<&'a str>,
     /// What the host has, in thousandths of a CPU and bytes: limits that are not
     /// set mean this to a resourceFieldRef.
     pub node_cpu: u64,
@@ -52,6 +55,13 @@ pub struct Bundle {
     /// For each of the configuration's mounts, the part of its source that is meant.
     /// config.json has no field for it, since it must be looked up safely.
     pub sub_paths: Vec<Option<PathBuf>>,
+}
+
+impl Bundle {
+    pub fn file_label(&self) -> Option<&str> {
+        let linux = self.spec.linux.as_ref()?;
+        linux.mount_label().as_deref()
+    }
 }
 
 const MASKED: [&str; 12] = [
@@ -115,6 +125,7 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.node_memory)),
         terminal: Some(c.tty),
         apparmor_profile: inputs.app_armor.map(str::to_owned),
+        selinux_label: inputs.process_label.map(str::to_owned),
         ..Process::default()
     };
 
@@ -135,7 +146,7 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
     } else {
         Vec::new()
     };
-    let linux = oci::LinuxBuilder::default()
+    let mut linux = oci::LinuxBuilder::default()
         .devices(devices)
         .namespaces(namespaces)
         .masked_paths(if bare { Vec::new() } else { paths(&MASKED) })
@@ -143,6 +154,7 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         .resources(oci::LinuxResources::default())
         .build()
         .map_err(from_builder)?;
+    linux.set_mount_label(inputs.file_label.map(str::to_owned));
     let root = oci::RootBuilder::default()
         .path("rootfs")
         .readonly(security.read_only_root)

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -375,7 +376,7 @@ fn collect_garbage(layout: &Layout, name: &str) -> Result<()> {
 
 /// One request to a monitor and its replies.
 #[derive(Debug)]
-pub struct Connection(Packets);
+pub struct Connection(Packets, PathBuf);
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -393,7 +394,7 @@ impl Connection {
         let mut tries = 0;
         loop {
             match Packets::connect(&paths.monitor_socket()) {
-                Ok(packets) => return Ok(Connection(packets)),
+                Ok(packets) => return Ok(Connection(packets, paths.dir)),
                 Err(e) if !paths.dir.exists() => {
                     return Err(e.with_kind(Kind::NotFound).push_context("the Pod is gone"));
                 }
@@ -408,6 +409,11 @@ impl Connection {
             }
             tries += 1;
         }
+    }
+
+    /// The Pod's directory.
+    pub fn dir(&self) -> &Path {
+        &self.1
     }
 
     /// A monitor that is dead by now is no error here: it is met as one that

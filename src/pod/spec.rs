@@ -124,6 +124,9 @@ pub struct Spec {
     pub dns: Dns,
     /// Name in dotted form, value.
     pub sysctls: Vec<(String, String)>,
+    /// The Pod's own, for what its containers share.
+    #[serde(default)]
+    pub se_linux: Option<SeLinuxOptions>,
     pub volumes: Vec<Volume>,
     /// In their order; those with `restart_policy: Always` are sidecars.
     pub init_containers: Vec<Container>,
@@ -341,8 +344,20 @@ pub struct Security {
     /// `None`: not said, which is RuntimeDefault where the host can enforce it.
     #[serde(default)]
     pub app_armor: Option<AppArmor>,
+    #[serde(default)]
+    pub se_linux: Option<SeLinuxOptions>,
     /// procMount: Unmasked.
     pub unmasked_proc: bool,
+}
+
+/// Parts of an SELinux label that are not to be the default's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeLinuxOptions {
+    pub user: Option<String>,
+    pub role: Option<String>,
+    /// `type`.
+    pub kind: Option<String>,
+    pub level: Option<String>,
 }
 
 /// appArmorProfile, or the annotation that came before it.

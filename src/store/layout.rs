@@ -138,6 +138,7 @@ impl Layout {
 ///   pod.json        what was asked for; written once, before anything is made
 ///   state.json      what the monitor has seen; rewritten at each change
 ///   state.json.spare   room for that when the filesystem is full
+///   selinux-level   the categories of the Pod's SELinux label, where the policy has them
 ///   monitor.lock    held by the monitor as long as it lives
 ///   monitor.sock    the monitor's control socket
 ///   monitor.err     the monitor's last words (panic, unexpected end)
@@ -167,6 +168,9 @@ impl PodPaths {
         }
     }
 
+    pub fn selinux_level(&self) -> PathBuf {
+        self.dir.join("selinux-level")
+    }
     pub fn record(&self) -> PathBuf {
         self.dir.join("pod.json")
     }

@@ -37,6 +37,24 @@ pub fn lsetxattr(path: &CStr, name: &CStr, value: &[u8]) -> nix::Result<()> {
     Errno::result(res).map(drop)
 }
 
+/// getxattr(2), which follows symlinks, of a value of at most 4 KiB.
+pub fn getxattr(path: &CStr, name: &CStr) -> nix::Result<Vec<u8>> {
+    let mut value = vec![0u8; 4096];
+    // SAFETY: both strings end with NUL, and the kernel writes at most `value.len()`
+    // bytes at `value`.
+    let res = unsafe {
+        libc::getxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    let n = Errno::result(res)?;
+    value.truncate(usize::try_from(n).unwrap_or(0));
+    Ok(value)
+}
+
 /// fgetxattr(2) into a buffer of 64 KiB, the kernel's XATTR_SIZE_MAX.
 pub fn fgetxattr<Fd: AsFd>(fd: Fd, name: &CStr) -> nix::Result<Vec<u8>> {
     let mut value = vec![0u8; 65536];

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOSUID, Mount};
 use crate::linux::root::{open_dir, remove_tree};
+use crate::linux::selinux;
 use crate::pod::limits;
 use crate::pod::spec::{HostPathKind, Spec, Volume, VolumeSource};
 use crate::store::{PodPaths, make_dir};
@@ -15,11 +16,13 @@ use crate::{Context, Error, Kind, Result};
 use std::os::fd::AsFd;
 
 /// Makes what the Pod's volumes need.
-pub fn make(spec: &Spec, paths: &PodPaths) -> Result<()> {
+/// `label`: the SELinux label of what is made here. A hostPath keeps its own.
+pub fn make(spec: &Spec, paths: &PodPaths, label: Option<&str>) -> Result<()> {
     let fs_group = spec.all_containers().find_map(|c| c.security.fs_group);
     let memory = limits::pod_memory_limit(spec);
     for v in &spec.volumes {
-        make_one(v, paths, fs_group, memory).with_context(|| format!("volume {}", v.name))?;
+        make_one(v, paths, fs_group, memory, label)
+            .with_context(|| format!("volume {}", v.name))?;
     }
     Ok(())
 }
@@ -31,11 +34,16 @@ fn make_one(
     paths: &PodPaths,
     fs_group: Option<u32>,
     memory: Option<u64>,
+    label: Option<&str>,
 ) -> Result<()> {
     match &v.source {
         VolumeSource::EmptyDir { memory: false, .. } => {
             let dir = paths.disk_volume(&v.name);
             make_dir(&dir)?;
+            if let Some(label) = label {
+                // What is made inside has the directory's type.
+                selinux::label(&dir, label)?;
+            }
             give(&dir, fs_group)
         }
         VolumeSource::EmptyDir {
@@ -48,6 +56,7 @@ fn make_one(
             let size = size.map(|s| s.to_string());
             let mut options = vec![("mode", "0777")];
             options.extend(size.as_deref().map(|s| ("size", s)));
+            options.extend(label.map(|l| ("context", l)));
             let tmpfs = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
             tmpfs.attach(open_dir(&dir)?.as_fd())?;
             give(&dir, fs_group)

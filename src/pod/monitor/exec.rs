@@ -9,9 +9,10 @@ use nix::sys::epoll::EpollFlags;
 
 use super::launch::open_null;
 use super::lifecycle::Stage;
-use super::{Monitor, Source, Timer};
+use super::{Monitor, Source, Timer, labels};
 use crate::container::create::{Started, Starting, Stdio};
 use crate::container::{exec, plan};
+use crate::linux::selinux;
 use crate::pod::protocol::{Exec, Reply};
 use crate::pod::state::Now;
 use crate::sys::process as sys;
@@ -53,6 +54,13 @@ impl Monitor {
         if request.tty && !process.env.iter().any(|e| e.starts_with("TERM=")) {
             process.env.push("TERM=xterm".into());
         }
+        if let Some(label) = self.exec_label(&request.container) {
+            // The kernel puts the null device in the place of fds that the container may
+            // not use. The client sends FIFOs that it has made for this.
+            for fd in fds.iter().filter(|fd| is_fifo(fd)) {
+                let _ = selinux::label_fd(fd, &label);
+            }
+        }
         let null = open_null()?;
         // The client's null device is the host's, which is not to be handed in.
         let fd = |i: usize| {
@@ -70,6 +78,19 @@ impl Monitor {
             &process,
             &stdio,
         )
+    }
+
+    /// The SELinux label of pipes that a container with one may use.
+    fn exec_label(&self, name: &str) -> Option<String> {
+        self.live
+            .get(name)?
+            .process
+            .as_ref()?
+            .selinux_label
+            .as_ref()?;
+        let labels = labels::of_pod(&self.layout, &self.pod).ok()??;
+        let options = self.spec_of(name).security.se_linux;
+        Some(labels.with(options.as_ref()).files.to_string())
     }
 
     fn process_of(&self, name: &str) -> Result<Rc<plan::Process>> {
@@ -326,6 +347,11 @@ impl Monitor {
             }
         }
     }
+}
+
+fn is_fifo(fd: &OwnedFd) -> bool {
+    use nix::sys::stat::{SFlag, fstat};
+    fstat(fd).is_ok_and(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO)
 }
 
 fn is_null(fd: &OwnedFd) -> bool {

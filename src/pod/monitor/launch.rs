@@ -52,10 +52,15 @@ impl Monitor {
     pub(super) fn launch(&mut self, name: &str, image: &Image) -> Result<()> {
         let c = self.spec_of(name);
         let app_armor = self.app_armor(&c)?;
+        let labels = self.se_linux(&c)?;
+        let (process_label, file_label) = match &labels {
+            Some((process, files)) => (process.as_deref(), Some(files.as_str())),
+            None => (None, None),
+        };
         let attempt = self.new_attempt(name)?;
         let dir = self.paths.bundle(name, attempt);
         let mountpoint = dir.join("rootfs");
-        let root = self.make_root(name, attempt, image)?;
+        let root = self.make_root(name, attempt, image, file_label)?;
         let termination_log = self.paths.termination_log(name);
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
@@ -70,6 +75,8 @@ impl Monitor {
             termination_log: &termination_log,
             node_name: &self.host.name,
             app_armor: app_armor.as_deref(),
+            process_label,
+            file_label,
             node_cpu: limits::node_cpu(),
             node_memory: limits::node_memory(),
         })?;
@@ -120,7 +127,13 @@ impl Monitor {
         Ok(attempt)
     }
 
-    fn make_root(&self, name: &str, attempt: u32, image: &Image) -> Result<Mount> {
+    fn make_root(
+        &self,
+        name: &str,
+        attempt: u32,
+        image: &Image,
+        label: Option<&str>,
+    ) -> Result<Mount> {
         let writable = self.paths.writable_layer(name, attempt);
         let (upper, work) = (writable.join("upper"), writable.join("work"));
         make_dir(&upper)?;
@@ -134,7 +147,7 @@ impl Monitor {
         }
         let base = self.layout.images().join("layers");
         let scratch = self.paths.bundle(name, attempt).join("rootfs");
-        Mount::overlay(&base, lowers.paths(), &upper, &work, &scratch)
+        Mount::overlay(&base, lowers.paths(), &upper, &work, &scratch, label)
             .context("mount the root filesystem")
     }
 
@@ -187,6 +200,7 @@ impl Monitor {
             false => None,
         };
         let bare = bare.as_ref().map(AsFd::as_fd);
+        let label = bundle.file_label();
         let (starting, outputs) = if c.tty {
             let stdio = Stdio {
                 stdin: null.as_fd(),
@@ -199,7 +213,7 @@ impl Monitor {
             )
         } else {
             let stdin = if c.stdin {
-                Some(self.make_stdin(name, c, dir)?)
+                Some(self.make_stdin(name, c, dir, label)?)
             } else {
                 None
             };
@@ -207,7 +221,7 @@ impl Monitor {
             let mut ends = Vec::new();
             for stream in Stream::BOTH {
                 let path = dir.join(stream.name());
-                ends.push(make_fifo(&path)?);
+                ends.push(make_fifo(&path, label)?);
                 outputs.push(Output::from_fifo(stream, &path)?);
             }
             let stdio = Stdio {
@@ -249,9 +263,15 @@ impl Monitor {
     /// The container's end of its stdin. With stdinOnce it is to end when the one
     /// client that writes to it does; else never, so that the container itself
     /// holds the other end too.
-    fn make_stdin(&mut self, name: &str, c: &Container, dir: &std::path::Path) -> Result<OwnedFd> {
+    fn make_stdin(
+        &mut self,
+        name: &str,
+        c: &Container,
+        dir: &std::path::Path,
+        label: Option<&str>,
+    ) -> Result<OwnedFd> {
         let path = dir.join("stdin");
-        let both = make_fifo(&path)?;
+        let both = make_fifo(&path, label)?;
         if !c.stdin_once {
             return Ok(both);
         }

@@ -22,6 +22,7 @@ use nix::sys::stat::Mode;
 
 use super::intent;
 use super::log_file::LogFile;
+use crate::linux::selinux;
 use crate::{Error, Result};
 
 /// Bytes of one record's text, as in containerd: longer lines come in parts.
@@ -126,10 +127,13 @@ impl Glass {
 
 /// Makes the FIFO `path` and returns the fd that the container gets: open both
 /// ways, so that writing to it never fails for want of a reader.
-pub fn make_fifo(path: &Path) -> Result<OwnedFd> {
+pub fn make_fifo(path: &Path, label: Option<&str>) -> Result<OwnedFd> {
     match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o600)) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(e) => return Err(Error::sys(format!("mkfifo({})", path.display()), e)),
+    }
+    if let Some(label) = label {
+        selinux::label(path, label)?;
     }
     nix::fcntl::open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|e| Error::sys(format!("open({}, O_RDWR)", path.display()), e))
@@ -377,7 +381,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("carob-logs-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let fifo = dir.join("stdout");
-        let container = make_fifo(&fifo).unwrap();
+        let container = make_fifo(&fifo, None).unwrap();
         let glass = Glass::new().unwrap();
         let mut log = LogFile::open(&dir, 0, &dir.join("note"), WhenLogFull::Drop).unwrap();
         let mut first = Output::from_fifo(Stream::Stdout, &fifo).unwrap();
@@ -411,7 +415,7 @@ mod tests {
             let dir = base.join(format!("{written}-{read}-{cleared}"));
             std::fs::create_dir_all(&dir).unwrap();
             let fifo = dir.join("stdout");
-            let container = make_fifo(&fifo).unwrap();
+            let container = make_fifo(&fifo, None).unwrap();
             let open = || LogFile::open(&dir, 0, &dir.join("note"), WhenLogFull::Drop).unwrap();
             let mut log = open();
             nix::unistd::write(&container, b"a\n").unwrap();

@@ -88,8 +88,9 @@ fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + 
     })
 }
 
-/// Makes the sandbox, volumes excepted, and moves the calling process into it.
-pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
+/// Makes the sandbox, volumes excepted, and moves the calling process into it. `label`: the
+/// SELinux label of the files that its containers share.
+pub fn make(layout: &Layout, pod: &Pod, host: &Host, label: Option<&str>) -> Result<Made> {
     let (spec, paths) = (&pod.spec, layout.pod(&pod.uid));
     let mut made = Made {
         host_ip: host_ip(),
@@ -169,20 +170,21 @@ pub fn make(layout: &Layout, pod: &Pod, host: &Host) -> Result<Made> {
         servers = of_host.text;
         made.dns_warning = of_host.warning.filter(|_| spec.dns.nameservers.is_empty());
     }
-    make_shared(&paths, &super::etc::texts(pod, &made.ips, &servers))?;
+    make_shared(&paths, &super::etc::texts(pod, &made.ips, &servers), label)?;
     Ok(made)
 }
 
 /// What containers get from the Pod's directory and may write to is on filesystems
 /// of their own: none of them can fill the host's /run.
-fn make_shared(paths: &PodPaths, texts: &[(&str, String)]) -> Result<()> {
+fn make_shared(paths: &PodPaths, texts: &[(&str, String)], label: Option<&str>) -> Result<()> {
     /// What containers can write in all: messages of their ends, mostly.
     const ROOM: usize = 1 << 20;
     // With the host's network, hosts(5) begins with the host's own, of any length.
     let size = ROOM + 2 * texts.iter().map(|(_, text)| text.len()).sum::<usize>();
     let tmpfs = |mode, size: &str, at: &Path| {
         make_dir(at)?;
-        let options = [("mode", mode), ("size", size)];
+        let mut options = vec![("mode", mode), ("size", size)];
+        options.extend(label.map(|l| ("context", l)));
         Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)?
             .attach(open_dir(at)?.as_fd())
             .with_context(|| format!("mount at {}", at.display()))

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nix::sched::CloneFlags;
 
 use super::lifecycle::message_of;
-use super::{Monitor, Timer, adopt, sandbox};
+use super::{Monitor, Timer, adopt, labels, sandbox};
 use crate::pod::state::Failure;
 use crate::{Error, Result, volume};
 
@@ -63,8 +63,12 @@ impl Monitor {
         nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
             .map_err(|e| (SANDBOX, Error::sys("setns(<host>, CLONE_NEWNET)", e)))?;
         self.publish_first().map_err(|e| (SANDBOX, e))?;
-        let made = sandbox::make(&self.layout, &self.pod, &self.host).map_err(|e| (SANDBOX, e))?;
-        volume::make(&self.pod.spec, &self.paths).map_err(|e| ("FailedMount", e))?;
+        let labels = labels::of_pod(&self.layout, &self.pod).map_err(|e| (SANDBOX, e))?;
+        let label = labels.map(|l| l.files.to_string());
+        let label = label.as_deref();
+        let made =
+            sandbox::make(&self.layout, &self.pod, &self.host, label).map_err(|e| (SANDBOX, e))?;
+        volume::make(&self.pod.spec, &self.paths, label).map_err(|e| ("FailedMount", e))?;
         self.state.ips = made.ips;
         self.state.host_ip = made.host_ip;
         self.state.sandbox_ready = Some(Timestamp::now());
