@@ -12,6 +12,7 @@ mod chatbot;
 mod chroot;
 mod cli;
 mod completion;
+mod corpus;
 mod crashes;
 mod damage;
 #[path = "../shared/denied.rs"]
