@@ -128,7 +128,8 @@ fn more_than_the_default() {
         "{seccompProfile: {type: Unconfined}}",
         "{privileged: true}",
         "{capabilities: {add: [ALL]}}",
-        "{capabilities: {add: [SYS_ADMIN]}}",
+        // AppArmor's default profile denies mounts to this capability too.
+        "{capabilities: {add: [SYS_ADMIN]}, appArmorProfile: {type: Unconfined}}",
         "{procMount: Unmasked}",
     ]);
     assert_eq!(c.status(0, "Seccomp"), "0");
