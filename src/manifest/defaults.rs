@@ -10,7 +10,10 @@ use crate::pod::spec::PullPolicy;
 /// Fills in `pod`. `namespace` is for a Pod that names none.
 pub fn fill(pod: &mut core::Pod, namespace: &str, uid: &str, created: Timestamp) {
     let meta = &mut pod.metadata;
-    meta.namespace.get_or_insert_with(|| namespace.to_owned());
+    // Kubernetes takes an empty text for none.
+    if meta.namespace.as_deref().unwrap_or_default().is_empty() {
+        meta.namespace = Some(namespace.to_owned());
+    }
     meta.uid = Some(uid.to_owned());
     // The types bring a jiff of their own.
     let seconds = k8s_openapi::jiff::Timestamp::from_second(created.as_second());

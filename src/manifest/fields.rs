@@ -114,7 +114,7 @@ pub static TABLE: &[(&str, Rule)] = &[
     ),
     (
         "spec.ephemeralContainers",
-        Refused(
+        RefusedIfSet(
             "ephemeral containers are not supported yet; a cluster takes them from kubectl debug only",
         ),
     ),

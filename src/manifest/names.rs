@@ -58,6 +58,15 @@ fn is_qualified_part(s: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
+/// As [`dns_subdomain`], with `_` as well, which service records have: `_tcp.example.com`.
+/// Kubernetes takes it since 1.34.
+pub fn search_domain(s: &str) -> Check {
+    match s.split('.').any(|label| label.ends_with('_')) {
+        true => dns_subdomain(s),
+        false => dns_subdomain(&s.replace('_', "a")),
+    }
+}
+
 /// `[prefix/]name`: keys of labels and annotations.
 pub fn qualified_name(s: &str) -> Check {
     let name = match s.split_once('/') {

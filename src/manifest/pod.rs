@@ -402,7 +402,7 @@ fn dns(r: &mut Report<'_>, path: &Path, s: &core::PodSpec) -> Dns {
         // "." alone is the root; a trailing dot makes a name absolute.
         let name = search.strip_suffix('.').unwrap_or(search);
         if search != "." {
-            r.check(&searches_path.index(i), search, names::dns_subdomain(name));
+            r.check(&searches_path.index(i), search, names::search_domain(name));
         }
     }
     for (i, option) in config.options.iter().flatten().enumerate() {

@@ -51,7 +51,7 @@ fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSou
     if let Some(dir) = &v.empty_dir {
         let path = path.key("emptyDir");
         let media = [("", false), ("Memory", true), ("HugePages", false)];
-        let medium = dir.medium.as_deref();
+        let medium = Some(dir.medium.as_deref().unwrap_or_default());
         let memory = r.choice(&path.key("medium"), medium, &media);
         let size = dir.size_limit.as_ref();
         let size = size.and_then(|q| quantity(r, &path.key("sizeLimit"), q));
