@@ -25,10 +25,14 @@ fn a_life(b: &Bundle) {
 
 #[test]
 fn a_container_lives_without_what_is_newer_than_the_oldest_kernel() {
-    without(&newer_than_least(), || a_life(&Bundle::new()));
+    // Removed outside: Rust's library removes no directory where statx(2), which it has
+    // seen to work, is refused.
+    let b = Bundle::new();
+    without(&newer_than_least(), || a_life(&b));
     for call in ["faccessat2", "copy_file_range", "statx", "renameat2"] {
         eprintln!("without {call}");
-        without(&[Denial::of(call)], || a_life(&Bundle::new()));
+        let b = Bundle::new();
+        without(&[Denial::of(call)], || a_life(&b));
     }
 }
 

@@ -77,12 +77,16 @@ fn a_life(root: &Root) -> String {
 #[test]
 fn a_pod_lives_without_what_is_newer_than_the_oldest_kernel() {
     let all = newer_than_least();
-    let mounts = without(&all, || a_life(&Root::new()));
+    // Removed outside: Rust's library removes no directory where statx(2), which it has
+    // seen to work, is refused.
+    let root = Root::new();
+    let mounts = without(&all, || a_life(&root));
     assert!(mounts.contains("overlay / overlay"), "{mounts}");
     // Others are done without too, such as those that glibc and Rust's library try.
     for call in ["faccessat2", "copy_file_range", "statx", "renameat2"] {
         eprintln!("without {call}");
-        without(&[Denial::of(call)], || a_life(&Root::new()));
+        let root = Root::new();
+        without(&[Denial::of(call)], || a_life(&root));
     }
 }
 
