@@ -392,7 +392,7 @@ fn late(pod: &Pod, waiting: &Waiting) -> Error {
     if !why.is_empty() {
         text = format!("{text}: {why}");
     }
-    Error::new(Kind::Timeout, text).hint(format!("carob describe pod {}", trouble::named(pod)))
+    Error::new(Kind::Timeout, text).hint(format!("carob describe pod {}", pod.as_arguments()))
 }
 
 /// Containers that have been started and are no more: no error of the start, but what

@@ -186,7 +186,7 @@ pub fn find_attempt(
         ));
         return Err(match trouble::in_the_way(view, container) {
             Some(hint) => error.hint(hint),
-            None => error.hint(format!("carob describe pod {}", trouble::named(pod))),
+            None => error.hint(format!("carob describe pod {}", pod.as_arguments())),
         });
     }
     logs.iter()

@@ -51,7 +51,7 @@ pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     };
     let command = match ended {
         Some(t) if has_run(t) => logs_command(&view.pod, &c.name, waits),
-        _ => format!("carob describe pod {}", named(&view.pod)),
+        _ => format!("carob describe pod {}", view.pod.as_arguments()),
     };
     Some(Trouble {
         container: c.name.clone(),
@@ -151,13 +151,5 @@ pub fn logs_command(pod: &Pod, container: &str, previous: bool) -> String {
         1 => String::new(),
         _ => format!(" -c {container}"),
     };
-    format!("carob logs {previous}{}{which}", named(pod))
-}
-
-/// The Pod's name as arguments of a command.
-pub fn named(pod: &Pod) -> String {
-    match pod.namespace.as_str() {
-        "default" => pod.name.clone(),
-        namespace => format!("{} -n {namespace}", pod.name),
-    }
+    format!("carob logs {previous}{}{which}", pod.as_arguments())
 }

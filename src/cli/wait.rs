@@ -211,7 +211,7 @@ fn late(face: &Face, name: &str, view: Option<&View>) -> Error {
     let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
     let is = rows::summarize(&view.pod, &object::status(view), deleting);
     late(&format!(": it is {}", is.status))
-        .hint(format!("carob describe pod {}", trouble::named(&view.pod)))
+        .hint(format!("carob describe pod {}", view.pod.as_arguments()))
 }
 
 #[cfg(test)]

@@ -34,6 +34,14 @@ pub struct Pod<Manifest = serde_json::Value> {
 
 impl Pod {
     pub const VERSION: u32 = 1;
+
+    /// The Pod's name as arguments of a command, for hints.
+    pub fn as_arguments(&self) -> String {
+        match self.namespace.as_str() {
+            "default" => self.name.clone(),
+            namespace => format!("{} -n {namespace}", self.name),
+        }
+    }
 }
 
 /// What becomes of a container's output that there is no room to log.

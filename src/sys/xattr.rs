@@ -50,9 +50,7 @@ pub fn getxattr(path: &CStr, name: &CStr) -> nix::Result<Vec<u8>> {
             value.len(),
         )
     };
-    let n = Errno::result(res)?;
-    value.truncate(usize::try_from(n).unwrap_or(0));
-    Ok(value)
+    written(value, res)
 }
 
 /// fgetxattr(2) into a buffer of 64 KiB, the kernel's XATTR_SIZE_MAX.
@@ -68,6 +66,11 @@ pub fn fgetxattr<Fd: AsFd>(fd: Fd, name: &CStr) -> nix::Result<Vec<u8>> {
             value.len(),
         )
     };
+    written(value, res)
+}
+
+/// As much of the buffer as the call says that it has written.
+fn written(mut value: Vec<u8>, res: libc::ssize_t) -> nix::Result<Vec<u8>> {
     let n = Errno::result(res)?;
     value.truncate(usize::try_from(n).unwrap_or(0));
     Ok(value)

@@ -8,6 +8,7 @@ use nix::fcntl::OFlag;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::lifecycle::Stage;
+use super::log_file;
 use super::logs::Sink;
 use super::record::is_out_of_fds;
 use super::{Monitor, Source, Timer};
@@ -332,18 +333,13 @@ impl Monitor {
             ended.exit_code
         );
         let log = match ended.message.is_empty() {
-            true => self.open_log(name, state.attempt).map(|l| l.tail(10, 400)),
-            false => Ok(ended.message.clone()),
+            true => log_file::tail(&self.log_dir(name), state.attempt, 10, 400),
+            false => ended.message.clone(),
         };
-        let log = log.unwrap_or_default();
         if let Some(line) = log.lines().rfind(|l| !l.trim().is_empty()) {
             text = format!("{text}: {}", line.trim());
         }
-        let namespace = match self.pod.namespace.as_str() {
-            "default" => String::new(),
-            namespace => format!(" -n {namespace}"),
-        };
-        let hint = format!("carob logs {}{namespace} -c {name}", self.pod.name);
+        let hint = format!("carob logs {} -c {name}", self.pod.as_arguments());
         Some(Error::new(Kind::StartFailed, text).hint(hint))
     }
 

@@ -2,29 +2,23 @@
 //! since a pull takes long, needs the host's network and uses threads.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
-use nix::sys::epoll::EpollFlags;
 use serde::{Deserialize, Serialize};
 
+use super::child::Child;
 use super::lifecycle::Stage;
 use super::{Monitor, Source};
 use crate::image::{Image, Keyring, Progress, PullOptions, Reference, Store};
-use crate::pod::spec::{Pod, PullPolicy};
+use crate::pod::spec::PullPolicy;
 use crate::pod::state::Now;
-use crate::store;
-use crate::sys::process::{self as sys, Fork};
 use crate::{Error, Kind, Result};
 
 /// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
 /// them is an error.
 #[derive(Debug)]
 pub(super) struct Pull {
-    pidfd: OwnedFd,
-    pipe: OwnedFd,
+    child: Child,
     reference: Reference,
     /// The bytes of a message that has not come whole.
     received: Vec<u8>,
@@ -110,56 +104,39 @@ impl Monitor {
     }
 
     fn start_pull(&mut self, name: &str, reference: Reference) -> Result<()> {
-        let (pipe, theirs) =
-            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2()", e))?;
-        match sys::clone3(CloneFlags::empty(), None) {
-            Ok(Fork::Parent { pidfd, .. }) => {
-                drop(theirs);
-                self.watch(&pipe, EpollFlags::EPOLLIN, Source::Pull(name.to_owned()))?;
-                self.live(name).stage = Stage::Pulling(Pull {
-                    pidfd,
-                    pipe,
-                    reference,
-                    received: Vec::new(),
-                    error: None,
-                    progress: (0, 0),
-                });
-                self.dirty = true;
-                Ok(())
-            }
-            Ok(Fork::Child) => {
-                drop(pipe);
-                let mut pipe = std::fs::File::from(theirs);
-                // A monitor that died has no use for it.
-                let mut tell = |m: &Message| {
-                    let line = serde_json::to_string(m).unwrap_or_default() + "\n";
-                    let _ = std::io::Write::write_all(&mut pipe, line.as_bytes());
-                };
-                let mut sum = Sum::default();
-                let mut watch = |p: &Progress| {
-                    if let Some((done, size)) = sum.add(p) {
-                        tell(&Message::Progress(done, size));
-                    }
-                };
-                if let Err(e) = self.pull(&reference, &mut watch) {
-                    tell(&Message::Failed(e));
+        let source = Source::Pull(name.to_owned());
+        let wanted = reference.clone();
+        let child = self.start_child(source, |monitor, mut pipe| {
+            // A monitor that died has no use for it.
+            let mut tell = |m: &Message| {
+                let line = serde_json::to_string(m).unwrap_or_default() + "\n";
+                let _ = std::io::Write::write_all(&mut pipe, line.as_bytes());
+            };
+            let mut sum = Sum::default();
+            let mut watch = |p: &Progress| {
+                if let Some((done, size)) = sum.add(p) {
+                    tell(&Message::Progress(done, size));
                 }
-                sys::exit_now(0)
+            };
+            if let Err(e) = monitor.pull(&wanted, &mut watch) {
+                tell(&Message::Failed(e));
             }
-            Err(e) => Err(Error::sys("clone3()", e)),
-        }
+        })?;
+        self.live(name).stage = Stage::Pulling(Pull {
+            child,
+            reference,
+            received: Vec::new(),
+            error: None,
+            progress: (0, 0),
+        });
+        self.dirty = true;
+        Ok(())
     }
 
     /// In the child.
     fn pull(&self, reference: &Reference, watch: &mut dyn FnMut(&Progress)) -> Result<()> {
-        // A Pod that is deleted meanwhile does not wait for its image.
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-        nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
-            .map_err(|e| Error::sys("setns(<host>, CLONE_NEWNET)", e))?;
-        // From the record, not as it was when the monitor began: apply may have
-        // brought other Secrets since.
-        let pod: Pod = store::load(&self.layout.pod(&self.pod.uid).record())?;
-        let secrets = pod.pull_secrets.iter();
+        self.enter_host()?;
+        let secrets = self.pod.pull_secrets.iter();
         let options = PullOptions {
             secrets: secrets
                 .map(|s| Keyring::from_secret(s.document()))
@@ -176,17 +153,21 @@ impl Monitor {
         let Stage::Pulling(pull) = &mut self.live(name).stage else {
             return;
         };
-        match pull.receive() {
-            Ok(true) => return self.tell_waiting(),
-            Ok(false) => {}
-            Err(e) => pull.error = Some(e),
+        let received = pull.receive();
+        if let Ok(true) = received {
+            return self.tell_waiting();
         }
         let Stage::Pulling(pull) = std::mem::take(&mut self.live(name).stage) else {
             return;
         };
-        self.unwatch(&pull.pipe, &Source::Pull(name.to_owned()));
-        wait_for(&pull.pidfd);
-        let result = match pull.error {
+        let source = Source::Pull(name.to_owned());
+        match received {
+            Ok(_) => self.reap_child(&pull.child, &source),
+            // It has not closed its pipe, from which nobody reads any more.
+            Err(_) => self.kill_child(&pull.child, &source),
+        }
+        let failure = received.err().or(pull.error);
+        let result = match failure {
             Some(e) => Err(e),
             None => Store::open(&self.layout)
                 .and_then(|s| s.lookup(&pull.reference))
@@ -212,9 +193,7 @@ impl Monitor {
             return;
         }
         if let Stage::Pulling(pull) = std::mem::take(&mut self.live(name).stage) {
-            self.unwatch(&pull.pipe, &Source::Pull(name.to_owned()));
-            let _ = sys::pidfd_send_signal(pull.pidfd.as_fd(), libc::SIGKILL);
-            wait_for(&pull.pidfd);
+            self.kill_child(&pull.child, &Source::Pull(name.to_owned()));
         }
     }
 
@@ -254,7 +233,7 @@ impl Pull {
         /// An error's text may be long, but not endless.
         const MOST: usize = 1 << 20;
         let mut buffer = [0; 4096];
-        let n = nix::unistd::read(&self.pipe, &mut buffer)
+        let n = nix::unistd::read(self.child.pipe(), &mut buffer)
             .map_err(|e| Error::sys("read(<pull>)", e))?;
         self.received.extend_from_slice(&buffer[..n]);
         while let Some(end) = self.received.iter().position(|b| *b == b'\n') {
@@ -269,16 +248,6 @@ impl Pull {
         }
         Ok(n > 0)
     }
-}
-
-/// A child that has closed its pipe is about to end.
-pub(super) fn wait_for(pidfd: &OwnedFd) {
-    let mut fds = [nix::poll::PollFd::new(
-        pidfd.as_fd(),
-        nix::poll::PollFlags::POLLIN,
-    )];
-    let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE);
-    let _ = sys::wait_pidfd(pidfd.as_fd());
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use serde::de::IgnoredAny;
 
 use super::log_file::{self, LogFile};
 use super::logs::{Flow, Output};
@@ -20,7 +19,7 @@ use crate::container::create::Starting;
 use crate::container::plan;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::damage;
-use crate::pod::spec::{Container, Pod, WhenLogFull};
+use crate::pod::spec::{Container, WhenLogFull};
 use crate::pod::state::{ContainerState, Ended, Failure, Now};
 use crate::store;
 use crate::sys::process as sys;
@@ -329,8 +328,7 @@ impl Monitor {
             live.backoff = None;
         }
         let before = live.backoff;
-        live.backoff =
-            Some(before.map_or(policy::BACKOFF_FIRST, |b| policy::next_backoff(Some(b))));
+        live.backoff = Some(policy::next_backoff(before));
         let Some(delay) = before else { return };
         let message = format!(
             "back-off {}s restarting failed container={name} pod={}_{}({})",
@@ -490,17 +488,12 @@ impl Monitor {
         if !text.is_empty() || exit_code == 0 || !c.termination_message_from_logs {
             return text;
         }
-        self.open_log(name, attempt)
-            .map(|l| l.tail(80, limit.min(2048)))
-            .unwrap_or_default()
+        log_file::tail(&self.log_dir(name), attempt, 80, limit.min(2048))
     }
 
     pub(super) fn open_log(&self, name: &str, attempt: u32) -> Result<LogFile> {
         let note = self.paths.bundle(name, attempt).join("logged");
-        // From the record, not as it was when the monitor began.
-        let record = store::load::<Pod<IgnoredAny>>(&self.paths.record());
-        let annotations = record.map(|pod| pod.annotations);
-        let when_full = WhenLogFull::of(annotations.as_ref().unwrap_or(&self.pod.annotations));
+        let when_full = WhenLogFull::of(&self.pod.annotations);
         LogFile::open(&self.log_dir(name), attempt, &note, when_full)
     }
 

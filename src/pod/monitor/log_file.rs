@@ -7,7 +7,7 @@
 //! container with it as soon as that is full.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -98,7 +98,7 @@ impl LogFile {
     /// again at each write.
     pub fn open(dir: &Path, attempt: u32, note: &Path, when_full: WhenLogFull) -> Result<Self> {
         let mut log = LogFile {
-            path: dir.join(format!("{attempt}.log")),
+            path: path_of(dir, attempt),
             file: None,
             size: 0,
             intent: None,
@@ -283,40 +283,46 @@ impl LogFile {
         }
         Ok(self.size == batch.after)
     }
+}
 
-    /// The end of what was logged: at most `lines` lines and `bytes` bytes of
-    /// text, for a termination message.
-    pub fn tail(&self, lines: usize, bytes: usize) -> String {
-        let Ok(mut file) = File::open(&self.path) else {
-            return String::new();
-        };
-        let from = self.size.saturating_sub(4 * bytes as u64);
-        let mut text = Vec::new();
-        let read = std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(from))
-            .and_then(|_| file.read_to_end(&mut text));
-        if read.is_err() {
-            return String::new();
+/// The end of what an attempt has logged: at most `lines` lines and `bytes` bytes of
+/// text, for messages.
+pub fn tail(dir: &Path, attempt: u32, lines: usize, bytes: usize) -> String {
+    let text = end_of(&path_of(dir, attempt), 4 * bytes as u64).unwrap_or_default();
+    let mut message = String::new();
+    let records: Vec<&str> = text.lines().collect();
+    for record in &records[records.len().saturating_sub(lines)..] {
+        let mut parts = record.splitn(4, ' ').skip(2);
+        let (tag, line) = (parts.next(), parts.next().unwrap_or(""));
+        message.push_str(line);
+        if tag == Some("F") {
+            message.push('\n');
         }
-        let text = String::from_utf8_lossy(&text);
-        let mut records: Vec<&str> = text.lines().collect();
-        if from > 0 && !records.is_empty() {
-            records.remove(0);
-        }
-        let mut message = String::new();
-        for record in &records[records.len().saturating_sub(lines)..] {
-            let mut parts = record.splitn(4, ' ').skip(2);
-            let (tag, line) = (parts.next(), parts.next().unwrap_or(""));
-            message.push_str(line);
-            if tag == Some("F") {
-                message.push('\n');
-            }
-        }
-        let cut = message.len().saturating_sub(bytes);
-        let cut = (cut..=message.len())
-            .find(|i| message.is_char_boundary(*i))
-            .unwrap_or(0);
-        message.split_off(cut)
     }
+    let cut = message.len().saturating_sub(bytes);
+    let cut = (cut..=message.len())
+        .find(|i| message.is_char_boundary(*i))
+        .unwrap_or(0);
+    message.split_off(cut)
+}
+
+/// The whole lines in a file's last bytes.
+fn end_of(path: &Path, bytes: u64) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let from = file.metadata()?.len().saturating_sub(bytes);
+    file.seek(SeekFrom::Start(from))?;
+    let mut read = Vec::new();
+    file.read_to_end(&mut read)?;
+    let text = String::from_utf8_lossy(&read).into_owned();
+    Ok(match from {
+        0 => text,
+        // The first line may have lost its beginning.
+        _ => text.split_once('\n').unwrap_or_default().1.to_owned(),
+    })
+}
+
+fn path_of(dir: &Path, attempt: u32) -> PathBuf {
+    dir.join(format!("{attempt}.log"))
 }
 
 /// Whether the last record is the beginning of a line.

@@ -344,6 +344,7 @@ fn format_records(stream: Stream, bytes: &[u8], last: bool) -> (Vec<u8>, usize) 
 #[cfg(test)]
 mod tests {
     use super::super::intent::Batch;
+    use super::super::log_file::tail;
     use super::*;
     use crate::pod::spec::WhenLogFull;
 
@@ -395,7 +396,7 @@ mod tests {
         assert_eq!(second.pump(&glass, &mut log, true).unwrap(), Flow::Ended);
         let text = std::fs::read(dir.join("0.log")).unwrap();
         assert_eq!(texts(&text), ["stdout F a", "stdout F bc"]);
-        assert_eq!(log.tail(1, 100), "bc\n");
+        assert_eq!(tail(&dir, 0, 1, 100), "bc\n");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -15,6 +15,7 @@
 //! [`policy`] decides, without touching anything.
 
 mod adopt;
+mod child;
 mod clients;
 mod directory;
 mod etc;

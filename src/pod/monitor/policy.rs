@@ -102,7 +102,12 @@ pub fn decide(spec: &Spec, state: &State) -> Decision {
 
 /// The delay after one of `before` (`None`: the first).
 pub fn next_backoff(before: Option<Duration>) -> Duration {
-    before.map_or(BACKOFF_FIRST, |b| (b * 2).min(BACKOFF_MOST))
+    doubled(before, BACKOFF_FIRST, BACKOFF_MOST)
+}
+
+/// The pause after one of `before` (`None`: the first) between two tries.
+pub fn doubled(before: Option<Duration>, first: Duration, most: Duration) -> Duration {
+    before.map_or(first, |pause| (pause * 2).min(most))
 }
 
 #[cfg(test)]

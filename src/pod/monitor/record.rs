@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::errno::Errno;
 
-use super::{Monitor, Timer};
+use super::{Monitor, Timer, policy};
 use crate::pod::state::{ConditionRecord, State};
 use crate::pod::status;
 use crate::store;
@@ -127,7 +127,7 @@ impl Monitor {
             let message = format!("{e}: the Pod goes on, and its record is written again later");
             self.event(true, "FailedRecord", message);
         }
-        let pause = before.map_or(PAUSE, |p| (p * 2).min(PAUSE_MOST));
+        let pause = policy::doubled(before, PAUSE, PAUSE_MOST);
         self.unrecorded = Some(Unrecorded { why: e, pause });
         self.timers
             .entry(Timer::Record)

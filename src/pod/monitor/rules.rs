@@ -5,33 +5,23 @@
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::sys::epoll::EpollFlags;
 
-use super::image::wait_for;
+use super::child::Child;
 use super::{Monitor, Source, Timer};
 use crate::network::{self, Restored, Watch};
-use crate::sys::process::{self as sys, Fork};
 use crate::{Error, Result};
 
 /// Part of the [`Monitor`].
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     watch: Option<Watch>,
+    /// It reports the JSON of a `Result<Restored>`.
     child: Option<Child>,
     /// A notification came while the child was at work.
     again: bool,
-}
-
-/// It ends with the JSON of a `Result<Restored>` on the pipe.
-#[derive(Debug)]
-struct Child {
-    pidfd: OwnedFd,
-    word: OwnedFd,
 }
 
 /// A reload is many changes within a short time: one look for all.
@@ -82,54 +72,36 @@ impl Monitor {
     }
 
     fn start_restoring(&mut self) -> Result<()> {
-        let (word, theirs) =
-            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2()", e))?;
-        match sys::clone3(CloneFlags::empty(), None) {
-            Ok(Fork::Parent { pidfd, .. }) => {
-                drop(theirs);
-                self.watch(&word, EpollFlags::EPOLLIN, Source::Restoring)?;
-                self.rules.child = Some(Child { pidfd, word });
-                Ok(())
-            }
-            Ok(Fork::Child) => {
-                drop(word);
-                let text = serde_json::to_vec(&self.restore()).unwrap_or_default();
-                let _ = std::fs::File::from(theirs).write_all(&text);
-                sys::exit_now(0)
-            }
-            Err(e) => Err(Error::sys("clone3()", e)),
-        }
+        let child = self.start_child(Source::Restoring, |monitor, mut pipe| {
+            let report = serde_json::to_vec(&monitor.restore()).unwrap_or_default();
+            let _ = pipe.write_all(&report);
+        })?;
+        self.rules.child = Some(child);
+        Ok(())
     }
 
     /// Before the Pod is removed: the child is in the cgroup of the monitors, and would
     /// leave the network's lock behind when it is killed with its parent.
     pub(super) fn end_restoring(&mut self) {
         if let Some(child) = self.rules.child.take() {
-            self.unwatch(&child.word, &Source::Restoring);
-            let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-            wait_for(&child.pidfd);
+            self.kill_child(&child, &Source::Restoring);
         }
     }
 
     /// In the child.
     fn restore(&self) -> Result<Restored> {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-        nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
-            .map_err(|e| Error::sys("setns(<host>, CLONE_NEWNET)", e))?;
+        self.enter_host()?;
         network::restore(&self.layout, &self.pod.uid)
     }
 
-    /// The child has closed its pipe: it has ended.
+    /// The child reports, and ends.
     pub(super) fn on_restored(&mut self) {
         let Some(child) = self.rules.child.take() else {
             return;
         };
-        self.unwatch(&child.word, &Source::Restoring);
         let mut text = Vec::new();
-        let read = std::fs::File::from(child.word)
-            .take(1 << 20)
-            .read_to_end(&mut text);
-        wait_for(&child.pidfd);
+        let read = child.pipe().take(1 << 20).read_to_end(&mut text);
+        self.reap_child(&child, &Source::Restoring);
         let outcome = read.map_err(Error::from).and_then(|_| {
             serde_json::from_slice::<Result<Restored, Error>>(&text).unwrap_or_else(|_| {
                 Err(Error::failed(

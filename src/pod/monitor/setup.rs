@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nix::sched::CloneFlags;
 
 use super::lifecycle::message_of;
-use super::{Monitor, Timer, adopt, labels, sandbox};
+use super::{Monitor, Timer, adopt, labels, policy, sandbox};
 use crate::pod::state::Failure;
 use crate::{Error, Result, volume};
 
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MOST: Duration = Duration::from_secs(30);
 
 fn next_pause(before: Option<Duration>) -> Duration {
-    before.map_or(PAUSE, |p| (p * 2).min(PAUSE_MOST))
+    policy::doubled(before, PAUSE, PAUSE_MOST)
 }
 
 impl Monitor {

@@ -337,7 +337,7 @@ impl Monitor {
                 self.reply(id, &crate::pod::protocol::Reply::Failed(first.clone()), &[]);
             }
             self.await_next_removal(pause)?;
-            pause = (pause * 2).min(REMOVAL_PAUSE_MOST);
+            pause = policy::doubled(Some(pause), REMOVAL_PAUSE, REMOVAL_PAUSE_MOST);
         }
         // Home again: the Pod's network namespace dies now, and takes its link along,
         // while the files are removed.
