@@ -12,6 +12,7 @@ pub fn node_cpu() -> u64 {
     std::thread::available_parallelism().map_or(1000, |n| n.get() as u64 * 1000)
 }
 
+/// Bytes, or more than there can be where the kernel does not tell.
 pub fn node_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));

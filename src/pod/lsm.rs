@@ -104,6 +104,7 @@ pub fn level(uid: &str, taken: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::spec::Container;
 
     #[test]
     fn labels_take_what_options_name() {
@@ -149,7 +150,6 @@ mod tests {
         assert_eq!(level("a", &[]), level("a", &[]));
         assert_ne!(level("a", &[]), level("a", &[level("a", &[])]));
     }
-    use crate::pod::spec::Container;
 
     fn security(app_armor: Option<AppArmor>, privileged: bool) -> Security {
         Security {

@@ -68,11 +68,7 @@ impl Layout {
 
     /// `base`, or `base-<tag>` below a private root: names of kernel objects.
     pub fn tagged(&self, base: &str) -> String {
-        if self.tag.is_empty() {
-            base.to_owned()
-        } else {
-            format!("{base}-{}", self.tag)
-        }
+        tagged(base, &self.tag)
     }
 
     /// Makes the directories that every verb relies on.
@@ -241,6 +237,14 @@ fn tag_of(root: &Path) -> String {
             (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
         });
     format!("{:08x}", (hash ^ (hash >> 32)) as u32)
+}
+
+/// `base`, or `base-<tag>`. [`tag_in`] is the way back.
+pub fn tagged(base: &str, tag: &str) -> String {
+    match tag {
+        "" => base.to_owned(),
+        tag => format!("{base}-{tag}"),
+    }
 }
 
 /// The tag in a name that is `system` or begins with `private`.

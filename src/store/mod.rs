@@ -12,7 +12,7 @@ mod record;
 
 pub use dir::Dir;
 pub use disk::disk_usage;
-pub use layout::{Layout, PodPaths, make_dir, tag_in};
+pub use layout::{Layout, PodPaths, make_dir, tag_in, tagged};
 pub use lock::Lock;
 pub use record::{
     is_full, load, mark_stale, reserve, save, save_durable, save_reserved, save_reserved_durable,

@@ -62,8 +62,9 @@ fn reachable(
             text: without_unreachable(&own),
             warning: Some(format!(
                 "the host's /etc/resolv.conf names only servers that a Pod cannot reach ({}), and \
-                 none of {} and no settings of dnsmasq name another: the Pod has no name server (give it dnsPolicy: None \
-                 and dnsConfig.nameservers, or make the host's server listen on another address)",
+                 none of {} and no settings of dnsmasq name another: the Pod has no name server \
+                 (give it dnsPolicy: None and dnsConfig.nameservers, or make the host's server \
+                 listen on another address)",
                 servers(&own).collect::<Vec<_>>().join(", "),
                 UPSTREAM.join(", "),
             )),

@@ -20,7 +20,7 @@ use crate::linux::root::{open_dir, remove_tree};
 use crate::network;
 use crate::pod::spec::{Pod, Spec};
 use crate::pod::{client, limits, shutdown};
-use crate::store::{Layout, PodPaths, make_dir};
+use crate::store::{Layout, PodPaths, make_dir, tagged};
 use crate::{Context, Error, Result, volume};
 
 /// The way back to the host, for a process that lives in a Pod's namespaces.
@@ -70,10 +70,7 @@ pub fn monitor_cgroup_path(layout: &Layout) -> String {
 
 /// Of the root with this tag: all of its cgroups are below it.
 pub fn cgroup_of_root(tag: &str) -> String {
-    match tag {
-        "" => "carob".to_owned(),
-        tag => format!("carob-{tag}"),
-    }
+    tagged("carob", tag)
 }
 
 pub fn monitor_cgroup_of_root(tag: &str) -> String {
