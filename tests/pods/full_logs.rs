@@ -33,6 +33,17 @@ fn has_written(root: &Root) -> bool {
     look.code == 0
 }
 
+/// Whether a child of the container's shell waits in write(2): proc_pid_syscall(5).
+fn is_in_write(root: &Root) -> bool {
+    let pid = root.pid("p", "main");
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let write = format!("{} ", libc::SYS_write);
+    children.split_whitespace().any(|child| {
+        let call = std::fs::read_to_string(format!("/proc/{child}/syscall"));
+        call.is_ok_and(|call| call.starts_with(&write))
+    })
+}
+
 #[track_caller]
 fn writes_on(root: &Root) {
     root.sh("p", "touch /tmp/write");
@@ -153,7 +164,11 @@ fn with_the_annotation_a_container_waits_for_room_and_loses_nothing() {
         e => Err(e),
     });
     assert_eq!(told, Ok(()));
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    let stands = until(|| match is_in_write(&root) {
+        true => Ok(()),
+        false => Err(()),
+    });
+    assert_eq!(stands, Ok(()), "no process waits in write(2)");
     assert!(!has_written(&root));
     log.free();
     writes_on(&root);

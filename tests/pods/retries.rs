@@ -1,7 +1,6 @@
 //! A Pod whose sandbox cannot be made starts as soon as it can.
 
 use std::os::unix::net::UnixListener;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -33,6 +32,21 @@ fn runs(root: &Root) {
     assert_eq!(end, Ok(()));
 }
 
+/// Waits until the event of the failure is counted like this.
+#[track_caller]
+fn fails_until(root: &Root, count: &str) {
+    let counted = until(|| {
+        let said = root.carob(&["describe", "pod", "p"]).ok();
+        // The last one is the event's.
+        let line = said.lines().rfind(|l| l.contains("FailedMount"));
+        match line {
+            Some(line) if line.contains(count) => Ok(()),
+            _ => Err(said),
+        }
+    });
+    assert_eq!(counted, Ok(()));
+}
+
 #[test]
 fn a_volume_that_comes_later_is_waited_for() {
     let root = Root::new();
@@ -51,18 +65,7 @@ fn a_volume_that_comes_later_is_waited_for() {
     assert!(said.contains(&message), "{said}");
     // Told again, and counted; applying it again asks for the state of now.
     root.apply(&manifest).fails(3, "late.sock: does not exist");
-    let count = || {
-        let said = root.carob(&["describe", "pod", "p"]).ok();
-        // The last one is the event's.
-        let line = said.lines().rfind(|l| l.contains("FailedMount"));
-        let line = line.map(str::to_owned);
-        line.unwrap_or(said)
-    };
-    let again = until(|| match count() {
-        line if line.contains("(x") => Ok(()),
-        line => Err(line),
-    });
-    assert_eq!(again, Ok(()));
+    fails_until(&root, "(x");
     let _socket = UnixListener::bind(socket).unwrap();
     runs(&root);
     root.carob(&["delete", "pod", "p"]).ok();
@@ -73,8 +76,8 @@ fn applying_again_tries_at_once() {
     let root = Root::new();
     let (socket, manifest) = with_socket(&root);
     root.apply(&manifest).fails(3, "late.sock: does not exist");
-    // Far into the back-off, at the next monitor too.
-    std::thread::sleep(Duration::from_secs(4));
+    // After the third failure the next try is 4 s away.
+    fails_until(&root, "(x3");
     let _socket = UnixListener::bind(socket).unwrap();
     root.apply(&manifest).ok();
     assert_eq!(root.field("p", ".status.phase"), "Running");
