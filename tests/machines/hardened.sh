@@ -5,11 +5,7 @@
 #   hack/machines debian-12 --script tests/machines/hardened.sh
 set -u
 export CAROB_ROOT=/var/tmp/hard
-bad=0
-ok() { echo "CHECK ok $1"; }
-failed() { echo "CHECK FAILED $1: $2"; bad=1; }
-is() { if [ "$2" = "$3" ]; then ok "$1"; else failed "$1" "not '$2' but '$3'"; fi; }
-has() { case $3 in *"$2"*) ok "$1" ;; *) failed "$1" "no '$2' in: $3" ;; esac; }
+. tests/machines/checks.sh
 
 # pod NAME SECURITY [PORTS [SPEC]]: a web server.
 pod() {

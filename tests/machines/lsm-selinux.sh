@@ -5,12 +5,7 @@
 #   hack/machines debian-13 --append 'security=selinux selinux=1' --script tests/machines/lsm-selinux.sh
 set -u
 export CAROB_ROOT=/var/lib/carob-lsm
-bad=0
-ok() { echo "CHECK ok $1"; }
-failed() { echo "CHECK FAILED $1: $2"; bad=1; }
-is() { if [ "$2" = "$3" ]; then ok "$1"; else failed "$1" "not '$2' but '$3'"; fi; }
-like() { if [[ $3 =~ $2 ]]; then ok "$1"; else failed "$1" "'$3' is not like '$2'"; fi; }
-has() { case $3 in *"$2"*) ok "$1" ;; *) failed "$1" "no '$2' in: $3" ;; esac; }
+. tests/machines/checks.sh
 
 if [ "${1-}" != enforcing ]; then
     is "SELinux is enabled" 0 "$(selinuxenabled; echo $?)"
