@@ -38,14 +38,15 @@ mod watch;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::Ipv4Addr;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
+use crate::linux::mount::Mount;
 use crate::linux::netlink::{Batch, Events, Family, Socket};
 use crate::store::{Layout, Lock, tag_in};
 use crate::{Context, Error, Result};
@@ -296,16 +297,17 @@ impl Host {
     ) -> Result<()> {
         let mut batch = Batch::default();
         route::put_pair(&mut batch, pair, netns);
-        route::put_neighbour(&mut batch, pair.bridge, address);
+        route::put_no_ipv6_address(&mut batch, pair.host);
         if hairpin {
             route::put_hairpin(&mut batch, pair.host);
         }
-        route::put_no_ipv6_address(&mut batch, pair.host);
-        let mut outcomes = self.route.send(batch)?;
-        let quiet = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
-        outcomes
-            .into_iter()
-            .try_for_each(|r| r.map(drop))
+        route::put_up(&mut batch, pair.host);
+        route::put_neighbour(&mut batch, pair.bridge, address);
+        let mut outcomes = self.route.send(batch)?.into_iter();
+        let made = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
+        let quiet = outcomes.next().unwrap_or_else(|| Ok(Vec::new()));
+        made.map(drop)
+            .and_then(|()| outcomes.try_for_each(|r| r.map(drop)))
             .map_err(|e| {
                 let e = route::no_such_kind(e, "veth");
                 bridge::explain_port_error(e, &self.bridge)
@@ -479,7 +481,7 @@ fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
         ))
     })?;
     // Before the link is up: another Pod's router advertisement must find nobody.
-    bridge::set_sysctl(Path::new("/proc/sys/net/ipv6/conf/eth0/accept_ra"), "0")?;
+    accept_no_ipv6_routers()?;
     let mut batch = Batch::default();
     route::put_no_ipv6_address(&mut batch, POD_LINK);
     route::put_address(&mut batch, link.index, address, subnet);
@@ -498,6 +500,14 @@ fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// By a procfs of its own: in the host's, /proc/sys/net has an entry of the same name for
+/// each Pod, and a lookup compares all of them.
+fn accept_no_ipv6_routers() -> Result<()> {
+    let proc = Mount::new("proc", &[], 0)?;
+    let root = PathBuf::from(format!("/proc/self/fd/{}", proc.as_fd().as_raw_fd()));
+    bridge::set_sysctl(&root.join("sys/net/ipv6/conf/eth0/accept_ra"), "0")
 }
 
 /// Named by the address, which no two Pods of a host share: whoever finds the

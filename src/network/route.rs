@@ -267,15 +267,17 @@ pub(super) struct Pair<'a> {
     pub bridge: u32,
 }
 
-/// The pair: the host's end up and on the bridge, the Pod's end made inside the
-/// Pod's namespace (to move a link there would wait for an RCU grace period).
+/// The pair: the host's end on the bridge and not yet up (each change of a link that is
+/// up and has no carrier has the kernel walk through all IPv6 routes, of which each Pod
+/// adds one), the Pod's end made inside the Pod's namespace (to move a link there would
+/// wait for an RCU grace period).
 pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
     batch.add(
         libc::RTM_NEWLINK,
         NLM_F_CREATE | NLM_F_EXCL,
         format!("RTM_NEWLINK({}, veth)", pair.host),
         |m| {
-            m.ifinfomsg(0, UP);
+            m.ifinfomsg(0, 0);
             m.text(libc::IFLA_IFNAME, pair.host)
                 .u32(libc::IFLA_MTU, pair.mtu)
                 .u32(libc::IFLA_MASTER, pair.bridge)

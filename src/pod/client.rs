@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -108,6 +109,12 @@ fn undo(layout: &Layout, pod: &Pod) -> Result<()> {
 
 /// Whether at most one Pod has a record.
 fn is_alone(layout: &Layout) -> bool {
+    // A directory has a link for each directory in it, where the filesystem counts them.
+    // To list hundreds of Pods takes milliseconds.
+    const LISTED: u64 = 32;
+    if std::fs::metadata(layout.pods()).is_ok_and(|m| m.nlink() > LISTED) {
+        return false;
+    }
     let entries = std::fs::read_dir(layout.pods()).into_iter().flatten();
     let pods = entries.flatten().map(|e| e.file_name());
     let pods = pods.filter(|name| !name.as_encoded_bytes().starts_with(b"."));
@@ -149,21 +156,34 @@ pub fn list(layout: &Layout, namespace: Option<&str>) -> Result<Vec<View>> {
 /// As [`list`], with as much of each Pod as is asked for.
 pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Result<Vec<View>> {
     let mut found = Vec::new();
+    let doing = || format!("list {}", layout.pods().display());
     let entries = match std::fs::read_dir(layout.pods()) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
-        Err(e) => return Err(e).with_context(|| format!("list {}", layout.pods().display())),
+        Err(e) => return Err(e).with_context(doing),
     };
-    let pods = store::Dir::open(&layout.pods())?;
+    let mut uids = Vec::new();
     for entry in entries {
-        let uid = entry?.file_name().to_string_lossy().into_owned();
-        if uid.starts_with('.') {
+        let name = entry.with_context(doing)?.file_name();
+        let name = name.to_string_lossy();
+        match name.starts_with('.') {
             // What cannot be removed now is tried at the next look; a look shows what there
             // is, whatever is broken.
-            let _ = collect_garbage(layout, &uid);
-            continue;
+            true => drop(collect_garbage(layout, &name)),
+            false => uids.push(name.into_owned()),
         }
-        match view(layout, &pods, &uid, namespace, detail) {
+    }
+    let pods = store::Dir::open(&layout.pods())?;
+    let recorded = read_records(&pods, &uids, namespace, detail);
+    // Here and not in those threads: what is not clear from records may take a new
+    // monitor, and a program with threads must not clone itself.
+    for (uid, recorded) in uids.iter().zip(recorded) {
+        let view = match recorded {
+            Recorded::Attended(view) => Ok(Some(*view)),
+            Recorded::OfAnotherNamespace => Ok(None),
+            Recorded::Unclear => view(layout, &pods, uid, namespace, detail),
+        };
+        match view {
             Ok(v) => found.extend(v),
             // Deleted while we looked.
             Err(e) if e.kind() == Kind::NotFound => {}
@@ -171,7 +191,14 @@ pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Re
         }
     }
     // A Pod whose name was given away by force is not one that people mean.
-    found.retain(|v| owns_name(layout, &v.pod));
+    match store::Dir::open(&layout.names()) {
+        Ok(names) => found.retain(|v| {
+            let link = Path::new(&v.pod.namespace).join(&v.pod.name);
+            names.read_link(&link).is_ok_and(|uid| uid == *v.pod.uid)
+        }),
+        Err(e) if e.kind() == Kind::NotFound => found.clear(),
+        Err(e) => return Err(e),
+    }
     found.sort_by(|a, b| (&a.pod.namespace, &a.pod.name).cmp(&(&b.pod.namespace, &b.pod.name)));
     Ok(found)
 }
@@ -194,8 +221,85 @@ pub fn find(layout: &Layout, namespace: &str, name: &str) -> Result<View> {
     }
 }
 
-/// `None` if the Pod is of another namespace than the one that is asked for. With a
-/// live monitor these are three opened files. `pods` is [`Layout::pods`].
+/// What is known of a Pod by reading alone.
+enum Recorded {
+    /// It has a live monitor, which has written all that it knows.
+    Attended(Box<View>),
+    OfAnotherNamespace,
+    /// [`view`] has to find out.
+    Unclear,
+}
+
+/// In the order of `uids`; by several threads where there are many.
+fn read_records(
+    pods: &store::Dir,
+    uids: &[String],
+    namespace: Option<&str>,
+    detail: Detail,
+) -> Vec<Recorded> {
+    /// Of so few the reading takes no longer than the start of a thread.
+    const FEW: usize = 32;
+    /// More would wait for each other in the kernel.
+    const THREADS: usize = 4;
+    let read = |uids: &[String]| -> Vec<Recorded> {
+        let read = |uid: &String| read_record(pods, uid, namespace, detail);
+        uids.iter().map(read).collect()
+    };
+    if uids.len() <= FEW {
+        return read(uids);
+    }
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(THREADS));
+    std::thread::scope(|scope| {
+        let mut shares = uids.chunks(uids.len().div_ceil(threads));
+        let first = shares.next().unwrap_or_default();
+        let others: Vec<_> = shares
+            .map(|share| {
+                // Without a thread (a limit on processes), by this one.
+                let thread = std::thread::Builder::new().spawn_scoped(scope, || read(share));
+                (share, thread.ok())
+            })
+            .collect();
+        let mut all = read(first);
+        for (share, thread) in others {
+            let joined = thread.and_then(|t| t.join().ok());
+            all.extend(joined.unwrap_or_else(|| read(share)));
+        }
+        all
+    })
+}
+
+/// Three opened files. `pods` is [`Layout::pods`].
+fn read_record(pods: &store::Dir, uid: &str, namespace: Option<&str>, detail: Detail) -> Recorded {
+    let paths = PodPaths::below_pods(uid);
+    let pod = match load_pod(pods, &paths, detail) {
+        Ok(pod) if pod.version == Pod::VERSION => pod,
+        _ => return Recorded::Unclear,
+    };
+    if namespace.is_some_and(|n| n != pod.namespace) {
+        return Recorded::OfAnotherNamespace;
+    }
+    if !pods.is_lock_held(&paths.monitor_lock()).unwrap_or(false) {
+        return Recorded::Unclear;
+    }
+    match pods.load_marked::<State>(&paths.state()) {
+        Ok((state, false)) if state.version == State::VERSION && !pods.is_read_only() => {
+            Recorded::Attended(Box::new(View::new(pod, Some(state))))
+        }
+        _ => Recorded::Unclear,
+    }
+}
+
+fn load_pod(pods: &store::Dir, paths: &PodPaths, detail: Detail) -> Result<Pod> {
+    match detail {
+        Detail::Whole => pods.load::<Pod>(&paths.record()),
+        Detail::Summary => pods
+            .load::<Pod<IgnoredAny>>(&paths.record())
+            .map(Pod::without_manifest),
+    }
+}
+
+/// `None` if the Pod is of another namespace than the one that is asked for. `pods` is
+/// [`Layout::pods`].
 fn view(
     layout: &Layout,
     pods: &store::Dir,
@@ -204,13 +308,7 @@ fn view(
     detail: Detail,
 ) -> Result<Option<View>> {
     let paths = PodPaths::below_pods(uid);
-    let read = match detail {
-        Detail::Whole => pods.load::<Pod>(&paths.record()),
-        Detail::Summary => pods
-            .load::<Pod<IgnoredAny>>(&paths.record())
-            .map(Pod::without_manifest),
-    };
-    let (pod, damaged) = match read {
+    let (pod, damaged) = match load_pod(pods, &paths, detail) {
         Ok(pod) if pod.version == Pod::VERSION => (pod, None),
         // Gone, damaged or of another version.
         _ => damage::load_pod(layout, uid)?,

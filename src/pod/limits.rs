@@ -1,6 +1,9 @@
 //! From requests and limits to what cgroups and the OOM killer are told: the
 //! kubelet's arithmetic.
 
+use nix::sys::sysinfo::sysinfo;
+use nix::unistd::{SysconfVar, sysconf};
+
 use super::spec::{Container, QosClass, Spec};
 use crate::linux::cgroup::{DeviceRule, Limit, Resources, default_device_rules};
 
@@ -9,16 +12,15 @@ const PERIOD_US: u64 = 100_000;
 
 /// Thousandths of a CPU.
 pub fn node_cpu() -> u64 {
-    std::thread::available_parallelism().map_or(1000, |n| n.get() as u64 * 1000)
+    // Not the standard library's: that is what the caller's own cgroup and affinity leave.
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    online.map_or(1000, |n| n.max(1) as u64 * 1000)
 }
 
 /// Bytes, or more than there can be where the kernel does not tell.
 pub fn node_memory() -> u64 {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    kilobytes
-        .and_then(|k| k.trim().trim_end_matches(" kB").parse::<u64>().ok())
-        .map_or(u64::MAX, |k| k * 1024)
+    // MemTotal of /proc/meminfo, without the rest of that file.
+    sysinfo().map_or(u64::MAX, |info| info.ram_total())
 }
 
 /// One container's cgroup.

@@ -1,11 +1,13 @@
 //! A directory of records, opened once. Where hundreds of Pods are listed, the way
 //! through the parent directories to each of their files is half the time.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use serde::de::DeserializeOwned;
@@ -17,6 +19,7 @@ use crate::{Error, Kind, Result};
 pub struct Dir {
     path: PathBuf,
     fd: OwnedFd,
+    read_only: OnceLock<bool>,
 }
 
 impl Dir {
@@ -29,57 +32,80 @@ impl Dir {
         Ok(Dir {
             path: path.to_owned(),
             fd,
+            read_only: OnceLock::new(),
         })
     }
 
     /// As [`super::load`], of a path below the directory.
     pub fn load<T: DeserializeOwned>(&self, name: &Path) -> Result<T> {
-        self.load_marked(name).map(|(record, _)| record)
+        self.read(name, &self.open_record(name)?)
     }
 
     /// As [`load`](Self::load), and whether the record was marked as stale
     /// ([`super::mark_stale`]).
     pub fn load_marked<T: DeserializeOwned>(&self, name: &Path) -> Result<(T, bool)> {
-        let path = self.path.join(name);
-        let open = || format!("open({})", path.display());
-        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let file = openat(&self.fd, name, flags, Mode::empty())
-            .map_err(|e| not_found(Error::sys(open(), e)))?;
-        let mode = fstat(&file).map_err(|e| Error::sys(format!("fstat({})", path.display()), e))?;
+        let file = self.open_record(name)?;
+        let mode = fstat(&file).map_err(|e| self.error("fstat", name, e))?;
         let stale = mode.st_mode & record::STALE != 0;
+        Ok((self.read(name, &file)?, stale))
+    }
+
+    fn open_record(&self, name: &Path) -> Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        openat(&self.fd, name, flags, Mode::empty())
+            .map_err(|e| not_found(self.error("open", name, e)))
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &Path, file: &OwnedFd) -> Result<T> {
         let mut bytes = vec![0; 4096];
         let mut length = 0;
         loop {
-            match nix::unistd::read(&file, &mut bytes[length..]) {
+            match nix::unistd::read(file, &mut bytes[length..]) {
                 // A regular file gives all that there is room for, up to its end.
                 Ok(n) if length + n < bytes.len() => {
-                    return Ok((record::parse(&bytes[..length + n], &path)?, stale));
+                    return record::parse(&bytes[..length + n], || self.path.join(name));
                 }
                 Ok(n) => length += n,
                 Err(Errno::EINTR) => {}
-                Err(e) => return Err(Error::sys(format!("read({})", path.display()), e)),
+                Err(e) => return Err(self.error("read", name, e)),
             }
             bytes.resize(2 * bytes.len(), 0);
         }
     }
 
-    /// Whether nothing can be written here; false if that cannot be known.
+    fn error(&self, call: &str, name: &Path, e: Errno) -> Error {
+        Error::sys(format!("{call}({})", self.path.join(name).display()), e)
+    }
+
+    /// Where a symbolic link leads.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] if there is none.
+    pub fn read_link(&self, name: &Path) -> Result<OsString> {
+        readlinkat(&self.fd, name).map_err(|e| not_found(self.error("readlink", name, e)))
+    }
+
+    /// Whether nothing could be written here when this was first asked; false if that
+    /// cannot be known.
     pub fn is_read_only(&self) -> bool {
-        fstatvfs(&self.fd).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY))
+        *self.read_only.get_or_init(|| {
+            fstatvfs(&self.fd).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY))
+        })
     }
 
     /// As [`Lock::is_held`].
     pub fn is_lock_held(&self, name: &Path) -> Result<bool> {
-        let path = || self.path.join(name);
         // Enough to ask with, also on a filesystem that is mounted read-only.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::ENOENT) => return Ok(false),
-            Err(e) => return Err(Error::sys(format!("open({})", path().display()), e)),
+            Err(e) => return Err(self.error("open", name, e)),
         };
-        Lock::is_held_on(&file)
-            .map_err(|e| Error::sys(format!("fcntl({}, F_OFD_GETLK)", path().display()), e))
+        Lock::is_held_on(&file).map_err(|e| {
+            let path = self.path.join(name);
+            Error::sys(format!("fcntl({}, F_OFD_GETLK)", path.display()), e)
+        })
     }
 }
 

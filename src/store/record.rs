@@ -24,12 +24,15 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
             .with_kind(kind)
             .push_context(format!("open({})", path.display()))
     })?;
-    parse(&bytes, path)
+    parse(&bytes, || path.to_owned())
 }
 
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T> {
+pub(super) fn parse<T: DeserializeOwned>(
+    bytes: &[u8],
+    path: impl FnOnce() -> PathBuf,
+) -> Result<T> {
     serde_json::from_slice(bytes)
-        .map_err(|e| Error::failed(format!("the record {} is damaged: {e}", path.display())))
+        .map_err(|e| Error::failed(format!("the record {} is damaged: {e}", path().display())))
 }
 
 /// Replaces a record in one step for every reader. For trees that a boot
