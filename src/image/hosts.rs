@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::connection::Trust;
 use super::keyring::host_of;
 use super::registries::Endpoint;
+use super::tls::Trust;
 use crate::{Context, Error, Result};
 
 /// What the files below `etc` make of one endpoint. `insecure` is the command

@@ -21,9 +21,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::connection::{Trust, is_loopback};
+use super::connection::is_loopback;
 use super::hosts;
 use super::keyring::host_of;
+use super::tls::Trust;
 use super::{PullOptions, Reference};
 use crate::{Context, Error, Kind, Result};
 

@@ -19,12 +19,13 @@ use ureq::{Agent, Body};
 
 use super::auth::{self, Challenge, IDENTITY};
 use super::blob::Blob;
-use super::connection::{Trust, agent, is_loopback, join, origin};
+use super::connection::{agent, is_loopback, join, origin};
 use super::digest::Digest;
 use super::limits::raise;
 use super::registries::Endpoint;
 use super::retry::{Failure, Paced, Patience, retry_after};
-use super::{Credentials, PullOptions, keyring};
+use super::tls::Trust;
+use super::{Credentials, PullOptions, keyring, refusal};
 use crate::{Error, Kind, Result};
 
 const MAX_REDIRECTS: usize = 5;
@@ -453,27 +454,23 @@ impl Registry {
 
     pub fn no_answer(&self, url: &str, e: ureq::Error) -> Failure {
         let at = origin(url).unwrap_or_default();
-        let text = match &e {
-            ureq::Error::Timeout(what) => format!("no answer in time ({what})"),
-            other => other.to_string(),
+        let registry = &self.endpoint.registry;
+        let refusal = refusal::explain(&e, registry, &self.endpoint.trust);
+        let lasting = refusal.as_ref().is_some_and(|r| r.lasting);
+        let (text, mut hint) = match (refusal, &e) {
+            (Some(r), _) => (r.text, r.hint),
+            (None, ureq::Error::Timeout(what)) => (format!("no answer in time ({what})"), None),
+            (None, other) => (other.to_string(), None),
         };
-        let mut error = Error::new(
-            Kind::Image,
-            format!("registry {}: {at}: {text}", self.endpoint.registry),
-        );
-        let tls = text.contains("ertificate") || matches!(e, ureq::Error::Tls(_));
-        if tls {
-            error = error.hint(format!(
-                "put the registry's CA into /etc/containers/certs.d/{}/ca.crt or the system's \
-                 bundle, or name it in SSL_CERT_FILE",
-                self.endpoint.registry
-            ));
-        } else if !self.insecure && text.contains("InvalidContentType") {
-            error = error.hint("it speaks plain HTTP, perhaps: --insecure allows that");
+        if !self.insecure && text.contains("InvalidContentType") {
+            hint = Some("it speaks plain HTTP, perhaps: --insecure allows that".to_owned());
+        }
+        let mut error = Error::new(Kind::Image, format!("registry {registry}: {at}: {text}"));
+        if let Some(hint) = hint {
+            error = error.hint(hint);
         }
         Failure {
-            // A wrong certificate is as wrong the next time.
-            passing: !tls,
+            passing: !lasting,
             no_answer: true,
             retry_after: None,
             status: 0,

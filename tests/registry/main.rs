@@ -5,6 +5,7 @@ mod kept;
 mod kill;
 mod net;
 mod proxy;
+mod tls;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -24,6 +25,21 @@ struct Registry {
 impl Registry {
     /// `auth` is a line of an htpasswd file.
     fn start(name: &str, auth: Option<&str>, tls: bool) -> Self {
+        Self::start_with(name, auth, |dir| {
+            if tls {
+                tls::issued_by_a_ca(dir);
+            }
+            tls
+        })
+    }
+
+    /// `with_certificate` may put cert.pem and cert-key.pem into the directory, for TLS,
+    /// and clients.pem, the CA of the certificates that clients have to have.
+    fn start_with(
+        name: &str,
+        auth: Option<&str>,
+        with_certificate: impl FnOnce(&Path) -> bool,
+    ) -> Self {
         let dir =
             std::env::temp_dir().join(format!("carob-registry-{name}-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("blobs")).unwrap();
@@ -35,38 +51,14 @@ impl Registry {
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:{port}\n",
             dir.join("blobs").display()
         );
-        if tls {
-            let make = |name: &str, extra: &[&str]| {
-                let out = Command::new("openssl")
-                    .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
-                    .args(["-pkeyopt", "ec_paramgen_curve:P-256"])
-                    .args(["-keyout", &format!("{name}-key.pem")])
-                    .args(["-out", &format!("{name}.pem")])
-                    .args(extra)
-                    .current_dir(&dir)
-                    .output()
-                    .expect("openssl must be installed");
-                assert!(
-                    out.status.success(),
-                    "{}",
-                    String::from_utf8_lossy(&out.stderr)
-                );
-            };
-            make("ca", &["-subj", "/CN=test CA"]);
-            let signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem"];
-            let leaf = [
-                "-subj",
-                "/CN=localhost",
-                "-addext",
-                "subjectAltName=DNS:localhost",
-                "-addext",
-                "basicConstraints=critical,CA:FALSE",
-            ];
-            make("cert", &[&signed[..], &leaf[..]].concat());
+        if with_certificate(&dir) {
             let d = dir.display();
             config.push_str(&format!(
                 "  tls:\n    certificate: {d}/cert.pem\n    key: {d}/cert-key.pem\n"
             ));
+            if dir.join("clients.pem").exists() {
+                config.push_str(&format!("    clientcas: [{d}/clients.pem]\n"));
+            }
         }
         if let Some(line) = auth {
             std::fs::write(dir.join("htpasswd"), line).unwrap();
