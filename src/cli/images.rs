@@ -80,7 +80,8 @@ impl Verb for Pull {
 
 #[derive(Args, Debug)]
 pub struct Load {
-    /// An OCI layout's directory or tar, a docker archive, or - for stdin
+    /// An OCI layout's directory or tar, a docker archive, or - for stdin; a tar may be
+    /// compressed with gzip, zstd, xz or bzip2
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     input: String,
     /// The image's name, where the archive has none
@@ -102,6 +103,7 @@ impl Verb for Load {
     const ABOUT: &'static str = "Load images from a directory or an archive";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob load -i app.tar\n\
+        \x20 carob load -i app.tar.xz --name app:1\n\
         \x20 docker save app:1 | carob load";
 
     fn run(self, face: &Face) -> Result<u8> {

@@ -14,8 +14,9 @@ use std::sync::atomic::AtomicU64;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::compression::{self, Compression};
+use super::compression::HEAD;
 use super::limits::{Bounded, Budget, Counted, Limits};
+use super::packed;
 use super::tar::{EntryKind, Reader, show};
 use super::transaction::Transaction;
 use crate::{Context, Error, Kind, Result};
@@ -65,9 +66,9 @@ impl Archive {
         if !kind.is_file() {
             return Self::tar(Self::copy(file, u64::MAX, transaction)?);
         }
-        let mut head = [0u8; 4];
+        let mut head = [0u8; HEAD];
         let n = file.read_at(&mut head, 0).with_context(about)?;
-        if compression::detect(&head[..n]) != Compression::None {
+        if packed::is_packed(&head[..n]) {
             let size = file.metadata().with_context(about)?.len();
             file = Self::copy(file, size, transaction)?;
         }
@@ -84,7 +85,7 @@ impl Archive {
             inner: from,
             count: &come,
         };
-        let plain = compression::open_within(from, limits.zstd_window)?;
+        let plain = packed::open(from, limits)?;
         io::copy(&mut Bounded::new(plain, &budget), &mut to).context("copy the archive")?;
         to.rewind().context("lseek")?;
         Ok(to)

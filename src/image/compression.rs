@@ -4,11 +4,15 @@
 //!
 //! Concatenated members and frames are one stream; anything after the last one
 //! that is not another is an error.
+//!
+//! A whole archive may be compressed with xz or bzip2 too (`packed`). A layer may not:
+//! the OCI's media types have neither.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::limits::raise;
+use super::packed::Packing;
 use crate::{Context, Error, Result};
 
 /// The largest zstd window of what is in the store already.
@@ -20,7 +24,7 @@ const WIDE_WINDOW: u64 = 8 << 20;
 static WIDE: Mutex<()> = Mutex::new(());
 
 /// A zstd frame's header has no more bytes (RFC 8878, 3.1.1.1), with its magic.
-const HEAD: usize = 18;
+pub const HEAD: usize = 18;
 
 const BUFFER: usize = 128 << 10;
 
@@ -50,32 +54,26 @@ pub fn open<'a, R: Read + 'a>(source: R) -> Result<Box<dyn Read + 'a>> {
 
 /// The same, but zstd frames with a window of more than `window` bytes are an error.
 pub fn open_within<'a, R: Read + 'a>(source: R, window: u64) -> Result<Box<dyn Read + 'a>> {
-    let mut source = BufReader::with_capacity(BUFFER, source);
-    // The first read may be shorter (a pipe): gather them.
-    let mut head = [0u8; HEAD];
-    let mut have = 0;
-    while have < head.len() {
-        match source.read(&mut head[have..]) {
-            Ok(0) => break,
-            Ok(n) => have += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e.into()),
-        }
+    let source = Peeked::new(source)?;
+    if let Some(packing) = Packing::detect(source.head()) {
+        return Err(Error::unsupported(format!(
+            "it is compressed with {}, which only whole archives may be",
+            packing.name()
+        ))
+        .hint("build the image again with layers in gzip, zstd or plain tar"));
     }
-    let compression = detect(&head[..have]);
-    let source = Prefixed {
-        head,
-        at: 0,
-        have,
-        rest: source,
-    };
-    Ok(match compression {
+    open_peeked(source, window)
+}
+
+/// The same, of a stream whose first bytes are known.
+pub fn open_peeked<'a, R: Read + 'a>(source: Peeked<R>, window: u64) -> Result<Box<dyn Read + 'a>> {
+    Ok(match detect(source.head()) {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         Compression::Zstd => {
             // What does not begin with a frame may have any after it.
             let wide = window > WIDE_WINDOW
-                && window_of(&head[..have]).is_none_or(|first| first > WIDE_WINDOW);
+                && window_of(source.head()).is_none_or(|first| first > WIDE_WINDOW);
             let turn = wide.then(|| WIDE.lock().unwrap_or_else(PoisonError::into_inner));
             let most = if wide {
                 window
@@ -135,15 +133,42 @@ impl<D: Read> Read for Zstd<D> {
     }
 }
 
-/// Gives back the bytes that were looked at.
-struct Prefixed<R> {
+/// A stream, and its first bytes before they are read.
+pub struct Peeked<R> {
     head: [u8; HEAD],
     at: usize,
     have: usize,
-    rest: R,
+    rest: BufReader<R>,
 }
 
-impl<R: BufRead> Read for Prefixed<R> {
+impl<R: Read> Peeked<R> {
+    pub fn new(source: R) -> Result<Self> {
+        let mut rest = BufReader::with_capacity(BUFFER, source);
+        // The first read may be shorter (a pipe): gather them.
+        let mut head = [0u8; HEAD];
+        let mut have = 0;
+        while have < head.len() {
+            match rest.read(&mut head[have..]) {
+                Ok(0) => break,
+                Ok(n) => have += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(Peeked {
+            head,
+            at: 0,
+            have,
+            rest,
+        })
+    }
+
+    pub fn head(&self) -> &[u8] {
+        &self.head[..self.have]
+    }
+}
+
+impl<R: Read> Read for Peeked<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.at < self.have {
             let n = (&self.head[self.at..self.have]).read(buf)?;
@@ -154,7 +179,7 @@ impl<R: BufRead> Read for Prefixed<R> {
     }
 }
 
-impl<R: BufRead> BufRead for Prefixed<R> {
+impl<R: Read> BufRead for Peeked<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.at < self.have {
             Ok(&self.head[self.at..self.have])

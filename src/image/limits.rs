@@ -37,6 +37,7 @@ pub struct Limits {
     pub unpack_ratio: u64,
     pub unpack_free: u64,
     pub zstd_window: u64,
+    pub xz_dictionary: u64,
 }
 
 impl Default for Limits {
@@ -54,6 +55,7 @@ impl Default for Limits {
             unpack_ratio: 100,
             unpack_free: 1 << 30,
             zstd_window: 32 << 20,
+            xz_dictionary: 64 << 20,
         }
     }
 }
@@ -71,7 +73,7 @@ const fn row(name: &'static str, range: (u64, u64), field: fn(&mut Limits) -> &m
 
 const ANY: (u64, u64) = (0, i64::MAX as u64);
 
-const TABLE: [Row; 12] = [
+const TABLE: [Row; 13] = [
     // Held in memory while they are read.
     row("manifest-size", (1, 1 << 30), |l| &mut l.manifest_size),
     row("config-size", (1, 1 << 30), |l| &mut l.config_size),
@@ -90,6 +92,10 @@ const TABLE: [Row; 12] = [
     row("unpack-free", ANY, |l| &mut l.unpack_free),
     // Both ends are the reference decoder's.
     row("zstd-window", (1 << 10, 1 << 31), |l| &mut l.zstd_window),
+    // Both ends are the format's.
+    row("xz-dictionary", (4 << 10, 1 << 32), |l| {
+        &mut l.xz_dictionary
+    }),
 ];
 
 impl Limits {

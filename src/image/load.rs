@@ -68,7 +68,7 @@ impl LayerSource for Members<'_> {
 
 impl Store {
     /// Loads all images of an archive: an OCI layout directory, an OCI tar or a
-    /// docker-archive, plain or compressed with gzip or zstd; `-` is standard
+    /// docker-archive, plain or compressed with gzip, zstd, xz or bzip2; `-` is standard
     /// input. Of an index, the image for this machine.
     ///
     /// With `name`, the one image of the archive gets that name instead of its

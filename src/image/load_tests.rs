@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::image::compression::tests::gzip;
+use crate::image::packed::tests::{bzip2, pack};
 use crate::image::tar::tests::Builder;
 use crate::store::Layout;
 
@@ -145,6 +146,10 @@ fn check(root: &Root, sample: &Sample, image: &Image, name: &str) {
     assert_eq!(root.1.list().unwrap().len(), 1);
 }
 
+fn xz(data: &[u8]) -> Vec<u8> {
+    pack("xz", &["-c"], data)
+}
+
 #[test]
 fn every_form_gives_the_same_image() {
     let sample = Sample::new("a");
@@ -158,6 +163,10 @@ fn every_form_gives_the_same_image() {
         ("oci-in-gzip", gzip(&tar_of(&sample.oci("app:1", gzip)))),
         ("docker", sample.docker("app:1")),
         ("docker-in-zstd", zstd(&sample.docker("app:1"))),
+        ("oci-in-xz", xz(&tar_of(&sample.oci("app:1", gzip)))),
+        ("docker-in-xz", xz(&sample.docker("app:1"))),
+        ("oci-in-bzip2", bzip2(&tar_of(&sample.oci("app:1", gzip)))),
+        ("docker-in-bzip2", bzip2(&sample.docker("app:1"))),
     ] {
         let root = Root::new(form);
         let images = root.load("image", &bytes).unwrap();
@@ -382,6 +391,24 @@ fn lies_are_found_and_leave_nothing() {
         "garbage behind",
         &[gzip(&sample.docker("a:1")), b"xx".to_vec()].concat(),
         "copy the archive",
+    );
+    refuse(
+        "xz that is cut short",
+        &xz(&sample.docker("a:1"))[..500],
+        "xz: the archive is cut short",
+    );
+    let mut spoilt = bzip2(&sample.docker("a:1"));
+    spoilt[200] ^= 1;
+    refuse("damaged bzip2", &spoilt, "bzip2: the archive is damaged");
+    refuse(
+        "a layer in xz",
+        &tar_of(&sample.oci("a:1", xz)),
+        "it is compressed with xz, which only whole archives may be",
+    );
+    refuse(
+        "a layer in bzip2",
+        &tar_of(&sample.oci("a:1", bzip2)),
+        "it is compressed with bzip2, which only whole archives may be",
     );
     refuse("no archive", &[b'x'; 2000], "not a tar archive");
     refuse(

@@ -37,6 +37,7 @@ mod layer;
 mod limits;
 mod load;
 pub mod manifest;
+mod packed;
 mod partial;
 mod pull;
 mod push;

@@ -92,6 +92,21 @@ fn best(data: &[u8]) -> Vec<u8> {
     e.finish().unwrap()
 }
 
+/// What a program makes of `data`.
+fn by(program: &str, options: &[&str], data: &[u8]) -> Vec<u8> {
+    let mut child = std::process::Command::new(program)
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{program}: {e}: hack/setup test installs it"));
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(data).unwrap());
+        child.wait_with_output().unwrap().stdout
+    })
+}
+
 #[test]
 fn bombs_are_refused_by_a_bound() {
     let place = Place::new();
@@ -126,12 +141,18 @@ fn bombs_are_refused_by_a_bound() {
     );
 
     // An archive that is the bomb itself.
-    let file = place.write("image", &best(&many));
-    refused(
-        &place,
-        &[&["load", "-i", &file][..], &low].concat(),
-        "unpack-ratio",
-    );
+    for packed in [
+        best(&many),
+        by("xz", &["-c", "-1"], &many),
+        by("bzip2", &["-c"], &many),
+    ] {
+        let file = place.write("image", &packed);
+        refused(
+            &place,
+            &[&["load", "-i", &file][..], &low].concat(),
+            "unpack-ratio",
+        );
+    }
 
     // Bytes that a server promises, and does not send, buy less than they would.
     let server = Server::start();
@@ -244,6 +265,24 @@ fn bounds_can_be_set() {
     // A bound that has become smaller spoils nothing that is there.
     std::fs::write(&settings, "[limits]\njson-depth = 1\nconfig-size = 1\n").unwrap();
     place.carob(&["system", "check"]).ok();
+}
+
+/// An archive's dictionary is not counted to the memory for its layers.
+#[test]
+fn dictionaries_of_archives_are_bounded() {
+    let place = Place::new();
+    let noise: Vec<u8> = (0..6u64 << 20).map(|n| (n.pow(2) >> 7) as u8).collect();
+    let image = Oci::new(&[tar().file("noise", noise).end()]).archive("localhost/image:1");
+    let file = place.write("image", &by("xz", &["-c", "-2"], &image));
+    let load = ["load", "-i", &file, "--limit"];
+    // `xz -2` has 2 MiB.
+    refused(
+        &place,
+        &[&load[..], &["xz-dictionary=1Mi"]].concat(),
+        "xz-dictionary",
+    );
+    let seen = measure(&place, &[&load[..], &["xz-dictionary=2Mi"]].concat());
+    seen.ran.ok();
 }
 
 /// Windows of zstd are what a layer keeps in memory; two of the widest at once.
