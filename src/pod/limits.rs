@@ -103,7 +103,8 @@ fn thousandths(milli: u64) -> String {
 /// one of them has none.
 fn sum(spec: &Spec, of: &dyn Fn(&Container) -> Option<u64>) -> Option<u64> {
     let together = spec.init_containers.iter().filter(|c| c.sidecar);
-    let together: Option<u64> = spec.containers.iter().chain(together).map(of).sum();
+    let mut together = spec.containers.iter().chain(together).map(of);
+    let together = together.try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
     let alone = spec.init_containers.iter().filter(|c| !c.sidecar).map(of);
     alone.fold(together, |most, one| Some(most?.max(one?)))
 }
@@ -113,12 +114,14 @@ fn sum(spec: &Spec, of: &dyn Fn(&Container) -> Option<u64>) -> Option<u64> {
 const POD_PIDS: u64 = 16_384;
 
 fn shares(milli_cpu: u64) -> u64 {
-    (milli_cpu * 1024 / 1000).clamp(2, 262_144)
+    (milli_cpu.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
+/// The kernel refuses less than 1 ms and more than this (MAX_BW in kernel/sched/core.c).
+const MOST_QUOTA_US: u64 = (1 << 44) - 1;
+
 fn quota(milli_cpu: u64) -> Limit {
-    // The kernel refuses less than 1 ms.
-    Limit::At((milli_cpu * PERIOD_US / 1000).max(1000))
+    Limit::At((milli_cpu.saturating_mul(PERIOD_US) / 1000).clamp(1000, MOST_QUOTA_US))
 }
 
 /// oom_score_adj by QoS class, as a kubelet sets it.
@@ -148,6 +151,16 @@ mod tests {
         assert_eq!(shares(500), 512);
         assert_eq!(quota(500), Limit::At(50_000));
         assert_eq!(quota(1), Limit::At(1000));
+        // A manifest may say `cpu: 8E`.
+        assert_eq!(shares(u64::MAX), 262_144);
+        assert_eq!(quota(u64::MAX), Limit::At((1 << 44) - 1));
+        let mut c = Container::default();
+        c.resources.cpu_limit = Some(u64::MAX);
+        let spec = Spec {
+            containers: vec![c.clone(), c],
+            ..Spec::default()
+        };
+        assert_eq!(cpu_requests(&spec), u64::MAX);
     }
 
     #[test]
