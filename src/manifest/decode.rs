@@ -14,6 +14,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
+use super::quantity::{json_number, printed};
 use super::tree::{Node, Path, Value, quote};
 
 /// A value of the wrong type, or a field that does not exist.
@@ -206,9 +207,10 @@ impl<'de, 'a> Deserializer<'de> for De<'a> {
         visitor: V,
     ) -> Result<V::Value, Refusal> {
         let text = match (name, &self.node.value) {
-            // 8 and 0x8 are the same number; 0.50 is read from its own digits.
-            ("Quantity", Value::Int(i, _)) => i.to_string(),
-            ("Quantity", Value::Float(_, t)) => t.clone(),
+            // kubectl turns YAML into JSON first: 0x8 is 8 there, and 0.50 is 0.5.
+            ("Quantity", Value::Int(i, _)) => printed(&i.to_string()),
+            ("Quantity", Value::Float(f, _)) => printed(&json_number(*f)),
+            ("Quantity", Value::Str(s)) => printed(s),
             // As Kubernetes' own type has it.
             ("Quantity", Value::Null) => "0".into(),
             ("Quantity", Value::Bool(..) | Value::Seq(_) | Value::Map(_)) => {
@@ -509,7 +511,7 @@ spec:
   containers:
   - name: a
     args:
-    resources: {limits: {cpu: 1, memory: 0x10}, requests: {cpu: 0.50, memory: 1Gi}}
+    resources: {limits: {cpu: 1, memory: 0x10}, requests: {cpu: 0.50, memory: ' 1024Mi'}}
     livenessProbe: {httpGet: {port: 80}, tcpSocket: {port: web}}
 ";
         let (docs, _) = super::super::yaml::parse_documents(text.as_bytes());
@@ -524,7 +526,8 @@ spec:
         };
         assert_eq!(quantity(&r.limits, "cpu"), "1");
         assert_eq!(quantity(&r.limits, "memory"), "16");
-        assert_eq!(quantity(&r.requests, "cpu"), "0.50");
+        assert_eq!(quantity(&r.requests, "cpu"), "500m");
+        assert_eq!(quantity(&r.requests, "memory"), "1Gi");
         assert_eq!(c.args, None);
     }
 }
