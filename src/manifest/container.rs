@@ -63,12 +63,7 @@ pub(super) fn lower(
         pod.app_armor.get(&c.name),
     );
     let (post_start, pre_stop, stop_signal) = lifecycle(r, path, c, is_init && !sidecar, pod);
-    let message_path = c.termination_message_path.clone().unwrap_or_default();
-    r.check(
-        &path.key("terminationMessagePath"),
-        &message_path,
-        names::absolute_path(&message_path),
-    );
+    let message_path = message_path(r, &path.key("terminationMessagePath"), c);
     let working_dir = c.working_dir.clone().filter(|d| !d.is_empty());
     if let Some(dir) = &working_dir {
         r.check(&path.key("workingDir"), dir, names::absolute_path(dir));
@@ -117,6 +112,16 @@ pub(super) fn lower(
         tty: c.tty.unwrap_or(false),
         sidecar,
     }
+}
+
+fn message_path(r: &mut Report<'_>, path: &Path, c: &core::Container) -> String {
+    let written = c.termination_message_path.as_deref().unwrap_or_default();
+    let target = names::from_root(written);
+    if names::is_root(&target) {
+        r.invalid(path, written, "must be a file, not the root");
+    }
+    r.check(path, written, names::absolute_path(&target));
+    target
 }
 
 fn lower_resources(r: &mut Report<'_>, path: &Path, c: &core::Container) -> Resources {

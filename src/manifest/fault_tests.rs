@@ -345,7 +345,8 @@ fn faults_in_a_container() {
             "name: data, mountPath: /a}, {name: data, mountPath: //a/./",
             "must be unique",
         ),
-        ("name: data, mountPath: a", "absolute path"),
+        ("name: data, mountPath: a/..", "must not be the root"),
+        ("name: data, mountPath: .", "must not be the root"),
         ("name: data, mountPath: \"/a:b\"", "must not contain ':'"),
         (
             "name: data, mountPath: /a}, {name: data, mountPath: /a/",

@@ -157,6 +157,27 @@ pub fn absolute_path(s: &str) -> Check {
     Ok(())
 }
 
+/// A path in a container as the runtime takes it: what does not begin with `/` is below it.
+pub fn from_root(path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    }
+}
+
+/// Whether a path from the root leads back to it, written in any way.
+pub fn is_root(path: &str) -> bool {
+    let mut depth = 0usize;
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => depth = depth.saturating_sub(1),
+            _ => depth += 1,
+        }
+    }
+    depth == 0
+}
+
 pub fn no_backsteps(s: &str) -> Check {
     if s.split('/').any(|part| part == "..") {
         return Err("must not contain '..'".into());
@@ -232,5 +253,13 @@ mod tests {
             &["/a", "..", "a/../b", "../a"],
         );
         check(absolute_path, &["/", "/a"], &["", "a", "./a"]);
+        for path in ["/", "//./", "/..", "/a/..", "/a/../../.", "."] {
+            assert!(is_root(path), "{path}");
+        }
+        for path in ["/a", "/..a", "/a/b/..", "/../a", "..a"] {
+            assert!(!is_root(path), "{path}");
+        }
+        assert_eq!(from_root("a/b"), "/a/b");
+        assert_eq!(from_root("/a/b"), "/a/b");
     }
 }

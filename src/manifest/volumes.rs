@@ -116,17 +116,18 @@ pub(super) fn mounts(
             r.problem(&name, message);
         }
         let place = path.key("mountPath");
+        let target = names::from_root(&m.mount_path);
         if m.mount_path.is_empty() {
             r.required(&place, "");
-        } else if !places.insert(std::path::Path::new(&m.mount_path)) {
+        } else if !places.insert(PathBuf::from(&target)) {
             r.invalid(&place, &m.mount_path, "must be unique");
-        } else if !names_something(&m.mount_path) {
+        } else if names::is_root(&target) {
             let why = "must not be the root: the volume would hide the image";
             r.invalid(&place, &m.mount_path, why);
         } else if m.mount_path.contains(':') {
             r.invalid(&place, &m.mount_path, "must not contain ':'");
         } else {
-            r.check(&place, &m.mount_path, names::absolute_path(&m.mount_path));
+            r.check(&place, &m.mount_path, names::absolute_path(&target));
         }
         let sub_path = sub_path(r, &path.key("subPath"), m.sub_path.as_deref());
         let sub_path_expr = self::sub_path(r, &path.key("subPathExpr"), m.sub_path_expr.as_deref());
@@ -159,7 +160,7 @@ pub(super) fn mounts(
         }
         out.push(Mount {
             volume: m.name.clone(),
-            path: m.mount_path.clone(),
+            path: target,
             read_only: m.read_only.unwrap_or(false),
             recursive_read_only: recursive(r, &path, m),
             sub_path,
@@ -168,11 +169,6 @@ pub(super) fn mounts(
         });
     }
     out
-}
-
-/// Whether a path is not the root, written in any way.
-fn names_something(path: &str) -> bool {
-    path.split('/').any(|part| !matches!(part, "" | "."))
 }
 
 fn sub_path(r: &mut Report<'_>, path: &Path, text: Option<&str>) -> Option<String> {

@@ -219,6 +219,27 @@ fn a_sub_path_expr_that_cannot_be_expanded_mounts_nothing() {
 /// The order of volumes is not that of their mounts, and the Pod's own files lie above
 /// them, as a kubelet's do.
 #[test]
+fn relative_places_are_below_the_root() {
+    let root = Root::new();
+    let volumes = "  - {name: v, emptyDir: {}}\n  - {name: tmp, emptyDir: {}}\n";
+    let mounts = "{name: v, mountPath: data/x}, {name: tmp, mountPath: ./tmp/}";
+    let manifest = pod("", mounts, "{name: v, mountPath: v}", volumes);
+    let message = "    terminationMessagePath: tmp/m\n    volumeMounts";
+    root.apply(&manifest.replacen("    volumeMounts", message, 1))
+        .ok();
+    let points = "cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^/(data|tmp)' | tr '\\n' ' '";
+    assert_eq!(root.sh("vol", points), "/tmp /tmp/m /data/x ");
+    let main = root.pid("vol", "main");
+    root.sh("vol", "echo the last words >/tmp/m");
+    crate::root::kill_9(main);
+    root.becomes(
+        "vol",
+        ".status.containerStatuses[0].lastState.terminated.message",
+        "the last words\n",
+    );
+}
+
+#[test]
 fn mounts_are_made_by_their_depth() {
     let root = Root::new();
     let mounts = "{name: deep, mountPath: /v/a/b}, {name: top, mountPath: /v}, {name: etc, mountPath: /etc}, \
