@@ -55,54 +55,63 @@ pub(super) struct Object {
     base: Path,
 }
 
-/// The objects of a document: itself, or the items of a List. With what is
-/// wrong about the List itself; these problems have no source set.
-pub(super) fn objects(mut document: Node) -> (Vec<Object>, Vec<Problem>) {
-    let kind = document.get("kind").and_then(Node::as_str);
-    let is_pods = kind == Some("PodList");
-    let version = document.get("apiVersion").and_then(Node::as_str);
-    if version != Some("v1") || !(is_pods || kind == Some("List")) {
-        let object = Object {
-            node: document,
-            base: Path::default(),
-        };
-        return (vec![object], Vec::new());
-    }
-    let base = Path::default().key("items");
-    let items = document.take("items");
-    let mut problems = list_problems(&document);
+/// The objects of a document: itself, or the items of a List, in which there may be more
+/// Lists. With what is wrong about the Lists themselves; these problems have no source set.
+pub(super) fn objects(document: Node) -> (Vec<Object>, Vec<Problem>) {
+    let (mut objects, mut problems) = (Vec::new(), Vec::new());
+    expand(document, Path::default(), &mut objects, &mut problems);
+    (objects, problems)
+}
+
+/// The tree's depth bounds the recursion.
+fn expand(mut node: Node, base: Path, objects: &mut Vec<Object>, problems: &mut Vec<Problem>) {
+    let Some((version, kind)) = item_type(&node) else {
+        objects.push(Object { node, base });
+        return;
+    };
+    let line = node.line;
+    let items = node.take("items");
+    problems.extend(list_problems(&node, &base));
+    let base = base.key("items");
     let items = match items {
         Some((_, node)) if node.is_null() => Vec::new(),
         Some((key, node)) => match node.value {
             Value::Seq(items) => items,
             _ => {
                 let message = format!("expected a list, found {}", node.describe());
-                problems.push(problem(key.line, "items", message));
+                problems.push(problem(key.line, &base, message));
                 Vec::new()
             }
         },
         None => {
-            problems.push(problem(document.line, "items", "Required value"));
+            problems.push(problem(line, &base, "Required value"));
             Vec::new()
         }
     };
-    let object = |(i, mut node): (usize, Node)| {
+    for (i, mut node) in items.into_iter().enumerate() {
         // The API leaves out of a PodList's items what is the same for all.
-        if is_pods {
-            set_if_missing(&mut node, "apiVersion", "v1");
-            set_if_missing(&mut node, "kind", "Pod");
+        if !kind.is_empty() {
+            set_if_missing(&mut node, "apiVersion", &version);
+            set_if_missing(&mut node, "kind", &kind);
         }
-        Object {
-            node,
-            base: base.index(i),
-        }
-    };
-    let objects = items.into_iter().enumerate().map(object).collect();
-    (objects, problems)
+        expand(node, base.index(i), objects, problems);
+    }
+}
+
+/// If this is a List: what an item of it is that does not say so itself. The kind is empty
+/// for a plain List, and that of a PodList is Pod. As for kubectl, any kind is a list whose
+/// name ends in List and that has items.
+fn item_type(node: &Node) -> Option<(String, String)> {
+    let text = |field| node.get(field).and_then(Node::as_str);
+    let (version, kind) = (text("apiVersion")?, text("kind")?);
+    let of = kind.strip_suffix("List")?;
+    let known = version == "v1" && matches!(of, "" | "Pod");
+    let is_list = known || (!of.is_empty() && node.get("items").is_some());
+    is_list.then(|| (version.to_owned(), of.to_owned()))
 }
 
 /// Fields that a List does not have.
-fn list_problems(list: &Node) -> Vec<Problem> {
+fn list_problems(list: &Node, base: &Path) -> Vec<Problem> {
     const FIELDS: &[&str] = &["apiVersion", "items", "kind", "metadata"];
     let Value::Map(entries) = &list.value else {
         return Vec::new();
@@ -113,16 +122,16 @@ fn list_problems(list: &Node) -> Vec<Problem> {
     unknown
         .map(|(key, _)| {
             let message = decode::unknown_field(&key.name, FIELDS);
-            problem(key.line, &key.name, message)
+            problem(key.line, &base.key(&key.name), message)
         })
         .collect()
 }
 
-fn problem(line: usize, field: &str, message: impl Into<String>) -> Problem {
+fn problem(line: usize, field: &Path, message: impl Into<String>) -> Problem {
     Problem {
         source: String::new(),
         line,
-        field: field.to_owned(),
+        field: field.to_string(),
         message: message.into(),
     }
 }
@@ -280,9 +289,6 @@ fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
     let known = kinds::refused(kind);
     match (version, kind) {
         ("v1", "Pod") => return true,
-        ("v1", "List" | "PodList") => {
-            r.problem(&root.key("kind"), "a List within a List is not possible");
-        }
         (_, "Pod" | "List" | "PodList") => {
             let message = format!("{kind} of {}: the version here is v1", quote(version));
             r.problem(&root.key("apiVersion"), message);

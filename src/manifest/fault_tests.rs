@@ -407,7 +407,11 @@ fn faults_in_the_head() {
         ("apiVersion: v2\nkind: Pod\n", "the version here is v1"),
         (
             "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: List}\n",
-            "a.yaml:4: items[0].kind: a List within a List",
+            "a.yaml:4: items[0].items: Required value",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: List, itmes: [], items: []}\n",
+            "a.yaml:4: items[0].itmes: unknown field: did you mean \"items\"?",
         ),
         ("just text\n", "expected an object"),
         (
