@@ -23,11 +23,12 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// a fault of syntax is returned with the fault; duplicate keys do not end the
 /// reading. The problems have no source set.
 pub fn parse_documents(bytes: &[u8]) -> (Vec<Node>, Vec<Problem>) {
-    let text = match check_text(bytes) {
-        Ok(text) => without_marks(text),
-        Err(p) => return (Vec::new(), vec![p]),
+    let checked = from_utf16(bytes);
+    let checked = checked.and_then(|b| check_text(&b).map(|text| without_marks(text).into_owned()));
+    let text = match &checked {
+        Ok(text) => text.as_str(),
+        Err(p) => return (Vec::new(), vec![p.clone()]),
     };
-    let text = text.as_ref();
     let not_json = match read_json(text) {
         Ok(b) => return (b.documents, b.problems),
         Err(why) => why,
@@ -127,6 +128,37 @@ fn read_json(text: &str) -> Result<Builder, Option<Problem>> {
     Ok(b)
 }
 
+/// UTF-8, from UTF-16 too if a byte order mark says that it is that, as for kubectl:
+/// PowerShell's `>` writes it.
+fn from_utf16(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
+    let from: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return Ok(Cow::Borrowed(bytes)),
+    };
+    let (pairs, rest) = bytes[2..].as_chunks::<2>();
+    let mut text = String::with_capacity(pairs.len());
+    for unit in char::decode_utf16(pairs.iter().map(|pair| from(*pair))) {
+        match unit {
+            Ok(c) => text.push(c),
+            Err(_) => {
+                let line = 1 + text.matches('\n').count();
+                return Err(problem(line, "not UTF-16 text: half of a surrogate pair"));
+            }
+        }
+    }
+    match rest {
+        [] => Ok(Cow::Owned(text.into_bytes())),
+        _ => {
+            let line = 1 + text.matches('\n').count();
+            Err(problem(
+                line,
+                "not UTF-16 text: half a character at the end",
+            ))
+        }
+    }
+}
+
 /// The text without its byte order mark, or why these bytes are no text.
 fn check_text(bytes: &[u8]) -> Result<&str, Problem> {
     if bytes.len() > MAX_BYTES {
@@ -138,8 +170,9 @@ fn check_text(bytes: &[u8]) -> Result<&str, Problem> {
             ),
         ));
     }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err(problem(1, "this is UTF-16; save the file as UTF-8"));
+    if bytes.len() > 1 && bytes.iter().take(2).filter(|b| **b == 0).count() == 1 {
+        let why = "this is UTF-16 without a byte order mark; save the file as UTF-8";
+        return Err(problem(1, why));
     }
     let line_at = |end: usize| 1 + bytes[..end].iter().filter(|b| **b == b'\n').count();
     let text = std::str::from_utf8(bytes).map_err(|e| {

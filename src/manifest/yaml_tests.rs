@@ -104,7 +104,14 @@ fn windows_files() {
     let node = one("\u{feff}a:\r\n  b: c\r\n  d: 'e'\r\n");
     assert_eq!(node.get("a").unwrap().get("b").unwrap().as_str(), Some("c"));
     assert_eq!(node.get("a").unwrap().get("d").unwrap().line, 3);
-    refused(b"\xff\xfea\0:\0", 1, "UTF-16");
+    refused(b"a\0:\0", 1, "UTF-16 without a byte order mark");
+    refused(b"\0a\0:", 1, "UTF-16 without a byte order mark");
+    refused(b"\xff\xfea\0:\0\n\0:", 2, "half a character at the end");
+    refused(
+        b"\xfe\xff\0a\0\n\xd8\x3d\0\n",
+        2,
+        "half of a surrogate pair",
+    );
     refused(b"a: b\nc: \xff\n", 2, "not UTF-8");
     refused(b"a: b\n\nc: \x07\n", 3, "U+0007");
     refused(b"a: b\0\n", 1, "U+0000");

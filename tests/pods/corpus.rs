@@ -189,3 +189,22 @@ fn each_manifest_of_the_corpus_has_its_verdict() {
     );
     assert_eq!(root.carob(&["get", "pods", "-A", "-o", "name"]).ok(), "");
 }
+
+/// PowerShell's `>` writes UTF-16. A case is text, so that this one is here.
+#[test]
+fn manifests_may_be_utf16_with_a_byte_order_mark() {
+    let root = Root::empty();
+    let manifest = "\u{feff}apiVersion: v1\nkind: Pod\nmetadata: {name: p, annotations: {a: é😀}}\n\
+                    spec: {containers: [{name: c, image: 'i:1'}]}\n";
+    let big: Vec<u8> = manifest.encode_utf16().flat_map(u16::to_be_bytes).collect();
+    let little: Vec<u8> = manifest.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, bytes) in [("big", big), ("little", little)] {
+        let file = root.dir().join(format!("{name}.yaml"));
+        std::fs::write(&file, bytes).unwrap();
+        let file = file.to_str().unwrap();
+        let args = ["apply", "--dry-run=client", "-o", "json", "-f", file];
+        let object: Value = serde_json::from_str(&root.carob(&args).ok()).unwrap();
+        assert_eq!(object["metadata"]["annotations"]["a"], "é😀", "{name}");
+        std::fs::remove_file(file).unwrap();
+    }
+}
