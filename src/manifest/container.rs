@@ -24,7 +24,7 @@ pub(super) struct Around<'a> {
     pub volumes: HashSet<&'a str>,
     pub containers: HashSet<&'a str>,
     pub host_network: bool,
-    /// Seconds.
+    /// Seconds, as they are written: they may be negative.
     pub grace: i64,
 }
 

@@ -11,10 +11,6 @@ fn faults_in_the_spec() {
             "a.yaml:6: spec.restartPolicy: Unsupported value: \"always\": supported values: \"Always\", \"OnFailure\", \"Never\"",
         ),
         (
-            "terminationGracePeriodSeconds: -1",
-            "Invalid value: -1: must be greater than or equal to 0",
-        ),
-        (
             "activeDeadlineSeconds: 0",
             "must be between 1 and 2147483647",
         ),

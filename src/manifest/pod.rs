@@ -143,7 +143,8 @@ fn lower_spec(
     let grace = s.termination_grace_period_seconds.unwrap_or(30);
     if grace < 0 {
         let path = path.key("terminationGracePeriodSeconds");
-        r.invalid_number(&path, grace, "must be greater than or equal to 0");
+        let why = "must be >= 0; negative values are invalid and will be treated as 1";
+        r.warn(&path, why);
     }
     let deadline = s.active_deadline_seconds;
     if let Some(d) = deadline.filter(|d| !(1..=i64::from(i32::MAX)).contains(d)) {
@@ -176,7 +177,7 @@ fn lower_spec(
         volumes: listed.iter().map(|v| v.name.as_str()).collect(),
         containers,
         host_network,
-        grace: grace.max(0),
+        grace,
     };
     check_container_names(r, &path, init, &s.containers);
     let mut lower = |field: &str, list: &[core::Container], is_init: bool| -> Vec<_> {
@@ -217,7 +218,7 @@ fn lower_spec(
         fqdn,
         set_hostname_as_fqdn,
         restart_policy: restart_policy.unwrap_or_default(),
-        termination_grace_period: u64::try_from(grace).unwrap_or(0),
+        termination_grace_period: u64::try_from(grace).unwrap_or(1),
         active_deadline: deadline.and_then(|d| u64::try_from(d).ok()),
         host_network,
         host_pid: s.host_pid.unwrap_or(false),

@@ -293,6 +293,12 @@ fn all_documents_at_once() {
 }
 
 #[test]
+fn a_negative_grace_period_is_a_second() {
+    let parsed = good(&pod_with("terminationGracePeriodSeconds: -30", ""));
+    assert_eq!(parsed.pods[0].spec.termination_grace_period, 1);
+}
+
+#[test]
 fn lists() {
     let one = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: c, image: i}]}}";
     let list = format!(
