@@ -24,6 +24,10 @@ pub(super) struct Around<'a> {
     pub volumes: HashSet<&'a str>,
     pub containers: HashSet<&'a str>,
     pub host_network: bool,
+    /// Whether `spec.os` is set.
+    pub has_os: bool,
+    /// Whether its restartPolicy is Never.
+    pub never_restarts: bool,
     /// Seconds, as they are written: they may be negative.
     pub grace: i64,
 }
@@ -63,6 +67,7 @@ pub(super) fn lower(
         pod.app_armor.get(&c.name),
     );
     let (post_start, pre_stop, stop_signal) = lifecycle(r, path, c, is_init && !sidecar, pod);
+    resize_policy(r, &path.key("resizePolicy"), c, pod.never_restarts);
     let message_path = message_path(r, &path.key("terminationMessagePath"), c);
     let working_dir = c.working_dir.clone().filter(|d| !d.is_empty());
     if let Some(dir) = &working_dir {
@@ -122,6 +127,27 @@ fn message_path(r: &mut Report<'_>, path: &Path, c: &core::Container) -> String 
     }
     r.check(path, written, names::absolute_path(&target));
     target
+}
+
+/// It has no effect here, and is checked as on a cluster.
+fn resize_policy(r: &mut Report<'_>, path: &Path, c: &core::Container, never_restarts: bool) {
+    let mut seen = HashSet::new();
+    for (i, policy) in c.resize_policy.iter().flatten().enumerate() {
+        let path = path.index(i);
+        let (name, restart) = (&policy.resource_name, &policy.restart_policy);
+        if !seen.insert(name) {
+            r.duplicate(&path, name);
+        }
+        let names = [("cpu", ()), ("memory", ())];
+        r.choice(&path.key("resourceName"), Some(name), &names);
+        let restarts = [("NotRequired", ()), ("RestartContainer", ())];
+        let path = path.key("restartPolicy");
+        r.choice(&path, Some(restart), &restarts);
+        if never_restarts && restart == "RestartContainer" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            r.invalid(&path, restart, why);
+        }
+    }
 }
 
 fn lower_resources(r: &mut Report<'_>, path: &Path, c: &core::Container) -> Resources {
@@ -221,7 +247,12 @@ fn field_ref(r: &mut Report<'_>, path: &Path, f: &core::ObjectFieldSelector) -> 
                 .strip_suffix("']")
         });
     if let Some(key) = subscript {
-        r.check(&path, text, names::qualified_name(&key.to_lowercase()));
+        // Keys of annotations do not depend on case.
+        let key = match text.starts_with("metadata.annotations") {
+            true => key.to_lowercase(),
+            false => key.to_owned(),
+        };
+        r.check(&path, text, names::qualified_name(&key));
     } else if !FIELDS.contains(&text) {
         let mut all = FIELDS.to_vec();
         all.extend(["metadata.labels['<KEY>']", "metadata.annotations['<KEY>']"]);
@@ -285,7 +316,7 @@ fn resource_ref(
     let parse = |t: &str| super::quantity::Quantity::parse(t).ok();
     let divisor = match parse(text) {
         Some(q) if q.units() == 0 => parse("1"),
-        Some(q) if divisors.iter().any(|d| parse(d) == Some(q)) => Some(q),
+        Some(q) if divisors.contains(&text) => Some(q),
         Some(_) => {
             r.unknown_value(&divisor_path, text, divisors);
             None
@@ -418,7 +449,12 @@ fn lifecycle(
     let stop_signal = l.stop_signal.as_deref().filter(|s| !s.is_empty());
     let stop_signal = stop_signal.and_then(|name| {
         let number = signal_number(name);
-        if number.is_none() {
+        if !pod.has_os {
+            r.forbidden(
+                &path.key("stopSignal"),
+                "may not be set for containers with empty `spec.os.name`: set it to linux",
+            );
+        } else if number.is_none() {
             let why = "must be the name of a signal, such as SIGTERM or SIGRTMIN+3";
             r.invalid(&path.key("stopSignal"), name, why);
         }
@@ -460,23 +496,31 @@ fn hook(r: &mut Report<'_>, path: &Path, h: &core::LifecycleHandler, grace: i64)
     Some(Hook::Sleep(u64::try_from(seconds).unwrap_or(0)))
 }
 
-/// Kubernetes' names: `SIG...`, and the real-time ones by their distance. glibc
-/// keeps the first two of the kernel's for itself: SIGRTMIN is 34, SIGRTMAX 64.
+/// Kubernetes' names: `SIG...`, and the real-time ones by their distance from the nearer
+/// end. glibc keeps the first two of the kernel's for itself: SIGRTMIN is 34, SIGRTMAX 64.
 fn signal_number(name: &str) -> Option<i32> {
     const MIN: i32 = 34;
     const MAX: i32 = 64;
-    let number = if name == "SIGRTMIN" {
-        MIN
-    } else if name == "SIGRTMAX" {
-        MAX
-    } else if let Some(n) = name.strip_prefix("SIGRTMIN+") {
-        MIN + n.parse::<u8>().map_or(MAX, i32::from)
-    } else if let Some(n) = name.strip_prefix("SIGRTMAX-") {
-        MAX - n.parse::<u8>().map_or(MAX, i32::from)
-    } else {
-        return name.parse::<Signal>().ok().map(|s| s as i32);
+    let distance = |text: &str, most: u8| {
+        let n = text.parse::<u8>().ok()?;
+        ((1..=most).contains(&n) && n.to_string() == text).then_some(i32::from(n))
     };
-    (MIN..=MAX).contains(&number).then_some(number)
+    if let Some(n) = name.strip_prefix("SIGRTMIN+") {
+        return Some(MIN + distance(n, 15)?);
+    }
+    if let Some(n) = name.strip_prefix("SIGRTMAX-") {
+        return Some(MAX - distance(n, 14)?);
+    }
+    let name = match name {
+        "SIGRTMIN" => return Some(MIN),
+        "SIGRTMAX" => return Some(MAX),
+        // Other names of the same numbers, signal(7).
+        "SIGCLD" => "SIGCHLD",
+        "SIGIOT" => "SIGABRT",
+        "SIGPOLL" => "SIGIO",
+        name => name,
+    };
+    name.parse::<Signal>().ok().map(|s| s as i32)
 }
 
 #[cfg(test)]
@@ -491,7 +535,14 @@ mod tests {
             ("SIGRTMIN", Some(34)),
             ("SIGRTMIN+3", Some(37)),
             ("SIGRTMAX-1", Some(63)),
-            ("SIGRTMIN+31", None),
+            ("SIGRTMIN+15", Some(49)),
+            ("SIGRTMIN+16", None),
+            ("SIGRTMIN+03", None),
+            ("SIGRTMAX-14", Some(50)),
+            ("SIGRTMAX-15", None),
+            ("SIGCLD", Some(17)),
+            ("SIGIOT", Some(6)),
+            ("SIGPOLL", Some(29)),
             ("SIGRTMIN+x", None),
             ("TERM", None),
             ("15", None),

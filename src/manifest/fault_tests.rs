@@ -309,8 +309,8 @@ fn faults_in_a_container() {
             "so far only hooks",
         ),
         (
-            "lifecycle: {stopSignal: TERM}",
-            "must be the name of a signal",
+            "lifecycle: {stopSignal: SIGTERM}",
+            "may not be set for containers with empty `spec.os.name`",
         ),
         (
             "volumeMounts: [{name: a, mountPath: /a}]",

@@ -8,8 +8,9 @@
 //!    without effect, or refused.
 //! 4. [`decode`]: a tree to Kubernetes' own type; unknown fields, wrong types.
 //! 5. [`defaults`]: what the API server fills in.
-//! 6. [`pod`], `container`, `security`, `volumes`, `resources`: to our own
-//!    [`crate::pod::spec`], checking as the API server does.
+//! 6. [`pod`], `metadata`, `container`, `security`, `volumes`, `resources`: to our own
+//!    [`crate::pod::spec`], checking as the API server does; `scheduling`: checks of what
+//!    goes no further.
 //!
 //! Every fault of every document is found in one reading, with its field's path
 //! and line. Nothing here touches the system beyond reading the sources and
@@ -23,11 +24,13 @@ mod document;
 pub mod fields;
 mod json;
 mod kinds;
+mod metadata;
 mod names;
 mod pod;
 mod quantity;
 mod report;
 mod resources;
+mod scheduling;
 mod secret;
 mod security;
 mod selector;

@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::container::{self, Around};
 use super::report::Report;
 use super::tree::Path;
-use super::{names, security, volumes};
-use crate::pod::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec, WhenLogFull};
+use super::{metadata, names, scheduling, security, volumes};
+use crate::pod::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
 
 /// The domain that a cluster has if nobody says otherwise; a subdomain's full
 /// name ends in it.
@@ -28,7 +28,7 @@ pub(super) fn lower(
     let meta = &pod.metadata;
     let name = meta.name.clone().unwrap_or_default();
     let namespace = meta.namespace.clone().unwrap_or_default();
-    metadata(r, meta, &name, &namespace);
+    metadata::check(r, pod, &name, &namespace);
     let spec = match &pod.spec {
         Some(spec) => lower_spec(r, spec, meta, &name, &namespace),
         None => {
@@ -48,75 +48,6 @@ pub(super) fn lower(
         // Known when all documents are read.
         pull_secrets: Vec::new(),
         manifest: serde_json::to_value(pod).unwrap_or_default(),
-    }
-}
-
-/// Annotations of one object together, keys and values, in bytes.
-const ANNOTATIONS_MAX: usize = 256 * 1024;
-/// The longest name of a file (NAME_MAX): the directory of a Pod's logs is
-/// `<namespace>_<name>_<uid>`.
-const FILE_NAME_MAX: usize = 255;
-
-fn metadata(r: &mut Report<'_>, meta: &ObjectMeta, name: &str, namespace: &str) {
-    let path = Path::default().key("metadata");
-    if name.is_empty() {
-        let hint = if r.is_set(&path.key("generateName")) {
-            "apply needs a name that stays the same; generateName alone is not enough"
-        } else {
-            "a Pod needs a name"
-        };
-        r.required(&path.key("name"), hint);
-    } else {
-        r.check(&path.key("name"), name, names::dns_subdomain(name));
-    }
-    let namespace_path = path.key("namespace");
-    r.check(&namespace_path, namespace, names::dns_label(namespace));
-    let directory = name.len() + namespace.len() + 2 + 36;
-    if directory > FILE_NAME_MAX {
-        r.invalid(
-            &path.key("name"),
-            name,
-            format!(
-                "the directory of the logs, <namespace>_<name>_<uid>, would have {directory} \
-                 characters; at most {FILE_NAME_MAX} are possible"
-            ),
-        );
-    }
-    let labels = path.key("labels");
-    for (key, value) in meta.labels.iter().flatten() {
-        let path = labels.key(key);
-        r.check(&path, key, names::qualified_name(key));
-        r.check(&path, value, names::label_value(value));
-    }
-    let annotations = path.key("annotations");
-    let mut size = 0;
-    for (key, value) in meta.annotations.iter().flatten() {
-        let path = annotations.key(key);
-        r.check(&path, key, names::qualified_name(&key.to_lowercase()));
-        size += key.len() + value.len();
-        check_own_annotation(r, &path, key, value);
-    }
-    if size > ANNOTATIONS_MAX {
-        r.problem(
-            &annotations,
-            format!("Too long: {size} bytes; at most {ANNOTATIONS_MAX} are possible"),
-        );
-    }
-}
-
-/// Those that carob itself reads: a slip there must not go unnoticed.
-fn check_own_annotation(r: &mut Report<'_>, path: &Path, key: &str, value: &str) {
-    if key == WhenLogFull::ANNOTATION {
-        let values = WhenLogFull::VALUES.map(|(name, _)| name);
-        if !values.contains(&value) {
-            r.unknown_value(path, value, &values);
-        }
-    } else if key.starts_with("carob/") {
-        let known = WhenLogFull::ANNOTATION;
-        r.problem(
-            path,
-            format!("carob knows no such annotation; it knows {known}"),
-        );
     }
 }
 
@@ -151,11 +82,13 @@ fn lower_spec(
         let path = path.key("activeDeadlineSeconds");
         r.invalid_number(&path, d, "must be between 1 and 2147483647, inclusive");
     }
-    if let Some(os) =
-        s.os.as_ref()
-            .filter(|os| !["linux", "windows"].contains(&&*os.name))
-    {
-        r.unknown_value(&path.keys("os.name"), &os.name, &["linux", "windows"]);
+    scheduling::check(r, &path, s);
+    match s.os.as_ref().map(|os| os.name.as_str()) {
+        Some("") => r.required(&path.keys("os.name"), "cannot be empty"),
+        Some(name) if !["linux", "windows"].contains(&name) => {
+            r.unknown_value(&path.keys("os.name"), name, &["linux", "windows"]);
+        }
+        _ => {}
     }
     let (hostname, fqdn, set_hostname_as_fqdn) = hostname(r, &path, s, name, namespace);
     let security_path = path.key("securityContext");
@@ -177,6 +110,8 @@ fn lower_spec(
         volumes: listed.iter().map(|v| v.name.as_str()).collect(),
         containers,
         host_network,
+        has_os: s.os.is_some(),
+        never_restarts: restart_policy == Some(RestartPolicy::Never),
         grace,
     };
     check_container_names(r, &path, init, &s.containers);

@@ -43,6 +43,7 @@ const FILES: &[(&str, &str)] = &[
     ("no_effect", include_str!("corpus/no_effect.txt")),
     ("ports", include_str!("corpus/ports.txt")),
     ("resources", include_str!("corpus/resources.txt")),
+    ("scheduling", include_str!("corpus/scheduling.txt")),
     ("security", include_str!("corpus/security.txt")),
     ("volumes", include_str!("corpus/volumes.txt")),
 ];
