@@ -13,10 +13,37 @@ mod words;
 // What the grammar does not know, the names of what is there, carob tells itself: each
 // script asks for the words that can stand at the cursor, and falls back to the grammar.
 
+// Bash's readline breaks words at each character of COMP_WORDBREAKS, so that
+// localhost/app:1 comes in three. They are put together again by the line, in which no
+// blank is between them; and readline replaces only what follows the last break, so that
+// the rest is all that it may be given.
 const BASH: &str = r#"
 _carob_words() {
-    mapfile -t COMPREPLY < <(carob completion bash -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
-    [ ${#COMPREPLY[@]} -gt 0 ] || _carob "$@"
+    local line=$COMP_LINE word words=() i prefix='' break
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        case $line in
+            '' | [[:space:]]*) words+=("$word") ;;
+            *) if ((i > 0)); then words[-1]+=$word; else words+=("$word"); fi ;;
+        esac
+        line=${line#"${line%%[![:space:]]*}"}
+        line=${line#"$word"}
+    done
+    mapfile -t COMPREPLY < <(carob completion bash -- "${words[@]:1}" 2>/dev/null)
+    if [ ${#COMPREPLY[@]} -eq 0 ]; then
+        _carob "$@"
+        return
+    fi
+    # What is not the whole word yet gets no blank behind it.
+    case ${#COMPREPLY[@]}$COMPREPLY in 1*[=/]) compopt -o nospace 2>/dev/null ;; esac
+    word=${words[-1]}
+    for break in : =; do
+        if [[ $COMP_WORDBREAKS == *"$break"* && ${word##*"$break"} != "$word" ]]; then
+            line=${word%"${word##*"$break"}"}
+            [ ${#line} -le ${#prefix} ] || prefix=$line
+        fi
+    done
+    COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
 }
 complete -F _carob_words -o bashdefault -o default carob
 "#;

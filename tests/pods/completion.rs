@@ -4,18 +4,36 @@ use std::process::Command;
 
 use crate::root::{IMAGE, Root, script_pod};
 
-/// What bash would offer for the last word of a line.
+/// What bash would offer for the last word of a line, which it breaks at colons and equals
+/// signs before the script sees it.
 fn offered(root: &Root, line: &[&str]) -> Vec<String> {
     let script = root.carob(&["completion", "bash"]).ok();
-    let words: String = line.iter().map(|w| format!(" '{w}'")).collect();
-    let last = line.len();
+    let mut broken: Vec<String> = vec!["carob".into()];
+    for word in line {
+        let mut parts: Vec<String> = Vec::new();
+        for c in word.chars() {
+            let breaks = |c: char| c == ':' || c == '=';
+            match parts.last_mut() {
+                Some(last) if !breaks(c) && !last.ends_with(breaks) => last.push(c),
+                _ => parts.push(c.into()),
+            }
+        }
+        if parts.is_empty() {
+            parts.push(String::new());
+        }
+        broken.extend(parts);
+    }
+    let words: String = broken.iter().map(|w| format!(" '{w}'")).collect();
     let run = format!(
         "{script}\ncarob() {{ '{}' --root '{}' \"$@\"; }}\n\
-         COMP_WORDS=(carob{words}); COMP_CWORD={last}; _carob_words carob '{}' ''\n\
+         COMP_WORDBREAKS=$' \\t\\n\"\\'><=;|&(:'; COMP_LINE='carob {}'; \
+         COMP_WORDS=({words}); COMP_CWORD={}; _carob_words carob '{}' ''\n\
          printf '%s\\n' \"${{COMPREPLY[@]}}\"\n",
         env!("CARGO_BIN_EXE_carob"),
         root.dir().display(),
-        line.last().unwrap()
+        line.join(" "),
+        broken.len() - 1,
+        broken.last().unwrap()
     );
     let output = Command::new("bash").args(["-c", &run]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
@@ -38,6 +56,13 @@ fn bash_knows_what_is_there() {
     is(&["get", "pods", "-o", "j"], &["json", "jsonpath="]);
     is(&["run", "x", "--image", "local"], &[IMAGE]);
     is(&["rmi", ""], &[IMAGE]);
+    // Readline keeps what stands before the last colon.
+    let (name, tag) = IMAGE.rsplit_once(':').unwrap();
+    is(&["rmi", &format!("{name}:")], &[tag]);
+    is(&["rmi", &IMAGE[..IMAGE.len() - 1]], &[tag]);
+    is(&["rmi", "none:1", &format!("{name}:")], &[tag]);
+    is(&["run", "x", "--image", name], &[IMAGE]);
+    is(&["get", "pods", "-o", "jsonpath="], &[]);
     is(&["get", "pods", "-n", ""], &["default"]);
     // What is not there is no error, and the grammar has the rest.
     is(&["-n", "none", "delete", "pod", "x"], &[]);
