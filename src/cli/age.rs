@@ -33,11 +33,24 @@ pub fn human(seconds: i64) -> String {
     }
 }
 
-/// Time passed since then.
+/// Time passed since then. A time that is not set is `<unknown>`: Go's zero, which is the
+/// year 1, and the first day of 1970, which reproducible builds write for none.
 pub fn since(then: Timestamp, now: Timestamp) -> String {
+    const DAY: i64 = 86_400;
+    if then.as_second() < DAY {
+        return "<unknown>".into();
+    }
     let d = now.duration_since(then);
     // Down to whole seconds, also before zero: -0.5 s is "just now".
     human(d.as_secs())
+}
+
+/// The same for a sentence: `5m ago`.
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    match since(then, now) {
+        unknown if unknown == "<unknown>" => unknown,
+        age => format!("{age} ago"),
+    }
 }
 
 /// Go's durations: `30s`, `1h30m`, `1.5h`, `100ms`, `-1s`, `0`. The sign is apart
@@ -131,6 +144,20 @@ mod tests {
         ];
         for (seconds, want) in cases {
             assert_eq!(human(seconds), want, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn times_that_are_not_set_have_no_age() {
+        let now: Timestamp = "2026-11-28T00:00:00Z".parse().unwrap();
+        for (then, age) in [
+            ("0001-01-01T00:00:00Z", "<unknown>"),
+            ("1970-01-01T00:00:00Z", "<unknown>"),
+            ("1970-01-01T00:00:01Z", "<unknown>"),
+            ("1980-01-01T00:00:00Z", "46y ago"),
+            ("2026-11-27T23:59:00Z", "60s ago"),
+        ] {
+            assert_eq!(ago(then.parse().unwrap(), now), age, "{then}");
         }
     }
 

@@ -185,10 +185,7 @@ impl Verb for Images {
                 .created
                 .as_deref()
                 .and_then(|c| c.parse::<Timestamp>().ok())
-                .map_or_else(
-                    || "<unknown>".to_owned(),
-                    |t| format!("{} ago", age::since(t, now)),
-                );
+                .map_or_else(|| "<unknown>".to_owned(), |t| age::ago(t, now));
             let id = image.id.rsplit(':').next().unwrap_or(&image.id);
             let id: String = id
                 .chars()

@@ -172,7 +172,7 @@ impl Columns {
             format!("{}/{}", s.ready.0, s.ready.1),
             s.status,
             match s.last_restart {
-                Some(t) if s.restarts > 0 => format!("{} ({} ago)", s.restarts, age::since(t, now)),
+                Some(t) if s.restarts > 0 => format!("{} ({})", s.restarts, age::ago(t, now)),
                 _ => s.restarts.to_string(),
             },
             age::since(pod.created, now),
