@@ -7,7 +7,7 @@ use super::face::Face;
 use super::output::{self, Format};
 use super::table::Table;
 use super::{Verb, apply};
-use crate::manifest::{self, Verdict};
+use crate::manifest::{self, FieldVerdict, Verdict};
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
@@ -68,8 +68,33 @@ impl Verb for Validate {
             };
             table.row([place.as_str(), &v.field, answer(v.verdict), &v.why]);
         }
-        output::text(&table.take(), false)?;
+        let text = format!("{}{}\n", table.take(), summary(&parsed.verdicts));
+        output::text(&text, false)?;
         fault.map_or(Ok(0), Err)
+    }
+}
+
+/// One line for who does not read the table.
+fn summary(verdicts: &[FieldVerdict]) -> String {
+    let answers = [
+        Verdict::Honoured,
+        Verdict::NoEffect,
+        Verdict::Refused,
+        Verdict::Invalid,
+    ];
+    let count = |answer| verdicts.iter().filter(|v| v.verdict == answer).count();
+    let counts: Vec<String> = answers
+        .into_iter()
+        .filter(|a| count(*a) > 0)
+        .map(|a| format!("{} {}", count(a), answer(a)))
+        .collect();
+    let fields = match verdicts.len() {
+        1 => "1 field".to_owned(),
+        n => format!("{n} fields"),
+    };
+    match counts.len() {
+        1 => format!("{fields}, all {}", answer(verdicts[0].verdict)),
+        _ => format!("{fields}: {}", counts.join(", ")),
     }
 }
 

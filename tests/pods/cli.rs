@@ -229,7 +229,17 @@ fn validate_version_completion() {
     let text = root
         .feed(&["validate", "-f", "-"], &sleeper("a", "app: x"))
         .ok();
-    assert!(text.contains("honoured"), "{text}");
+    let last = text.lines().last().unwrap();
+    assert!(last.ends_with(" fields, all honoured"), "{text}");
+    let more = sleeper("a", "app: x").replace("spec:", "spec:\n  nodeName: n1\n  hostUsers: false");
+    let said = root.feed(&["validate", "-f", "-"], &more);
+    assert!(
+        said.stdout.ends_with(" honoured, 1 no effect, 1 refused\n"),
+        "{}",
+        said.stdout
+    );
+    root.feed(&["validate", "-q", "-f", "-"], &more)
+        .fails(9, "hostUsers");
     root.feed(&["validate", "-f", "-"], "kind: Pod\n")
         .fails(3, "apiVersion");
     let json = root
