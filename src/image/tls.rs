@@ -74,10 +74,12 @@ impl TlsConnector {
         let builder = if trust.unverified {
             builder.with_custom_certificate_verifier(Arc::new(Unverified))
         } else {
-            let (roots, own) = roots(trust, loopback)?;
+            let trusted = trusted(trust, loopback)?;
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(trusted.iter().cloned());
             builder.with_custom_certificate_verifier(Arc::new(Verifier {
                 roots,
-                own,
+                trusted,
                 algorithms,
             }))
         };
@@ -101,24 +103,15 @@ impl TlsConnector {
     }
 }
 
-/// All trusted roots, and those of them that the user has named: what `verifier` takes
-/// for a server's own certificate too.
-fn roots(trust: &Trust, loopback: bool) -> Result<(RootCertStore, Vec<CertificateDer<'static>>)> {
-    let mut own = Vec::new();
-    let mut roots = RootCertStore::empty();
-    match machine_roots() {
-        Err(_) if loopback || !trust.authorities.is_empty() => {}
-        Err(e) => return Err(e),
-        Ok(known) if std::env::var_os("SSL_CERT_FILE").is_some() => own.extend(known),
-        Ok(known) => {
-            roots.add_parsable_certificates(known);
-        }
-    }
+fn trusted(trust: &Trust, loopback: bool) -> Result<Vec<CertificateDer<'static>>> {
+    let mut all = match machine_roots() {
+        Err(_) if loopback || !trust.authorities.is_empty() => Vec::new(),
+        known => known?,
+    };
     for path in &trust.authorities {
-        own.extend(certificates(path)?);
+        all.extend(certificates(path)?);
     }
-    roots.add_parsable_certificates(own.iter().cloned());
-    Ok((roots, own))
+    Ok(all)
 }
 
 /// `SSL_CERT_FILE` first, as OpenSSL has it.

@@ -6,8 +6,7 @@
 //! take it. So do we, if all of this holds:
 //!
 //! 1. webpki's verdict is `CaUsedAsEndEntity`, nothing else;
-//! 2. the certificate is, byte for byte, one that the user has named (certs.d,
-//!    hosts.toml, SSL_CERT_FILE): to be in the system's bundle is not enough;
+//! 2. the certificate is, byte for byte, one of those that are trusted;
 //! 3. it is within its period of validity, and not for other purposes only;
 //! 4. its subjectAltName has the server's name;
 //! 5. the handshake is signed with its key, which rustls asks [`Verifier`] for.
@@ -29,8 +28,8 @@ type Signed = Result<HandshakeSignatureValid, rustls::Error>;
 #[derive(Debug)]
 pub struct Verifier {
     pub roots: RootCertStore,
-    /// Those of the roots that the user has named.
-    pub own: Vec<CertificateDer<'static>>,
+    /// The certificates of the roots, for comparison.
+    pub trusted: Vec<CertificateDer<'static>>,
     pub algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -52,7 +51,7 @@ impl ServerCertVerifier for Verifier {
             self.algorithms.all,
         );
         match chain {
-            Err(e) if is_ca_as_server(&e) => self.check_own_ca(end_entity, now)?,
+            Err(e) if is_ca_as_server(&e) => self.check_trusted_ca(end_entity, now)?,
             other => other?,
         }
         verify_server_name(&parsed, server_name)?;
@@ -84,13 +83,13 @@ impl ServerCertVerifier for Verifier {
 
 impl Verifier {
     /// All of a CA's certificate but the name: the caller checks that as for any other.
-    fn check_own_ca(
+    fn check_trusted_ca(
         &self,
         certificate: &CertificateDer<'_>,
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
         let fields = Fields::parse(certificate).ok_or(CertificateError::BadEncoding)?;
-        if !self.own.iter().any(|c| c.as_ref() == certificate.as_ref()) {
+        if !self.trusted.iter().any(|c| c == certificate) {
             return Err(rustls::Error::from(match fields.issuer == fields.subject {
                 true => Refused::SelfSigned,
                 false => Refused::Authority,

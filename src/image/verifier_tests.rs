@@ -31,15 +31,14 @@ fn self_signed(extra: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'stati
     )
 }
 
-/// `own` is trusted as the user's, `bundle` as the system's.
-fn verifier(own: &[&CertificateDer<'static>], bundle: &[&CertificateDer<'static>]) -> Verifier {
+fn verifier(trusted: &[&CertificateDer<'static>]) -> Verifier {
     let mut roots = RootCertStore::empty();
-    for root in own.iter().chain(bundle) {
+    for root in trusted {
         roots.add((*root).clone()).unwrap();
     }
     Verifier {
         roots,
-        own: own.iter().map(|c| (*c).clone()).collect(),
+        trusted: trusted.iter().map(|c| (*c).clone()).collect(),
         algorithms: default_provider().signature_verification_algorithms,
     }
 }
@@ -69,39 +68,23 @@ fn refusal(e: &rustls::Error) -> Option<Refused> {
 }
 
 #[test]
-fn a_ca_is_a_server_only_if_the_user_has_named_it() {
+fn a_ca_is_a_server_only_if_that_very_certificate_is_trusted() {
     let (certificate, _) = self_signed(&[]);
     let (other, _) = self_signed(&[]);
     let now = UnixTime::now();
-    verify(
-        &verifier(&[&certificate], &[]),
-        &certificate,
-        "localhost",
-        now,
-    )
-    .unwrap();
-    verify(
-        &verifier(&[&other, &certificate], &[]),
-        &certificate,
-        "localhost",
-        now,
-    )
-    .unwrap();
-    for v in [
-        verifier(&[], &[]),
-        verifier(&[&other], &[]),
-        verifier(&[], &[&certificate]),
-        verifier(&[&other], &[&certificate]),
-    ] {
+    for trusted in [&[&certificate][..], &[&other, &certificate]] {
+        verify(&verifier(trusted), &certificate, "localhost", now).unwrap();
+    }
+    for v in [verifier(&[]), verifier(&[&other])] {
         let e = verify(&v, &certificate, "localhost", now).unwrap_err();
         assert_eq!(refusal(&e), Some(Refused::SelfSigned), "{e}");
     }
 }
 
 #[test]
-fn a_named_ca_is_checked_as_a_server_is() {
+fn a_trusted_ca_is_checked_as_a_server_is() {
     let (certificate, _) = self_signed(&[]);
-    let v = verifier(&[&certificate], &[]);
+    let v = verifier(&[&certificate]);
     let e = verify(&v, &certificate, "other.invalid", UnixTime::now()).unwrap_err();
     assert!(e.to_string().contains("not valid for name"), "{e}");
     for (now, text) in [(later(YEAR), "expired"), (earlier(YEAR), "not valid yet")] {
@@ -109,15 +92,15 @@ fn a_named_ca_is_checked_as_a_server_is() {
         assert!(e.to_string().contains(text), "{e}");
     }
     // Without what webpki looks at before.
-    v.check_own_ca(&certificate, UnixTime::now()).unwrap();
-    let e = v.check_own_ca(&certificate, later(YEAR)).unwrap_err();
+    v.check_trusted_ca(&certificate, UnixTime::now()).unwrap();
+    let e = v.check_trusted_ca(&certificate, later(YEAR)).unwrap_err();
     assert_eq!(e, CertificateError::Expired.into());
-    let e = v.check_own_ca(&certificate, earlier(YEAR)).unwrap_err();
+    let e = v.check_trusted_ca(&certificate, earlier(YEAR)).unwrap_err();
     assert_eq!(e, CertificateError::NotValidYet.into());
 
     let eku = |value: &str| {
         let (certificate, _) = self_signed(&["-addext", &format!("extendedKeyUsage={value}")]);
-        let v = verifier(&[&certificate], &[]);
+        let v = verifier(&[&certificate]);
         verify(&v, &certificate, "localhost", UnixTime::now())
     };
     eku("clientAuth,serverAuth").unwrap();
@@ -171,7 +154,7 @@ fn a_server_without_the_key_of_a_named_ca_is_refused() {
     for version in [&TLS12, &TLS13] {
         let (certificate, key) = self_signed(&[]);
         let (_, other) = self_signed(&[]);
-        let v = || verifier(&[&certificate], &[]);
+        let v = || verifier(&[&certificate]);
         handshake(version, v(), &certificate, key).unwrap();
         let e = handshake(version, v(), &certificate, other).unwrap_err();
         assert_eq!(e, CertificateError::BadSignature.into(), "{version:?}");
