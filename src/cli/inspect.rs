@@ -8,7 +8,7 @@ use super::face::Face;
 use super::images::{familiar, object};
 use super::output::{self, Format};
 use crate::image::{Image, Reference, Store};
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Result};
 
 #[derive(Args, Debug)]
 pub struct Inspect {
@@ -32,7 +32,7 @@ impl Verb for Inspect {
         let store = Store::open(&face.layout)?;
         let mut all = vec![];
         for name in &self.images {
-            let image = store.lookup_any(name)?.ok_or_else(|| absent(name))?;
+            let image = store.lookup_any(name)?.ok_or_else(|| store.absent(name))?;
             all.push(described(&store, &image).with_context(|| format!("image {name}"))?);
         }
         if let Format::Name = format {
@@ -46,11 +46,6 @@ impl Verb for Inspect {
         }
         Ok(0)
     }
-}
-
-fn absent(name: &str) -> Error {
-    Error::new(Kind::NotFound, format!("image {name} is not in the store"))
-        .hint("carob images lists what is")
 }
 
 /// Docker's keys; `Config` and `History` are the image's own words.

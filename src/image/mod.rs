@@ -19,6 +19,7 @@
 //! distribution-spec 1.1, Docker image manifest V2 schema 2, Docker image spec
 //! v1.2 (`docker save`). See `docs/decisions/0003-images.md`.
 
+mod absent;
 mod archive;
 mod auth;
 mod beneath;

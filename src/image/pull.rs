@@ -59,6 +59,7 @@ impl Store {
                 _ => e.with_kind(Kind::Image),
             })
             .with_context(|| format!("pull {r}"))
+            .map_err(|e| self.without_pull(r, e))
     }
 
     fn pull_for(

@@ -21,7 +21,6 @@ use super::manifest::{Descriptor, Document, Manifest, parse};
 use super::registries::endpoints;
 use super::registry::{Answer, Ask, Registry, text_of};
 use super::retry::Failure;
-use super::store::absent as absent_here;
 use super::{Limits, Progress, PullOptions, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
@@ -327,9 +326,9 @@ impl Store {
         options: &PullOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Digest> {
-        let found = self.lookup_any(image)?.ok_or_else(|| absent_here(image))?;
+        let found = self.lookup_any(image)?.ok_or_else(|| self.absent(image))?;
         let id = Digest::parse(&found.id)?;
-        let record = self.record(&id)?.ok_or_else(|| absent_here(image))?;
+        let record = self.record(&id)?.ok_or_else(|| self.absent(image))?;
         let manifest = self.manifest_of(&record, found.digest.as_deref())?;
         let names: Vec<Reference> = found.names.iter().filter_map(|n| n.parse().ok()).collect();
         let origin = names

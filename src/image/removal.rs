@@ -7,9 +7,7 @@ use super::Reference;
 use super::digest::Digest;
 use super::layer::stem;
 use super::partial::collect;
-use super::store::{
-    Index, LayerRecord, Store, absent, find_key, layer_name, names_in, remove_file,
-};
+use super::store::{Index, LayerRecord, Store, find_key, layer_name, names_in, remove_file};
 use super::transaction::Transaction;
 use crate::linux::root::remove_tree;
 use crate::store::{is_full, load};
@@ -46,7 +44,7 @@ impl Store {
         in_use: &dyn Fn(&str) -> bool,
     ) -> Result<Removed> {
         if !self.root().exists() {
-            return Err(absent(name_or_id));
+            return Err(self.absent(name_or_id));
         }
         let transaction = Transaction::begin_removal(self)?;
         let lock = self.lock()?;
@@ -62,7 +60,7 @@ impl Store {
             }
             None => self.lookup_any(name_or_id)?,
         }
-        .ok_or_else(|| absent(name_or_id))?;
+        .ok_or_else(|| self.absent(name_or_id))?;
         let id = Digest::parse(&image.id)?;
         let keys: Vec<String> = match by_name {
             Some(key) => vec![key],

@@ -15,7 +15,7 @@ use super::compression;
 use super::digest::{Digest, HashingReader};
 use super::load::{FULL_NAME, REF_NAME};
 use super::manifest::{Document, parse};
-use super::store::{Record, absent};
+use super::store::Record;
 use super::{Limits, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
@@ -78,9 +78,9 @@ impl Store {
     }
 
     fn to_be_saved(&self, image: &str) -> Result<Saved> {
-        let found = self.lookup_any(image)?.ok_or_else(|| absent(image))?;
+        let found = self.lookup_any(image)?.ok_or_else(|| self.absent(image))?;
         let id = Digest::parse(&found.id)?;
-        let record = self.record(&id)?.ok_or_else(|| absent(image))?;
+        let record = self.record(&id)?.ok_or_else(|| self.absent(image))?;
         let by_name = image
             .parse::<Reference>()
             .ok()

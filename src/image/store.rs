@@ -173,18 +173,17 @@ impl Store {
     /// least six digits, or manifest digest. A name wins over an id prefix. An
     /// ambiguous prefix is [`Kind::Invalid`].
     pub fn lookup_any(&self, s: &str) -> Result<Option<Image>> {
-        let hex = s.strip_prefix("sha256:").unwrap_or(s);
         if let Ok(r) = s.parse::<Reference>()
             && let Some(image) = self.lookup(&r)?
         {
             return Ok(Some(image));
         }
         let index = self.index()?;
-        if hex.len() < MIN_ID_PREFIX || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let Some(hex) = as_id(s) else {
             // Not an id: then it should have been a name.
             s.parse::<Reference>()?;
             return Ok(None);
-        }
+        };
         let ids = self.ids()?;
         let mut found = ids.iter().filter(|id| id.hex().starts_with(hex));
         if let Some(id) = found.next() {
@@ -248,16 +247,17 @@ impl Store {
         };
         index.names.insert(name.to_string(), entry);
         self.save_index(&index)?;
-        self.image(&id, None, &index)?.ok_or_else(|| absent(image))
+        self.image(&id, None, &index)?
+            .ok_or_else(|| self.absent(image))
     }
 
     /// An image, named as for [`Store::lookup_any`], with the lock under which it stays.
     fn hold(&self, image: &str) -> Result<(Lock, Image, Index)> {
         if !self.root.exists() {
-            return Err(absent(image));
+            return Err(self.absent(image));
         }
         let lock = self.lock()?;
-        let found = self.lookup_any(image)?.ok_or_else(|| absent(image))?;
+        let found = self.lookup_any(image)?.ok_or_else(|| self.absent(image))?;
         Ok((lock, found, self.index()?))
     }
 
@@ -480,7 +480,9 @@ pub(super) fn remove_file(path: &Path) -> Result<()> {
     }
 }
 
-pub(super) fn absent(name_or_id: &str) -> Error {
-    Error::not_found(format!("image {name_or_id} is not in the store"))
-        .hint("carob images lists what is")
+/// The digits of what may be an id, or the beginning of one.
+pub(super) fn as_id(text: &str) -> Option<&str> {
+    let hex = text.strip_prefix("sha256:").unwrap_or(text);
+    let long = hex.len() >= MIN_ID_PREFIX;
+    (long && hex.bytes().all(|b| b.is_ascii_hexdigit())).then_some(hex)
 }

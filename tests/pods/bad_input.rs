@@ -168,8 +168,13 @@ fn command_lines_that_are_wrong() {
     ] {
         root.carob(line).fails(4, "not found");
     }
-    root.carob(&["rmi", "nothing:1"])
-        .fails(4, "is not in the store");
+    for verb in ["rmi", "inspect", "save", "push", "pin"] {
+        let ran = root.carob(&[verb, "nothing:1"]);
+        let hint = "hint: carob pull nothing:1 brings it from its registry, carob load -i FILE";
+        assert!(ran.stderr.contains(hint), "{verb}: {}", ran.stderr);
+        let looked = "image nothing:1 is not here: looked for docker.io/library/nothing:1";
+        ran.fails(4, looked);
+    }
     root.carob(&["exec", "x", "--", "true"])
         .fails(125, "not found");
 }

@@ -62,9 +62,9 @@ fn tag_and_inspect() {
     );
 
     root.carob(&["inspect", "nobody"])
-        .fails(4, "not in the store");
+        .fails(4, "is not here: looked for docker.io/library/nobody:latest");
     root.carob(&["tag", "nobody", "x"])
-        .fails(4, "not in the store");
+        .fails(4, "is not here: looked for docker.io/library/nobody:latest");
     let digest = format!("x@sha256:{}", "0".repeat(64));
     root.carob(&["tag", IMAGE, &digest])
         .fails(2, "has a digest");
@@ -100,7 +100,7 @@ fn save_in_every_form() {
     root.carob(&["save", "--format", "oci-dir", IMAGE])
         .fails(2, "-o DIR");
     root.carob(&["save", "nobody", "-o", &at("d.tar")])
-        .fails(4, "not in the store");
+        .fails(4, "is not here: looked for docker.io/library/nobody:latest");
     assert!(!root.dir().join("d.tar").exists());
     // To stdout, and by ID, which takes no name along.
     let saved = root
@@ -222,6 +222,53 @@ fn df_and_prune_know_what_pods_use() {
 }
 
 /// An image's ID in a Pod, as in the status of another.
+#[test]
+fn an_image_that_is_not_here_is_named_with_what_brings_it() {
+    let root = Root::new();
+    let says = |ran: crate::root::Ran, code, error: &str, hint: &str| {
+        assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+        ran.fails(code, error);
+    };
+    let here = "here is localhost/carob/busybox:1";
+    says(
+        root.carob(&["inspect", "busybox"]),
+        4,
+        "image busybox is not here: looked for docker.io/library/busybox:latest",
+        here,
+    );
+    says(
+        root.carob(&["rmi", "abcdef0"]),
+        4,
+        "looked for docker.io/library/abcdef0:latest and an ID that begins with abcdef0",
+        "hint: carob pull abcdef0:latest brings it",
+    );
+    // Nothing answers at port 80 of the loopback.
+    let pod = |name: &str, image: &str| {
+        script_pod(name, "Never", 0, "exec sleep 1000").replace(IMAGE, image)
+    };
+    let wrong = "localhost/other/busybox:1";
+    says(
+        root.apply(&pod("p", wrong)),
+        8,
+        "image localhost/other/busybox:1 is not here: pull localhost/other/busybox:1: registry",
+        here,
+    );
+    let absent = "localhost/other/app:1";
+    says(
+        root.apply(&pod("q", absent)),
+        8,
+        "image localhost/other/app:1 is not here: pull",
+        "carob load -i FILE brings localhost/other/app:1 from an archive",
+    );
+    let never = pod("r", absent).replace("IfNotPresent", "Never");
+    says(
+        root.apply(&never),
+        8,
+        "is not present with pull policy of Never",
+        "carob pull localhost/other/app:1 or carob load -i FILE brings it",
+    );
+}
+
 #[test]
 fn an_image_by_its_id() {
     let root = Root::new();

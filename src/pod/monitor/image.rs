@@ -84,7 +84,10 @@ impl Monitor {
                     c.image
                 ),
             )
-            .hint("`carob load -i FILE` or `carob pull IMAGE`, or another imagePullPolicy")),
+            .hint(format!(
+                "carob pull {reference} or carob load -i FILE brings it, or set another \
+                 imagePullPolicy"
+            ))),
             (None, _) => {
                 self.event(false, "Pulling", format!("Pulling image {:?}", c.image));
                 self.start_pull(name, reference)?;
@@ -105,6 +108,7 @@ impl Monitor {
 
     fn start_pull(&mut self, name: &str, reference: Reference) -> Result<()> {
         let source = Source::Pull(name.to_owned());
+        let looked = self.spec_of(name).pull_policy != PullPolicy::Always;
         let wanted = reference.clone();
         let child = self.start_child(source, |monitor, mut pipe| {
             // A monitor that died has no use for it.
@@ -119,7 +123,10 @@ impl Monitor {
                 }
             };
             if let Err(e) = monitor.pull(&wanted, &mut watch) {
-                tell(&Message::Failed(e));
+                tell(&Message::Failed(match looked {
+                    true => e.push_context(format!("image {wanted} is not here")),
+                    false => e,
+                }));
             }
         })?;
         self.live(name).stage = Stage::Pulling(Pull {
