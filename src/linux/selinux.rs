@@ -134,7 +134,12 @@ pub fn container_contexts() -> Option<(Context, Context)> {
         policy.unwrap_or("default").trim()
     );
     let named = std::fs::read_to_string(file).unwrap_or_default();
-    let (process, files) = parse_contexts(&named)?;
+    let (mut process, mut files) = parse_contexts(&named)?;
+    // Of a policy without levels no context with one is valid.
+    if !has_levels() {
+        process.level = None;
+        files.level = None;
+    }
     (is_valid(&process) && is_valid(&files)).then_some((process, files))
 }
 
