@@ -1,8 +1,8 @@
 //! What roots that are no more have left in the kernel: their records were removed while
 //! no monitor lived that would have ended their Pods.
 //!
-//! Everything of a root is named by its tag: cgroups, the bridge, the table of nftables. A
-//! root is alive, and nothing of it is touched,
+//! Everything of a root is named by its tag: cgroups, the bridge, the table of nftables, the
+//! service of systemd for the shutdown. A root is alive, and nothing of it is touched,
 //!
 //! 1. if a process is in the cgroup of its monitors, or
 //! 2. if a directory that is its state has a record or a lock of a Pod, or somebody holds
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::monitor::{cgroup_of_root, monitor_cgroup_of_root};
 use super::{client, shutdown};
+use crate::linux::cgroup::systemd::service;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Select};
 use crate::linux::root::remove_tree;
 use crate::linux::{bare, mount, mount_table};
@@ -68,6 +69,7 @@ fn look(own: &Layout) -> Result<Vec<Abandoned>> {
     let hierarchies = Hierarchies::detect()?;
     let mut tags = network::tags()?;
     tags.extend(tags_of_cgroups(&hierarchies));
+    tags.extend(shutdown::tags());
     tags.insert(own.tag().to_owned());
     let mut layouts = layouts_of_mounts()?;
     layouts.entry(own.tag().to_owned()).or_insert(own.clone());
@@ -99,6 +101,10 @@ fn judge(tag: String, layout: Option<Layout>, h: &Hierarchies) -> Result<Option<
     let mut holds = network.in_kernel()?;
     if Cgroup::open(h, &top, Select::Pod)?.is_some() {
         holds.push(format!("cgroup {top}"));
+    }
+    let unit = shutdown::unit(&tag);
+    if service::exists(&unit) {
+        holds.push(format!("unit {unit}"));
     }
     if !processes.is_empty() {
         let pids: Vec<String> = processes.iter().take(8).map(|p| p.to_string()).collect();
@@ -194,12 +200,12 @@ pub fn remove(a: &Abandoned) -> Vec<Error> {
         {
             attempt(remove_tree(&entry.path()));
         }
-        attempt(shutdown::unregister(layout));
         // As after a boot: volumes and writable layers at once, logs later.
         if layout.data.join("pods").exists() {
             attempt(shutdown::collect_leftovers(layout));
         }
     }
+    attempt(shutdown::unregister(&a.tag));
     attempt(remove_network(a));
     drop(names);
     errors

@@ -28,7 +28,7 @@ use super::spec::Pod;
 use crate::linux::cgroup::systemd::service;
 use crate::linux::procfs::boot_id;
 use crate::linux::root::remove_tree;
-use crate::store::{self, Layout};
+use crate::store::{self, Layout, tag_in, tagged};
 use crate::{Context, Error, Kind, Result};
 
 /// What the longest grace period may be exceeded by: preStop hooks that overrun it,
@@ -38,14 +38,24 @@ const MARGIN: Duration = Duration::from_secs(15);
 /// A name in <data>/pods/<uid> that tells in which boot its Pod was found gone.
 const GONE: &str = "gone";
 
-fn unit(layout: &Layout) -> String {
-    format!("{}.service", layout.tagged("carob-pods"))
+/// The service of the root with this tag.
+pub(super) fn unit(tag: &str) -> String {
+    format!("{}.service", tagged("carob-pods", tag))
+}
+
+/// The tags of the roots that have such a service.
+pub(super) fn tags() -> BTreeSet<String> {
+    let tag = |unit: &String| {
+        let name = unit.strip_suffix(".service")?;
+        tag_in(name, "carob-pods", "carob-pods-")
+    };
+    service::list().iter().filter_map(tag).collect()
 }
 
 /// Sees to it that systemd terminates the Pods at a shutdown. The caller has made
 /// a Pod's record. Cheap if the service is there.
 pub fn register(layout: &Layout) -> Result<()> {
-    let unit = unit(layout);
+    let unit = unit(layout.tag());
     if !service::is_init() || service::exists(&unit) {
         return Ok(());
     }
@@ -63,10 +73,10 @@ pub fn register(layout: &Layout) -> Result<()> {
     })
 }
 
-/// No Pod has a record, and the caller holds the names' lock. A service that stays
-/// finds no Pod at the shutdown.
-pub(super) fn unregister(layout: &Layout) -> Result<()> {
-    let unit = unit(layout);
+/// Of the root with this tag, of which no Pod has a record; the caller holds the names'
+/// lock. A service that stays finds no Pod at the shutdown.
+pub(super) fn unregister(tag: &str) -> Result<()> {
+    let unit = unit(tag);
     match service::is_init() && service::exists(&unit) {
         true => service::stop(&unit),
         false => Ok(()),

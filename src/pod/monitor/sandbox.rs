@@ -280,7 +280,7 @@ pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hie
     {
         let _ = mount::unmount(&layout.pods());
         let _ = bare::remove(&layout.bare_mounts());
-        let _ = shutdown::unregister(layout);
+        let _ = shutdown::unregister(layout.tag());
     }
     for path in [monitor_cgroup_path(layout), cgroup_of_root(layout.tag())] {
         if let Ok(Some(cgroup)) = Cgroup::open(hierarchies, &path, Select::Pod) {

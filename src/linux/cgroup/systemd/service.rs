@@ -18,9 +18,20 @@ pub fn is_init() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// A file for each transient unit that systemd has.
+const TRANSIENT: &str = "/run/systemd/transient";
+
 /// Whether systemd has a transient unit of this name, without asking it.
 pub fn exists(unit: &str) -> bool {
-    Path::new("/run/systemd/transient").join(unit).exists()
+    Path::new(TRANSIENT).join(unit).exists()
+}
+
+/// The names of systemd's transient units, without asking it.
+pub fn list() -> Vec<String> {
+    let entries = std::fs::read_dir(TRANSIENT).into_iter().flatten().flatten();
+    entries
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect()
 }
 
 /// Starts the service. One that is there already is as good.
