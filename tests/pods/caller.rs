@@ -98,7 +98,7 @@ fn nothing_of_the_callers_shell_reaches_a_container() {
         kill_9(root.pid("strange", "main"));
         let again = until(|| match root.carob(&["logs", "strange"]).stdout {
             log if log.ends_with("none: prio 0\n") => Ok(log),
-            log => Err(log),
+            log => Err((log, root.carob(&["describe", "pod", "strange"]).stdout)),
         });
         assert_eq!(again.unwrap(), plain, "a restart by the next monitor");
         root.carob(&["delete", "pod", "strange"]).ok();
