@@ -1,7 +1,7 @@
 //! The verbs that look, wait, change and delete: kubectl's output and our exit
 //! codes.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -459,11 +459,23 @@ fn attach_in_short() {
         "p",
         "Never",
         0,
-        "usleep 500000; echo end; exit 5",
+        "until [ -e /go ]; do echo tick; usleep 10000; done; echo end; exit 5",
     ))
     .ok();
-    let ran = root.carob(&["attach", "p"]);
-    assert_eq!((ran.code, ran.stdout.as_str()), (5, "end\n"), "{ran:?}");
+    let mut attach = root
+        .command(&["attach", "p"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(attach.stdout.take().unwrap());
+    let mut first = String::new();
+    output.read_line(&mut first).unwrap();
+    root.sh("p", "touch /go");
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(attach.wait().unwrap().code(), Some(5));
+    assert_eq!(first, "tick\n");
+    assert_eq!(rest.replace("tick\n", ""), "end\n");
     root.carob(&["attach", "p"]).fails(125, "not running");
     root.carob(&["attach", "-it", "p"])
         .fails(2, "Unable to use a TTY");
