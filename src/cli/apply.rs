@@ -404,7 +404,7 @@ pub fn warn_of_trouble(face: &Face, pods: &[(Pod, String)]) {
         };
         if let Some(t) = trouble::of(&face.layout, &view) {
             warn(&format!("pod {}: {}", pod.name, t.text()));
-            say(&format!("hint: {}", t.command));
+            say(&format!("hint: {}", t.mend));
         }
     }
 }

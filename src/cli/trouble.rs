@@ -22,12 +22,13 @@ pub struct Trouble {
     pub state: String,
     /// What the container wrote last, where that tells more than the state.
     pub last_line: Option<String>,
-    /// The command that shows more.
-    pub command: String,
+    /// What to do: the command that shows more, and the change that mends it where the
+    /// state tells that.
+    pub mend: String,
 }
 
 impl Trouble {
-    /// All but the command.
+    /// All but the mend.
     pub fn text(&self) -> String {
         let text = format!("container {}: {}", self.container, self.state);
         match &self.last_line {
@@ -49,16 +50,36 @@ pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
         Some(t) if has_run(t) => last_line(layout, view, &c.name, waits),
         _ => None,
     };
-    let command = match ended {
-        Some(t) if has_run(t) => logs_command(&view.pod, &c.name, waits),
+    let mend = match ended {
+        Some(t) if has_run(t) => {
+            let logs = logs_command(&view.pod, &c.name, waits);
+            match change_for(t) {
+                Some(change) => format!("{change}: {logs}"),
+                None => logs,
+            }
+        }
         _ => format!("carob describe pod {}", view.pod.as_arguments()),
     };
     Some(Trouble {
         container: c.name.clone(),
         state,
         last_line,
-        command,
+        mend,
     })
+}
+
+/// The change to the manifest that an end calls for.
+fn change_for(t: &Terminated) -> Option<&'static str> {
+    match (t.reason.as_str(), t.exit_code) {
+        ("OOMKilled", _) => Some(
+            "it had more memory than resources.limits.memory allows: raise that, or see what the              program did",
+        ),
+        // Only a container that is started again is in trouble with this.
+        (_, 0) => Some(
+            "a program that ends needs restartPolicy OnFailure or Never, a server has to stay in              the foreground",
+        ),
+        _ => None,
+    }
 }
 
 /// What to look at where a container has not started since another one failed or runs

@@ -206,7 +206,7 @@ fn late(face: &Face, name: &str, view: Option<&View>) -> Error {
         return late(": there is no such Pod");
     };
     if let Some(t) = trouble::of(&face.layout, view) {
-        return late(&format!(": {}", t.text())).hint(t.command);
+        return late(&format!(": {}", t.text())).hint(t.mend);
     }
     let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
     let is = rows::summarize(&view.pod, &object::status(view), deleting);

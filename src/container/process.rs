@@ -388,7 +388,15 @@ fn find_program(p: &Process) -> Result<String> {
         },
     )
     .with_errno(if denied { Errno::EACCES } else { Errno::ENOENT })
-    .hint("the command is not in the image; check its spelling, or give its whole path"))
+    .hint(words_hint(name).unwrap_or_else(|| {
+        "the command is not in the image; check its spelling, or give its whole path".into()
+    })))
+}
+
+/// A whole command line in the place of the program's name.
+fn words_hint(name: &str) -> Option<String> {
+    let words: Vec<&str> = name.split_whitespace().collect();
+    (words.len() > 1).then(|| format!("each word has to be an item of its own: {words:?}"))
 }
 
 /// Why exec refused, from what is known about the file.
@@ -425,15 +433,48 @@ fn explain(path: &str, errno: Errno) -> Error {
         Errno::ENOENT if head.starts_with(b"\x7fELF") => {
             "the program is there, but its loader (ld.so) is not in the image".to_owned()
         }
-        Errno::ENOENT => "no such file in the image".to_owned(),
+        Errno::ENOENT => words_hint(path).unwrap_or_else(|| "no such file in the image".to_owned()),
+        Errno::ENOEXEC if head.is_empty() => "the file is empty".to_owned(),
         Errno::ENOEXEC if head.starts_with(b"\x7fELF") => {
             "the program is for another architecture".to_owned()
         }
         Errno::ENOEXEC => "neither a program nor a script that begins with #!".to_owned(),
-        Errno::EACCES => {
-            "not executable for this user, a directory, or on a noexec mount".to_owned()
-        }
+        Errno::EACCES => why_denied(path),
         _ => return error,
     };
     error.hint(hint)
+}
+
+/// What execve(2) may have met with EACCES, as far as this process can see it.
+fn why_denied(path: &str) -> String {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(file) = std::fs::metadata(path) else {
+        return "a directory on the way to it may not be searched by this user".into();
+    };
+    let mode = file.mode() & 0o7777;
+    if file.is_dir() {
+        return "it is a directory, not a program".into();
+    }
+    if !file.is_file() {
+        return "it is not a regular file".into();
+    }
+    if mode & 0o111 == 0 {
+        return format!(
+            "its mode is {mode:04o}, so nobody may execute it: chmod +x it in the image, or run a \
+             script by its interpreter: [\"sh\", {path:?}]"
+        );
+    }
+    if is_executable(Path::new(path)).is_err() {
+        let noexec = nix::sys::statvfs::statvfs(path)
+            .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC));
+        return match noexec {
+            true => "it is on a filesystem that is mounted noexec".into(),
+            false => format!(
+                "its mode is {mode:04o} and its owner {}:{}, so this user may not execute it",
+                file.uid(),
+                file.gid()
+            ),
+        };
+    }
+    "not its mode forbids it: the interpreter of a script may, or a security module".into()
 }

@@ -242,7 +242,12 @@ fn syntax_message(info: &str, text: &str, line: usize) -> String {
     let indent: String = at.chars().take_while(|c| c.is_whitespace()).collect();
     if indent.contains('\t') {
         format!("not valid YAML: {info}: the line is indented with a tab; use spaces")
-    } else if info.contains("mapping values are not allowed")
+    } else if [
+        "mapping values are not allowed",
+        "did not find expected key",
+    ]
+    .iter()
+    .any(|i| info.contains(i))
         && let Some(above) = indent_above(text, line)
         && above != indent.len()
     {
@@ -256,11 +261,20 @@ fn syntax_message(info: &str, text: &str, line: usize) -> String {
     }
 }
 
-/// Blanks before the text of the last line above that has any.
+/// Where the text of the last line above begins that has any. Of an item of a list that is
+/// its first key, unless this line is an item too: `- name: a` begins at `name`.
 fn indent_above(text: &str, line: usize) -> Option<usize> {
-    let above: Vec<&str> = text.lines().take(line.saturating_sub(1)).collect();
-    let above = above.iter().rfind(|l| !l.trim().is_empty())?;
-    Some(above.len() - above.trim_start().len())
+    let lines: Vec<&str> = text.lines().take(line).collect();
+    let (this, above) = lines.split_last()?;
+    let is_text = |l: &&&str| !l.trim().is_empty() && !l.trim_start().starts_with('#');
+    let above = above.iter().rfind(is_text)?;
+    let mut key = above.trim_start();
+    if !this.trim_start().starts_with("- ") {
+        while let Some(inside) = key.strip_prefix("- ") {
+            key = inside.trim_start();
+        }
+    }
+    Some(above.len() - key.len())
 }
 
 fn check_tag(tag: Option<&Tag>, expected: &str) -> Result<(), String> {

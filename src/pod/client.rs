@@ -428,10 +428,12 @@ fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
     let link = layout.name_link(&pod.namespace, &pod.name);
     if let Some(owner) = name_owner(layout, &pod.namespace, &pod.name) {
         if layout.pod(&owner).dir.exists() {
-            return Err(Error::conflict(format!(
-                "pods {:?} already exists",
-                pod.name
-            )));
+            return Err(
+                Error::conflict(format!("pods {:?} already exists", pod.name)).hint(format!(
+                    "carob delete pod {}, or another name",
+                    pod.as_arguments()
+                )),
+            );
         }
         std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
     }

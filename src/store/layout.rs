@@ -3,7 +3,7 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Context, Result};
+use crate::{Context, Error, Result};
 
 /// The trees of one root.
 ///
@@ -47,6 +47,12 @@ impl Layout {
             });
         };
         let root = std::path::absolute(root).context(format!("--root {}", root.display()))?;
+        if std::fs::metadata(&root).is_ok_and(|m| !m.is_dir()) {
+            let error = Error::invalid(format!("--root {} is not a directory", root.display()));
+            return Err(
+                error.hint("--root takes the directory below which all of carob's files are")
+            );
+        }
         Ok(Layout {
             state: root.join("run"),
             data: root.join("data"),

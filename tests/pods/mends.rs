@@ -1,8 +1,12 @@
 //! What a failure says: the cause, and the command or the change that mends it.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
 use serde_json::json;
 
-use crate::root::{IMAGE, Root, pod, script_pod, sh};
+use crate::root::{IMAGE, Ran, Root, pod, script_pod, sh};
 
 /// Command line, standard input, exit code, what the error says and what the hint says.
 type Case<'a> = (&'a [&'a str], &'a str, i32, &'a str, &'a str);
@@ -82,6 +86,20 @@ fn command_lines_and_files() {
             "this one: 5 blanks, the one above: 4",
             "",
         ),
+        (
+            &["validate", "-f", "-"],
+            "kind: Pod\nspec:\n  containers:\n  - name: a\n     image: b\n    tty: true\n",
+            3,
+            "this one: 5 blanks, the one above: 4",
+            "",
+        ),
+        (
+            &["validate", "-f", "-"],
+            "kind: Pod\nspec:\n  containers:\n  - name: a\n   image: b\n",
+            3,
+            "this one: 3 blanks, the one above: 4",
+            "",
+        ),
     ];
     for (args, input, code, error, hint) in cases {
         let ran = root.feed(args, input).fails(*code, error);
@@ -135,7 +153,124 @@ fn failures_of_programs_are_quoted() {
         let text = root.carob(&["describe", "pod", name]).ok();
         let quoted = text.lines().find(|l| l.contains("Last Line:"));
         assert!(quoted.is_some_and(|q| q.contains(line)), "{text}");
+        for late in [&["attach", name][..], &["exec", name, "--", "true"]] {
+            root.carob(late)
+                .fails(125, "container \"main\" is not running: ended with ")
+                .fails(125, &format!("hint: carob logs {name} -c main"));
+        }
     }
+}
+
+#[test]
+fn ends_that_call_for_another_manifest() {
+    let root = Root::new();
+    let eats = "x=$(head -c 100000000 /dev/zero | tr '\\0' a)";
+    let limit = json!({"resources": {"limits": {"memory": "16Mi"}}});
+    for (name, script, extra, mend) in [
+        (
+            "ends",
+            "true",
+            json!({}),
+            "needs restartPolicy OnFailure or Never",
+        ),
+        (
+            "eats",
+            eats,
+            limit,
+            "resources.limits.memory allows: raise that",
+        ),
+    ] {
+        let spec = json!({
+            "terminationGracePeriodSeconds": 0,
+            "containers": [sh("main", script, extra)],
+        });
+        root.apply(&pod(name, spec)).ok();
+        let reason = ".status.containerStatuses[0].state.waiting.reason";
+        root.becomes(name, reason, "CrashLoopBackOff");
+        let wait = [
+            "wait",
+            &format!("pod/{name}"),
+            "--for=condition=Ready",
+            "--timeout=0s",
+        ];
+        root.carob(&wait)
+            .fails(6, mend)
+            .fails(6, &format!(": carob logs -p {name}"));
+    }
+}
+
+#[test]
+fn why_a_program_cannot_be_executed() {
+    let root = Root::new();
+    let dir = root.dir().join("programs");
+    std::fs::create_dir(&dir).unwrap();
+    for (name, mode) in [("private", 0o700), ("empty", 0o755)] {
+        let file = dir.join(name);
+        std::fs::write(&file, if name == "empty" { "" } else { "#!/bin/sh\n" }).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    }
+    let not_found = "executable file not found";
+    let denied = "permission denied";
+    for (i, (program, error, hint)) in [
+        (
+            "echo hello world",
+            not_found,
+            r#"each word has to be an item of its own: ["echo", "hello", "world"]"#,
+        ),
+        (
+            "/bin/echo hello",
+            "no such file",
+            r#"["/bin/echo", "hello"]"#,
+        ),
+        ("ehco", not_found, "check its spelling"),
+        ("/etc", denied, "it is a directory, not a program"),
+        (
+            "/etc/passwd",
+            denied,
+            "its mode is 0644, so nobody may execute it",
+        ),
+        (
+            "/t/private",
+            denied,
+            "its mode is 0700 and its owner 0:0, so this user may not execute it",
+        ),
+        ("/t/empty", "Exec format error", "the file is empty"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let spec = json!({
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{
+                "name": "main",
+                "image": IMAGE,
+                "command": [program],
+                "securityContext": {"runAsUser": 1000},
+                "volumeMounts": [{"name": "t", "mountPath": "/t"}],
+            }],
+            "volumes": [{"name": "t", "hostPath": {"path": dir}}],
+        });
+        root.apply(&pod(&format!("p{i}"), spec))
+            .fails(7, error)
+            .fails(7, hint);
+    }
+}
+
+#[test]
+fn a_root_that_is_a_file() {
+    let root = Root::new();
+    let file = root.dir().join("file");
+    std::fs::write(&file, "").unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_carob"))
+        .arg("--root")
+        .arg(&file)
+        .args(["get", "pods"])
+        .output()
+        .unwrap();
+    Ran::from(ran)
+        .fails(3, "/file is not a directory")
+        .fails(3, "hint: --root takes the directory");
 }
 
 #[test]

@@ -366,9 +366,7 @@ impl Monitor {
             return Ok(());
         }
         if !runs {
-            return Err(Error::conflict(format!(
-                "container {name:?} is not running"
-            )));
+            return Err(self.not_running(name));
         }
         if stdin && !c.stdin {
             return Err(

@@ -113,19 +113,24 @@ impl Monitor {
             .filter(|l| matches!(l.stage, Stage::Running { .. }));
         match live.and_then(|l| l.process.as_ref()) {
             Some(process) => Ok(Rc::clone(process)),
-            None => Err(Error::conflict(format!(
-                "container {name:?} is not running: {}",
-                self.describe(name)
-            ))),
+            None => Err(self.not_running(name)),
         }
     }
 
-    fn describe(&self, name: &str) -> String {
-        match self.state.containers.get(name).map(|c| &c.now) {
-            Some(Now::Waiting { reason, .. }) => reason.clone(),
-            Some(Now::Ended(e)) => format!("ended with {} ({})", e.exit_code, e.reason),
-            _ => "it has not started".into(),
-        }
+    /// With why, and the command that tells more.
+    pub(super) fn not_running(&self, name: &str) -> Error {
+        let container = self.state.containers.get(name);
+        let has_run = container.is_some_and(|c| c.last.is_some());
+        let (why, has_run) = match container.map(|c| &c.now) {
+            Some(Now::Waiting { reason, .. }) => (reason.clone(), has_run),
+            Some(Now::Ended(e)) => (format!("ended with {} ({})", e.exit_code, e.reason), true),
+            _ => ("it has not started".into(), has_run),
+        };
+        let pod = self.pod.as_arguments();
+        Error::conflict(format!("container {name:?} is not running: {why}")).hint(match has_run {
+            true => format!("carob logs {pod} -c {name}"),
+            false => format!("carob describe pod {pod}"),
+        })
     }
 
     fn start_exec(
@@ -137,9 +142,7 @@ impl Monitor {
     ) -> Result<()> {
         let live = self.live(name);
         let (Stage::Running { .. }, Some(cgroup)) = (&live.stage, &live.cgroup) else {
-            return Err(Error::conflict(format!(
-                "container {name:?} is not running"
-            )));
+            return Err(self.not_running(name));
         };
         let join = cgroup.join_plan()?;
         let own = self.host.pid_namespace.as_fd();
