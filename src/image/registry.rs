@@ -224,7 +224,10 @@ impl Registry {
                     *lock(&self.scheme) = scheme;
                     return self.judge(response, ask.from);
                 }
-                Err(f) if f.no_answer => last = last.or(Some(f)),
+                // A certificate that is refused says more than plain HTTP's failure.
+                Err(f) if f.no_answer => {
+                    last = last.filter(|l| f.passing || !l.passing).or(Some(f))
+                }
                 Err(f) => return Err(f),
             }
         }

@@ -1,8 +1,10 @@
 //! Certificates of registries, made by openssl: which are trusted, from which files, and
 //! what is said of the others.
 
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use carob::image::{PullOptions, Store};
 
@@ -328,6 +330,47 @@ fn an_untrusted_self_signed_ca_is_refused_with_the_files_that_are_read() {
     let put = format!("/etc/containers/certs.d/localhost:{}/ca.crt", registry.port);
     assert!(hint.contains(&put), "{hint}");
     assert!(hint.contains("trusted are those in: "), "{hint}");
+}
+
+/// On loopback plain HTTP is tried first, and OpenSSL closes the connection then.
+#[test]
+fn the_certificate_is_told_of_and_not_that_plain_http_failed() {
+    let registry = Registry::start_with("closes", None, self_signed);
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|l| l.local_addr())
+        .unwrap()
+        .port();
+    let mut server = Command::new("openssl")
+        .args([
+            "s_server",
+            "-quiet",
+            "-cert",
+            "cert.pem",
+            "-key",
+            "cert-key.pem",
+        ])
+        .args(["-accept", &format!("127.0.0.1:{port}")])
+        .current_dir(&registry.dir)
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert_eq!(
+            server.try_wait().unwrap(),
+            None,
+            "openssl s_server has ended"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let name = format!("localhost:{port}/app:1").parse().unwrap();
+    let pulled = registry
+        .store("of-closes")
+        .pull(&name, &PullOptions::default(), &mut |_| {});
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let text = pulled.unwrap_err().to_string();
+    assert!(text.contains("is self-signed, and none of those"), "{text}");
 }
 
 #[test]
