@@ -41,20 +41,26 @@ pub fn move_here() -> Result<()> {
 
     // From this directory, a path leads to the mounts below the new root.
     fchdir(&old).map_err(|e| Error::sys("fchdir(<old root>)", e))?;
-    for path in &outside {
+    for (path, _) in &outside {
         // Several mounts may lie on one path. EINVAL: none does any more, or it is locked.
         while umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
     }
     let below = Root::new(old.as_fd());
-    for path in &outside {
+    // No other: a user namespace may be denied the way to some of the host's directories.
+    for (path, _) in outside.iter().filter(|(_, fstype)| is_revealing(fstype)) {
         cover(&below, path).with_context(|| format!("cover the host's /{}", path.display()))?;
     }
     chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
 }
 
-/// Where there are mounts, relative to the root, but for `own` and what is below it;
-/// those closer to the root first, since they take with them what is mounted on them.
-fn outside(table: &[Entry], own: u32) -> Vec<PathBuf> {
+fn is_revealing(fstype: &str) -> bool {
+    ["proc", "sysfs"].contains(&fstype)
+}
+
+/// Where there are mounts, relative to the root, and of what type, but for `own` and what is
+/// below it; those closer to the root first, since they take with them what is mounted on
+/// them.
+fn outside(table: &[Entry], own: u32) -> Vec<(PathBuf, String)> {
     let mut inside = vec![own];
     loop {
         let found: Vec<u32> = table
@@ -67,14 +73,14 @@ fn outside(table: &[Entry], own: u32) -> Vec<PathBuf> {
         }
         inside.extend(found);
     }
-    let mut paths: Vec<PathBuf> = table
+    let mut mounts: Vec<(PathBuf, String)> = table
         .iter()
         .filter(|e| !inside.contains(&e.id))
-        .filter_map(|e| e.below(Path::new("/")).map(Path::to_owned))
+        .filter_map(|e| Some((e.below(Path::new("/"))?.to_owned(), e.fstype.clone())))
         .collect();
-    paths.sort_by_key(|p| p.components().count());
-    paths.dedup();
-    paths
+    mounts.sort_by_key(|(path, _)| path.components().count());
+    mounts.dedup();
+    mounts
 }
 
 /// A read-only tmpfs over what is still a procfs or sysfs.
@@ -120,7 +126,7 @@ mod tests {
             entry(8, 7, "/box/proc"),
         ];
         let found = outside(&table, 7);
-        let paths: Vec<&str> = found.iter().filter_map(|p| p.to_str()).collect();
+        let paths: Vec<&str> = found.iter().filter_map(|(p, _)| p.to_str()).collect();
         assert_eq!(paths, ["proc", "box", "a/deep", "proc/fs", "box/proc"]);
     }
 }

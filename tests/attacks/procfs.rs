@@ -1,7 +1,8 @@
 //! T5: what is written to /proc lands where it is meant to (runc CVE-2019-16884,
 //! CVE-2025-52881).
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -236,6 +237,12 @@ fn sysctls_of_the_host_t5() {
 #[test]
 fn a_new_proc_in_a_user_namespace_t5() {
     super::works();
+    // A mount of the host's to which the user namespace has no way: another engine's, say.
+    let closed = std::env::temp_dir().join(format!("carob-closed-{}", std::process::id()));
+    let point = closed.join("point");
+    fs::create_dir_all(&point).unwrap();
+    fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    carob::linux::mount::bind(&point, &point).unwrap();
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     for (flag, userns) in [("", false), ("--no-pivot", false), ("--no-pivot", true)] {
         let b = Bundle::new();
@@ -261,4 +268,6 @@ fn a_new_proc_in_a_user_namespace_t5() {
         };
         assert_eq!(ran.stdout, "a user namespace\n", "{flag} {userns}: {ran:?}");
     }
+    carob::linux::mount::unmount(&point).unwrap();
+    fs::remove_dir_all(&closed).unwrap();
 }
