@@ -244,7 +244,7 @@ fn commands_that_cannot_be_executed() {
         ("/t/lost", "ENOENT", "/usr/bin/python9"),
         ("/t/elf", "ENOEXEC", "architecture"),
         ("/t/text", "ENOEXEC", "#!"),
-        ("/t/plain", "EACCES", "not executable"),
+        ("/t/plain", "EACCES", "its mode is 0644"),
         ("/etc", "EACCES", "a directory"),
     ]
     .iter()
