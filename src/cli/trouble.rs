@@ -72,11 +72,13 @@ pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
 fn change_for(t: &Terminated) -> Option<&'static str> {
     match (t.reason.as_str(), t.exit_code) {
         ("OOMKilled", _) => Some(
-            "it had more memory than resources.limits.memory allows: raise that, or see what the              program did",
+            "it had more memory than resources.limits.memory allows: raise that, or see what the \
+             program did",
         ),
         // Only a container that is started again is in trouble with this.
         (_, 0) => Some(
-            "a program that ends needs restartPolicy OnFailure or Never, a server has to stay in              the foreground",
+            "a program that ends needs restartPolicy OnFailure or Never, a server has to stay in \
+             the foreground",
         ),
         _ => None,
     }

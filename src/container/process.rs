@@ -476,5 +476,6 @@ fn why_denied(path: &str) -> String {
             ),
         };
     }
-    "not its mode forbids it: the interpreter of a script may, or a security module".into()
+    "its mode allows it: a script's interpreter may not be executed, or a security module denies it"
+        .into()
 }

@@ -244,6 +244,7 @@ fn a_new_proc_in_a_user_namespace_t5() {
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
     carob::linux::mount::bind(&point, &point).unwrap();
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    let mut all = Vec::new();
     for (flag, userns) in [("", false), ("--no-pivot", false), ("--no-pivot", true)] {
         let b = Bundle::new();
         let script = "unshare -mr echo a user namespace; \
@@ -266,8 +267,11 @@ fn a_new_proc_in_a_user_namespace_t5() {
             "" => b.oci(&["run", "box"]),
             flag => b.oci(&["run", flag, "box"]),
         };
-        assert_eq!(ran.stdout, "a user namespace\n", "{flag} {userns}: {ran:?}");
+        all.push((flag, userns, ran));
     }
     carob::linux::mount::unmount(&point).unwrap();
     fs::remove_dir_all(&closed).unwrap();
+    for (flag, userns, ran) in all {
+        assert_eq!(ran.stdout, "a user namespace\n", "{flag} {userns}: {ran:?}");
+    }
 }

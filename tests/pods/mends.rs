@@ -171,13 +171,15 @@ fn ends_that_call_for_another_manifest() {
             "ends",
             "true",
             json!({}),
-            "needs restartPolicy OnFailure or Never",
+            "a program that ends needs restartPolicy OnFailure or Never, a server has to stay in the \
+             foreground",
         ),
         (
             "eats",
             eats,
             limit,
-            "resources.limits.memory allows: raise that",
+            "it had more memory than resources.limits.memory allows: raise that, or see what the \
+             program did",
         ),
     ] {
         let spec = json!({

@@ -229,6 +229,11 @@ fn relative_places_are_below_the_root() {
         .ok();
     let points = "cut -d ' ' -f 5 /proc/self/mountinfo | grep -E '^/(data|tmp)' | tr '\\n' ' '";
     assert_eq!(root.sh("vol", points), "/tmp /tmp/m /data/x ");
+    the_last_words_are_its_message(&root);
+}
+
+/// With terminationMessagePath /tmp/m.
+fn the_last_words_are_its_message(root: &Root) {
     let main = root.pid("vol", "main");
     root.sh("vol", "echo the last words >/tmp/m");
     crate::root::kill_9(main);
@@ -269,14 +274,7 @@ fn mounts_are_made_by_their_depth() {
         other(&root, "ls -A /etc/hosts; stat -c %F /etc/hosts"),
         "directory\n"
     );
-    let main = root.pid("vol", "main");
-    root.sh("vol", "echo the last words >/tmp/m");
-    crate::root::kill_9(main);
-    root.becomes(
-        "vol",
-        ".status.containerStatuses[0].lastState.terminated.message",
-        "the last words\n",
-    );
+    the_last_words_are_its_message(&root);
 }
 
 /// As a kubelet sizes it: by the Pod's memory limit, and less where sizeLimit says so.
