@@ -19,6 +19,7 @@ use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::spec::Pod;
 use super::state::State;
 use super::{damage, limits, monitor, shutdown, update};
+use crate::linux::cgroup::devices;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
 use crate::linux::{capability, kernel};
@@ -53,9 +54,10 @@ impl View {
 /// [`Kind::Conflict`] if the name is taken.
 pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     kernel::check()?;
-    capability::require(match pod.spec.host_network {
-        true => &["CAP_SYS_ADMIN"],
-        false => &["CAP_SYS_ADMIN", "CAP_NET_ADMIN"],
+    let net_admin = !pod.spec.host_network || devices::lack_net_admin();
+    capability::require(match net_admin {
+        true => &["CAP_SYS_ADMIN", "CAP_NET_ADMIN"],
+        false => &["CAP_SYS_ADMIN"],
     })?;
     layout.create()?;
     let paths = layout.pod(&pod.uid);

@@ -54,12 +54,17 @@ fn rotated_logs_are_read_and_followed_without_loss() {
 #[test]
 fn from_a_time_from_the_end_and_with_times() {
     let root = Root::new();
-    let script = "echo one; echo two >&2; sleep 1.2; echo three; sleep 1000";
+    let script = "echo one; echo two >&2; sleep 1.2; while :; do echo three; usleep 100000; done";
+    let threes = |args: &[&str]| {
+        let said = root.carob(&[&["logs", "p"], args].concat()).ok();
+        assert!(said.starts_with("three\n"), "{args:?}: {said:?}");
+        assert!(said.lines().all(|l| l == "three"), "{args:?}: {said:?}");
+    };
     root.apply(&script_pod("p", "Never", 1, script)).ok();
     root.says("p", "main", "three");
     assert_eq!(root.carob(&["logs", "p", "--tail", "1"]).ok(), "three\n");
     assert_eq!(root.carob(&["logs", "p", "--tail=0"]).ok(), "");
-    assert_eq!(root.carob(&["logs", "p", "--since=1s"]).ok(), "three\n");
+    threes(&["--since=1s"]);
     let timed = root.carob(&["logs", "p", "--timestamps"]).ok();
     let mut before = None;
     for line in timed.lines() {
@@ -70,7 +75,7 @@ fn from_a_time_from_the_end_and_with_times() {
     let third = timed.lines().nth(2).unwrap().split_once(' ').unwrap();
     assert_eq!(third.1, "three");
     let since = format!("--since-time={}", third.0);
-    assert_eq!(root.carob(&["logs", "p", &since]).ok(), "three\n");
+    threes(&[&since]);
 }
 
 #[test]
@@ -81,5 +86,5 @@ fn following_ends_with_the_container_and_shows_its_last_words() {
     let begun = std::time::Instant::now();
     let text = root.carob(&["logs", "-f", "p"]).ok();
     assert_eq!(text, "one\ntwo\nthree");
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < crate::root::slack(Duration::from_secs(5)));
 }

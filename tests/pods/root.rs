@@ -291,6 +291,13 @@ impl Drop for Root {
 /// without KVM, with other tests beside this one, needs twenty times as long as another.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What an idle machine needs at most, made longer for a slow one: tests/machines/run sets
+/// `CAROB_TEST_SLOWNESS`, the factor, for machines whose processor is emulated.
+pub fn slack(idle: Duration) -> Duration {
+    let factor = std::env::var("CAROB_TEST_SLOWNESS").map_or(1, |text| text.parse().unwrap());
+    idle * factor
+}
+
 /// Asks until the answer is good, or for [`PATIENCE`].
 pub fn until<T, E>(mut ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     let end = Instant::now() + PATIENCE;

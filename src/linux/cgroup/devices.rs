@@ -15,6 +15,7 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
+use super::{Controllers, Hierarchies};
 use crate::sys::bpf::{self, Insn};
 use crate::{Error, Result};
 
@@ -324,6 +325,20 @@ pub fn plan_v2(rules: &[DeviceRule]) -> Vec<Insn> {
     program
 }
 
+/// Whether device rules take CAP_NET_ADMIN, which this process lacks: on cgroup v2 Linux
+/// before 6.5 wants it of who asks for a cgroup's programs (bpf_prog_query() in
+/// kernel/bpf/syscall.c).
+pub fn lack_net_admin() -> bool {
+    let Ok(h) = Hierarchies::detect() else {
+        return false;
+    };
+    let (None, Some(v2)) = (h.v1_with(Controllers::DEVICES), h.v2()) else {
+        return false;
+    };
+    let dir = std::fs::File::open(v2.point());
+    dir.is_ok_and(|dir| bpf::prog_query(&dir, bpf::ATTACH_CGROUP_DEVICE) == Err(Errno::EPERM))
+}
+
 /// Puts the rules in force on the v2 cgroup `dir` (opened for reading: bpf(2)
 /// refuses `O_PATH`). Rules that were there are replaced in one step; by a kernel
 /// before 5.6, or if there were several programs, the new one first, so that the
@@ -332,7 +347,10 @@ pub fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
     let call = |e, call: &str| {
         let error = Error::sys(format_args!("bpf({call}, CGROUP_DEVICE)"), e);
         match e {
-            Errno::EPERM => error.hint("device rules on cgroup v2 need CAP_BPF or CAP_SYS_ADMIN"),
+            Errno::EPERM => error.hint(
+                "device rules on cgroup v2 need CAP_SYS_ADMIN, and before Linux 6.5 \
+                 CAP_NET_ADMIN as well",
+            ),
             Errno::EINVAL | Errno::ENOSYS => error
                 .with_kind(crate::Kind::Unsupported)
                 .hint("the kernel needs CONFIG_BPF_SYSCALL and CONFIG_CGROUP_BPF"),
