@@ -6,6 +6,7 @@
 //! - [`manifest`]: bytes to a checked, defaulted Pod. [`pod`]: one Pod's life.
 //! - [`image`], [`volume`], [`network`]: what a Pod is made of.
 //! - [`container`]: one container's life.
+//! - [`spec`]: what is wanted, as plain data.
 //! - [`store`]: records, locks, the layout on disk.
 //! - [`linux`]: kernel objects as safe Rust values; [`sys`]: the only `unsafe`.
 
@@ -18,6 +19,7 @@ pub mod manifest;
 pub mod network;
 pub mod oci_cli;
 pub mod pod;
+pub mod spec;
 pub mod store;
 pub mod sys;
 pub mod volume;

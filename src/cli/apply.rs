@@ -18,8 +18,8 @@ use super::{Verb, age, object, trouble};
 use crate::manifest::{self, Parsed};
 use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
-use crate::pod::spec::Pod;
 use crate::pod::update;
+use crate::spec::Pod;
 use crate::{Context, Error, Kind, Result};
 
 #[derive(Args, Debug)]

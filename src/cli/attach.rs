@@ -12,8 +12,8 @@ use super::terminal::Signals;
 use super::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
-use crate::pod::spec::Pod;
 use crate::pod::state::Now;
+use crate::spec::Pod;
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]

@@ -11,11 +11,11 @@ use super::{Verb, age, get, object, output, trouble};
 use crate::Result;
 use crate::manifest;
 use crate::pod::client::{self, View};
-use crate::pod::spec::{
-    Container, EnvValue, Hook, HostPathKind, Propagation, Protocol, Volume, VolumeSource,
-};
 use crate::pod::state::Event;
 use crate::pod::status::{ContainerStatus, StateOf, Terminated};
+use crate::spec::{
+    Container, EnvValue, Hook, HostPathKind, Propagation, Protocol, Volume, VolumeSource,
+};
 
 #[derive(Args, Debug)]
 pub struct Describe {

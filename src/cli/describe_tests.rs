@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::pod::spec::{EnvVar, Mount, Pod, Port, Spec};
 use crate::pod::state::{ContainerState, Ended, Now, State};
+use crate::spec::{EnvVar, Mount, Pod, Port, Spec};
 
 #[test]
 fn a_page() {

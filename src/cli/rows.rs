@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use super::age;
 use super::object;
 use crate::pod::client::View;
-use crate::pod::spec::Pod;
 use crate::pod::status::{Condition, ContainerStatus, Phase, PodStatus, Terminated};
+use crate::spec::Pod;
 
 /// One Pod in four words.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
-use crate::pod::spec::{Container, RestartPolicy, Spec};
 use crate::pod::state::{ContainerState, Deletion, Ended, Failure, Now, Running, State};
+use crate::spec::{Container, RestartPolicy, Spec};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()

@@ -14,8 +14,8 @@ use super::waiting::Waiting;
 use super::{Verb, apply, attach, logs, object};
 use crate::manifest;
 use crate::pod::client;
-use crate::pod::spec::Pod;
 use crate::pod::state::Now;
+use crate::spec::Pod;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]

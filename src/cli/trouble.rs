@@ -6,8 +6,8 @@ use super::logs::find_attempt;
 use super::object;
 use super::output::strip_styles;
 use crate::pod::client::View;
-use crate::pod::spec::Pod;
 use crate::pod::status::{ContainerStatus, Terminated};
+use crate::spec::Pod;
 use crate::store::Layout;
 
 /// Characters of a line that are quoted.

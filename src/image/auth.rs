@@ -3,6 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as STANDARD;
+
 use super::Credentials;
 
 /// The user name of a password that is an OAuth 2 refresh token, as credential
@@ -13,7 +16,7 @@ pub const IDENTITY: &str = "<token>";
 pub fn basic(c: &Credentials) -> String {
     format!(
         "Basic {}",
-        base64_encode(format!("{}:{}", c.username, c.password).as_bytes())
+        STANDARD.encode(format!("{}:{}", c.username, c.password))
     )
 }
 
@@ -94,49 +97,9 @@ pub fn percent(s: &str) -> String {
     })
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-pub fn base64_encode(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for i in 0..4 {
-            out.push(if i <= chunk.len() {
-                char::from(ALPHABET[(n >> (18 - 6 * i)) as usize & 63])
-            } else {
-                '='
-            });
-        }
-    }
-    out
-}
-
-pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim().trim_end_matches('=');
-    let (mut n, mut bits, mut out) = (0u32, 0, Vec::new());
-    for b in text.bytes() {
-        n = n << 6 | u32::try_from(ALPHABET.iter().position(|a| *a == b)?).ok()?;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            out.push((n >> bits) as u8);
-            n &= (1 << bits) - 1;
-        }
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base64_both_ways() {
-        for (plain, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v")] {
-            assert_eq!(base64_encode(plain.as_bytes()), text);
-            assert_eq!(base64_decode(text).unwrap(), plain.as_bytes());
-        }
-    }
 
     #[test]
     fn challenges() {

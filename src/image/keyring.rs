@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::Credentials;
-use super::auth::base64_decode;
+use crate::spec::{PullSecret, RegistryAuth};
 use crate::{Context, Error, Kind, Result};
 
 const MAX_FILE: u64 = 1 << 20;
@@ -34,35 +34,16 @@ const HUB_SERVER: &str = "https://index.docker.io/v1/";
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Keyring {
-    auths: BTreeMap<String, Entry>,
+    auths: BTreeMap<String, RegistryAuth>,
     #[serde(rename = "credHelpers")]
     helpers: BTreeMap<String, String>,
     #[serde(rename = "credsStore")]
     store: String,
 }
 
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
-struct Entry {
-    auth: String,
-    username: String,
-    password: String,
-    #[serde(rename = "identitytoken")]
-    identity_token: String,
-}
-
 impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.auths.keys()).finish()
-    }
-}
-
-/// Where a v1 Secret of this type has its credentials.
-fn secret_key(kind: &str) -> Option<&'static str> {
-    match kind {
-        "kubernetes.io/dockerconfigjson" => Some(".dockerconfigjson"),
-        "kubernetes.io/dockercfg" => Some(".dockercfg"),
-        _ => None,
     }
 }
 
@@ -72,54 +53,10 @@ impl Keyring {
         Ok(serde_json::from_slice(text)?)
     }
 
-    /// The `auths` alone, as in `~/.dockercfg`; the value of `.dockercfg`.
-    pub fn parse_dockercfg(text: &[u8]) -> Result<Self> {
+    /// What a Pod's imagePullSecret has.
+    pub fn from_secret(secret: &PullSecret) -> Result<Self> {
         Ok(Keyring {
-            auths: serde_json::from_slice(text)?,
-            ..Keyring::default()
-        })
-    }
-
-    /// Whether a v1 Secret's type is one of those that [`Keyring::from_secret`] reads.
-    pub fn is_kind(kind: &str) -> bool {
-        secret_key(kind).is_some()
-    }
-
-    /// A v1 Secret of type `kubernetes.io/dockerconfigjson` or
-    /// `kubernetes.io/dockercfg`. Helpers that it names are not run: a manifest
-    /// starts no programs outside of its containers.
-    pub fn from_secret(secret: &serde_json::Value) -> Result<Self> {
-        let name = secret["metadata"]["name"].as_str().unwrap_or_default();
-        let kind = secret["type"].as_str().unwrap_or_default();
-        let key = secret_key(kind).ok_or_else(|| {
-            Error::invalid(format!(
-                "the Secret {name} of type {kind:?} is no imagePullSecret"
-            ))
-            .hint("kubectl create secret docker-registry --dry-run=client -o yaml makes one")
-        })?;
-        // stringData wins, as the API server merges it.
-        let text = match (
-            secret["stringData"][key].as_str(),
-            secret["data"][key].as_str(),
-        ) {
-            (Some(plain), _) => plain.as_bytes().to_vec(),
-            (None, Some(coded)) => {
-                let joined: String = coded.split_ascii_whitespace().collect();
-                base64_decode(&joined).ok_or_else(|| {
-                    Error::invalid(format!("the Secret {name}: data.{key} is not base64"))
-                })?
-            }
-            (None, None) => {
-                return Err(Error::invalid(format!("the Secret {name} has no {key}")));
-            }
-        };
-        let ring = match key {
-            ".dockercfg" => Self::parse_dockercfg(&text),
-            _ => Self::parse(&text),
-        };
-        let ring = ring.with_context(|| format!("the Secret {name}: {key}"))?;
-        Ok(Keyring {
-            auths: ring.auths,
+            auths: secret.auths()?,
             ..Keyring::default()
         })
     }
@@ -138,7 +75,7 @@ impl Keyring {
             .filter_map(|(key, entry)| Some((reach(key, host, repository)?, key, entry)))
             .max_by_key(|(length, ..)| *length);
         if let Some((_, key, entry)) = best {
-            return entry.credentials(key).map(Some);
+            return credentials(entry, key).map(Some);
         }
         match self.store.as_str() {
             "" => Ok(None),
@@ -147,31 +84,24 @@ impl Keyring {
     }
 }
 
-impl Entry {
-    /// Empty where a helper has the secret.
-    fn is_empty(&self) -> bool {
-        self.auth.is_empty() && self.username.is_empty() && self.identity_token.is_empty()
+/// Those of the entry with this key.
+fn credentials(entry: &RegistryAuth, key: &str) -> Result<Credentials> {
+    if !entry.identity_token.is_empty() {
+        return Ok(Credentials {
+            username: super::auth::IDENTITY.to_owned(),
+            password: entry.identity_token.clone(),
+        });
     }
-
-    fn credentials(&self, key: &str) -> Result<Credentials> {
-        let malformed = || Error::invalid(format!("auths: {key}: auth is malformed"));
-        let mut c = Credentials {
-            username: self.username.clone(),
-            password: self.password.clone(),
-        };
-        if c.username.is_empty() && !self.auth.is_empty() {
-            let plain = base64_decode(&self.auth).ok_or_else(malformed)?;
-            let plain = String::from_utf8(plain).map_err(|_| malformed())?;
-            let (username, password) = plain.split_once(':').ok_or_else(malformed)?;
-            c.username = username.to_owned();
-            c.password = password.trim_end_matches('\0').to_owned();
-        }
-        if !self.identity_token.is_empty() {
-            c.username = super::auth::IDENTITY.to_owned();
-            c.password = self.identity_token.clone();
-        }
-        Ok(c)
+    if entry.auth.is_empty() || !entry.username.is_empty() {
+        return Ok(Credentials {
+            username: entry.username.clone(),
+            password: entry.password.clone(),
+        });
     }
+    let (username, password) = entry
+        .decode()
+        .ok_or_else(|| Error::invalid(format!("auths: {key}: auth is malformed")))?;
+    Ok(Credentials { username, password })
 }
 
 /// How much of the repository's name `key` covers; `None` if it is another's.
@@ -338,6 +268,9 @@ fn run_helper(program: &str, server: &str) -> Result<Option<Credentials>> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+
     use super::*;
 
     fn user(ring: &Keyring, registry: &str, repository: &str) -> Option<String> {
@@ -406,20 +339,24 @@ mod tests {
     #[test]
     fn pull_secrets() {
         let json = r#"{"auths":{"r.example":{"username":"u","password":"p"}},"credsStore":"evil"}"#;
-        let mut secret = serde_json::json!({"metadata": {"name": "s"},
+        let mut document = serde_json::json!({
             "type": "kubernetes.io/dockerconfigjson",
-            "data": {".dockerconfigjson": super::super::auth::base64_encode(json.as_bytes())}});
-        let ring = Keyring::from_secret(&secret).unwrap();
+            "data": {".dockerconfigjson": BASE64_STANDARD.encode(json)},
+        });
+        let read = |document: &serde_json::Value| {
+            Keyring::from_secret(&PullSecret::new("s".into(), document.clone()))
+        };
+        let ring = read(&document).unwrap();
         assert_eq!(user(&ring, "r.example", "a").unwrap(), "u:p");
         assert!(user(&ring, "other.example", "a").is_none());
-        secret["type"] = "kubernetes.io/dockercfg".into();
-        assert!(Keyring::from_secret(&secret).is_err());
-        secret["stringData"] =
+        document["type"] = "kubernetes.io/dockercfg".into();
+        assert!(read(&document).is_err());
+        document["stringData"] =
             serde_json::json!({".dockercfg": r#"{"r.example":{"auth":"dTpw"}}"#});
-        let ring = Keyring::from_secret(&secret).unwrap();
+        let ring = read(&document).unwrap();
         assert_eq!(user(&ring, "r.example", "a").unwrap(), "u:p");
-        secret["type"] = "Opaque".into();
-        assert!(Keyring::from_secret(&secret).is_err());
+        document["type"] = "Opaque".into();
+        assert!(read(&document).is_err());
     }
 
     #[test]

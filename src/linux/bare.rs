@@ -18,6 +18,7 @@
 //! 3. the child's namespace is pinned below it; the child ends.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
@@ -78,7 +79,11 @@ pub fn enter_copy(bare: BorrowedFd) -> Result<()> {
 
 fn make(dir: &Path) -> Result<()> {
     remove(dir)?;
-    crate::store::make_dir(dir)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("mkdir({})", dir.display()))?;
     let made = namespace::on_a_cpu_that_pins(|| {
         let (pid, pidfd, child) = clone_stripped(dir)?;
         let pinned = stripped(&child).and_then(|()| {

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::report::Report;
 use super::tree::{Path, quote};
 use super::{names, resources, security, volumes};
-use crate::pod::spec::{
+use crate::spec::{
     AppArmor, Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, Resources, Security,
 };
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::pod::spec::PullPolicy;
+use crate::spec::PullPolicy;
 
 /// Fills in `pod`. `namespace` is for a Pod that names none.
 pub fn fill(pod: &mut core::Pod, namespace: &str, uid: &str, created: Timestamp) {

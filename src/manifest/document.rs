@@ -10,7 +10,7 @@ use super::secret::{self, Secret};
 use super::tree::{Key, Node, Path, Value, quote};
 use super::{FieldVerdict, Verdict, decode, defaults, kinds, pod};
 use crate::error::Problem;
-use crate::pod::spec::Pod;
+use crate::spec::Pod;
 
 /// Where an object comes from.
 pub(super) struct Origin<'a> {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::names;
 use super::report::Report;
 use super::tree::Path;
-use crate::pod::spec::WhenLogFull;
+use crate::spec::WhenLogFull;
 
 /// Annotations of one object together, keys and values, in bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;

@@ -9,7 +9,7 @@
 //! 4. [`decode`]: a tree to Kubernetes' own type; unknown fields, wrong types.
 //! 5. [`defaults`]: what the API server fills in.
 //! 6. [`pod`], `metadata`, `container`, `security`, `volumes`, `resources`: to our own
-//!    [`crate::pod::spec`], checking as the API server does; `scheduling`: checks of what
+//!    [`crate::spec`], checking as the API server does; `scheduling`: checks of what
 //!    goes no further.
 //!
 //! Every fault of every document is found in one reading, with its field's path
@@ -51,7 +51,7 @@ pub use selector::{Selector, parse_selector};
 pub use source::{Source, read};
 
 use crate::error::Problem;
-use crate::pod::spec::Pod;
+use crate::spec::Pod;
 use crate::{Context, Error, Kind, Result};
 use document::{Object, Origin, Outcome, WantedSecret};
 use secret::Secret;

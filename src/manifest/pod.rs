@@ -12,7 +12,7 @@ use super::container::{self, Around};
 use super::report::Report;
 use super::tree::Path;
 use super::{metadata, names, scheduling, security, volumes};
-use crate::pod::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
+use crate::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
 
 /// The domain that a cluster has if nobody says otherwise; a subdomain's full
 /// name ends in it.

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::Path;
-use crate::pod::spec::Resources;
+use crate::spec::Resources;
 
 /// A memory limit below this keeps any program from starting; it is nearly
 /// always a forgotten suffix.

@@ -10,8 +10,7 @@ use super::names;
 use super::report::Report;
 use super::tree::{Node, Path, Value, quote};
 use super::{FieldVerdict, Verdict, decode};
-use crate::image::Keyring;
-use crate::pod::spec::PullSecret;
+use crate::spec::PullSecret;
 
 /// A Secret and where it was given.
 pub(super) struct Secret {
@@ -94,7 +93,7 @@ pub(super) fn read(
         r.problem(&meta.key("namespace"), message);
     }
     let namespace = given.or(origin.namespace).unwrap_or("default").to_owned();
-    if !typed.type_.as_deref().is_some_and(Keyring::is_kind) {
+    if !typed.type_.as_deref().is_some_and(PullSecret::is_kind) {
         r.refused(
             &root.key("type"),
             "so far Secrets are for imagePullSecrets alone: kubernetes.io/dockerconfigjson \
@@ -103,7 +102,7 @@ pub(super) fn read(
         return None;
     }
     let secret = PullSecret::new(name, serde_json::to_value(&typed).ok()?);
-    if let Err(e) = Keyring::from_secret(secret.document()) {
+    if let Err(e) = secret.auths() {
         r.problem(&root, e.to_string());
     }
     r.problems.is_empty().then(|| Secret {

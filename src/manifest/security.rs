@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::names;
 use super::report::Report;
 use super::tree::Path;
-use crate::pod::spec::{AppArmor, SeLinuxOptions, Seccomp, Security};
+use crate::spec::{AppArmor, SeLinuxOptions, Seccomp, Security};
 
 /// capabilities(7), in the kernel's order.
 const CAPABILITIES: &[&str] = &[

@@ -1,7 +1,7 @@
 //! Whole manifests through the whole way.
 
 use super::*;
-use crate::pod::spec::*;
+use crate::spec::*;
 
 pub(super) fn source(text: &str) -> Vec<Source> {
     vec![Source {
@@ -61,7 +61,7 @@ fn pull_secrets_go_to_the_pods_that_name_them() {
         let secrets = &parsed.pods[0].pull_secrets;
         assert_eq!(secrets.len(), 1);
         assert_eq!(secrets[0].name, "regcred");
-        crate::image::Keyring::from_secret(secrets[0].document()).unwrap();
+        secrets[0].auths().unwrap();
         assert!(!format!("{:?}", parsed.pods[0]).contains("eyJhdXRo"));
         assert!(!parsed.pods[0].manifest.to_string().contains("eyJhdXRo"));
     }

@@ -10,7 +10,7 @@ use super::quantity::Quantity;
 use super::report::Report;
 use super::resources::quantity;
 use super::tree::Path;
-use crate::pod::spec::{HostPathKind, Mount, Propagation, Volume, VolumeSource};
+use crate::spec::{HostPathKind, Mount, Propagation, Volume, VolumeSource};
 
 /// Volumes of kinds that carob does not have are left out: the table of fields
 /// has refused them.

@@ -406,7 +406,7 @@ fn put_rule(batch: &mut Batch, table: &str, chain: &str, fill: impl FnOnce(&mut 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::spec::Protocol;
+    use crate::spec::Protocol;
 
     #[test]
     fn elements_are_padded_by_part() {

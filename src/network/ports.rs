@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::Leases;
 use crate::linux::netlink::{Batch, NLM_F_DUMP, Socket, number};
-use crate::pod::spec::Protocol;
+use crate::spec::Protocol;
 use crate::{Error, Result};
 
 /// One port of the host that leads to a Pod's.

@@ -11,7 +11,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use super::*;
 use crate::Kind;
-use crate::pod::spec::Protocol;
+use crate::spec::Protocol;
 
 #[path = "room_tests.rs"]
 mod room;

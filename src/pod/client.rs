@@ -16,13 +16,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::IgnoredAny;
 
 use super::protocol::{MAX_MESSAGE, Reply, Request};
-use super::spec::Pod;
 use super::state::State;
 use super::{damage, limits, monitor, shutdown, update};
 use crate::linux::cgroup::devices;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
 use crate::linux::{capability, kernel};
+use crate::spec::Pod;
 use crate::store::{self, Layout, Lock, PodPaths};
 use crate::{Context, Error, Kind, Result};
 

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::spec::{Pod, Spec};
 use super::state::{Ended, Now, State};
 use crate::linux::procfs::Stat;
+use crate::spec::{Pod, Spec};
 use crate::store::{self, Layout};
 use crate::{Error, Kind, Result};
 

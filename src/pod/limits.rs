@@ -4,8 +4,8 @@
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{SysconfVar, sysconf};
 
-use super::spec::{Container, QosClass, Spec};
 use crate::linux::cgroup::{DeviceRule, Limit, Resources, default_device_rules};
+use crate::spec::{Container, QosClass, Spec};
 
 /// CPU time per period that a kubelet gives limits in, microseconds.
 const PERIOD_US: u64 = 100_000;
@@ -44,9 +44,9 @@ pub fn plan_resources(c: &Container) -> Resources {
 
 /// The Pod's own cgroup: sums, and a bound only where every container has one.
 pub fn plan_pod_resources(spec: &Spec) -> Resources {
-    let requests = cpu_requests(spec);
-    let cpu = sum(spec, &|c| c.resources.cpu_limit);
-    let memory = pod_memory_limit(spec);
+    let requests = spec.cpu_requests();
+    let cpu = spec.cpu_limit();
+    let memory = spec.memory_limit();
     Resources {
         cpu_shares: Some(shares(requests)),
         cpu_quota_us: cpu.map(quota),
@@ -57,25 +57,10 @@ pub fn plan_pod_resources(spec: &Spec) -> Resources {
     }
 }
 
-/// Bytes that the Pod's containers may have together, where each has a limit.
-pub fn pod_memory_limit(spec: &Spec) -> Option<u64> {
-    sum(spec, &|c| c.resources.memory_limit).filter(|limit| *limit > 0)
-}
-
-fn cpu_requests(spec: &Spec) -> u64 {
-    let of = |c: &Container| c.resources.cpu_request.or(c.resources.cpu_limit);
-    sum(spec, &|c| Some(of(c).unwrap_or(0))).unwrap_or(0)
-}
-
-fn memory_requests(spec: &Spec) -> u64 {
-    let of = |c: &Container| c.resources.memory_request.or(c.resources.memory_limit);
-    sum(spec, &|c| Some(of(c).unwrap_or(0))).unwrap_or(0)
-}
-
 /// What the Pod asks for and the machine does not have, for a warning: a cluster would
 /// not run it. `cpu` in thousandths of a CPU.
 pub fn beyond_machine(spec: &Spec, cpu: u64, memory: u64) -> Vec<String> {
-    let (wants_cpu, wants_memory) = (cpu_requests(spec), memory_requests(spec));
+    let (wants_cpu, wants_memory) = (spec.cpu_requests(), spec.memory_requests());
     let mut beyond = Vec::new();
     if wants_cpu > cpu {
         beyond.push(format!(
@@ -97,16 +82,6 @@ pub fn beyond_machine(spec: &Spec, cpu: u64, memory: u64) -> Vec<String> {
 fn thousandths(milli: u64) -> String {
     let text = format!("{}.{:03}", milli / 1000, milli % 1000);
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
-/// Of the containers that run together, or the init container that has more. `None` where
-/// one of them has none.
-fn sum(spec: &Spec, of: &dyn Fn(&Container) -> Option<u64>) -> Option<u64> {
-    let together = spec.init_containers.iter().filter(|c| c.sidecar);
-    let mut together = spec.containers.iter().chain(together).map(of);
-    let together = together.try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));
-    let alone = spec.init_containers.iter().filter(|c| !c.sidecar).map(of);
-    alone.fold(together, |most, one| Some(most?.max(one?)))
 }
 
 /// Processes and threads of a Pod. Kubernetes leaves this to the node; without
@@ -160,7 +135,7 @@ mod tests {
             containers: vec![c.clone(), c],
             ..Spec::default()
         };
-        assert_eq!(cpu_requests(&spec), u64::MAX);
+        assert_eq!(spec.cpu_requests(), u64::MAX);
     }
 
     #[test]
@@ -182,6 +157,6 @@ mod tests {
             told[1].contains("6144 MiB of memory, and this machine has 4096"),
             "{told:?}"
         );
-        assert_eq!(pod_memory_limit(&spec), Some(6 << 30));
+        assert_eq!(spec.memory_limit(), Some(6 << 30));
     }
 }

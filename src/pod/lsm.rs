@@ -4,8 +4,8 @@
 //! Source: Kubernetes' documentation of appArmorProfile ("Restrict a Container's Access to
 //! Resources with AppArmor") and a kubelet's behaviour. See docs/decisions/0015-lsm.md.
 
-use super::spec::{AppArmor, SeLinuxOptions, Security, Spec};
 use crate::linux::selinux::Context;
+use crate::spec::{AppArmor, SeLinuxOptions, Security, Spec};
 
 /// The AppArmor profile of one container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub fn level(uid: &str, taken: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::spec::Container;
+    use crate::spec::Container;
 
     #[test]
     fn labels_take_what_options_name() {

@@ -15,7 +15,6 @@ pub mod monitor;
 mod mounts;
 pub mod protocol;
 pub mod shutdown;
-pub mod spec;
 pub mod state;
 pub mod status;
 pub mod update;

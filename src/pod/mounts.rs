@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use super::bundle::{Inputs, Vars, config_error, expand_all_or_fail, from_builder};
-use super::spec::{Mount, Propagation, Spec, VolumeSource};
+use crate::spec::{Mount, Propagation, Spec, VolumeSource};
 use crate::store::PodPaths;
 use crate::{Context, Result};
 

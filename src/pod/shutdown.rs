@@ -24,10 +24,10 @@ use nix::errno::Errno;
 
 use super::client::{Connection, list_uids};
 use super::protocol::{Reply, Request};
-use super::spec::Pod;
 use crate::linux::cgroup::systemd::service;
 use crate::linux::procfs::boot_id;
 use crate::linux::root::remove_tree;
+use crate::spec::Pod;
 use crate::store::{self, Layout, tag_in, tagged};
 use crate::{Context, Error, Kind, Result};
 

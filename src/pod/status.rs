@@ -9,8 +9,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::spec::{Container, Pod, QosClass, RestartPolicy};
 use super::state::{ContainerState, Ended, Now, State, User};
+use crate::spec::{Container, Pod, QosClass, RestartPolicy};
 
 /// v1 PodStatus.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,8 +1,8 @@
 //! Tables: what the monitor saw, what the status says.
 
 use super::*;
-use crate::pod::spec::Spec;
 use crate::pod::state::{Deletion, Failure, Running};
+use crate::spec::Spec;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()

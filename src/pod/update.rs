@@ -2,7 +2,7 @@
 //! annotations, the images of containers and init containers, and activeDeadlineSeconds,
 //! which may be set or made shorter.
 
-use super::spec::{Container, PullPolicy, Spec};
+use crate::spec::{Container, PullPolicy, Spec};
 
 /// Whether a Pod of the one spec can become one of the other in place.
 pub fn is_allowed(old: &Spec, new: &Spec) -> bool {

@@ -9,8 +9,7 @@ use std::path::Path;
 use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOSUID, Mount};
 use crate::linux::root::{open_dir, remove_tree};
 use crate::linux::selinux;
-use crate::pod::limits;
-use crate::pod::spec::{HostPathKind, Spec, Volume, VolumeSource};
+use crate::spec::{HostPathKind, Spec, Volume, VolumeSource};
 use crate::store::{PodPaths, make_dir};
 use crate::{Context, Error, Kind, Result};
 use std::os::fd::AsFd;
@@ -19,7 +18,7 @@ use std::os::fd::AsFd;
 /// `label`: the SELinux label of what is made here. A hostPath keeps its own.
 pub fn make(spec: &Spec, paths: &PodPaths, label: Option<&str>) -> Result<()> {
     let fs_group = spec.all_containers().find_map(|c| c.security.fs_group);
-    let memory = limits::pod_memory_limit(spec);
+    let memory = spec.memory_limit();
     for v in &spec.volumes {
         make_one(v, paths, fs_group, memory, label)
             .with_context(|| format!("volume {}", v.name))?;

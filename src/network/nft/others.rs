@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use super::{ADDRESSED_PORTS, GETTABLE, LIST_ELEM, OF_TABLE, PORTS, put};
 use crate::linux::netlink::{Attributes, NLM_F_DUMP, Reply, Socket, text};
 use crate::network::HostPort;
-use crate::pod::spec::Protocol;
+use crate::spec::Protocol;
 use crate::{Error, Result};
 
 const GETSETELEM: u16 = 13;

@@ -20,8 +20,8 @@ use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::linux::procfs::Stat;
-use crate::pod::spec::Seccomp;
 use crate::pod::state::{Now, Running};
+use crate::spec::Seccomp;
 use crate::sys::process as sys;
 
 impl Monitor {

@@ -14,8 +14,8 @@ use super::record::is_out_of_fds;
 use super::{Monitor, Source, Timer};
 use crate::linux::socket::{Packets, accept};
 use crate::pod::protocol::{MAX_MESSAGE, Reply, Request, Wait};
-use crate::pod::spec::Container;
 use crate::pod::state::{ContainerState, Now};
+use crate::spec::Container;
 use crate::{Error, Kind, Result};
 
 /// Connections at once: each costs an fd, and without fds nothing starts.

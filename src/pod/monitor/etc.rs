@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::pod::spec::{Dns, Pod};
+use crate::spec::{Dns, Pod};
 use crate::store::{PodPaths, make_dir};
 use crate::{Context, Result};
 

@@ -10,8 +10,8 @@ use super::child::Child;
 use super::lifecycle::Stage;
 use super::{Monitor, Source};
 use crate::image::{Image, Keyring, Progress, PullOptions, Reference, Store};
-use crate::pod::spec::PullPolicy;
 use crate::pod::state::Now;
+use crate::spec::PullPolicy;
 use crate::{Error, Kind, Result};
 
 /// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
@@ -145,9 +145,7 @@ impl Monitor {
         self.enter_host()?;
         let secrets = self.pod.pull_secrets.iter();
         let options = PullOptions {
-            secrets: secrets
-                .map(|s| Keyring::from_secret(s.document()))
-                .collect::<Result<_>>()?,
+            secrets: secrets.map(Keyring::from_secret).collect::<Result<_>>()?,
             ..PullOptions::default()
         };
         Store::configured(&self.layout, &[])?

@@ -14,7 +14,7 @@ use crate::linux::apparmor;
 use crate::linux::selinux::{self, Context};
 use crate::pod::client;
 use crate::pod::lsm::{self, Labels};
-use crate::pod::spec::{Container, Pod, SeLinuxOptions, VolumeSource};
+use crate::spec::{Container, Pod, SeLinuxOptions, VolumeSource};
 use crate::store::{self, Layout};
 use crate::{Error, Kind, Result};
 

@@ -34,8 +34,8 @@ use crate::linux::signal;
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
-use crate::pod::spec::{Container, Hook, Seccomp};
 use crate::pod::state::{Now, Running, User};
+use crate::spec::{Container, Hook, Seccomp};
 use crate::store::{self, make_dir};
 use crate::{Context, Error, Result};
 

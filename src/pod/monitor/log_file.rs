@@ -16,7 +16,7 @@ use jiff::Timestamp;
 
 use super::intent::{self, Batch, Intent};
 use super::logs::Stream;
-use crate::pod::spec::WhenLogFull;
+use crate::spec::WhenLogFull;
 use crate::{Context, Error, Result};
 
 /// Bytes of a log file before it is rotated, and how many files are kept: the

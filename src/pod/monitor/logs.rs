@@ -346,7 +346,7 @@ mod tests {
     use super::super::intent::Batch;
     use super::super::log_file::tail;
     use super::*;
-    use crate::pod::spec::WhenLogFull;
+    use crate::spec::WhenLogFull;
 
     fn texts(records: &[u8]) -> Vec<String> {
         String::from_utf8_lossy(records)

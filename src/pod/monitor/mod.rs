@@ -49,11 +49,11 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::damage;
-use super::spec::Pod;
 use super::state::{ContainerState, Event, Running, State};
 use crate::linux::procfs::boot_id;
 use crate::linux::seccomp;
 use crate::linux::{caller, capability};
+use crate::spec::Pod;
 use crate::store::{Layout, Lock, PodPaths};
 use crate::{Context, Error, Result};
 

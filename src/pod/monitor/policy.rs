@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::pod::spec::{Container, RestartPolicy, Spec};
 use crate::pod::state::{Now, State};
+use crate::spec::{Container, RestartPolicy, Spec};
 
 /// Back-off between restarts: the first delay, the longest, and how long a
 /// container has to run for the delay to be the first again.

@@ -18,8 +18,8 @@ use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
 use crate::linux::namespace::{self, POD_KINDS};
 use crate::linux::root::{open_dir, remove_tree};
 use crate::network;
-use crate::pod::spec::{Pod, Spec};
 use crate::pod::{client, limits, shutdown};
+use crate::spec::{Pod, Spec};
 use crate::store::{Layout, PodPaths, make_dir, tagged};
 use crate::{Context, Error, Result, volume};
 

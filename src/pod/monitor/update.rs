@@ -8,8 +8,8 @@ use super::lifecycle::Stage;
 use super::sandbox::Host;
 use super::{Monitor, Timer, waiting_for};
 use crate::pod::damage;
-use crate::pod::spec::Pod;
 use crate::pod::state::Now;
+use crate::spec::Pod;
 use crate::store::Layout;
 use crate::{Error, Result};
 

@@ -1,0 +1,109 @@
+//! A container: its program, environment, ports and hooks.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mount, Resources, Security};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    pub name: String,
+    /// As written; the image layer reads it as Docker and Kubernetes do.
+    pub image: String,
+    pub pull_policy: PullPolicy,
+    /// Replaces the image's ENTRYPOINT and drops its CMD if not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's CMD if not empty.
+    pub args: Vec<String>,
+    pub working_dir: Option<String>,
+    /// In their order; later wins. `$(VAR)` is expanded when the container is
+    /// made, since a value may come from the Pod's status.
+    pub env: Vec<EnvVar>,
+    pub ports: Vec<Port>,
+    pub resources: Resources,
+    pub mounts: Vec<Mount>,
+    pub security: Security,
+    pub post_start: Option<Hook>,
+    pub pre_stop: Option<Hook>,
+    /// A signal's number, from lifecycle.stopSignal; else the image's, else TERM.
+    pub stop_signal: Option<i32>,
+    pub termination_message_path: String,
+    pub termination_message_from_logs: bool,
+    pub stdin: bool,
+    pub stdin_once: bool,
+    pub tty: bool,
+    /// An init container with `restartPolicy: Always`.
+    pub sidecar: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    Always,
+    #[default]
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    /// Where a manifest has none: `Always` for what may change under its name, without a
+    /// tag or with `latest`.
+    pub fn by_tag(image: &str) -> Self {
+        if image.contains('@') {
+            return PullPolicy::IfNotPresent;
+        }
+        let last = image.rsplit('/').next().unwrap_or_default();
+        match last.split_once(':') {
+            None | Some((_, "latest" | "")) => PullPolicy::Always,
+            Some(_) => PullPolicy::IfNotPresent,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnvVar {
+    pub name: String,
+    pub value: EnvValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum EnvValue {
+    /// Text in which `$(VAR)` is expanded.
+    Text(String),
+    /// `metadata.name`, `metadata.labels['k']`, `status.podIP`, ...
+    Field(String),
+    /// `limits.memory` and the like of a container, divided (rounding up) by
+    /// `divisor`, which is in thousandths for cpu and in bytes otherwise.
+    Resource {
+        container: String,
+        resource: String,
+        divisor: u64,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    pub name: Option<String>,
+    pub container_port: u16,
+    pub host_port: Option<u16>,
+    pub host_ip: Option<IpAddr>,
+    pub protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    #[default]
+    #[serde(rename = "TCP")]
+    Tcp,
+    #[serde(rename = "UDP")]
+    Udp,
+    #[serde(rename = "SCTP")]
+    Sctp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Hook {
+    Exec(Vec<String>),
+    /// Seconds.
+    Sleep(u64),
+}

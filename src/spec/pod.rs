@@ -1,0 +1,180 @@
+//! The Pod: what its containers share, and the record of it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Container, PullSecret, SeLinuxOptions, Volume};
+
+/// The record `pod.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pod<Manifest = serde_json::Value> {
+    /// The record's version; this program reads [`Pod::VERSION`] only.
+    pub version: u32,
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub created: Timestamp,
+    pub spec: Spec,
+    /// What its imagePullSecrets name, of those that were given with it.
+    #[serde(default)]
+    pub pull_secrets: Vec<PullSecret>,
+    /// The v1 Pod as the user gave it with Kubernetes' defaults filled in, for
+    /// showing back. The monitor never looks at it.
+    pub manifest: Manifest,
+}
+
+impl Pod {
+    pub const VERSION: u32 = 1;
+
+    /// The Pod's name as arguments of a command, for hints.
+    pub fn as_arguments(&self) -> String {
+        match self.namespace.as_str() {
+            "default" => self.name.clone(),
+            namespace => format!("{} -n {namespace}", self.name),
+        }
+    }
+}
+
+impl Pod<serde::de::IgnoredAny> {
+    /// A record that was read without its manifest, which is the larger half of it.
+    pub fn without_manifest(self) -> Pod {
+        Pod {
+            version: self.version,
+            uid: self.uid,
+            namespace: self.namespace,
+            name: self.name,
+            labels: self.labels,
+            annotations: self.annotations,
+            created: self.created,
+            spec: self.spec,
+            pull_secrets: self.pull_secrets,
+            manifest: serde_json::Value::Null,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// At most 63 characters.
+    pub hostname: String,
+    /// Set if the Pod has a fully qualified name (hostname.subdomain...).
+    pub fqdn: Option<String>,
+    pub set_hostname_as_fqdn: bool,
+    pub restart_policy: RestartPolicy,
+    /// Seconds.
+    pub termination_grace_period: u64,
+    /// Seconds since the Pod's start.
+    pub active_deadline: Option<u64>,
+    pub host_network: bool,
+    pub host_pid: bool,
+    pub host_ipc: bool,
+    pub host_aliases: Vec<HostAlias>,
+    pub dns: Dns,
+    /// Name in dotted form, value.
+    pub sysctls: Vec<(String, String)>,
+    /// The Pod's own, for what its containers share.
+    #[serde(default)]
+    pub se_linux: Option<SeLinuxOptions>,
+    pub volumes: Vec<Volume>,
+    /// In their order; those with `restart_policy: Always` are sidecars.
+    pub init_containers: Vec<Container>,
+    pub containers: Vec<Container>,
+}
+
+impl Spec {
+    /// Init containers, then the ordinary ones.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.all_containers().find(|c| c.name == name)
+    }
+
+    pub fn volume(&self, name: &str) -> Option<&Volume> {
+        self.volumes.iter().find(|v| v.name == name)
+    }
+
+    pub fn qos_class(&self) -> QosClass {
+        let mut all_guaranteed = true;
+        let mut any = false;
+        for c in self.all_containers() {
+            let r = c.resources;
+            any |= r.cpu_request.or(r.cpu_limit).is_some_and(|v| v > 0)
+                || r.memory_request.or(r.memory_limit).is_some_and(|v| v > 0);
+            let guaranteed = |request: Option<u64>, limit: Option<u64>| {
+                limit.is_some_and(|l| l > 0 && request.unwrap_or(l) == l)
+            };
+            all_guaranteed &= guaranteed(r.cpu_request, r.cpu_limit)
+                && guaranteed(r.memory_request, r.memory_limit);
+        }
+        match (any, all_guaranteed) {
+            (false, _) => QosClass::BestEffort,
+            (true, true) => QosClass::Guaranteed,
+            (true, false) => QosClass::Burstable,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RestartPolicy {
+    #[default]
+    Always,
+    OnFailure,
+    Never,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostAlias {
+    pub ip: IpAddr,
+    pub hostnames: Vec<String>,
+}
+
+/// resolv.conf, already worked out from dnsPolicy and dnsConfig except for the
+/// host's own file, which is read when the sandbox is made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dns {
+    /// Whether the host's resolv.conf is the base (dnsPolicy Default and
+    /// ClusterFirst) or nothing is (None).
+    pub from_host: bool,
+    pub nameservers: Vec<IpAddr>,
+    pub searches: Vec<String>,
+    /// `name` or `name:value`.
+    pub options: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QosClass {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+/// What becomes of a container's output that there is no room to log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenLogFull {
+    #[default]
+    Drop,
+    /// It waits, and the container with it.
+    Block,
+}
+
+impl WhenLogFull {
+    pub const ANNOTATION: &str = "carob/when-log-full";
+    pub const VALUES: [(&str, WhenLogFull); 2] =
+        [("drop", WhenLogFull::Drop), ("block", WhenLogFull::Block)];
+
+    /// As annotations say it.
+    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+        let word = annotations.get(Self::ANNOTATION);
+        let found = Self::VALUES
+            .iter()
+            .find(|(name, _)| word.is_some_and(|w| w == name));
+        found.map(|(_, value)| *value).unwrap_or_default()
+    }
+}
