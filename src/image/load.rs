@@ -10,15 +10,15 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::archive::Archive;
-use super::digest::Digest;
-use super::fetch::LayerSource;
-use super::ingest::{Wanted, ingest};
-use super::manifest::{
+use crate::image::archive::read::Archive;
+use crate::image::digest::Digest;
+use crate::image::layer::fetch::LayerSource;
+use crate::image::manifest::{
     Descriptor, Document, Manifest, Platform, check_layers, choose, parse, parse_config,
 };
-use super::transaction::Transaction;
-use super::{Image, Limits, Progress, Reference, Store};
+use crate::image::store::ingest::{Wanted, ingest};
+use crate::image::store::transaction::Transaction;
+use crate::image::{Image, Limits, Progress, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
 /// Images of one archive.
@@ -377,4 +377,4 @@ fn docker_image(archive: &Archive, image: &DockerImage, limits: &Limits) -> Resu
 
 #[cfg(test)]
 #[path = "load_tests.rs"]
-pub(super) mod tests;
+pub(in crate::image) mod tests;

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::image::compression::tests::gzip;
-use crate::image::packed::tests::{bzip2, pack};
-use crate::image::tar::tests::Builder;
+use crate::image::archive::compression::tests::gzip;
+use crate::image::archive::packed::tests::{bzip2, pack};
+use crate::image::archive::tar::tests::Builder;
 use crate::store::Layout;
 
 pub struct Root(pub std::path::PathBuf, pub Store);

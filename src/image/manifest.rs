@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
 
-use super::digest::Digest;
-use super::{Config, Limits};
+use crate::image::digest::Digest;
+use crate::image::{Config, Limits};
 use crate::{Context, Error, Kind, Result};
 
 /// Platforms that an error names.

@@ -1,82 +1,53 @@
 //! Images: from a registry or an archive to directories that overlayfs stacks.
 //!
-//! Owns `<data>/images/` (see [`store`]) and nothing else on the machine:
+//! Owns `<data>/images/` (see `store`) and nothing else on the machine:
 //!
 //! 1. a [`Reference`] names an image as Docker and Kubernetes read it;
 //! 2. [`Store::load`] takes it from an archive, [`Store::pull`] from a registry
 //!    (OCI distribution-spec);
-//! 3. `manifest` reads what is untrusted JSON there, with bounds;
-//! 4. `fetch` verifies (digest, size, diffID) while `compression`, `tar` and
-//!    `unpack` stream each layer into a directory of its own, or `erofs` into a file
-//!    that the kernel mounts, and `partial` keeps its bytes as they came;
+//! 3. [`manifest`] reads what is untrusted JSON there, with bounds;
+//! 4. `layer` verifies each layer (digest, size, diffID) while it makes a directory of it,
+//!    or a file that the kernel mounts;
 //! 5. the image appears in the store in one step, or not at all.
 //!
 //! [`Store::push`] gives one to a registry, [`Store::save`] to an archive; [`Store::check`]
 //! says whether all that is there is what it should be.
 //!
-//! Never here: mounts, but to see whether the kernel can. A rootfs is whoever starts
-//! the container's business; this module ends at a list of layers. Specs: OCI image-spec 1.1,
+//! Never here: mounts, but to see whether the kernel can. Root filesystems are
+//! mounted by the callers; this module ends at a list of layers. Specs: OCI image-spec 1.1,
 //! distribution-spec 1.1, Docker image manifest V2 schema 2, Docker image spec
 //! v1.2 (`docker save`). See `docs/decisions/0003-images.md`.
 
-mod absent;
-mod archive;
-mod auth;
-mod beneath;
-mod blob;
-mod certificate;
-mod check;
-mod compression;
-mod connection;
-mod digest;
-mod erofs;
-mod fetch;
-mod hosts;
-mod ingest;
-mod keyring;
+pub mod archive;
 mod layer;
+mod registry;
+mod store;
+
+mod digest;
 mod limits;
 mod load;
 pub mod manifest;
-mod packed;
-mod partial;
 mod pull;
 mod push;
 mod reference;
-mod refusal;
-mod registries;
-mod registry;
-mod relay;
-mod removal;
-mod resolve;
-mod retry;
 mod save;
-mod sources;
-mod store;
-pub mod tar;
-mod tls;
-mod transaction;
-mod unpack;
-mod usage;
-mod verifier;
-mod whiteout;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::{Fault, Report};
 pub use digest::Digest;
-pub use keyring::Keyring;
-pub use layer::LayerForm;
+pub use layer::form::LayerForm;
 pub use limits::Limits;
 pub use push::{Blobs, Pushed, push};
 pub use reference::Reference;
-pub use removal::{Pruned, Removed};
-pub use retry::Patience;
+pub use registry::keyring::Keyring;
+pub use registry::retry::Patience;
 pub use save::Form;
-pub use store::Store;
-pub use usage::Usage;
+pub use store::check::{Fault, Report};
+pub use store::index::Store;
+pub use store::removal::{Pruned, Removed};
+pub use store::usage::Usage;
 
 /// An image of the store, ready to be run.
 #[derive(Clone, Debug)]

@@ -5,15 +5,15 @@
 
 use std::io::Read;
 
-use super::digest::Digest;
-use super::fetch::LayerSource;
-use super::ingest::{Wanted, ingest};
-use super::manifest::{
+use crate::image::digest::Digest;
+use crate::image::layer::fetch::LayerSource;
+use crate::image::manifest::{
     ACCEPT, Descriptor, Document, Manifest, Platform, choose, parse, parse_config,
 };
-use super::sources::Sources;
-use super::transaction::Transaction;
-use super::{Image, Progress, PullOptions, Reference, Store};
+use crate::image::registry::sources::Sources;
+use crate::image::store::ingest::{Wanted, ingest};
+use crate::image::store::transaction::Transaction;
+use crate::image::{Image, Progress, PullOptions, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
 /// Indexes on the way to a manifest.

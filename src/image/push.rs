@@ -14,14 +14,14 @@ use std::io::Read;
 use ureq::SendBody;
 use ureq::http::header;
 
-use super::auth::percent;
-use super::connection::{join, origin};
-use super::digest::{Digest, HashingReader};
-use super::manifest::{Descriptor, Document, Manifest, parse};
-use super::registries::endpoints;
-use super::registry::{Answer, Ask, Registry, text_of};
-use super::retry::Failure;
-use super::{Limits, Progress, PullOptions, Reference, Store};
+use crate::image::digest::{Digest, HashingReader};
+use crate::image::manifest::{Descriptor, Document, Manifest, parse};
+use crate::image::registry::auth::percent;
+use crate::image::registry::client::{Answer, Ask, Registry, text_of};
+use crate::image::registry::connection::{join, origin};
+use crate::image::registry::registries::endpoints;
+use crate::image::registry::retry::Failure;
+use crate::image::{Limits, Progress, PullOptions, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
 /// Where content comes from, by its digest.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::digest::Digest;
+use crate::image::digest::Digest;
 use crate::{Error, Result};
 
 const DEFAULT_REGISTRY: &str = "docker.io";

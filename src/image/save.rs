@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::compression;
-use super::digest::{Digest, HashingReader};
-use super::load::{FULL_NAME, REF_NAME};
-use super::manifest::{Document, parse};
-use super::store::Record;
-use super::{Limits, Reference, Store};
+use crate::image::archive::compression;
+use crate::image::digest::{Digest, HashingReader};
+use crate::image::load::{FULL_NAME, REF_NAME};
+use crate::image::manifest::{Document, parse};
+use crate::image::store::index::Record;
+use crate::image::{Limits, Reference, Store};
 use crate::{Context, Error, Kind, Result};
 
 const BLOCK: usize = 512;
@@ -95,7 +95,11 @@ impl Store {
     /// The manifest that `digest` is or, as an index's, led to; else any that led
     /// here. For an image of a docker-archive, which has none, the one that its blobs
     /// make, always the same.
-    pub(super) fn manifest_of(&self, record: &Record, digest: Option<&str>) -> Result<Vec<u8>> {
+    pub(in crate::image) fn manifest_of(
+        &self,
+        record: &Record,
+        digest: Option<&str>,
+    ) -> Result<Vec<u8>> {
         let mut manifests = Vec::new();
         let mut wanted: Vec<Digest> = digest.iter().flat_map(|d| Digest::parse(d)).collect();
         for digest in record.blobs.iter().filter(|d| **d != record.id) {
