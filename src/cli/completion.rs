@@ -3,9 +3,9 @@
 use clap::Args;
 use clap_complete::{Shell, generate};
 
-use super::face::Face;
-use super::{Verb, grammar, output};
 use crate::Result;
+use crate::cli::face::Face;
+use crate::cli::{Verb, grammar, show::output};
 
 #[path = "completion_words.rs"]
 mod words;

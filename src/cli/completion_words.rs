@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::super::VERBS;
-use super::super::face::Face;
-use super::super::images::familiar;
+use crate::cli::VERBS;
+use crate::cli::face::Face;
+use crate::cli::images::list::familiar;
 use crate::image::Store;
 use crate::pod::client;
 use crate::store::Layout;

@@ -5,8 +5,8 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::object;
-use super::output::strip_styles;
+use crate::cli::show::object;
+use crate::cli::show::output::strip_styles;
 use crate::linux::kernel;
 use crate::pod::client::{self, View};
 use crate::store::Layout;

@@ -8,40 +8,18 @@
 //! ([`clap::Command::defer`]), and the monitor, which starts with every Pod,
 //! never comes here at all.
 
-mod age;
-mod apply;
-mod attach;
-mod completion;
-mod delete;
-mod describe;
-mod exec;
-mod face;
-mod get;
 mod images;
-mod inspect;
-mod jsonpath;
-mod logfile;
-mod logs;
-mod object;
-mod output;
-mod pin;
-mod progress;
-mod push;
-mod rows;
-mod run;
-mod save;
-mod stream;
-mod system;
-mod table;
+mod pods;
+mod show;
 mod terminal;
-mod trouble;
+
+mod completion;
+mod face;
+mod logfile;
+mod system;
 mod usage;
-mod validate;
 mod version;
-mod wait;
-mod waiting;
 mod watch;
-mod yaml;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,6 +30,7 @@ use clap::{Arg, ArgMatches, Command, FromArgMatches};
 use crate::store::Layout;
 use crate::{Error, Kind, Result};
 use face::Face;
+use show::output;
 
 /// One verb: its arguments are a clap struct, its end is an exit code.
 trait Verb: clap::Args + FromArgMatches {
@@ -93,28 +72,28 @@ const fn entry<V: Verb>() -> Entry {
 }
 
 const VERBS: &[Entry] = &[
-    entry::<apply::Apply>(),
-    entry::<run::Run>(),
-    entry::<get::Get>(),
-    entry::<describe::Describe>(),
-    entry::<logs::Logs>(),
-    entry::<exec::Exec>(),
-    entry::<attach::Attach>(),
-    entry::<wait::Wait>(),
-    entry::<delete::Delete>(),
-    entry::<images::Pull>(),
-    entry::<push::Push>(),
-    entry::<images::Load>(),
-    entry::<save::Save>(),
-    entry::<images::Images>(),
-    entry::<inspect::Inspect>(),
-    entry::<inspect::Tag>(),
-    entry::<pin::Pin>(),
-    entry::<pin::Unpin>(),
-    entry::<images::Rmi>(),
+    entry::<pods::apply::Apply>(),
+    entry::<pods::run::Run>(),
+    entry::<pods::get::Get>(),
+    entry::<pods::describe::Describe>(),
+    entry::<pods::logs::Logs>(),
+    entry::<pods::exec::Exec>(),
+    entry::<pods::attach::Attach>(),
+    entry::<pods::wait::Wait>(),
+    entry::<pods::delete::Delete>(),
+    entry::<images::list::Pull>(),
+    entry::<images::push::Push>(),
+    entry::<images::list::Load>(),
+    entry::<images::save::Save>(),
+    entry::<images::list::Images>(),
+    entry::<images::inspect::Inspect>(),
+    entry::<images::inspect::Tag>(),
+    entry::<images::pin::Pin>(),
+    entry::<images::pin::Unpin>(),
+    entry::<images::list::Rmi>(),
     entry::<system::ImagePrune>(),
     entry::<system::System>(),
-    entry::<validate::Validate>(),
+    entry::<pods::validate::Validate>(),
     entry::<version::Version>(),
     entry::<completion::Completion>(),
 ];
@@ -134,7 +113,7 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
     let failure = |error: Error| Failure {
         code: match error.kind() {
             Kind::Usage => Kind::Usage.exit_code(),
-            _ if passes_through => exec::cannot_run(&error),
+            _ if passes_through => pods::exec::cannot_run(&error),
             kind => kind.exit_code(),
         },
         error,

@@ -4,11 +4,11 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Verb;
-use super::face::{Face, usage, warn};
-use super::images::{bytes, known_images, used_images};
-use super::output::{self, Format};
-use super::table::Table;
+use crate::cli::Verb;
+use crate::cli::face::{Face, usage, warn};
+use crate::cli::images::list::{bytes, known_images, used_images};
+use crate::cli::show::output::{self, Format};
+use crate::cli::show::table::Table;
 use crate::image::{LayerForm, Store};
 use crate::pod::abandoned::{self, Abandoned};
 use crate::pod::layers;

@@ -5,9 +5,9 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use super::VERBS;
-use super::face::usage;
 use crate::Error;
+use crate::cli::VERBS;
+use crate::cli::face::usage;
 
 /// Verbs of kubectl, podman, docker and crictl that are not carob's, and the way on.
 /// One that begins with "not yet" has no counterpart so far.
@@ -208,7 +208,7 @@ mod tests {
 
     fn said(line: &str) -> (String, String) {
         let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
-        let e = super::super::grammar()
+        let e = crate::cli::grammar()
             .try_get_matches_from(&args)
             .unwrap_err();
         let e = explain(&e, &args);
@@ -263,7 +263,7 @@ mod tests {
     /// A row for a verb that carob has come to have would never be read.
     #[test]
     fn no_foreign_verb_is_one_of_ours() {
-        let grammar = super::super::grammar();
+        let grammar = crate::cli::grammar();
         let ours: Vec<&str> = grammar
             .get_subcommands()
             .flat_map(|c| [c.get_name()].into_iter().chain(c.get_all_aliases()))

@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::Verb;
-use super::face::Face;
-use super::output::{self, Format};
 use crate::Result;
+use crate::cli::Verb;
+use crate::cli::face::Face;
+use crate::cli::show::output::{self, Format};
 
 #[derive(Args, Debug)]
 pub struct Version {

@@ -4,8 +4,8 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::images::bytes;
-use super::output::{Format, strip_styles};
+use crate::cli::images::list::bytes;
+use crate::cli::show::output::{Format, strip_styles};
 use crate::pod::protocol::Wait;
 use crate::sys::tty::window_size;
 

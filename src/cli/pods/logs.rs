@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::exec::container_of;
-use super::face::{Face, usage};
-use super::logfile::{self, Reader, Record};
-use super::terminal::{Signals, Wake};
-use super::watch::{next_reply, poll_until};
-use super::{Verb, age, trouble};
+use crate::cli::face::{Face, usage};
+use crate::cli::logfile::{self, Reader, Record};
+use crate::cli::pods::exec::container_of;
+use crate::cli::terminal::raw::{Signals, Wake};
+use crate::cli::watch::{next_reply, poll_until};
+use crate::cli::{Verb, show::age, show::trouble};
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};

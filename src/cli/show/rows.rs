@@ -3,8 +3,8 @@
 
 use jiff::Timestamp;
 
-use super::age;
-use super::object;
+use crate::cli::show::age;
+use crate::cli::show::object;
 use crate::pod::client::View;
 use crate::pod::status::{Condition, ContainerStatus, Phase, PodStatus, Terminated};
 use crate::spec::Pod;

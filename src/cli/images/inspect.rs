@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::Verb;
-use super::face::Face;
-use super::images::{familiar, object};
-use super::output::{self, Format};
+use crate::cli::Verb;
+use crate::cli::face::Face;
+use crate::cli::images::list::{familiar, object};
+use crate::cli::show::output::{self, Format};
 use crate::image::{Image, Reference, Store};
 use crate::{Context, Result};
 

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use jiff::Timestamp;
 
-use super::face::{Face, usage, warn};
-use super::output::{self, Format};
-use super::watch::next_reply;
-use super::{Verb, age, apply, object};
+use crate::cli::face::{Face, usage, warn};
+use crate::cli::show::output::{self, Format};
+use crate::cli::watch::next_reply;
+use crate::cli::{Verb, pods::apply, show::age, show::object};
 use crate::linux::procfs::Stat;
 use crate::manifest;
 use crate::pod::client::{self, Connection, View};

@@ -3,13 +3,13 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use super::face::{Face, say, usage, warn_of_unattended};
-use super::output::{self, Format};
-use super::rows::Columns;
-use super::table::Table;
-use super::watch::{Change, Watcher};
-use super::{Verb, object};
 use crate::Result;
+use crate::cli::face::{Face, say, usage, warn_of_unattended};
+use crate::cli::show::output::{self, Format};
+use crate::cli::show::rows::Columns;
+use crate::cli::show::table::Table;
+use crate::cli::watch::{Change, Watcher};
+use crate::cli::{Verb, show::object};
 use crate::manifest;
 use crate::pod::client::{self, Detail, View};
 
@@ -176,7 +176,7 @@ fn follow(
                     let deleting = v.state.as_ref().is_some_and(|s| s.deletion.is_some());
                     let wide = printer.columns.wide;
                     let key = (
-                        super::rows::summarize(&v.pod, &status, deleting),
+                        crate::cli::show::rows::summarize(&v.pod, &status, deleting),
                         status.pod_ip.filter(|_| wide),
                     );
                     let before = shown.insert(v.pod.uid.clone(), key);

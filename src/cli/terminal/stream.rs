@@ -10,8 +10,8 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{read, write};
 
-use super::terminal::{Signals, Wake};
-use super::watch::{next_reply, poll_until};
+use crate::cli::terminal::raw::{Signals, Wake};
+use crate::cli::watch::{next_reply, poll_until};
 use crate::pod::client::Connection;
 use crate::pod::protocol::Reply;
 use crate::sys::tty;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::Verb;
-use super::face::{Face, usage};
+use crate::cli::Verb;
+use crate::cli::face::{Face, usage};
 use crate::image::{Form, Store};
 use crate::{Context, Error, Kind, Result};
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::face::usage;
 use crate::Result;
+use crate::cli::face::usage;
 use crate::pod::client::View;
 use crate::pod::status::{self, PodStatus};
 

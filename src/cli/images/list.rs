@@ -8,11 +8,11 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::face::{Face, usage};
-use super::output::{self, Format};
-use super::progress::Shown;
-use super::table::Table;
-use super::{Verb, age};
+use crate::cli::face::{Face, usage};
+use crate::cli::show::output::{self, Format};
+use crate::cli::show::progress::Shown;
+use crate::cli::show::table::Table;
+use crate::cli::{Verb, show::age};
 use crate::image::{Image, PullOptions, Reference, Store};
 use crate::pod::state::State;
 use crate::pod::{client, layers};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::face::usage;
 use crate::Result;
+use crate::cli::face::usage;
 
 /// The two largest units that matter: `45s`, `5m30s`, `3h12m`, `4d2h`, `2y40d`.
 pub fn human(seconds: i64) -> String {

@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::Verb;
-use super::face::Face;
-use super::images::print_objects;
-use super::output::{self, Format};
+use crate::cli::Verb;
+use crate::cli::face::Face;
+use crate::cli::images::list::print_objects;
+use crate::cli::show::output::{self, Format};
 use crate::image::Store;
 use crate::{Error, Result};
 

@@ -15,11 +15,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::{mkfifo, pipe2, unlink};
 
-use super::Verb;
-use super::face::{Face, say, usage};
-use super::stream::{self, End, Pump};
-use super::terminal::{Signals, raw};
-use super::watch::next_reply;
+use crate::cli::Verb;
+use crate::cli::face::{Face, say, usage};
+use crate::cli::terminal::raw::{Signals, raw};
+use crate::cli::terminal::stream::{self, End, Pump};
+use crate::cli::watch::next_reply;
 use crate::linux::selinux;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};

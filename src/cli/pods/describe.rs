@@ -6,9 +6,9 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::face::{Face, usage, warn_of_unattended};
-use super::{Verb, age, get, object, output, trouble};
 use crate::Result;
+use crate::cli::face::{Face, usage, warn_of_unattended};
+use crate::cli::{Verb, pods::get, show::age, show::object, show::output, show::trouble};
 use crate::manifest;
 use crate::pod::client::{self, View};
 use crate::pod::state::Event;
@@ -113,7 +113,7 @@ impl Page {
     /// Rows below a head and a rule, as kubectl shows conditions and events.
     fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) {
         self.flush();
-        let mut table = super::table::Table::default();
+        let mut table = crate::cli::show::table::Table::default();
         let cells = |list: &[&str]| -> Vec<String> {
             let mut row: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
             row[0].insert_str(0, "  ");
@@ -302,7 +302,7 @@ fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value, sa
         {
             p.line(2, &format!("{title}:"));
             for (k, v) in map {
-                p.pair(3, k, super::jsonpath::plain(v));
+                p.pair(3, k, crate::cli::show::jsonpath::plain(v));
             }
             p.flush();
         }

@@ -3,10 +3,10 @@
 use clap::Args;
 use serde_json::json;
 
-use super::face::Face;
-use super::output::{self, Format};
-use super::table::Table;
-use super::{Verb, apply};
+use crate::cli::face::Face;
+use crate::cli::show::output::{self, Format};
+use crate::cli::show::table::Table;
+use crate::cli::{Verb, pods::apply};
 use crate::manifest::{self, FieldVerdict, Verdict};
 use crate::{Error, Result};
 

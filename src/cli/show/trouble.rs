@@ -1,10 +1,10 @@
 //! What is wrong with a Pod, in one sentence: the first container that failed or waits
 //! for something, what it wrote last, and the command that shows more.
 
-use super::logfile::{Reader, Record};
-use super::logs::find_attempt;
-use super::object;
-use super::output::strip_styles;
+use crate::cli::logfile::{Reader, Record};
+use crate::cli::pods::logs::find_attempt;
+use crate::cli::show::object;
+use crate::cli::show::output::strip_styles;
 use crate::pod::client::View;
 use crate::pod::status::{ContainerStatus, Terminated};
 use crate::spec::Pod;

@@ -3,15 +3,15 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::delete::{self, Grace};
-use super::exec::{code_of, need_terminal};
-use super::face::{Face, say, usage, warn};
-use super::logs::Followed;
-use super::output::{self, Format};
-use super::stream::End;
-use super::terminal::{Signals, Wake};
-use super::waiting::Waiting;
-use super::{Verb, apply, attach, logs, object};
+use crate::cli::face::{Face, say, usage, warn};
+use crate::cli::pods::delete::{self, Grace};
+use crate::cli::pods::exec::{code_of, need_terminal};
+use crate::cli::pods::logs::Followed;
+use crate::cli::show::output::{self, Format};
+use crate::cli::show::waiting::Waiting;
+use crate::cli::terminal::raw::{Signals, Wake};
+use crate::cli::terminal::stream::End;
+use crate::cli::{Verb, pods::apply, pods::attach, pods::logs, show::object};
 use crate::manifest;
 use crate::pod::client;
 use crate::pod::state::Now;
@@ -234,7 +234,7 @@ impl Run {
                 Err(e) if e.kind() == Kind::NotFound => {}
                 Err(e) => {
                     // The container's own end is what counts.
-                    super::face::report(&e, face.json);
+                    crate::cli::face::report(&e, face.json);
                 }
             }
         }

@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::Verb;
-use super::face::{Face, usage};
-use super::output::{self, Format};
-use super::progress::Shown;
 use crate::Result;
+use crate::cli::Verb;
+use crate::cli::face::{Face, usage};
+use crate::cli::show::output::{self, Format};
+use crate::cli::show::progress::Shown;
 use crate::image::{PullOptions, Reference, Store};
 
 #[derive(Args, Debug)]

@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::face::{Face, usage};
-use super::jsonpath::{Template, plain};
-use super::output::{self, Format};
-use super::watch::{Change, Watcher};
-use super::{Verb, age, object, rows, trouble};
+use crate::cli::face::{Face, usage};
+use crate::cli::show::jsonpath::{Template, plain};
+use crate::cli::show::output::{self, Format};
+use crate::cli::watch::{Change, Watcher};
+use crate::cli::{Verb, show::age, show::object, show::rows, show::trouble};
 use crate::manifest;
 use crate::pod::client::{self, View};
 use crate::{Error, Kind, Result};

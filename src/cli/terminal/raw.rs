@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::face::usage;
+use crate::cli::face::usage;
 use crate::linux::terminal::Raw;
 use crate::{Error, Result};
 

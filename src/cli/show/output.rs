@@ -4,8 +4,8 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::{Value, json};
 
-use super::jsonpath::Template;
-use super::{face::usage, yaml};
+use crate::cli::show::jsonpath::Template;
+use crate::cli::{face::usage, show::yaml};
 use crate::{Context, Result};
 
 /// `-o` of the verbs that show objects.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::images::bytes;
-use super::output::Format;
+use crate::cli::images::list::bytes;
+use crate::cli::show::output::Format;
 use crate::image::Progress;
 
 /// Between two pictures on a terminal, and two JSON lines of one layer.

@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 
 use clap::Args;
 
-use super::Verb;
-use super::exec::{code_of, container_of, need_terminal, talk};
-use super::face::{Face, say};
-use super::stream::{self, End, Pump};
-use super::terminal::Signals;
-use super::watch::next_reply;
+use crate::cli::Verb;
+use crate::cli::face::{Face, say};
+use crate::cli::pods::exec::{code_of, container_of, need_terminal, talk};
+use crate::cli::terminal::raw::Signals;
+use crate::cli::terminal::stream::{self, End, Pump};
+use crate::cli::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::Now;

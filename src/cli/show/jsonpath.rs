@@ -16,7 +16,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::face::usage;
+use crate::cli::face::usage;
 use crate::{Error, Result};
 
 /// Bounds how deep ranges and filters nest, and so the recursion.

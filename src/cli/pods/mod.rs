@@ -1,0 +1,12 @@
+//! The verbs on Pods, a file each.
+
+pub(in crate::cli) mod apply;
+pub(in crate::cli) mod attach;
+pub(in crate::cli) mod delete;
+pub(in crate::cli) mod describe;
+pub(in crate::cli) mod exec;
+pub(in crate::cli) mod get;
+pub(in crate::cli) mod logs;
+pub(in crate::cli) mod run;
+pub(in crate::cli) mod validate;
+pub(in crate::cli) mod wait;

@@ -1,0 +1,12 @@
+//! What is printed, and how: tables, YAML, JSONPath, ages, what goes on meanwhile.
+
+pub(in crate::cli) mod age;
+pub(in crate::cli) mod jsonpath;
+pub(in crate::cli) mod object;
+pub(in crate::cli) mod output;
+pub(in crate::cli) mod progress;
+pub(in crate::cli) mod rows;
+pub(in crate::cli) mod table;
+pub(in crate::cli) mod trouble;
+pub(in crate::cli) mod waiting;
+pub(in crate::cli) mod yaml;
