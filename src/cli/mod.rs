@@ -15,7 +15,6 @@ mod terminal;
 
 mod completion;
 mod face;
-mod logfile;
 mod system;
 mod usage;
 mod version;

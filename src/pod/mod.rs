@@ -1,8 +1,8 @@
-//! One Pod's life: what was asked for ([`spec`]), what has been seen
-//! ([`state`]), what a kubelet would say of it ([`status`]), who sees to it
-//! ([`monitor`]), and how everybody else talks to that one ([`client`],
-//! [`protocol`]). [`shutdown`]: what becomes of Pods when the machine goes down;
-//! [`abandoned`]: of those whose root is gone.
+//! One Pod's life: what has been seen of it ([`state`]), what a kubelet would say of that
+//! ([`status`]), the process that looks after it ([`monitor`]), and how all others talk to
+//! that process ([`client`], [`protocol`]). [`logs`]: what its containers have written.
+//! [`shutdown`]: what becomes of Pods when the machine goes down; [`abandoned`]: of those
+//! whose root is gone.
 
 pub mod abandoned;
 pub mod bundle;
@@ -10,6 +10,7 @@ pub mod client;
 pub mod damage;
 pub mod layers;
 pub mod limits;
+pub mod logs;
 pub mod lsm;
 pub mod monitor;
 mod mounts;

@@ -10,12 +10,13 @@ use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::cli::face::{Face, usage};
-use crate::cli::logfile::{self, Reader, Record};
 use crate::cli::pods::exec::container_of;
 use crate::cli::terminal::raw::{Signals, Wake};
 use crate::cli::watch::{next_reply, poll_until};
 use crate::cli::{Verb, show::age, show::trouble};
 use crate::pod::client::{Connection, View};
+use crate::pod::logs::read::Reader;
+use crate::pod::logs::{Record, attempts};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};
 use crate::store::Layout;
@@ -164,7 +165,7 @@ pub fn find_attempt(
     });
     let current = seen.map_or(0, |s| s.attempt);
     let restarted = seen.is_some_and(|s| s.last.is_some());
-    let logs = logfile::attempts(&dir)?;
+    let logs = attempts(&dir)?;
     if previous {
         // While it waits for its restart, the one that ran is the last one.
         let found = match waiting {
@@ -307,7 +308,7 @@ pub fn follow_container(
 ) -> Result<Followed> {
     let (dir, attempt) = find_attempt(&face.layout, view, container, false)?;
     // The first attempt: it may have been restarted since.
-    let attempt = logfile::attempts(&dir)?.first().copied().unwrap_or(attempt);
+    let attempt = attempts(&dir)?.first().copied().unwrap_or(attempt);
     let reader = Reader::open(&dir, attempt, None)?;
     let stream = Stream::new(reader, dir, String::new(), container.to_owned());
     let mut printer = Printer {

@@ -1,11 +1,12 @@
 //! What is wrong with a Pod, in one sentence: the first container that failed or waits
 //! for something, what it wrote last, and the command that shows more.
 
-use crate::cli::logfile::{Reader, Record};
 use crate::cli::pods::logs::find_attempt;
 use crate::cli::show::object;
 use crate::cli::show::output::strip_styles;
 use crate::pod::client::View;
+use crate::pod::logs::Record;
+use crate::pod::logs::read::Reader;
 use crate::pod::status::{ContainerStatus, Terminated};
 use crate::spec::Pod;
 use crate::store::Layout;

@@ -12,7 +12,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::unistd::Pid;
 
 use super::lifecycle::Stage;
-use super::logs::{Output, Stream};
+use super::output::Output;
 use super::{Monitor, Source, Timer, policy, sandbox};
 use crate::Result;
 use crate::container::config::Config;
@@ -20,6 +20,7 @@ use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::linux::procfs::Stat;
+use crate::pod::logs::Stream;
 use crate::pod::state::{Now, Running};
 use crate::spec::Seccomp;
 use crate::sys::process as sys;

@@ -8,11 +8,11 @@ use nix::fcntl::OFlag;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::lifecycle::Stage;
-use super::log_file;
-use super::logs::Sink;
+use super::output::Sink;
 use super::record::is_out_of_fds;
 use super::{Monitor, Source, Timer};
 use crate::linux::socket::{Packets, accept};
+use crate::pod::logs;
 use crate::pod::protocol::{MAX_MESSAGE, Reply, Request, Wait};
 use crate::pod::state::{ContainerState, Now};
 use crate::spec::Container;
@@ -333,7 +333,7 @@ impl Monitor {
             ended.exit_code
         );
         let log = match ended.message.is_empty() {
-            true => log_file::tail(&self.log_dir(name), state.attempt, 10, 400),
+            true => logs::write::tail(&self.log_dir(name), state.attempt, 10, 400),
             false => ended.message.clone(),
         };
         if let Some(line) = log.lines().rfind(|l| !l.trim().is_empty()) {

@@ -17,7 +17,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::stat::Mode;
 
 use super::lifecycle::Stage;
-use super::logs::{Output, Stream, make_fifo};
+use super::output::{Output, make_fifo};
 use super::{Monitor, Source};
 use crate::container::create::{self, Birth, Starting, Stdio};
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
@@ -34,6 +34,7 @@ use crate::linux::signal;
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
+use crate::pod::logs::Stream;
 use crate::pod::state::{Now, Running, User};
 use crate::spec::{Container, Hook, Seccomp};
 use crate::store::{self, make_dir};

@@ -9,8 +9,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
-use super::log_file::{self, LogFile};
-use super::logs::{Flow, Output};
+use super::output::{Flow, Output};
 use super::policy::{self, BACKOFF_RESET};
 use super::record::is_out_of_fds;
 use super::termination::Stop;
@@ -19,6 +18,7 @@ use crate::container::create::Starting;
 use crate::container::plan;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::damage;
+use crate::pod::logs::write::{self, LogFile};
 use crate::pod::state::{ContainerState, Ended, Failure, Now};
 use crate::spec::{Container, WhenLogFull};
 use crate::store;
@@ -397,7 +397,7 @@ impl Monitor {
             // No edge will tell of what is there already.
             self.set_timer(Timer::Log(name.to_owned()), Duration::ZERO);
         } else if waits && !last {
-            self.set_timer(Timer::Log(name.to_owned()), log_file::PAUSE);
+            self.set_timer(Timer::Log(name.to_owned()), write::PAUSE);
         }
         if let Some(e) = failed {
             // The output waits where it is.
@@ -488,7 +488,7 @@ impl Monitor {
         if !text.is_empty() || exit_code == 0 || !c.termination_message_from_logs {
             return text;
         }
-        log_file::tail(&self.log_dir(name), attempt, 80, limit.min(2048))
+        write::tail(&self.log_dir(name), attempt, 80, limit.min(2048))
     }
 
     pub(super) fn open_log(&self, name: &str, attempt: u32) -> Result<LogFile> {
@@ -512,7 +512,7 @@ impl Monitor {
 
     /// Files of attempts that nobody can ask for any more.
     pub(super) fn forget_attempts_before(&self, name: &str, keep_from: u32) {
-        log_file::remove_old(&self.log_dir(name), keep_from);
+        write::remove_old(&self.log_dir(name), keep_from);
         for base in [
             self.paths.bundle(name, 0),
             self.paths.writable_layer(name, 0),

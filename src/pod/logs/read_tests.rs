@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::*;
+use crate::pod::logs::attempts;
 
 /// A directory of its own, gone when dropped.
 struct Dir(PathBuf);

@@ -1,17 +1,15 @@
-//! A container's output: from its FIFOs to log files in the CRI format
-//! (`<RFC 3339 time> stdout|stderr F|P <text>`), to attached clients, and over
-//! the limit into rotated files.
+//! A container's output: from its FIFOs to its log ([`crate::pod::logs`]) and to attached
+//! clients.
 //!
 //! Nothing is lost when the monitor is killed. The container writes to FIFOs that
 //! it has open for reading too, so that they never break; bytes are taken out of
 //! a FIFO only after they are in the log (tee(2) looks at them first); a line's
 //! beginning stays in the FIFO until its end comes or it grows too long; what was
-//! in both when a monitor died is told by a note ([`super::intent`]). Only if
+//! in both when a monitor died is told by a note ([`crate::pod::logs::intent`]). Only if
 //! the container ends as well before the next monitor comes, what waits in the
 //! FIFO is lost: nobody has it open then, and the kernel keeps it in no inode.
-//! What there is no room for in the log is dropped, or waits: [`super::log_file`].
+//! What there is no room for in the log is dropped, or waits: [`crate::pod::logs::write`].
 
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -20,9 +18,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, SpliceFFlags, tee};
 use nix::sys::stat::Mode;
 
-use super::intent;
-use super::log_file::LogFile;
 use crate::linux::selinux;
+use crate::pod::logs::intent;
+use crate::pod::logs::write::LogFile;
+use crate::pod::logs::{Record, Stream};
 use crate::{Error, Result};
 
 /// Bytes of one record's text, as in containerd: longer lines come in parts.
@@ -34,22 +33,6 @@ const PIPE: usize = 64 * 1024;
 const SHARE: usize = 128 * 1024;
 /// What a client that does not read may fall behind, bytes, before it is let go.
 const BACKLOG: usize = 1 << 20;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
-
-impl Stream {
-    pub const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
-    pub fn name(self) -> &'static str {
-        match self {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-        }
-    }
-}
 
 /// A client that is shown the output: the write end of a pipe that it reads.
 #[derive(Debug)]
@@ -324,18 +307,22 @@ fn format_records(stream: Stream, bytes: &[u8], last: bool) -> (Vec<u8>, usize) 
     while taken < bytes.len() {
         let rest = &bytes[taken..];
         let window = &rest[..rest.len().min(LINE_LIMIT + 1)];
-        let (text, tag, used) = match window.iter().position(|b| *b == b'\n') {
-            Some(end) => (&rest[..end], 'F', end + 1),
-            None if rest.len() > LINE_LIMIT => (&rest[..LINE_LIMIT], 'P', LINE_LIMIT),
-            None if last => (rest, 'P', rest.len()),
+        let (text, partial, used) = match window.iter().position(|b| *b == b'\n') {
+            Some(end) => (&rest[..end], false, end + 1),
+            None if rest.len() > LINE_LIMIT => (&rest[..LINE_LIMIT], true, LINE_LIMIT),
+            None if last => (rest, true, rest.len()),
             None => break,
         };
         if time.is_empty() {
             time = format!("{:.9}", Timestamp::now());
         }
-        let _ = write!(records, "{time} {} {tag} ", stream.name());
-        records.extend_from_slice(text);
-        records.push(b'\n');
+        let record = Record {
+            time: &time,
+            stderr: stream == Stream::Stderr,
+            partial,
+            text,
+        };
+        record.append_to(&mut records);
         taken += used;
     }
     (records, taken)
@@ -343,9 +330,11 @@ fn format_records(stream: Stream, bytes: &[u8], last: bool) -> (Vec<u8>, usize) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::intent::Batch;
-    use super::super::log_file::tail;
+    use std::io::Write;
+
     use super::*;
+    use crate::pod::logs::intent::Batch;
+    use crate::pod::logs::write::tail;
     use crate::spec::WhenLogFull;
 
     fn texts(records: &[u8]) -> Vec<String> {

@@ -11,12 +11,12 @@ use std::hash::{DefaultHasher, Hasher};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::logs::Stream;
+use super::Stream;
 use crate::{Context, Result};
 
 /// A batch on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Batch {
+pub struct Batch {
     pub stream: Stream,
     /// The log's size without its records, and with them, bytes.
     pub before: u64,
@@ -28,7 +28,7 @@ pub(super) struct Batch {
 
 /// The file with the note.
 #[derive(Debug)]
-pub(super) struct Intent(File);
+pub struct Intent(File);
 
 impl Intent {
     pub fn open(path: &Path) -> Result<Self> {
@@ -87,7 +87,7 @@ impl Intent {
 }
 
 /// Tells one batch from the next; nobody gains from making two alike.
-pub(super) fn hash(bytes: &[u8]) -> u64 {
+pub fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()

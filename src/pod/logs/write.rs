@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::intent::{self, Batch, Intent};
-use super::logs::Stream;
+use super::{Record, Stream, files, path_of};
 use crate::spec::WhenLogFull;
 use crate::{Context, Error, Result};
 
@@ -31,6 +31,7 @@ pub const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
+    attempt: u32,
     /// `None`: it could not be opened so far.
     file: Option<File>,
     size: u64,
@@ -99,6 +100,7 @@ impl LogFile {
     pub fn open(dir: &Path, attempt: u32, note: &Path, when_full: WhenLogFull) -> Result<Self> {
         let mut log = LogFile {
             path: path_of(dir, attempt),
+            attempt,
             file: None,
             size: 0,
             intent: None,
@@ -238,30 +240,31 @@ impl LogFile {
                 return Err(e);
             }
         }
-        let mut old = rotated_files(&self.path);
-        while old.len() >= FILES_KEPT {
-            let _ = std::fs::remove_file(old.remove(0));
+        let dir = self.path.parent().unwrap_or(&self.path);
+        let files = files(dir, self.attempt).unwrap_or_default();
+        for old in &files[..files.len().saturating_sub(FILES_KEPT)] {
+            let _ = std::fs::remove_file(old);
         }
         Ok(())
     }
 
     /// Without room for the note (a full /run) a monitor that is killed right now leaves
     /// the batch to be logged twice, which is less than not to log it.
-    pub(super) fn note(&mut self, batch: &Batch) {
+    pub fn note(&mut self, batch: &Batch) {
         if let Some(intent) = self.intent() {
             let _ = intent.note(batch);
         }
     }
 
     /// Needs no room: the note has it.
-    pub(super) fn clear_note(&mut self) {
+    pub fn clear_note(&mut self) {
         if let Some(intent) = &self.intent {
             let _ = intent.clear();
         }
     }
 
     /// What the last monitor was about to do.
-    pub(super) fn noted(&mut self) -> Option<Batch> {
+    pub fn noted(&mut self) -> Option<Batch> {
         self.intent()?.read()
     }
 
@@ -273,7 +276,7 @@ impl LogFile {
     }
 
     /// Whether the batch is in the log; a part of it is removed.
-    pub(super) fn has_whole(&mut self, batch: &Batch) -> Result<bool> {
+    pub fn has_whole(&mut self, batch: &Batch) -> Result<bool> {
         if let Some(file) = &self.file
             && (batch.before..batch.after).contains(&self.size)
         {
@@ -321,15 +324,11 @@ fn end_of(path: &Path, bytes: u64) -> std::io::Result<String> {
     })
 }
 
-fn path_of(dir: &Path, attempt: u32) -> PathBuf {
-    dir.join(format!("{attempt}.log"))
-}
-
 /// Whether the last record is the beginning of a line.
 fn is_partial(records: &[u8]) -> bool {
     let last = records.strip_suffix(b"\n").unwrap_or(records);
     let last = last.rsplit(|b| *b == b'\n').next().unwrap_or_default();
-    last.split(|b| *b == b' ').nth(2) == Some(b"P")
+    Record::parse(last).is_some_and(|record| record.partial)
 }
 
 fn open_append(path: &Path) -> Result<(File, u64)> {
@@ -341,23 +340,6 @@ fn open_append(path: &Path) -> Result<(File, u64)> {
         .with_context(|| format!("open({}, O_APPEND)", path.display()))?;
     let size = file.metadata()?.len();
     Ok((file, size))
-}
-
-/// The rotated files of a log, the oldest first: their names sort by time.
-fn rotated_files(path: &Path) -> Vec<PathBuf> {
-    let prefix = format!(
-        "{}.",
-        path.file_name().unwrap_or_default().to_string_lossy()
-    );
-    let mut files: Vec<PathBuf> = std::fs::read_dir(path.parent().unwrap_or(path))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|e| e.file_name().to_string_lossy().starts_with(&prefix))
-        .map(|e| e.path())
-        .collect();
-    files.sort();
-    files
 }
 
 /// Removes the logs of attempts before `keep_from`.

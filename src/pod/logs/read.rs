@@ -1,103 +1,20 @@
-//! Reads what a container has written, from files in the CRI log format:
+//! Reads what a container has written, one record after the other, while it is written.
 //!
-//! ```text
-//! 2026-01-02T03:04:05.123456789Z stdout F a whole line
-//! 2026-01-02T03:04:05.123456790Z stderr P the beginning of a long line,
-//! ```
-//!
-//! An attempt's log is `<n>.log`. Rotation renames it to
-//! `<n>.log.<YYYYMMDD-HHMMSS>` and begins a new one; the oldest are removed. A
-//! reader therefore goes by inode: it reads its file to the end, and only then
-//! looks for the one that follows. Memory is bounded by one block and one line.
+//! Rotation gives the file another name, and the oldest are removed. A reader therefore
+//! goes by inode: it reads its file to the end, and only then looks for the one that
+//! follows. Memory is bounded by one block and one line.
 
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-
+use super::{Record, files};
 use crate::{Context, Error, Kind, Result};
 
 const BLOCK: usize = 64 * 1024;
 /// Longer lines are not of the runtime's making, and are left out.
 const MAX_LINE: usize = 1 << 20;
-
-/// One line of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Record<'b> {
-    pub time: &'b str,
-    pub stderr: bool,
-    /// The line goes on in the next record.
-    pub partial: bool,
-    pub text: &'b [u8],
-}
-
-impl<'b> Record<'b> {
-    /// `None` for what is not in the format.
-    pub fn parse(line: &'b [u8]) -> Option<Self> {
-        let mut parts = line.splitn(4, |b| *b == b' ');
-        let time = std::str::from_utf8(parts.next()?).ok()?;
-        let stderr = match parts.next()? {
-            b"stdout" => false,
-            b"stderr" => true,
-            _ => return None,
-        };
-        // Tags are separated by colons; the first tells.
-        let tag = parts.next()?.split(|b| *b == b':').next()?;
-        Some(Record {
-            time,
-            stderr,
-            partial: tag == b"P",
-            text: parts.next().unwrap_or_default(),
-        })
-    }
-
-    pub fn timestamp(&self) -> Option<Timestamp> {
-        self.time.parse().ok()
-    }
-}
-
-/// The attempts of which there is a log, in order.
-pub fn attempts(dir: &Path) -> Result<Vec<u32>> {
-    let mut all: Vec<u32> = names(dir)?
-        .iter()
-        .filter_map(|n| n.split_once(".log")?.0.parse().ok())
-        .collect();
-    all.sort_unstable();
-    all.dedup();
-    Ok(all)
-}
-
-fn names(dir: &Path) -> Result<Vec<String>> {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(e) => e,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        Err(e) => return Err(e).with_context(|| format!("open({})", dir.display())),
-    };
-    let mut names = vec![];
-    for entry in entries {
-        let entry = entry.with_context(|| format!("readdir({})", dir.display()))?;
-        names.extend(entry.file_name().into_string().ok());
-    }
-    Ok(names)
-}
-
-/// One attempt's files, oldest first, the one being written last.
-fn files(dir: &Path, attempt: u32) -> Result<Vec<PathBuf>> {
-    let current = format!("{attempt}.log");
-    let mut names = names(dir)?;
-    names.retain(|n| match n.strip_prefix(&current) {
-        Some("") => true,
-        Some(rest) => rest.strip_prefix('.').is_some_and(|r| {
-            r.starts_with(|c: char| c.is_ascii_digit())
-                && r.bytes().all(|b| b.is_ascii_digit() || b"-.".contains(&b))
-        }),
-        None => false,
-    });
-    names.sort_by(|a, b| (*a == current, a).cmp(&(*b == current, b)));
-    Ok(names.into_iter().map(|n| dir.join(n)).collect())
-}
 
 pub struct Reader {
     dir: PathBuf,
@@ -353,5 +270,5 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize> {
 }
 
 #[cfg(test)]
-#[path = "logfile_tests.rs"]
+#[path = "read_tests.rs"]
 mod tests;
