@@ -62,7 +62,7 @@ complete -c carob -a '(carob completion fish -- (commandline -opc)[2..] (command
 "#;
 
 #[derive(Args, Debug)]
-pub struct Completion {
+pub(super) struct Completion {
     /// bash, zsh or fish
     #[arg(value_name = "SHELL", value_parser = ["bash", "zsh", "fish"])]
     shell: String,

@@ -47,7 +47,7 @@ const WITH_VALUE: &[&str] = &[
 ];
 
 /// The last of `words` is the one that is being written.
-pub fn candidates(face: &Face, words: &[String]) -> Vec<String> {
+pub(super) fn candidates(face: &Face, words: &[String]) -> Vec<String> {
     let Some((current, before)) = words.split_last() else {
         return vec![];
     };

@@ -13,7 +13,7 @@ use crate::store::Layout;
 use crate::{Error, Kind, Result};
 
 #[derive(Debug)]
-pub struct Face {
+pub(super) struct Face {
     pub layout: Layout,
     pub namespace: String,
     /// Whether `-n` was on the command line: manifests that name another
@@ -26,13 +26,13 @@ pub struct Face {
 impl Face {
     /// For a verb that makes something: the kernel can do it, and the directories that
     /// it goes into are there.
-    pub fn make_ready(&self) -> Result<()> {
+    pub(super) fn make_ready(&self) -> Result<()> {
         kernel::check()?;
         self.layout.create()
     }
 
     /// The Pod of `NAME` or `pod/NAME`.
-    pub fn find(&self, word: &str) -> Result<View> {
+    pub(super) fn find(&self, word: &str) -> Result<View> {
         let name = object::name_of(word)?;
         let view = client::find(&self.layout, &self.namespace, &name)?;
         warn_of_unattended(std::slice::from_ref(&view));
@@ -40,13 +40,13 @@ impl Face {
     }
 
     /// What every object of a manifest has to be in, if `-n` was given.
-    pub fn only_namespace(&self) -> Option<&str> {
+    pub(super) fn only_namespace(&self) -> Option<&str> {
         self.namespace_given.then_some(self.namespace.as_str())
     }
 
     /// Where a verb goes on past the failure of one object: the first error is the
     /// verb's own, and those that follow are reported here.
-    pub fn first_of(&self, errors: Vec<Error>) -> Result<()> {
+    pub(super) fn first_of(&self, errors: Vec<Error>) -> Result<()> {
         let mut errors = errors.into_iter();
         let first = errors.next();
         errors.for_each(|e| report(&e, self.json));
@@ -54,7 +54,7 @@ impl Face {
     }
 
     /// Finds all of them; the first that is missing is the error.
-    pub fn find_all(&self, names: &[String]) -> Result<Vec<View>> {
+    pub(super) fn find_all(&self, names: &[String]) -> Result<Vec<View>> {
         let find = |n: &String| client::find(&self.layout, &self.namespace, n);
         let views = names.iter().map(find).collect::<Result<Vec<_>>>()?;
         warn_of_unattended(&views);
@@ -64,7 +64,7 @@ impl Face {
 
 /// Whether the command line asks for JSON, known before clap has judged it: its
 /// own errors are JSON too then.
-pub fn wants_json(args: &[OsString]) -> bool {
+pub(super) fn wants_json(args: &[OsString]) -> bool {
     let mut words = args
         .iter()
         .skip(1)
@@ -89,7 +89,7 @@ pub fn wants_json(args: &[OsString]) -> bool {
 
 /// On stderr: `error: ...`, each further line as it is, `hint: ...`; or one
 /// JSON object `{"error": ...}`.
-pub fn report(e: &Error, json: bool) {
+pub(super) fn report(e: &Error, json: bool) {
     let mut err = std::io::stderr().lock();
     // Nobody is left to be told if stderr is gone.
     let _ = if json {
@@ -103,12 +103,12 @@ pub fn report(e: &Error, json: bool) {
 }
 
 /// A remark on stderr that changes nothing.
-pub fn warn(text: &str) {
+pub(super) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "warning: {}", strip_styles(text));
 }
 
 /// What is shown of a Pod without a monitor is what was recorded last.
-pub fn warn_of_unattended(views: &[View]) {
+pub(super) fn warn_of_unattended(views: &[View]) {
     for view in views {
         if let Some(why) = &view.unattended {
             warn(&format!(
@@ -121,11 +121,11 @@ pub fn warn_of_unattended(views: &[View]) {
 }
 
 /// A line on stderr for whoever watches.
-pub fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", strip_styles(text));
 }
 
-pub fn usage(message: impl Into<String>) -> Error {
+pub(super) fn usage(message: impl Into<String>) -> Error {
     Error::new(Kind::Usage, message)
 }
 

@@ -17,7 +17,7 @@ use crate::store::disk_usage;
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
-pub struct ImagePrune {
+pub(super) struct ImagePrune {
     /// Those with a name too, where no Pod has them
     #[arg(short, long)]
     all: bool,
@@ -42,7 +42,7 @@ impl Verb for ImagePrune {
 }
 
 #[derive(Args, Debug)]
-pub struct System {
+pub(super) struct System {
     /// df: what is on the disk; check: whether all of it is sound, and what roots that are
     /// no more have left in the kernel; prune: image-prune, and removes that;
     /// layers: what layers become that are still to come; shutdown: end the containers of

@@ -120,7 +120,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
 const TYPOS: usize = 2;
 
 /// `args`: the whole command line.
-pub fn explain(e: &clap::Error, args: &[OsString]) -> Error {
+pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
     let context = |kind| match e.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),

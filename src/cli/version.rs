@@ -9,7 +9,7 @@ use crate::cli::face::Face;
 use crate::cli::show::output::{self, Format};
 
 #[derive(Args, Debug)]
-pub struct Version {
+pub(super) struct Version {
     /// json or yaml
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,

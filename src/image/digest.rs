@@ -82,7 +82,7 @@ impl TryFrom<String> for Digest {
 
 /// Hashes and counts what is read through it, and stops at a bound with an
 /// error: a size that was promised, or one that nothing honest reaches.
-pub struct HashingReader<R> {
+pub(super) struct HashingReader<R> {
     inner: R,
     hash: sha2::Sha256,
     count: u64,
@@ -92,7 +92,7 @@ pub struct HashingReader<R> {
 
 impl<R: Read> HashingReader<R> {
     /// `what` names the stream in the error of a passed `limit`.
-    pub fn new(inner: R, limit: u64, what: &'static str) -> Self {
+    pub(super) fn new(inner: R, limit: u64, what: &'static str) -> Self {
         HashingReader {
             inner,
             hash: sha2::Sha256::new(),
@@ -102,11 +102,11 @@ impl<R: Read> HashingReader<R> {
         }
     }
 
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    pub fn digest(self) -> Digest {
+    pub(super) fn digest(self) -> Digest {
         Digest::from_hash(&self.hash.finalize())
     }
 }

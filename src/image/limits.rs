@@ -225,7 +225,7 @@ fn exceeded(name: &str, value: u64, what: &str) -> Error {
 }
 
 /// How to get such an image nevertheless.
-pub fn raise(name: &str) -> String {
+pub(super) fn raise(name: &str) -> String {
     format!(
         "if you trust it: --limit {name}=NUMBER, or {name} in [limits] of \
          /etc/carob/images.toml (with --root DIR: DIR/etc/images.toml)"
@@ -252,7 +252,7 @@ fn parse(text: &str) -> Option<u64> {
 
 /// What one stream may become, unpacked.
 #[derive(Debug)]
-pub struct Budget<'a> {
+pub(super) struct Budget<'a> {
     limits: &'a Limits,
     /// Bytes of it as it comes; as many as may come, where that is not known.
     size: u64,
@@ -268,7 +268,7 @@ pub struct Budget<'a> {
 }
 
 impl<'a> Budget<'a> {
-    pub fn layer(
+    pub(super) fn layer(
         limits: &'a Limits,
         size: u64,
         come: &'a AtomicU64,
@@ -286,7 +286,7 @@ impl<'a> Budget<'a> {
     }
 
     /// Of an archive of images, which is not kept.
-    pub fn archive(
+    pub(super) fn archive(
         limits: &'a Limits,
         size: u64,
         come: &'a AtomicU64,
@@ -299,14 +299,14 @@ impl<'a> Budget<'a> {
 
     /// One that bounds nothing: for what is in the store already, and for archives of
     /// our own.
-    pub fn none<T>(work: impl FnOnce(&Budget<'_>) -> T) -> T {
+    pub(super) fn none<T>(work: impl FnOnce(&Budget<'_>) -> T) -> T {
         let limits = Limits::of_the_store();
         let (come, image) = (AtomicU64::new(0), AtomicU64::new(0));
         work(&Budget::layer(&limits, u64::MAX, &come, &image))
     }
 
     /// The stream was what it should be.
-    pub fn keep(&self) {
+    pub(super) fn keep(&self) {
         self.kept.store(true, Ordering::Relaxed);
     }
 
@@ -341,7 +341,7 @@ impl<'a> Budget<'a> {
     }
 
     /// The layer has so many entries.
-    pub fn entries(&self, n: u64) -> Result<()> {
+    pub(super) fn entries(&self, n: u64) -> Result<()> {
         match n > self.limits.layer_entries {
             true => Err(self.limits.exceeded("layer-entries", "it has more entries")),
             false => Ok(()),
@@ -349,7 +349,7 @@ impl<'a> Budget<'a> {
     }
 
     /// A file of `size` bytes is to be made, beside `before` of the same layer.
-    pub fn file(&self, before: u64, size: u64) -> Result<()> {
+    pub(super) fn file(&self, before: u64, size: u64) -> Result<()> {
         self.promised(before.saturating_add(size))?;
         let all = self.image.fetch_add(size, Ordering::Relaxed);
         self.added.fetch_add(size, Ordering::Relaxed);
@@ -373,14 +373,14 @@ impl Drop for Budget<'_> {
 }
 
 /// Ends a stream that becomes more than its budget.
-pub struct Bounded<'a, R> {
+pub(super) struct Bounded<'a, R> {
     inner: R,
     count: u64,
     budget: &'a Budget<'a>,
 }
 
 impl<'a, R: Read> Bounded<'a, R> {
-    pub fn new(inner: R, budget: &'a Budget<'a>) -> Self {
+    pub(super) fn new(inner: R, budget: &'a Budget<'a>) -> Self {
         Bounded {
             inner,
             count: 0,
@@ -402,7 +402,7 @@ impl<R: Read> Read for Bounded<'_, R> {
 }
 
 /// Counts what comes.
-pub struct Counted<'a, R> {
+pub(super) struct Counted<'a, R> {
     pub inner: R,
     pub count: &'a AtomicU64,
 }

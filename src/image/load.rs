@@ -29,8 +29,8 @@ const MAX_NAMES: usize = 10_000;
 const MAX_NESTING: usize = 3;
 
 /// The names that containerd and Docker give, and the one of the OCI.
-pub const FULL_NAME: &str = "io.containerd.image.name";
-pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const FULL_NAME: &str = "io.containerd.image.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// An image of an archive, whose documents have been read, verified, and not kept: a
 /// thousand may have 12 MiB each, or be the same ones again and again.

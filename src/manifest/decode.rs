@@ -19,7 +19,7 @@ use super::tree::{Node, Path, Value, quote};
 
 /// A value of the wrong type, or a field that does not exist.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Fault {
+pub(super) struct Fault {
     pub path: Path,
     pub line: usize,
     pub message: String,
@@ -27,7 +27,7 @@ pub struct Fault {
 
 /// Reads `T`. With faults the value holds emptiness in their places; it is
 /// `None` only where a type itself refuses every stand-in.
-pub fn decode<T: DeserializeOwned>(node: &Node) -> (Option<T>, Vec<Fault>) {
+pub(super) fn decode<T: DeserializeOwned>(node: &Node) -> (Option<T>, Vec<Fault>) {
     let faults = RefCell::new(Vec::new());
     let result = T::deserialize(De {
         node,
@@ -360,7 +360,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
 }
 
 /// What to say of a field that is not among those known.
-pub fn unknown_field(name: &str, known: &[&str]) -> String {
+pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("unknown field: did you mean \"{near}\"?"),
         None if known.len() <= 12 => format!("unknown field; known here: {}", known.join(", ")),
@@ -369,7 +369,10 @@ pub fn unknown_field(name: &str, known: &[&str]) -> String {
 }
 
 /// The candidate that `name` most likely was meant to be, if any is near.
-pub fn nearest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub(super) fn nearest<'c>(
+    name: &str,
+    candidates: impl Iterator<Item = &'c str>,
+) -> Option<&'c str> {
     // The distance costs the product of the lengths.
     if name.len() > 64 {
         return None;

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::spec::PullPolicy;
 
 /// Fills in `pod`. `namespace` is for a Pod that names none.
-pub fn fill(pod: &mut core::Pod, namespace: &str, uid: &str, created: Timestamp) {
+pub(super) fn fill(pod: &mut core::Pod, namespace: &str, uid: &str, created: Timestamp) {
     let meta = &mut pod.metadata;
     // Kubernetes takes an empty text for none.
     if meta.namespace.as_deref().unwrap_or_default().is_empty() {

@@ -13,7 +13,7 @@ use crate::error::Problem;
 
 /// Why a text is no JSON, and where.
 #[derive(Debug)]
-pub enum NotJson {
+pub(super) enum NotJson {
     Syntax(Problem),
     /// It is JSON, but more or deeper than is taken.
     TooMuch(Problem),

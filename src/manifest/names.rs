@@ -1,8 +1,8 @@
 //! The syntaxes of Kubernetes' names. Each check returns what is wrong in
 //! Kubernetes' own words, to follow `Invalid value: "...": `.
 
-pub const LABEL_MAX: usize = 63;
-pub const SUBDOMAIN_MAX: usize = 253;
+pub(super) const LABEL_MAX: usize = 63;
+pub(super) const SUBDOMAIN_MAX: usize = 253;
 
 type Check = Result<(), String>;
 
@@ -24,7 +24,7 @@ fn is_label(s: &str) -> bool {
 }
 
 /// RFC 1123 label: container names, volume names, namespaces.
-pub fn dns_label(s: &str) -> Check {
+pub(super) fn dns_label(s: &str) -> Check {
     at_most(s, LABEL_MAX)?;
     if is_label(s) {
         return Ok(());
@@ -37,7 +37,7 @@ pub fn dns_label(s: &str) -> Check {
 }
 
 /// RFC 1123 subdomain: Pod names, DNS names.
-pub fn dns_subdomain(s: &str) -> Check {
+pub(super) fn dns_subdomain(s: &str) -> Check {
     at_most(s, SUBDOMAIN_MAX)?;
     if s.split('.').all(is_label) {
         return Ok(());
@@ -60,7 +60,7 @@ fn is_qualified_part(s: &str) -> bool {
 
 /// As [`dns_subdomain`], with `_` as well, which service records have: `_tcp.example.com`.
 /// Kubernetes takes it since 1.34.
-pub fn search_domain(s: &str) -> Check {
+pub(super) fn search_domain(s: &str) -> Check {
     match s.split('.').any(|label| label.ends_with('_')) {
         true => dns_subdomain(s),
         false => dns_subdomain(&s.replace('_', "a")),
@@ -68,7 +68,7 @@ pub fn search_domain(s: &str) -> Check {
 }
 
 /// `[prefix/]name`: keys of labels and annotations.
-pub fn qualified_name(s: &str) -> Check {
+pub(super) fn qualified_name(s: &str) -> Check {
     let name = match s.split_once('/') {
         Some((prefix, name)) => {
             dns_subdomain(prefix).map_err(|e| format!("prefix part {e}"))?;
@@ -88,7 +88,7 @@ pub fn qualified_name(s: &str) -> Check {
 }
 
 /// A label's value; may be empty.
-pub fn label_value(s: &str) -> Check {
+pub(super) fn label_value(s: &str) -> Check {
     at_most(s, LABEL_MAX)?;
     if s.is_empty() || is_qualified_part(s) {
         return Ok(());
@@ -101,7 +101,7 @@ pub fn label_value(s: &str) -> Check {
 }
 
 /// IANA service name: names of ports.
-pub fn port_name(s: &str) -> Check {
+pub(super) fn port_name(s: &str) -> Check {
     at_most(s, 15)?;
     let ok = is_label(s) && !s.contains("--") && s.bytes().any(|b| b.is_ascii_lowercase());
     if ok {
@@ -115,7 +115,7 @@ pub fn port_name(s: &str) -> Check {
 }
 
 /// Since 1.30 the name of a variable is any printable ASCII without `=`.
-pub fn env_name(s: &str) -> Check {
+pub(super) fn env_name(s: &str) -> Check {
     if !s.is_empty() && s.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
         return Ok(());
     }
@@ -123,7 +123,7 @@ pub fn env_name(s: &str) -> Check {
 }
 
 /// `a.b.c` or `a/b/c`, as sysctl(8) takes it.
-pub fn sysctl_name(s: &str) -> Check {
+pub(super) fn sysctl_name(s: &str) -> Check {
     let ok = at_most(s, SUBDOMAIN_MAX).is_ok()
         && s.split(['.', '/']).all(|part| {
             let b = part.as_bytes();
@@ -140,14 +140,14 @@ pub fn sysctl_name(s: &str) -> Check {
 }
 
 /// A path inside a volume: relative and without `..`.
-pub fn relative_path(s: &str) -> Check {
+pub(super) fn relative_path(s: &str) -> Check {
     if s.starts_with('/') {
         return Err("must be a relative path".into());
     }
     no_backsteps(s)
 }
 
-pub fn absolute_path(s: &str) -> Check {
+pub(super) fn absolute_path(s: &str) -> Check {
     if !s.starts_with('/') {
         return Err("must be an absolute path".into());
     }
@@ -158,7 +158,7 @@ pub fn absolute_path(s: &str) -> Check {
 }
 
 /// A path in a container as the runtime takes it: what does not begin with `/` is below it.
-pub fn from_root(path: &str) -> String {
+pub(super) fn from_root(path: &str) -> String {
     match path.starts_with('/') {
         true => path.to_owned(),
         false => format!("/{path}"),
@@ -166,7 +166,7 @@ pub fn from_root(path: &str) -> String {
 }
 
 /// Whether a path from the root leads back to it, written in any way.
-pub fn is_root(path: &str) -> bool {
+pub(super) fn is_root(path: &str) -> bool {
     let mut depth = 0usize;
     for part in path.split('/') {
         match part {
@@ -178,7 +178,7 @@ pub fn is_root(path: &str) -> bool {
     depth == 0
 }
 
-pub fn no_backsteps(s: &str) -> Check {
+pub(super) fn no_backsteps(s: &str) -> Check {
     if s.split('/').any(|part| part == "..") {
         return Err("must not contain '..'".into());
     }

@@ -52,7 +52,7 @@ pub(super) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    pub fn new(source: &'a str, root: &'a Node, base: Path) -> Self {
+    pub(super) fn new(source: &'a str, root: &'a Node, base: Path) -> Self {
         Report {
             source,
             root,
@@ -64,7 +64,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    pub fn problem(&mut self, path: &Path, message: impl Into<String>) {
+    pub(super) fn problem(&mut self, path: &Path, message: impl Into<String>) {
         if self.faulty.iter().any(|bad| path.is_within(bad)) {
             return;
         }
@@ -82,7 +82,7 @@ impl<'a> Report<'a> {
     }
 
     /// The path from the document's root.
-    pub fn full(&self, path: &Path) -> String {
+    pub(super) fn full(&self, path: &Path) -> String {
         match (self.base.depth(), path.depth()) {
             (0, _) => path.to_string(),
             (_, 0) => self.base.to_string(),
@@ -90,32 +90,32 @@ impl<'a> Report<'a> {
         }
     }
 
-    pub fn fault(&mut self, fault: Fault) {
+    pub(super) fn fault(&mut self, fault: Fault) {
         self.push(&fault.path, fault.line, fault.message);
         self.faulty.push(fault.path);
     }
 
     /// Whether the manifest itself says something there.
-    pub fn is_set(&self, path: &Path) -> bool {
+    pub(super) fn is_set(&self, path: &Path) -> bool {
         self.root.find(path).is_some_and(|node| !node.is_null())
     }
 
-    pub fn invalid(&mut self, path: &Path, value: &str, why: impl std::fmt::Display) {
+    pub(super) fn invalid(&mut self, path: &Path, value: &str, why: impl std::fmt::Display) {
         self.problem(path, format!("Invalid value: {}: {why}", quote(value)));
     }
 
-    pub fn invalid_number(&mut self, path: &Path, value: i64, why: impl std::fmt::Display) {
+    pub(super) fn invalid_number(&mut self, path: &Path, value: i64, why: impl std::fmt::Display) {
         self.problem(path, format!("Invalid value: {value}: {why}"));
     }
 
     /// Notes the syntax check's answer, if it is a fault.
-    pub fn check(&mut self, path: &Path, value: &str, check: Result<(), String>) {
+    pub(super) fn check(&mut self, path: &Path, value: &str, check: Result<(), String>) {
         if let Err(why) = check {
             self.invalid(path, value, why);
         }
     }
 
-    pub fn required(&mut self, path: &Path, hint: &str) {
+    pub(super) fn required(&mut self, path: &Path, hint: &str) {
         let message = if hint.is_empty() {
             "Required value".into()
         } else {
@@ -124,7 +124,7 @@ impl<'a> Report<'a> {
         self.problem(path, message);
     }
 
-    pub fn unknown_value(&mut self, path: &Path, value: &str, supported: &[&str]) {
+    pub(super) fn unknown_value(&mut self, path: &Path, value: &str, supported: &[&str]) {
         let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
         self.problem(
             path,
@@ -136,31 +136,31 @@ impl<'a> Report<'a> {
         );
     }
 
-    pub fn duplicate(&mut self, path: &Path, value: &str) {
+    pub(super) fn duplicate(&mut self, path: &Path, value: &str) {
         self.problem(path, format!("Duplicate value: {}", quote(value)));
     }
 
-    pub fn forbidden(&mut self, path: &Path, why: &str) {
+    pub(super) fn forbidden(&mut self, path: &Path, why: &str) {
         self.problem(path, format!("Forbidden: {why}"));
     }
 
     /// Valid for Kubernetes, refused here.
-    pub fn refused(&mut self, path: &Path, why: impl Into<String>) {
+    pub(super) fn refused(&mut self, path: &Path, why: impl Into<String>) {
         let before = self.problems.len();
         self.problem(path, why);
         self.unsupported += self.problems.len() - before;
     }
 
-    pub fn warn(&mut self, path: &Path, message: impl Into<String>) {
+    pub(super) fn warn(&mut self, path: &Path, message: impl Into<String>) {
         self.note(path, NoteKind::Warning, message.into());
     }
 
-    pub fn no_effect(&mut self, path: &Path, message: impl Into<String>) {
+    pub(super) fn no_effect(&mut self, path: &Path, message: impl Into<String>) {
         self.note(path, NoteKind::NoEffect, message.into());
     }
 
     /// As [`Report::no_effect`], of something that is no longer in the tree.
-    pub fn no_effect_at(&mut self, path: &Path, line: usize, message: impl Into<String>) {
+    pub(super) fn no_effect_at(&mut self, path: &Path, line: usize, message: impl Into<String>) {
         self.note_at(path, line, NoteKind::NoEffect, message.into());
     }
 
@@ -179,7 +179,7 @@ impl<'a> Report<'a> {
     }
 
     /// The words of a choice, or a fault and `None`.
-    pub fn choice<T: Copy>(
+    pub(super) fn choice<T: Copy>(
         &mut self,
         path: &Path,
         value: Option<&str>,

@@ -179,7 +179,7 @@ impl Node {
 }
 
 /// A string for a message: quoted, escaped, and cut where it is long.
-pub fn quote(s: &str) -> String {
+pub(super) fn quote(s: &str) -> String {
     const SHOWN: usize = 80;
     if s.chars().count() <= SHOWN {
         return format!("{s:?}");

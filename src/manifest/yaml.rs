@@ -17,12 +17,12 @@ use super::tree::{Node, Value};
 use crate::error::Problem;
 
 /// As much as the API server takes is about 1.5 MiB; no Pod comes near.
-pub const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// Reads every document of a source that is not empty. What was readable before
 /// a fault of syntax is returned with the fault; duplicate keys do not end the
 /// reading. The problems have no source set.
-pub fn parse_documents(bytes: &[u8]) -> (Vec<Node>, Vec<Problem>) {
+pub(super) fn parse_documents(bytes: &[u8]) -> (Vec<Node>, Vec<Problem>) {
     let checked = from_utf16(bytes);
     let checked = checked.and_then(|b| check_text(&b).map(|text| without_marks(text).into_owned()));
     let text = match &checked {

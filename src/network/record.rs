@@ -27,7 +27,7 @@ pub(super) struct Bridge {
 }
 
 impl Bridge {
-    pub fn new(name: &str, subnet: Subnet, mtu: u32) -> Self {
+    pub(super) fn new(name: &str, subnet: Subnet, mtu: u32) -> Self {
         Bridge {
             version: VERSION,
             name: name.to_owned(),
@@ -38,18 +38,18 @@ impl Bridge {
         }
     }
 
-    pub fn path(network: &Path) -> PathBuf {
+    pub(super) fn path(network: &Path) -> PathBuf {
         network.join("bridge.json")
     }
 
-    pub fn load(network: &Path) -> Result<Option<Self>> {
+    pub(super) fn load(network: &Path) -> Result<Option<Self>> {
         let path = Self::path(network);
         let bridge: Option<Self> = load(&path)?;
         check_version(&path, bridge.as_ref().map(|b| b.version))?;
         Ok(bridge)
     }
 
-    pub fn save(&self, network: &Path) -> Result<()> {
+    pub(super) fn save(&self, network: &Path) -> Result<()> {
         store::save(&Self::path(network), self)
     }
 }
@@ -84,11 +84,11 @@ impl Default for Leases {
 }
 
 impl Leases {
-    pub fn path(network: &Path) -> PathBuf {
+    pub(super) fn path(network: &Path) -> PathBuf {
         network.join("leases.json")
     }
 
-    pub fn load(network: &Path) -> Result<Self> {
+    pub(super) fn load(network: &Path) -> Result<Self> {
         let path = Self::path(network);
         let leases: Option<Self> = load(&path)?;
         check_version(&path, leases.as_ref().map(|l| l.version))?;
@@ -96,7 +96,7 @@ impl Leases {
     }
 
     /// After one was added: only with the room set aside that their removal takes.
-    pub fn save(&self, network: &Path) -> Result<()> {
+    pub(super) fn save(&self, network: &Path) -> Result<()> {
         let path = Self::path(network);
         let bytes = serde_json::to_vec(self)?.len() as u64;
         store::reserve(&path, bytes)?;
@@ -104,13 +104,13 @@ impl Leases {
     }
 
     /// After some were removed.
-    pub fn save_fewer(&self, network: &Path) -> Result<()> {
+    pub(super) fn save_fewer(&self, network: &Path) -> Result<()> {
         store::save_reserved(&Self::path(network), self, None)
     }
 
     /// Gives the Pod an address: the one it has already, if it comes again after
     /// a crash, else the next that is free.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         subnet: Subnet,
         uid: &str,

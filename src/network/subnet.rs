@@ -56,7 +56,7 @@ const SMALL: &[Block] = &[
 /// The subnet for the root of this tag that overlaps none of `taken`; `None` if
 /// every block is full. A private root's search starts at a subnet given by its
 /// tag, so that roots seldom meet and a root mostly gets the same subnet again.
-pub fn choose(tag: &str, taken: &[Subnet]) -> Option<Subnet> {
+pub(super) fn choose(tag: &str, taken: &[Subnet]) -> Option<Subnet> {
     let (blocks, start) = match u32::from_str_radix(tag, 16) {
         Ok(hash) => (PRIVATE, hash),
         Err(_) => (SYSTEM, 0),

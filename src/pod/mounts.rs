@@ -182,7 +182,7 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<oci
 }
 
 /// Where a volume's content is on the host.
-pub fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<PathBuf> {
+pub(super) fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<PathBuf> {
     let volume = spec
         .volume(name)
         .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;

@@ -11,7 +11,7 @@ use crate::image::{Image, Reference, Store};
 use crate::{Context, Result};
 
 #[derive(Args, Debug)]
-pub struct Inspect {
+pub(crate) struct Inspect {
     /// Names or IDs
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -88,7 +88,7 @@ fn described(store: &Store, image: &Image) -> Result<Value> {
 }
 
 #[derive(Args, Debug)]
-pub struct Tag {
+pub(crate) struct Tag {
     /// A name or ID of an image that is here
     #[arg(value_name = "IMAGE")]
     image: String,

@@ -19,7 +19,7 @@ use crate::pod::{client, layers};
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
-pub struct Pull {
+pub(crate) struct Pull {
     /// As Kubernetes writes it: busybox, localhost:5000/app:1.2, name@sha256:...
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -79,7 +79,7 @@ impl Verb for Pull {
 }
 
 #[derive(Args, Debug)]
-pub struct Load {
+pub(crate) struct Load {
     /// An OCI layout's directory or tar, a docker archive, or - for stdin; a tar may be
     /// compressed with gzip, zstd, xz or bzip2
     #[arg(short, long, value_name = "FILE", default_value = "-")]
@@ -144,7 +144,7 @@ impl Verb for Load {
 }
 
 #[derive(Args, Debug)]
-pub struct Images {
+pub(crate) struct Images {
     /// json, yaml, wide (whole IDs) or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -206,7 +206,7 @@ impl Verb for Images {
 }
 
 #[derive(Args, Debug)]
-pub struct Rmi {
+pub(crate) struct Rmi {
     /// Names or IDs
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
@@ -257,7 +257,7 @@ impl Verb for Rmi {
 }
 
 /// The IDs of images that Pods have.
-pub fn used_images(face: &Face) -> Result<BTreeSet<String>> {
+pub(crate) fn used_images(face: &Face) -> Result<BTreeSet<String>> {
     let states = client::list(&face.layout, None)?
         .into_iter()
         .filter_map(|v| Some((v.pod, v.state?)));
@@ -278,7 +278,7 @@ pub fn used_images(face: &Face) -> Result<BTreeSet<String>> {
 }
 
 /// As [`used_images`], without those of Pods whose record cannot be read.
-pub fn known_images(face: &Face) -> Result<BTreeSet<String>> {
+pub(crate) fn known_images(face: &Face) -> Result<BTreeSet<String>> {
     let views = client::list(&face.layout, None)?;
     Ok(image_ids(
         views.into_iter().filter_map(|v| v.state).collect(),
@@ -290,7 +290,7 @@ fn image_ids(states: Vec<State>) -> BTreeSet<String> {
     containers.filter_map(|c| c.image_id).collect()
 }
 
-pub fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
+pub(crate) fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
     match format {
         Format::Table { .. } => Ok(()),
         Format::Name => {
@@ -307,7 +307,7 @@ pub fn print_objects(format: &Format, images: &[Image]) -> Result<()> {
     }
 }
 
-pub fn object(i: &Image) -> Value {
+pub(crate) fn object(i: &Image) -> Value {
     json!({
         "id": i.id,
         "digest": i.digest,
@@ -320,7 +320,7 @@ pub fn object(i: &Image) -> Value {
     })
 }
 
-pub fn familiar(name: &str) -> String {
+pub(crate) fn familiar(name: &str) -> String {
     name.parse::<Reference>()
         .map_or_else(|_| name.to_owned(), |r| r.familiar())
 }
@@ -337,7 +337,7 @@ fn split_name(name: &str) -> (&str, &str) {
 }
 
 /// Decimal units, as registries and docker show sizes.
-pub fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
     let mut value = n as f64;
     let mut unit = 0;

@@ -10,13 +10,13 @@ use crate::image::Store;
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
-pub struct Pin {
+pub(crate) struct Pin {
     #[command(flatten)]
     of: Images,
 }
 
 #[derive(Args, Debug)]
-pub struct Unpin {
+pub(crate) struct Unpin {
     #[command(flatten)]
     of: Images,
 }

@@ -11,7 +11,7 @@ use crate::cli::show::progress::Shown;
 use crate::image::{PullOptions, Reference, Store};
 
 #[derive(Args, Debug)]
-pub struct Push {
+pub(crate) struct Push {
     /// A name or ID of an image that is here
     #[arg(value_name = "IMAGE")]
     image: String,

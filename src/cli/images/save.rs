@@ -12,7 +12,7 @@ use crate::image::{Form, Store};
 use crate::{Context, Error, Kind, Result};
 
 #[derive(Args, Debug)]
-pub struct Save {
+pub(crate) struct Save {
     /// Names or IDs; one that is given by ID has no name in the archive
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,

@@ -23,7 +23,7 @@ use crate::spec::Pod;
 use crate::{Context, Error, Kind, Result};
 
 #[derive(Args, Debug)]
-pub struct Apply {
+pub(crate) struct Apply {
     /// A manifest, a directory of them, or - for stdin
     #[arg(short, long, required = true, value_name = "FILE")]
     filename: Vec<String>,
@@ -51,12 +51,12 @@ pub struct Apply {
 }
 
 /// Reads manifests for `apply` and `delete`.
-pub fn read(face: &Face, files: &[String], recursive: bool) -> Result<Parsed> {
+pub(crate) fn read(face: &Face, files: &[String], recursive: bool) -> Result<Parsed> {
     manifest::parse(&sources(files, recursive)?, face.only_namespace())
 }
 
 /// What `-f` and `-R` name.
-pub fn sources(files: &[String], recursive: bool) -> Result<Vec<manifest::Source>> {
+pub(crate) fn sources(files: &[String], recursive: bool) -> Result<Vec<manifest::Source>> {
     let mut sources = vec![];
     for file in files {
         for path in expand(file, recursive)? {
@@ -166,7 +166,7 @@ impl Verb for Apply {
 }
 
 /// What a creation would make, as it is to be recorded.
-pub fn dry_run(format: &Format, pods: Vec<Pod>) -> Result<u8> {
+pub(crate) fn dry_run(format: &Format, pods: Vec<Pod>) -> Result<u8> {
     match format {
         Format::Table { .. } => {
             for p in &pods {
@@ -181,7 +181,7 @@ pub fn dry_run(format: &Format, pods: Vec<Pod>) -> Result<u8> {
     Ok(0)
 }
 
-pub fn create(face: &Face, pod: &Pod) -> Result<()> {
+pub(crate) fn create(face: &Face, pod: &Pod) -> Result<()> {
     for warning in client::create(&face.layout, pod)? {
         warn(&warning.to_string());
     }
@@ -303,7 +303,7 @@ fn differences(old: &Value, new: &Value, path: &str, out: &mut Vec<String>) {
 /// Waits for all of them together. Those that do not start are told one by
 /// one; the first is the error. The Pods stay, to be looked at. A signal ends the
 /// waiting without an error: it stays readable for the caller.
-pub fn await_started(
+pub(crate) fn await_started(
     face: &Face,
     pods: &[(Pod, String)],
     until: Option<Instant>,
@@ -397,7 +397,7 @@ fn late(pod: &Pod, waiting: &Waiting) -> Error {
 
 /// Containers that have been started and are no more: no error of the start, but what
 /// people want to know.
-pub fn warn_of_trouble(face: &Face, pods: &[(Pod, String)]) {
+pub(crate) fn warn_of_trouble(face: &Face, pods: &[(Pod, String)]) {
     for (pod, _) in pods {
         let Ok(view) = client::find(&face.layout, &pod.namespace, &pod.name) else {
             continue;

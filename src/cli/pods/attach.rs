@@ -17,7 +17,7 @@ use crate::spec::Pod;
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
-pub struct Attach {
+pub(crate) struct Attach {
     /// The Pod: NAME or pod/NAME
     #[arg(value_name = "POD")]
     pod: String,
@@ -73,7 +73,7 @@ impl Verb for Attach {
 }
 
 /// Until the container ends, or a signal comes to a caller who has them blocked.
-pub fn attach(
+pub(crate) fn attach(
     face: &Face,
     view: &View,
     container: String,
@@ -94,14 +94,14 @@ pub fn attach(
 
 /// Asks to be attached: at once if the container runs, else when it does, so that
 /// none of its output is missed.
-pub fn ask(face: &Face, pod: &Pod, container: String, stdin: bool) -> Result<Connection> {
+pub(crate) fn ask(face: &Face, pod: &Pod, container: String, stdin: bool) -> Result<Connection> {
     let connection = Connection::open(&face.layout, &pod.uid)?;
     connection.send(&Request::Attach { container, stdin }, &[])?;
     Ok(connection)
 }
 
 /// What follows [`ask`].
-pub fn carry_on(
+pub(crate) fn carry_on(
     connection: Connection,
     stdin: bool,
     quiet: bool,

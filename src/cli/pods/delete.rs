@@ -20,7 +20,7 @@ use crate::sys::process::pidfd_send_signal;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
-pub struct Delete {
+pub(crate) struct Delete {
     /// `pod NAME...`, `pod/NAME...` or `pods` with -l or --all
     #[arg(value_name = "KIND [NAME]")]
     what: Vec<String>,
@@ -65,7 +65,7 @@ pub struct Delete {
 
 /// How a Pod is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grace {
+pub(crate) struct Grace {
     /// Seconds; `None` is the Pod's own.
     pub seconds: Option<u64>,
     /// The name is freed at once.
@@ -243,7 +243,7 @@ fn seconds(own: u64, grace: Grace) -> u64 {
 }
 
 /// Deletes one Pod and waits until it is gone.
-pub fn delete(face: &Face, view: &View, grace: Grace, until: Option<Instant>) -> Result<()> {
+pub(crate) fn delete(face: &Face, view: &View, grace: Grace, until: Option<Instant>) -> Result<()> {
     let connection = begin(face, view, grace)?;
     end(face, view, connection, grace, until)
 }
@@ -251,7 +251,7 @@ pub fn delete(face: &Face, view: &View, grace: Grace, until: Option<Instant>) ->
 /// Returns when the termination is under way, with the connection whose end is
 /// the Pod's. A monitor that dies meanwhile is revived by the next connection;
 /// one that dies each time is no longer asked.
-pub fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
+pub(crate) fn begin(face: &Face, view: &View, grace: Grace) -> Result<Connection> {
     const ATTEMPTS: usize = 3;
     let request = Request::Delete {
         grace_period: seconds(view.pod.spec.termination_grace_period, grace),
@@ -342,7 +342,7 @@ fn end_if_stopped(face: &Face, view: &View, grace: Grace) -> Result<()> {
 
 /// Waits for the end. Whoever else asks for a shorter grace is not in the way:
 /// only the connection's end counts.
-pub fn end(
+pub(crate) fn end(
     face: &Face,
     view: &View,
     mut connection: Connection,

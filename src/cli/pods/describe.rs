@@ -18,7 +18,7 @@ use crate::spec::{
 };
 
 #[derive(Args, Debug)]
-pub struct Describe {
+pub(crate) struct Describe {
     /// `pod NAME...`, `pod/NAME...`, or `pods` for all
     #[arg(required = true, value_name = "KIND [NAME]")]
     what: Vec<String>,

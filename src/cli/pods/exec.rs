@@ -27,7 +27,7 @@ use crate::sys::tty;
 use crate::{Context, Error, Result};
 
 #[derive(Args, Debug)]
-pub struct Exec {
+pub(crate) struct Exec {
     /// The Pod: NAME or pod/NAME
     #[arg(value_name = "POD")]
     pod: String,
@@ -80,7 +80,7 @@ impl Verb for Exec {
 
 /// A process that ended unseen counts as 137, as `kubectl` and `podman` say of
 /// one that was killed from outside.
-pub fn code_of(end: End) -> Result<u8> {
+pub(crate) fn code_of(end: End) -> Result<u8> {
     Ok(match end {
         End::Exited(Some(code)) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
         End::Exited(None) => {
@@ -94,7 +94,7 @@ pub fn code_of(end: End) -> Result<u8> {
 
 /// The container that is meant: the one named, the one of the annotation
 /// `kubectl.kubernetes.io/default-container`, or the first.
-pub fn container_of(view: &View, given: Option<&str>, quiet: bool) -> Result<String> {
+pub(crate) fn container_of(view: &View, given: Option<&str>, quiet: bool) -> Result<String> {
     let spec = &view.pod.spec;
     let names: Vec<&str> = spec
         .containers
@@ -179,7 +179,7 @@ fn with_terminal(
 
 /// Our terminal and a process' one, joined until the process ends. `output`: what
 /// the terminal shows, if somebody else reads its master.
-pub fn talk(
+pub(crate) fn talk(
     connection: &Connection,
     master: OwnedFd,
     output: Option<OwnedFd>,
@@ -280,7 +280,7 @@ fn fifo(dir: &Path) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// podman's and the shells' codes for what kept a command from running.
-pub fn cannot_run(e: &Error) -> u8 {
+pub(crate) fn cannot_run(e: &Error) -> u8 {
     use nix::errno::Errno;
     match (e.kind(), e.errno()) {
         (crate::Kind::StartFailed, Some(Errno::ENOENT)) => 127,
@@ -293,7 +293,7 @@ pub fn cannot_run(e: &Error) -> u8 {
 }
 
 /// `-t` needs `-i`'s terminal; `attach` and `run` refuse what exec forgives.
-pub fn need_terminal(tty: bool, stdin: bool) -> Result<()> {
+pub(crate) fn need_terminal(tty: bool, stdin: bool) -> Result<()> {
     if tty && stdin && !std::io::stdin().is_terminal() {
         return Err(usage(
             "Unable to use a TTY - input is not a terminal or the right kind of file",

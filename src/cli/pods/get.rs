@@ -14,7 +14,7 @@ use crate::manifest;
 use crate::pod::client::{self, Detail, View};
 
 #[derive(Args, Debug)]
-pub struct Get {
+pub(crate) struct Get {
     /// `pods`, `pods NAME...` or `pod/NAME...`
     #[arg(required = true, value_name = "KIND [NAME]")]
     what: Vec<String>,
@@ -193,7 +193,7 @@ fn follow(
 }
 
 /// What `kubectl get -o wide` shows as NODE: this machine.
-pub fn node_name() -> String {
+pub(crate) fn node_name() -> String {
     nix::unistd::gethostname()
         .ok()
         .and_then(|n| n.into_string().ok())

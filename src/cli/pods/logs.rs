@@ -23,7 +23,7 @@ use crate::store::Layout;
 use crate::{Context, Error, Kind, Result};
 
 #[derive(Args, Debug)]
-pub struct Logs {
+pub(crate) struct Logs {
     /// The Pod: NAME or pod/NAME
     #[arg(value_name = "POD")]
     pod: String,
@@ -145,7 +145,7 @@ impl Verb for Logs {
 
 /// The directory and the attempt whose log is meant: the container that runs or
 /// that ran last; before a restart with `previous`.
-pub fn find_attempt(
+pub(crate) fn find_attempt(
     layout: &Layout,
     view: &View,
     container: &str,
@@ -300,7 +300,7 @@ impl Printer {
 
 /// Everything that a container writes to its end, stderr to stderr: how `run
 /// --attach` loses nothing of a container that was quicker than we.
-pub fn follow_container(
+pub(crate) fn follow_container(
     face: &Face,
     view: &View,
     container: &str,
@@ -321,7 +321,7 @@ pub fn follow_container(
 }
 
 /// How following ended.
-pub enum Followed {
+pub(crate) enum Followed {
     /// With the last state that was seen.
     ToTheEnd(Option<Box<State>>),
     /// By this signal.

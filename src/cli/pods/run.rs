@@ -19,7 +19,7 @@ use crate::spec::Pod;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
-pub struct Run {
+pub(crate) struct Run {
     /// The Pod's and its container's name
     #[arg(value_name = "NAME")]
     name: String,

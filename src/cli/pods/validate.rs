@@ -11,7 +11,7 @@ use crate::manifest::{self, FieldVerdict, Verdict};
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
-pub struct Validate {
+pub(crate) struct Validate {
     /// A manifest, a directory of them, or - for stdin
     #[arg(short, long, required = true, value_name = "FILE")]
     filename: Vec<String>,

@@ -15,7 +15,7 @@ use crate::pod::client::{self, View};
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// `pod/NAME...` or `pods NAME...`
     #[arg(required = true, value_name = "pod/NAME")]
     what: Vec<String>,

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::cli::face::usage;
 
 /// The two largest units that matter: `45s`, `5m30s`, `3h12m`, `4d2h`, `2y40d`.
-pub fn human(seconds: i64) -> String {
+pub(crate) fn human(seconds: i64) -> String {
     let pair = |big: i64, b: char, small: i64, s: char| {
         if small == 0 {
             format!("{big}{b}")
@@ -35,7 +35,7 @@ pub fn human(seconds: i64) -> String {
 
 /// Time passed since then. A time that is not set is `<unknown>`: Go's zero, which is the
 /// year 1, and the first day of 1970, which reproducible builds write for none.
-pub fn since(then: Timestamp, now: Timestamp) -> String {
+pub(crate) fn since(then: Timestamp, now: Timestamp) -> String {
     const DAY: i64 = 86_400;
     if then.as_second() < DAY {
         return "<unknown>".into();
@@ -46,7 +46,7 @@ pub fn since(then: Timestamp, now: Timestamp) -> String {
 }
 
 /// The same for a sentence: `5m ago`.
-pub fn ago(then: Timestamp, now: Timestamp) -> String {
+pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
     match since(then, now) {
         unknown if unknown == "<unknown>" => unknown,
         age => format!("{age} ago"),
@@ -55,7 +55,7 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 
 /// Go's durations: `30s`, `1h30m`, `1.5h`, `100ms`, `-1s`, `0`. The sign is apart
 /// since no `Duration` has one.
-pub fn parse_signed(text: &str) -> Result<(bool, Duration)> {
+pub(crate) fn parse_signed(text: &str) -> Result<(bool, Duration)> {
     let wrong = || {
         usage(format!("{text:?} is not a duration")).hint("write it as in 30s, 5m, 1h30m or 100ms")
     };
@@ -97,7 +97,7 @@ pub fn parse_signed(text: &str) -> Result<(bool, Duration)> {
 }
 
 /// A duration that cannot be negative.
-pub fn parse(text: &str) -> Result<Duration> {
+pub(crate) fn parse(text: &str) -> Result<Duration> {
     match parse_signed(text)? {
         (true, d) if !d.is_zero() => Err(usage(format!("{text:?}: a negative duration"))),
         (_, d) => Ok(d),
@@ -105,7 +105,7 @@ pub fn parse(text: &str) -> Result<Duration> {
 }
 
 /// As `kubectl wait` and `delete` read `--timeout`: negative means a week.
-pub fn parse_timeout(text: &str) -> Result<Duration> {
+pub(crate) fn parse_timeout(text: &str) -> Result<Duration> {
     Ok(match parse_signed(text)? {
         (true, d) if !d.is_zero() => Duration::from_secs(7 * 86400),
         (_, d) => d,

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 const MAX_DEPTH: usize = 32;
 
 #[derive(Debug, PartialEq)]
-pub struct Template(Vec<Part>);
+pub(crate) struct Template(Vec<Part>);
 
 #[derive(Debug, PartialEq)]
 enum Part {
@@ -67,7 +67,7 @@ enum Comparison {
 }
 
 impl Template {
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let mut p = Parser {
             text,
             at: 0,
@@ -82,7 +82,7 @@ impl Template {
 
     /// As `kubectl wait --for=jsonpath=` takes it: braces may be left out, and
     /// so may the first dot.
-    pub fn parse_relaxed(text: &str) -> Result<Self> {
+    pub(crate) fn parse_relaxed(text: &str) -> Result<Self> {
         let inner = text
             .strip_prefix('{')
             .and_then(|t| t.strip_suffix('}'))
@@ -96,7 +96,7 @@ impl Template {
 
     /// # Errors
     /// [`crate::Kind::Usage`]: a filter compares values of two types.
-    pub fn render(&self, root: &Value) -> Result<String> {
+    pub(crate) fn render(&self, root: &Value) -> Result<String> {
         let mut out = String::new();
         render(&self.0, root, root, &mut out)?;
         Ok(out)
@@ -106,7 +106,7 @@ impl Template {
     ///
     /// # Errors
     /// As [`Template::render`].
-    pub fn values<'v>(&self, root: &'v Value) -> Result<Vec<&'v Value>> {
+    pub(crate) fn values<'v>(&self, root: &'v Value) -> Result<Vec<&'v Value>> {
         let mut all = vec![];
         for part in &self.0 {
             if let Part::Path(steps) | Part::Range(steps, _) = part {
@@ -118,7 +118,7 @@ impl Template {
 }
 
 /// A value as a template prints it.
-pub fn plain(v: &Value) -> String {
+pub(crate) fn plain(v: &Value) -> String {
     match v {
         Value::String(s) => s.clone(),
         Value::Null => String::new(),

@@ -8,12 +8,12 @@ use crate::pod::client::View;
 use crate::pod::status::{self, PodStatus};
 
 /// The status of what a client has seen.
-pub fn status(view: &View) -> PodStatus {
+pub(crate) fn status(view: &View) -> PodStatus {
     status::of(&view.pod, view.state.as_ref())
 }
 
 /// The manifest with the record's metadata and the status of now.
-pub fn v1(view: &View) -> Value {
+pub(crate) fn v1(view: &View) -> Value {
     let pod = &view.pod;
     let mut object = pod.manifest.clone();
     if !object.is_object() {
@@ -51,7 +51,7 @@ pub fn v1(view: &View) -> Value {
 }
 
 /// `web`, `pod/web`, `pods/web`, `po/web`: the name.
-pub fn name_of(word: &str) -> Result<String> {
+pub(crate) fn name_of(word: &str) -> Result<String> {
     match word.split_once('/') {
         None if word.is_empty() => Err(usage("a Pod's name is empty")),
         None => Ok(word.to_owned()),
@@ -63,7 +63,7 @@ pub fn name_of(word: &str) -> Result<String> {
     }
 }
 
-pub fn is_pod_word(word: &str) -> bool {
+pub(crate) fn is_pod_word(word: &str) -> bool {
     ["pod", "pods", "po"]
         .iter()
         .any(|w| w.eq_ignore_ascii_case(word))
@@ -114,7 +114,7 @@ fn is_other_kind(word: &str) -> bool {
 
 /// What follows `get`, `delete` and the like: `pods`, `pod a b`, `pod/a pod/b`.
 /// An empty list means all of them. `verb` is for what to say of a mistake.
-pub fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
+pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
     match words.split_first() {
         None => Err(usage("the kind is missing").hint("write it as in `pods` or `pod/NAME`")),
         Some((kind, names)) if is_pod_word(kind) => {

@@ -10,7 +10,7 @@ use crate::{Context, Result};
 
 /// `-o` of the verbs that show objects.
 #[derive(Debug)]
-pub enum Format {
+pub(crate) enum Format {
     Table { wide: bool },
     Json,
     Yaml,
@@ -20,7 +20,7 @@ pub enum Format {
 
 impl Format {
     /// `None` is the verb's own table or sentence.
-    pub fn parse(word: Option<&str>) -> Result<Self> {
+    pub(crate) fn parse(word: Option<&str>) -> Result<Self> {
         Ok(match word {
             None => Format::Table { wide: false },
             Some("wide") => Format::Table { wide: true },
@@ -38,7 +38,7 @@ impl Format {
     }
 
     /// Prints what is not a table: one object as it is, several as a v1 List.
-    pub fn print(&self, mut objects: Vec<Value>, as_list: bool) -> Result<()> {
+    pub(crate) fn print(&self, mut objects: Vec<Value>, as_list: bool) -> Result<()> {
         if let Format::Name = self {
             let names: String = objects
                 .iter()
@@ -68,7 +68,7 @@ impl Format {
     }
 
     /// Prints one value that is no Pod.
-    pub fn print_value(&self, value: &Value) -> Result<()> {
+    pub(crate) fn print_value(&self, value: &Value) -> Result<()> {
         match self {
             Format::Yaml => text(&yaml::emit(value), false),
             Format::JsonPath(t) => text(&t.render(value)?, false),
@@ -78,7 +78,7 @@ impl Format {
 }
 
 /// Four blanks a level, as kubectl does.
-pub fn pretty(value: &Value) -> String {
+pub(crate) fn pretty(value: &Value) -> String {
     use serde::Serialize;
     let mut out = Vec::new();
     let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
@@ -91,12 +91,12 @@ pub fn pretty(value: &Value) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-pub fn stdout_is_terminal() -> bool {
+pub(crate) fn stdout_is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
 /// Writes text to stdout whole; styles are left in it only if asked.
-pub fn text(s: &str, styled: bool) -> Result<()> {
+pub(crate) fn text(s: &str, styled: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if styled {
         out.write_all(s.as_bytes())
@@ -110,7 +110,7 @@ pub fn text(s: &str, styled: bool) -> Result<()> {
 /// Takes `ESC [ ... m` out and spells other control characters as JSON does, lines
 /// and tabs excepted: what comes from a manifest or a container's status must not
 /// paint, move or answer for the reader's terminal.
-pub fn strip_styles(s: &str) -> String {
+pub(crate) fn strip_styles(s: &str) -> String {
     // Nor change the order in which the rest of the line is read.
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let harmless = |c: char| !(c.is_control() || turns(c)) || matches!(c, '\n' | '\t');

@@ -15,14 +15,14 @@ const PERIOD: Duration = Duration::from_millis(100);
 const BAR: u64 = 30;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub(crate) enum Manner {
     Quiet,
     Lines,
     Bars,
     Json,
 }
 
-pub struct Shown {
+pub(crate) struct Shown {
     manner: Manner,
     /// Layers at work: name, bytes done, bytes in all.
     active: Vec<(String, u64, u64)>,
@@ -33,7 +33,7 @@ pub struct Shown {
 
 impl Shown {
     /// Formats for programs other than JSON have no lines for this.
-    pub fn new(quiet: bool, format: &Format) -> Self {
+    pub(crate) fn new(quiet: bool, format: &Format) -> Self {
         let manner = match format {
             _ if quiet => Manner::Quiet,
             Format::Json => Manner::Json,
@@ -49,7 +49,7 @@ impl Shown {
         }
     }
 
-    pub fn show(&mut self, p: &Progress) {
+    pub(crate) fn show(&mut self, p: &Progress) {
         let text = match self.manner {
             Manner::Quiet => return,
             Manner::Json => match self.is_due(p) {
@@ -64,7 +64,7 @@ impl Shown {
     }
 
     /// Takes the bars away.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.active.clear();
         let clear = self.clear();
         let _ = std::io::stderr().lock().write_all(clear.as_bytes());

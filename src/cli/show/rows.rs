@@ -11,7 +11,7 @@ use crate::spec::Pod;
 
 /// One Pod in four words.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Ready containers, and all that should be: sidecars count.
     pub ready: (usize, usize),
     pub status: String,
@@ -20,7 +20,7 @@ pub struct Summary {
     pub last_restart: Option<Timestamp>,
 }
 
-pub fn summarize(pod: &Pod, status: &PodStatus, deleting: bool) -> Summary {
+pub(crate) fn summarize(pod: &Pod, status: &PodStatus, deleting: bool) -> Summary {
     let is_sidecar = |name: &str| {
         pod.spec
             .init_containers
@@ -134,7 +134,7 @@ impl Restarts {
 
 /// What the columns are.
 #[derive(Clone, Debug, Default)]
-pub struct Columns {
+pub(crate) struct Columns {
     pub namespace: bool,
     pub wide: bool,
     pub labels: bool,
@@ -143,7 +143,7 @@ pub struct Columns {
 }
 
 impl Columns {
-    pub fn head(&self) -> Vec<String> {
+    pub(crate) fn head(&self) -> Vec<String> {
         let mut head = vec![];
         if self.namespace {
             head.push("NAMESPACE");
@@ -158,7 +158,7 @@ impl Columns {
         head.into_iter().map(Into::into).collect()
     }
 
-    pub fn row(&self, view: &View, now: Timestamp) -> Vec<String> {
+    pub(crate) fn row(&self, view: &View, now: Timestamp) -> Vec<String> {
         let pod = &view.pod;
         let status = object::status(view);
         let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
@@ -189,7 +189,7 @@ impl Columns {
 }
 
 /// `a=b,c=d`.
-pub fn pairs(map: &std::collections::BTreeMap<String, String>) -> String {
+pub(crate) fn pairs(map: &std::collections::BTreeMap<String, String>) -> String {
     if map.is_empty() {
         return "<none>".into();
     }

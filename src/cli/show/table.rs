@@ -2,7 +2,7 @@
 //! blanks, at least six; the last one is not padded.
 
 #[derive(Debug, Default)]
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     /// Widths of rows that were printed before (`get -w`), kept so that columns
     /// go on where they began.
@@ -10,14 +10,14 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+    pub(crate) fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         // A row is one line, whatever its cells hold.
         let cell = |c: S| c.into().trim_end().replace('\n', "\\n");
         self.rows.push(cells.into_iter().map(cell).collect());
     }
 
     /// The rows so far as lines, and forgets them.
-    pub fn take(&mut self) -> String {
+    pub(crate) fn take(&mut self) -> String {
         for row in &self.rows {
             for (i, cell) in row.iter().enumerate() {
                 let width = (cell.chars().count() + 3).max(6);

@@ -17,7 +17,7 @@ const QUOTED: usize = 200;
 const LOOKED_AT: u64 = 20;
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     pub container: String,
     /// As in `CrashLoopBackOff (exit code 1, 3 restarts)`.
     pub state: String,
@@ -30,7 +30,7 @@ pub struct Trouble {
 
 impl Trouble {
     /// All but the mend.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let text = format!("container {}: {}", self.container, self.state);
         match &self.last_line {
             Some(line) => format!("{text}; its last line: {line}"),
@@ -41,7 +41,7 @@ impl Trouble {
 
 /// `None`: its containers run, or have done what they were to do, or nothing is known
 /// yet.
-pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
+pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     let status = object::status(view);
     let all = status.init_container_statuses.iter();
     let all = all.chain(&status.container_statuses);
@@ -87,7 +87,7 @@ fn change_for(t: &Terminated) -> Option<&'static str> {
 
 /// What to look at where a container has not started since another one failed or runs
 /// before it.
-pub fn in_the_way(view: &View, container: &str) -> Option<String> {
+pub(crate) fn in_the_way(view: &View, container: &str) -> Option<String> {
     let pod = &view.pod;
     let status = object::status(view);
     let all = status.init_container_statuses.iter();
@@ -147,7 +147,12 @@ fn has_run(t: &Terminated) -> bool {
 
 /// The last line that a container wrote which is not blank. `previous` as in
 /// `carob logs`.
-pub fn last_line(layout: &Layout, view: &View, container: &str, previous: bool) -> Option<String> {
+pub(crate) fn last_line(
+    layout: &Layout,
+    view: &View,
+    container: &str,
+    previous: bool,
+) -> Option<String> {
     let (dir, attempt) = find_attempt(layout, view, container, previous).ok()?;
     let mut reader = Reader::open(&dir, attempt, Some(LOOKED_AT)).ok()?;
     let (mut last, mut line) = (None, String::new());
@@ -169,7 +174,7 @@ pub fn last_line(layout: &Layout, view: &View, container: &str, previous: bool) 
 }
 
 /// `carob logs` with what names this container.
-pub fn logs_command(pod: &Pod, container: &str, previous: bool) -> String {
+pub(crate) fn logs_command(pod: &Pod, container: &str, previous: bool) -> String {
     let previous = if previous { "-p " } else { "" };
     let which = match pod.spec.all_containers().count() {
         1 => String::new(),

@@ -26,7 +26,7 @@ struct Entry {
     shown: bool,
 }
 
-pub struct Waiting {
+pub(crate) struct Waiting {
     manner: Manner,
     entries: Vec<Entry>,
     /// There is a line to be taken away.
@@ -35,7 +35,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// Formats for programs have no lines for this.
-    pub fn new(quiet: bool, format: &Format) -> Self {
+    pub(crate) fn new(quiet: bool, format: &Format) -> Self {
         let manner = match format {
             Format::Table { .. } if quiet => Manner::Quiet,
             Format::Table { .. } if std::io::stderr().is_terminal() => Manner::Terminal,
@@ -50,7 +50,7 @@ impl Waiting {
     }
 
     /// The Pod waits for these, and for nothing else.
-    pub fn set(&mut self, pod: &str, waits: Vec<Wait>) {
+    pub(crate) fn set(&mut self, pod: &str, waits: Vec<Wait>) {
         let was = |e: &Entry| e.pod == pod && waits.iter().any(|w| text(w) == text(&e.wait));
         self.entries.retain(|e| e.pod != pod || was(e));
         for wait in waits {
@@ -69,7 +69,7 @@ impl Waiting {
     }
 
     /// When there is something to show that is not shown yet.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let hidden = self.entries.iter().filter(|e| !e.shown);
         match self.manner {
             Manner::Quiet => None,
@@ -77,7 +77,7 @@ impl Waiting {
         }
     }
 
-    pub fn show(&mut self) {
+    pub(crate) fn show(&mut self) {
         let now = Instant::now();
         let mut out = String::new();
         for e in &mut self.entries {
@@ -116,14 +116,14 @@ impl Waiting {
     }
 
     /// What a Pod is waited for with, for an error; empty if it is not known.
-    pub fn of(&self, pod: &str) -> String {
+    pub(crate) fn of(&self, pod: &str) -> String {
         let all = self.entries.iter().filter(|e| e.pod == pod);
         let all: Vec<String> = all.map(|e| text(&e.wait)).collect();
         all.join("; ")
     }
 
     /// Takes the line away.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.entries.clear();
         self.show();
     }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 /// The document with its last newline.
-pub fn emit(value: &Value) -> String {
+pub(crate) fn emit(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if !map.is_empty() => mapping(&mut out, value, 0),

@@ -12,7 +12,7 @@ use crate::linux::terminal::Raw;
 use crate::{Error, Result};
 
 /// stdin in raw mode, which must be a terminal.
-pub fn raw() -> Result<Raw> {
+pub(crate) fn raw() -> Result<Raw> {
     match std::io::stdin().is_terminal() {
         true => Raw::enter(),
         false => Err(usage(
@@ -23,7 +23,7 @@ pub fn raw() -> Result<Raw> {
 }
 
 /// Signals as readable events, so that the way out is always the same one.
-pub struct Signals(SignalFd, SigSet);
+pub(crate) struct Signals(SignalFd, SigSet);
 
 /// They have their usual effect again.
 impl Drop for Signals {
@@ -32,7 +32,7 @@ impl Drop for Signals {
     }
 }
 
-pub enum Wake {
+pub(crate) enum Wake {
     Resized,
     End(i32),
 }
@@ -40,7 +40,7 @@ pub enum Wake {
 impl Signals {
     /// Blocks what it delivers. To be called after the last child was started:
     /// the mask would be theirs too.
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let mut set = SigSet::empty();
         for s in [
             Signal::SIGWINCH,
@@ -58,7 +58,7 @@ impl Signals {
             .map_err(|e| Error::sys("signalfd4(...)", e))
     }
 
-    pub fn take(&self) -> Option<Wake> {
+    pub(crate) fn take(&self) -> Option<Wake> {
         let n = self.0.read_signal().ok().flatten()?.ssi_signo as i32;
         Some(match n == Signal::SIGWINCH as i32 {
             true => Wake::Resized,

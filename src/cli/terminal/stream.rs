@@ -25,7 +25,7 @@ const LEFTOVER: usize = 1 << 20;
 
 /// One direction. Both ends are closed when it is over, so that the reader on
 /// the far side sees the end too.
-pub struct Pump {
+pub(crate) struct Pump {
     ends: Option<(OwnedFd, OwnedFd)>,
     pending: VecDeque<u8>,
     /// From the container to us: to be emptied after the process' end.
@@ -33,10 +33,10 @@ pub struct Pump {
 }
 
 impl Pump {
-    pub fn inward(from: OwnedFd, to: OwnedFd) -> Self {
+    pub(crate) fn inward(from: OwnedFd, to: OwnedFd) -> Self {
         Self::new(from, to, false)
     }
-    pub fn outward(from: OwnedFd, to: OwnedFd) -> Self {
+    pub(crate) fn outward(from: OwnedFd, to: OwnedFd) -> Self {
         Self::new(from, to, true)
     }
     fn new(from: OwnedFd, to: OwnedFd, outward: bool) -> Self {
@@ -90,7 +90,7 @@ impl Pump {
 
 /// What a session ends with.
 #[derive(Debug, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// The process' exit code, if the kernel told.
     Exited(Option<i32>),
     /// A signal to this program; nothing was sent to the process.
@@ -98,7 +98,7 @@ pub enum End {
 }
 
 /// `master` is the terminal of the process, whose size follows ours.
-pub fn carry(
+pub(crate) fn carry(
     connection: &Connection,
     mut pumps: Vec<Pump>,
     signals: Option<&Signals>,
@@ -184,7 +184,7 @@ fn empty(pumps: &mut [Pump]) -> Result<()> {
 }
 
 /// Our terminal's size to the process' terminal.
-pub fn copy_size(master: &OwnedFd) {
+pub(crate) fn copy_size(master: &OwnedFd) {
     if let Ok(size) =
         tty::window_size(std::io::stdout()).or_else(|_| tty::window_size(std::io::stdin()))
     {
@@ -194,7 +194,7 @@ pub fn copy_size(master: &OwnedFd) {
 }
 
 /// For ends that only we read or write: a full pipe must not stop the loop.
-pub fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
+pub(crate) fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
     let flags = fcntl(fd, FcntlArg::F_GETFL).map_err(|e| Error::sys("fcntl(F_GETFL)", e))?;
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
     fcntl(fd, FcntlArg::F_SETFL(flags)).map_err(|e| Error::sys("fcntl(F_SETFL)", e))?;
@@ -202,6 +202,6 @@ pub fn set_nonblocking(fd: &OwnedFd) -> Result<()> {
 }
 
 /// A copy of one of our own standard fds.
-pub fn own(fd: impl AsFd) -> Result<OwnedFd> {
+pub(crate) fn own(fd: impl AsFd) -> Result<OwnedFd> {
     Ok(fd.as_fd().try_clone_to_owned()?)
 }

@@ -24,19 +24,19 @@ const WIDE_WINDOW: u64 = 8 << 20;
 static WIDE: Mutex<()> = Mutex::new(());
 
 /// A zstd frame's header has no more bytes (RFC 8878, 3.1.1.1), with its magic.
-pub const HEAD: usize = 18;
+pub(crate) const HEAD: usize = 18;
 
 const BUFFER: usize = 128 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
 }
 
 /// What the first bytes of a stream say; four are enough.
-pub fn detect(head: &[u8]) -> Compression {
+pub(crate) fn detect(head: &[u8]) -> Compression {
     match head {
         [0x1f, 0x8b, 0x08, ..] => Compression::Gzip,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
@@ -48,12 +48,12 @@ pub fn detect(head: &[u8]) -> Compression {
 
 /// A reader of the decompressed bytes. Reading it to its end consumes the
 /// source to its end, so that a hash below covers every byte.
-pub fn open<'a, R: Read + 'a>(source: R) -> Result<Box<dyn Read + 'a>> {
+pub(crate) fn open<'a, R: Read + 'a>(source: R) -> Result<Box<dyn Read + 'a>> {
     open_within(source, MAX_ZSTD_WINDOW)
 }
 
 /// The same, but zstd frames with a window of more than `window` bytes are an error.
-pub fn open_within<'a, R: Read + 'a>(source: R, window: u64) -> Result<Box<dyn Read + 'a>> {
+pub(crate) fn open_within<'a, R: Read + 'a>(source: R, window: u64) -> Result<Box<dyn Read + 'a>> {
     let source = Peeked::new(source)?;
     if let Some(packing) = Packing::detect(source.head()) {
         return Err(Error::unsupported(format!(
@@ -66,7 +66,10 @@ pub fn open_within<'a, R: Read + 'a>(source: R, window: u64) -> Result<Box<dyn R
 }
 
 /// The same, of a stream whose first bytes are known.
-pub fn open_peeked<'a, R: Read + 'a>(source: Peeked<R>, window: u64) -> Result<Box<dyn Read + 'a>> {
+pub(crate) fn open_peeked<'a, R: Read + 'a>(
+    source: Peeked<R>,
+    window: u64,
+) -> Result<Box<dyn Read + 'a>> {
     Ok(match detect(source.head()) {
         Compression::None => Box::new(source),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
@@ -134,7 +137,7 @@ impl<D: Read> Read for Zstd<D> {
 }
 
 /// A stream, and its first bytes before they are read.
-pub struct Peeked<R> {
+pub(crate) struct Peeked<R> {
     head: [u8; HEAD],
     at: usize,
     have: usize,
@@ -142,7 +145,7 @@ pub struct Peeked<R> {
 }
 
 impl<R: Read> Peeked<R> {
-    pub fn new(source: R) -> Result<Self> {
+    pub(crate) fn new(source: R) -> Result<Self> {
         let mut rest = BufReader::with_capacity(BUFFER, source);
         // The first read may be shorter (a pipe): gather them.
         let mut head = [0u8; HEAD];
@@ -163,7 +166,7 @@ impl<R: Read> Peeked<R> {
         })
     }
 
-    pub fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.head[..self.have]
     }
 }

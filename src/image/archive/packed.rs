@@ -24,14 +24,14 @@ const MAX_STREAMS: u32 = 100_000;
 
 /// The compressions of whole archives alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packing {
+pub(crate) enum Packing {
     Xz,
     Bzip2,
 }
 
 impl Packing {
     /// bzip2's magic begins like a text, so that its first block's is looked at too.
-    pub fn detect(head: &[u8]) -> Option<Packing> {
+    pub(crate) fn detect(head: &[u8]) -> Option<Packing> {
         match head {
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Packing::Xz),
             [b'B', b'Z', b'h', b'1'..=b'9', rest @ ..]
@@ -43,7 +43,7 @@ impl Packing {
         }
     }
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Packing::Xz => "xz",
             Packing::Bzip2 => "bzip2",
@@ -52,12 +52,12 @@ impl Packing {
 }
 
 /// Whether an archive that begins so is compressed.
-pub fn is_packed(head: &[u8]) -> bool {
+pub(crate) fn is_packed(head: &[u8]) -> bool {
     compression::detect(head) != Compression::None || Packing::detect(head).is_some()
 }
 
 /// A reader of the archive's plain bytes.
-pub fn open<'a, R: Read + 'a>(source: R, limits: &Limits) -> Result<Box<dyn Read + 'a>> {
+pub(crate) fn open<'a, R: Read + 'a>(source: R, limits: &Limits) -> Result<Box<dyn Read + 'a>> {
     let source = Peeked::new(source)?;
     let dictionary = limits.xz_dictionary;
     Ok(match Packing::detect(source.head()) {

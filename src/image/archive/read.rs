@@ -29,7 +29,7 @@ const MAX_NAMES: usize = 8 << 20;
 const MAX_LINKS: usize = 8;
 
 /// Files by their relative, cleaned paths.
-pub enum Archive {
+pub(crate) enum Archive {
     Directory(PathBuf),
     Tar {
         file: File,
@@ -37,14 +37,14 @@ pub enum Archive {
     },
 }
 
-pub enum Member {
+pub(crate) enum Member {
     File { offset: u64, size: u64 },
     Link(String),
 }
 
 impl Archive {
     /// `-` is standard input. `transaction` lends room for a copy.
-    pub fn open(from: &Path, transaction: &Transaction<'_>) -> Result<Archive> {
+    pub(crate) fn open(from: &Path, transaction: &Transaction<'_>) -> Result<Archive> {
         if from == Path::new("-") {
             let stdin = io::stdin();
             return Self::tar(Self::copy(stdin.lock(), u64::MAX, transaction)?);
@@ -144,7 +144,7 @@ impl Archive {
         Ok(Archive::Tar { file, members })
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Archive::Directory(dir) => dir.join(name).is_file(),
             Archive::Tar { members, .. } => members.contains_key(name),
@@ -152,7 +152,7 @@ impl Archive {
     }
 
     /// A member's content and size. `name` may come from the archive.
-    pub fn read(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)> {
+    pub(crate) fn read(&self, name: &str) -> Result<(Box<dyn Read + '_>, u64)> {
         let cleaned = clean(name)
             .ok_or_else(|| Error::invalid(format!("{} is no name", show(name.as_bytes()))))?;
         match self {
@@ -197,7 +197,12 @@ impl Archive {
     }
 
     /// A whole member, of at most as many bytes as the bound of that name allows.
-    pub fn read_all(&self, name: &str, limits: &Limits, limit: &'static str) -> Result<Vec<u8>> {
+    pub(crate) fn read_all(
+        &self,
+        name: &str,
+        limits: &Limits,
+        limit: &'static str,
+    ) -> Result<Vec<u8>> {
         let (reader, size) = self.read(name)?;
         if size > limits.get(limit) {
             return Err(

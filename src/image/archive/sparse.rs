@@ -19,7 +19,7 @@ use crate::{Error, Result};
 
 /// Extents of one file: 2 MiB of memory. The maps of 0.0 and 0.1 end earlier, at the
 /// bound for PAX records.
-pub const MAX_EXTENTS: usize = 1 << 17;
+pub(super) const MAX_EXTENTS: usize = 1 << 17;
 
 /// A part of a file that is in the archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +29,13 @@ pub struct Extent {
 }
 
 /// A map as it was found, to be checked.
-pub struct Map {
+pub(super) struct Map {
     size: u64,
     extents: Vec<Extent>,
 }
 
 /// How an entry is sparse.
-pub enum Form {
+pub(super) enum Form {
     /// The map is known.
     Known(Map),
     /// 1.0: it is where the content begins.
@@ -44,7 +44,7 @@ pub enum Form {
 
 /// What the headers have said so far.
 #[derive(Default)]
-pub struct Pax {
+pub(super) struct Pax {
     pub old: Option<Map>,
     pub name: Option<Vec<u8>>,
     major: Option<u64>,
@@ -59,7 +59,7 @@ pub struct Pax {
 
 impl Pax {
     /// A record, without `GNU.sparse.` before it; `None` if it makes no sense.
-    pub fn record(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
+    pub(super) fn record(&mut self, key: &[u8], value: &[u8]) -> Option<()> {
         match key {
             b"name" if value.is_empty() => return None,
             b"name" => self.name = Some(value.to_vec()),
@@ -89,7 +89,7 @@ impl Pax {
     }
 
     /// How the entry to come is sparse, if it is.
-    pub fn form(self) -> Result<Option<Form>> {
+    pub(super) fn form(self) -> Result<Option<Form>> {
         let records = self.major.is_some()
             || self.minor.is_some()
             || self.size.is_some()

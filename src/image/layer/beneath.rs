@@ -19,22 +19,22 @@ use crate::{Error, Result};
 
 /// Directories above a file. Deeper trees exceed the file descriptors of
 /// whatever walks them afterwards.
-pub const MAX_DEPTH: usize = 256;
+pub(crate) const MAX_DEPTH: usize = 256;
 /// As the kernel's PATH_MAX and NAME_MAX.
-pub const MAX_PATH: usize = 4095;
-pub const MAX_NAME: usize = 255;
+pub(crate) const MAX_PATH: usize = 4095;
+pub(crate) const MAX_NAME: usize = 255;
 /// As the kernel's MAXSYMLINKS, for the walk by hand.
-pub const MAX_SYMLINKS: u32 = 40;
+pub(crate) const MAX_SYMLINKS: u32 = 40;
 /// Steps by hand for all of a layer: forty links of `a/../a/..` make one entry of a
 /// few bytes cost fifty thousand system calls.
 const MAX_STEPS: u64 = 2_000_000;
 
 /// How many steps a layer has taken by hand.
 #[derive(Debug, Default)]
-pub struct Steps(u64);
+pub(crate) struct Steps(u64);
 
 impl Steps {
-    pub fn take(&mut self) -> Result<()> {
+    pub(crate) fn take(&mut self) -> Result<()> {
         self.0 += 1;
         if self.0 > MAX_STEPS {
             return Err(Error::invalid(format!(
@@ -47,7 +47,7 @@ impl Steps {
 
 /// The path as components joined by single slashes, without `.`, relative.
 /// `..` is refused: no image tool writes it, and it has no honest use.
-pub fn clean(path: &[u8]) -> Result<Vec<u8>> {
+pub(crate) fn clean(path: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(path.len());
     let mut depth = 0;
     for component in path.split(|b| *b == b'/') {
@@ -76,7 +76,7 @@ pub fn clean(path: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// Directory (empty for the root) and last component; `None` for the root.
-pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.is_empty() {
         return None;
     }
@@ -86,17 +86,17 @@ pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     })
 }
 
-pub fn c_name(name: &[u8]) -> Result<CString> {
+pub(crate) fn c_name(name: &[u8]) -> Result<CString> {
     CString::new(name).map_err(|_| Error::invalid("a name holds a NUL byte"))
 }
 
 /// Opens a directory of the layer, making what is missing of it.
-pub fn open_parent(root: &OwnedFd, path: &[u8], steps: &mut Steps) -> Result<OwnedFd> {
+pub(crate) fn open_parent(root: &OwnedFd, path: &[u8], steps: &mut Steps) -> Result<OwnedFd> {
     open_dir(root, path, true, steps)
 }
 
 /// Opens a directory that is there; `ENOENT` if it is not.
-pub fn open_there(root: &OwnedFd, path: &[u8], steps: &mut Steps) -> Result<OwnedFd> {
+pub(crate) fn open_there(root: &OwnedFd, path: &[u8], steps: &mut Steps) -> Result<OwnedFd> {
     open_dir(root, path, false, steps)
 }
 
@@ -183,7 +183,7 @@ fn reversed(path: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Never a symlink: `ENOTDIR` for one.
-pub fn open_child(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
+pub(crate) fn open_child(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
     openat(
         dir,
         name,
@@ -193,7 +193,7 @@ pub fn open_child(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<OwnedFd> {
 }
 
 /// Access and modification time.
-pub fn times_of(stat: &FileStat) -> (TimeSpec, TimeSpec) {
+pub(crate) fn times_of(stat: &FileStat) -> (TimeSpec, TimeSpec) {
     (
         TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
         TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),

@@ -42,18 +42,18 @@ use format::{
 };
 use nix::errno::Errno;
 use tree::{Node, ROOT, Tree};
-pub use verify::same;
+pub(crate) use verify::same;
 
 /// A new number for each change of where things are put, so that a file is compared
 /// with what the same rules make.
-pub const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 1;
 
 /// Chunks of a sparse file, at most: 64 KiB of table.
 const MAX_CHUNKS: u64 = 1 << 14;
 
 /// Writes a plain tar stream into the empty `file`, and reads the stream to its end.
 /// On an error the file is to be thrown away.
-pub fn write<R: Read>(
+pub(crate) fn write<R: Read>(
     stream: R,
     file: &File,
     diff_id: &Digest,

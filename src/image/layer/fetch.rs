@@ -41,7 +41,7 @@ use crate::{Context, Error, Kind, Result};
 
 /// Layers at work at once, each in two threads: some wait for the network or the
 /// disk. As many as docker pulls.
-pub const PARALLEL: usize = 3;
+pub(crate) const PARALLEL: usize = 3;
 
 /// A layer of fewer bytes is not worth a thread.
 const SMALL: u64 = 256 << 10;
@@ -52,7 +52,7 @@ const PROGRESS_STEP: u64 = 1 << 20;
 const STOPPED: &str = "stopped as another layer went wrong";
 
 /// Where layers come from. Asked from several threads.
-pub trait LayerSource: Sync {
+pub(crate) trait LayerSource: Sync {
     /// The layer's bytes, compressed or not. Short, long or wrong content is
     /// the reader's to find out.
     fn open_layer(&self, index: usize) -> Result<Box<dyn Read + '_>>;
@@ -75,7 +75,7 @@ pub trait LayerSource: Sync {
 
 /// What is to be done for a layer.
 #[derive(Clone, Debug)]
-pub struct Job {
+pub(crate) struct Job {
     pub i: usize,
     /// The store lacks it unpacked.
     pub unpack: bool,
@@ -85,7 +85,7 @@ pub struct Job {
 
 /// What a transaction has of a layer now, beside what the store has.
 #[derive(Clone, Debug)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     pub i: usize,
     pub layer: Option<LayerRecord>,
     pub blob: LayerBlob,
@@ -95,7 +95,7 @@ pub struct Fetched {
 
 /// Does the jobs, `PARALLEL` at a time, in threads that end here. After an error
 /// those that were done are in the transaction's directory.
-pub fn fetch(
+pub(crate) fn fetch(
     transaction: &Transaction<'_>,
     wanted: &Wanted,
     source: &dyn LayerSource,
@@ -442,7 +442,7 @@ fn judge(e: Error, source_failed: bool) -> Error {
 
 /// Whether the next attempt may go on with what this one has: not where the image
 /// is wrong, nor where a disk is full and an image that does not fit fills it.
-pub fn is_passing(e: &Error) -> bool {
+pub(crate) fn is_passing(e: &Error) -> bool {
     !matches!(e.kind(), Kind::Invalid | Kind::Unsupported)
         && !matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT))
 }

@@ -134,7 +134,7 @@ fn make_target(dir: &Path) -> Result<OwnedFd> {
 }
 
 impl LayerRecord {
-    pub fn form(&self) -> LayerForm {
+    pub(crate) fn form(&self) -> LayerForm {
         match self.erofs {
             None => LayerForm::Dir,
             Some(_) => LayerForm::Erofs,
@@ -142,7 +142,7 @@ impl LayerRecord {
     }
 
     /// Its name below `layers/`.
-    pub fn file(&self) -> String {
+    pub(crate) fn file(&self) -> String {
         self.form()
             .file(&crate::image::store::index::layer_name(&self.diff_id))
     }

@@ -10,7 +10,7 @@ const SIZE: usize = 256 << 10;
 const BUFFERS: usize = 4;
 
 /// Both ends. The producer's are the [`Feed`]'s.
-pub fn relay() -> (Feed, Relayed) {
+pub(crate) fn relay() -> (Feed, Relayed) {
     let (full, filled) = sync_channel(BUFFERS);
     let (empty, emptied) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
@@ -28,7 +28,7 @@ pub fn relay() -> (Feed, Relayed) {
     (feed, relayed)
 }
 
-pub struct Feed {
+pub(crate) struct Feed {
     full: SyncSender<Vec<u8>>,
     emptied: Receiver<Vec<u8>>,
 }
@@ -36,7 +36,7 @@ pub struct Feed {
 impl Feed {
     /// Hands over all of `from`, then the end. `false` if the consumer went away
     /// before that, which is no error of this end's.
-    pub fn all(self, mut from: impl Read) -> io::Result<bool> {
+    pub(crate) fn all(self, mut from: impl Read) -> io::Result<bool> {
         while let Ok(mut chunk) = self.emptied.recv() {
             chunk.resize(SIZE, 0);
             let n = fill(&mut from, &mut chunk)?;
@@ -68,7 +68,7 @@ fn fill(from: &mut impl Read, chunk: &mut [u8]) -> io::Result<usize> {
 }
 
 /// What was fed. Ends early, with an error, if the feed does.
-pub struct Relayed {
+pub(crate) struct Relayed {
     filled: Receiver<Vec<u8>>,
     empty: SyncSender<Vec<u8>>,
     chunk: Vec<u8>,

@@ -42,7 +42,7 @@ const OVERLAY_OPAQUE: &CStr = c"trusted.overlay.opaque";
 
 /// What unpacking a layer has found out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unpacked {
+pub(crate) struct Unpacked {
     pub entries: u64,
     /// Bytes of file content.
     pub bytes: u64,
@@ -53,7 +53,7 @@ pub struct Unpacked {
 
 /// Unpacks a plain tar stream into the empty directory `target`, and reads the
 /// stream to its end. On an error the directory is to be thrown away.
-pub fn unpack<R: Read>(stream: R, target: OwnedFd, budget: &Budget<'_>) -> Result<Unpacked> {
+pub(crate) fn unpack<R: Read>(stream: R, target: OwnedFd, budget: &Budget<'_>) -> Result<Unpacked> {
     let mut reader = Reader::new(stream);
     let mut unpacker = Unpacker {
         target,

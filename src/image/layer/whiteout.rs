@@ -8,7 +8,7 @@ const META: &[u8] = b".wh..wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning<'a> {
+pub(crate) enum Meaning<'a> {
     /// aufs's own bookkeeping.
     Nothing,
     /// The directory hides what lower layers have in it.
@@ -20,7 +20,7 @@ pub enum Meaning<'a> {
 }
 
 /// Of a cleaned path's directory and last component.
-pub fn meaning<'a>(dir: &[u8], name: &'a [u8]) -> Result<Meaning<'a>> {
+pub(crate) fn meaning<'a>(dir: &[u8], name: &'a [u8]) -> Result<Meaning<'a>> {
     let mut above = dir
         .split(|b| *b == b'/')
         .filter(|c| c.starts_with(WHITEOUT));

@@ -10,10 +10,10 @@ use crate::image::Credentials;
 
 /// The user name of a password that is an OAuth 2 refresh token, as credential
 /// helpers have it.
-pub const IDENTITY: &str = "<token>";
+pub(crate) const IDENTITY: &str = "<token>";
 
 /// The value of an `Authorization: Basic` header.
-pub fn basic(c: &Credentials) -> String {
+pub(crate) fn basic(c: &Credentials) -> String {
     format!(
         "Basic {}",
         STANDARD.encode(format!("{}:{}", c.username, c.password))
@@ -22,14 +22,14 @@ pub fn basic(c: &Credentials) -> String {
 
 /// A parsed `WWW-Authenticate`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Challenge {
+pub(crate) struct Challenge {
     /// Lower case: `basic`, `bearer`.
     pub scheme: String,
     pub parameters: BTreeMap<String, String>,
 }
 
 impl Challenge {
-    pub fn parse(header: &str) -> Option<Self> {
+    pub(crate) fn parse(header: &str) -> Option<Self> {
         let (scheme, mut rest) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
         let mut parameters = BTreeMap::new();
         while let Some((key, after)) = rest.split_once('=') {
@@ -61,7 +61,7 @@ impl Challenge {
     }
 
     /// Where to ask for a token for `scopes` (`repository:library/a:pull`).
-    pub fn token_url(&self, scopes: &[String]) -> Option<String> {
+    pub(crate) fn token_url(&self, scopes: &[String]) -> Option<String> {
         let realm = self.parameters.get("realm")?;
         let separator = if realm.contains('?') { '&' } else { '?' };
         let service = self.parameters.get("service").map(|s| ("service", s));
@@ -74,7 +74,7 @@ impl Challenge {
 
     /// The realm and the form to trade a refresh token for a token there
     /// (RFC 6749, section 6).
-    pub fn refresh(&self, token: &str, scopes: &[String]) -> Option<(String, String)> {
+    pub(crate) fn refresh(&self, token: &str, scopes: &[String]) -> Option<(String, String)> {
         let service = self.parameters.get("service").map_or("", String::as_str);
         let form = format!(
             "grant_type=refresh_token&client_id=carob&service={}&scope={}&refresh_token={}",
@@ -86,7 +86,7 @@ impl Challenge {
     }
 }
 
-pub fn percent(s: &str) -> String {
+pub(crate) fn percent(s: &str) -> String {
     s.bytes().fold(String::new(), |mut out, b| {
         if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~') {
             out.push(char::from(b));

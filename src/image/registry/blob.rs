@@ -19,7 +19,7 @@ use crate::image::registry::retry::{Failure, Paced};
 /// A blob whose connection breaks this often is given up, however far it came.
 const MAX_RESUMES: u32 = 50;
 
-pub struct Blob<'a> {
+pub(crate) struct Blob<'a> {
     registry: &'a Registry,
     what: String,
     size: u64,
@@ -37,7 +37,7 @@ pub struct Blob<'a> {
 }
 
 impl<'a> Blob<'a> {
-    pub fn new(registry: &'a Registry, digest: &Digest, size: u64, from: u64) -> Self {
+    pub(crate) fn new(registry: &'a Registry, digest: &Digest, size: u64, from: u64) -> Self {
         Blob {
             registry,
             what: format!("blobs/{digest}"),
@@ -54,7 +54,7 @@ impl<'a> Blob<'a> {
     }
 
     /// Makes a connection whose next byte is the one at the offset.
-    pub fn connect(&mut self) -> Result<(), Failure> {
+    pub(crate) fn connect(&mut self) -> Result<(), Failure> {
         if self.offset >= self.size {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 
 /// id-kp-serverAuth, 1.3.6.1.5.5.7.3.1.
-pub const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
+pub(crate) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
 /// id-ce-extKeyUsage, 2.5.29.37.
 const EXT_KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x25];
 
@@ -19,7 +19,7 @@ const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     pub issuer: &'a [u8],
     pub subject: &'a [u8],
     /// As [`der_time`] has them, so that they compare.
@@ -30,7 +30,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub fn parse(der: &'a [u8]) -> Option<Fields<'a>> {
+    pub(crate) fn parse(der: &'a [u8]) -> Option<Fields<'a>> {
         let mut tbs = Der(der).inside(SEQUENCE)?.inside(SEQUENCE)?;
         if tbs.0.first() == Some(&VERSION) {
             tbs.next()?;
@@ -84,7 +84,7 @@ fn extended_key_usage(mut extensions: Der<'_>) -> Option<Option<Vec<&[u8]>>> {
 }
 
 /// A point in time as GeneralizedTime: `YYYYMMDDHHMMSSZ`.
-pub fn der_time(time: UnixTime) -> Option<String> {
+pub(crate) fn der_time(time: UnixTime) -> Option<String> {
     let seconds = i64::try_from(time.as_secs()).ok()?;
     let time = Timestamp::from_second(seconds).ok()?;
     Some(time.strftime("%Y%m%d%H%M%SZ").to_string())

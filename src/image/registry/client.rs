@@ -33,9 +33,9 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_SMALL_BODY: u64 = 1 << 20;
 
 /// Of one request; its status may be anything.
-pub type Answer = Result<Response<Body>, Failure>;
+pub(crate) type Answer = Result<Response<Body>, Failure>;
 
-pub struct Registry {
+pub(crate) struct Registry {
     pub endpoint: Endpoint,
     pub patience: Patience,
     /// The caller has said so, not a file.
@@ -54,7 +54,7 @@ pub struct Registry {
 }
 
 /// What is asked for, below the endpoint's root.
-pub struct Ask<'a> {
+pub(crate) struct Ask<'a> {
     pub head: bool,
     /// `manifests/<selector>`, `blobs/<digest>`.
     pub what: &'a str,
@@ -68,7 +68,7 @@ pub struct Ask<'a> {
 impl Registry {
     /// `own` is the reference's registry, whose credentials `options` may have;
     /// `actions` are `pull` or `pull,push`.
-    pub fn new(
+    pub(crate) fn new(
         endpoint: Endpoint,
         own: &str,
         options: &PullOptions,
@@ -107,13 +107,18 @@ impl Registry {
     }
 
     /// Tokens from now on are also for reading another repository.
-    pub fn also_from(&mut self, repository: &str) {
+    pub(crate) fn also_from(&mut self, repository: &str) {
         self.scopes.push(format!("repository:{repository}:pull"));
     }
 
     /// A manifest or index by tag or digest, with its declared media type. At
     /// most `limit` bytes; a digest in `selector` is the caller's to verify.
-    pub fn manifest(&self, selector: &str, accept: &str, limit: u64) -> Result<(Vec<u8>, String)> {
+    pub(crate) fn manifest(
+        &self,
+        selector: &str,
+        accept: &str,
+        limit: u64,
+    ) -> Result<(Vec<u8>, String)> {
         let ask = Ask {
             head: false,
             what: &format!("manifests/{selector}"),
@@ -129,7 +134,7 @@ impl Registry {
     }
 
     /// A small blob, whole. Not verified.
-    pub fn small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+    pub(crate) fn small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let ask = Ask {
             head: false,
             what: &format!("blobs/{digest}"),
@@ -142,13 +147,13 @@ impl Registry {
 
     /// A blob's bytes from `from` up to its `size`, as a stream that goes on
     /// where it was when a connection breaks. Not verified.
-    pub fn blob(&self, digest: &Digest, size: u64, from: u64) -> Result<Blob<'_>> {
+    pub(crate) fn blob(&self, digest: &Digest, size: u64, from: u64) -> Result<Blob<'_>> {
         let mut blob = Blob::new(self, digest, size, from);
         self.retrying(|| blob.connect())?;
         Ok(blob)
     }
 
-    pub fn body(
+    pub(crate) fn body(
         &self,
         response: Response<Body>,
         limit: u64,
@@ -175,7 +180,7 @@ impl Registry {
         Ok(bytes)
     }
 
-    pub fn retrying<T>(&self, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
+    pub(crate) fn retrying<T>(&self, mut attempt: impl FnMut() -> Result<T, Failure>) -> Result<T> {
         let mut n = 1;
         loop {
             let failure = match attempt() {
@@ -191,7 +196,7 @@ impl Registry {
     }
 
     /// Where `what` is at this endpoint, once its scheme is known.
-    pub fn url(&self, scheme: &str, what: &str) -> String {
+    pub(crate) fn url(&self, scheme: &str, what: &str) -> String {
         let e = &self.endpoint;
         let url = format!("{scheme}://{}{}/{}/{what}", e.host, e.root, e.repository);
         let joint = if what.contains('?') { '&' } else { '?' };
@@ -202,12 +207,12 @@ impl Registry {
     }
 
     /// The scheme that it has answered in.
-    pub fn spoken(&self) -> &'static str {
+    pub(crate) fn spoken(&self) -> &'static str {
         *lock(&self.scheme)
     }
 
     /// A GET or HEAD, authorized as it asks; 200 and 206 only.
-    pub fn ask(&self, ask: &Ask<'_>) -> Result<Response<Body>, Failure> {
+    pub(crate) fn ask(&self, ask: &Ask<'_>) -> Result<Response<Body>, Failure> {
         let known = [self.spoken()];
         let schemes: &[&'static str] = match known {
             [""] => &self.endpoint.schemes,
@@ -238,7 +243,7 @@ impl Registry {
 
     /// Sends with what was accepted before and, where that is refused, with
     /// what the registry asks for.
-    pub fn authorized(
+    pub(crate) fn authorized(
         &self,
         url: &str,
         send: &mut dyn FnMut(Option<&str>) -> Answer,
@@ -341,7 +346,7 @@ impl Registry {
     }
 
     /// Our client certificate is for the endpoint's own host.
-    pub fn agent_for(&self, url: &str) -> &Agent {
+    pub(crate) fn agent_for(&self, url: &str) -> &Agent {
         match &self.stranger {
             Some(agent) if !self.is_own(url) => agent,
             _ => &self.agent,
@@ -415,7 +420,11 @@ impl Registry {
     }
 
     /// A status to a success, or to an error that says what to do.
-    pub fn judge(&self, response: Response<Body>, from: u64) -> Result<Response<Body>, Failure> {
+    pub(crate) fn judge(
+        &self,
+        response: Response<Body>,
+        from: u64,
+    ) -> Result<Response<Body>, Failure> {
         let status = response.status();
         match status.as_u16() {
             200..=202 => return Ok(response),
@@ -455,7 +464,7 @@ impl Registry {
         })
     }
 
-    pub fn no_answer(&self, url: &str, e: ureq::Error) -> Failure {
+    pub(crate) fn no_answer(&self, url: &str, e: ureq::Error) -> Failure {
         let at = origin(url).unwrap_or_default();
         let registry = &self.endpoint.registry;
         let refusal = refusal::explain(&e, registry, &self.endpoint.trust);
@@ -481,7 +490,7 @@ impl Registry {
         }
     }
 
-    pub fn bad_url(&self, url: &str) -> Failure {
+    pub(crate) fn bad_url(&self, url: &str) -> Failure {
         Failure::lasting(self.error(&format!("it leads to {url:?}, which is no URL")))
     }
 
@@ -498,7 +507,7 @@ impl Registry {
         self.error(text).hint(hint)
     }
 
-    pub fn error(&self, text: &str) -> Error {
+    pub(crate) fn error(&self, text: &str) -> Error {
         Error::new(
             Kind::Image,
             format!("registry {}: {text}", self.endpoint.registry),
@@ -523,12 +532,12 @@ fn said(body: &[u8]) -> String {
 }
 
 /// A header's value; empty where there is none that is text.
-pub fn text_of(headers: &HeaderMap, name: header::HeaderName) -> String {
+pub(crate) fn text_of(headers: &HeaderMap, name: header::HeaderName) -> String {
     let value = headers.get(name).and_then(|v| v.to_str().ok());
     value.unwrap_or_default().to_owned()
 }
 
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

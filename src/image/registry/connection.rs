@@ -15,7 +15,7 @@ const SMALL_BODY: u32 = 20;
 
 /// An agent that follows no redirect and judges no status by itself. `silence`
 /// ends a wait for bytes of a body, or for room to send more of one.
-pub fn agent(loopback: bool, trust: &Trust, silence: Duration) -> Result<Agent> {
+pub(crate) fn agent(loopback: bool, trust: &Trust, silence: Duration) -> Result<Agent> {
     let tls = TlsConnector::new(trust, loopback)?;
     let seconds = |n| Some(Duration::from_secs(n));
     let config = Agent::config_builder()
@@ -43,7 +43,7 @@ pub fn agent(loopback: bool, trust: &Trust, silence: Duration) -> Result<Agent> 
 }
 
 /// A registry on this machine: what Docker and the kubelet speak plain HTTP to.
-pub fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or(rest),
         None => host.split(':').next().unwrap_or(host),
@@ -55,7 +55,7 @@ pub fn is_loopback(host: &str) -> bool {
 }
 
 /// Scheme, host and port, all of what a credential belongs to.
-pub fn origin(url: &str) -> Option<String> {
+pub(crate) fn origin(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     let scheme = uri.scheme_str()?;
     let authority = uri.authority()?;
@@ -77,7 +77,7 @@ pub fn origin(url: &str) -> Option<String> {
 
 /// A Location against the URL that it came from. Registries send absolute
 /// URLs and absolute paths; relative ones do not occur.
-pub fn join(url: &str, location: &str) -> Option<String> {
+pub(crate) fn join(url: &str, location: &str) -> Option<String> {
     let base: Uri = url.parse().ok()?;
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
     let joined = if location.starts_with("//") {

@@ -17,7 +17,11 @@ use crate::{Context, Error, Result};
 
 /// What the files below `etc` make of one endpoint. `insecure` is the command
 /// line's word for the registry itself.
-pub fn expand(etc: &Path, endpoint: Endpoint, insecure: Option<bool>) -> Result<Vec<Endpoint>> {
+pub(crate) fn expand(
+    etc: &Path,
+    endpoint: Endpoint,
+    insecure: Option<bool>,
+) -> Result<Vec<Endpoint>> {
     let dir = directory(&etc.join("containerd/certs.d"), &endpoint.registry);
     let file = dir.as_ref().map(|d| d.join("hosts.toml"));
     let mut list = match file.as_ref().map(std::fs::read_to_string) {

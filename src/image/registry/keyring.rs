@@ -130,7 +130,7 @@ fn reach(key: &str, host: &str, repository: &str) -> Option<usize> {
 
 /// Keys are hosts, hosts with a path, or URLs of the days of
 /// `https://index.docker.io/v1/`.
-pub fn host_of(server: &str) -> &str {
+pub(crate) fn host_of(server: &str) -> &str {
     let rest = server.split_once("://").map_or(server, |(_, rest)| rest);
     match rest.split('/').next().unwrap_or(rest) {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
@@ -139,7 +139,7 @@ pub fn host_of(server: &str) -> &str {
 }
 
 /// What this machine has for the repository.
-pub fn stored(registry: &str, repository: &str) -> Result<Option<Credentials>> {
+pub(crate) fn stored(registry: &str, repository: &str) -> Result<Option<Credentials>> {
     for path in files(|name| std::env::var_os(name).filter(|v| !v.is_empty())) {
         let found = read(&path)
             .and_then(|ring| ring.map_or(Ok(None), |r| r.find(registry, repository)))

@@ -11,7 +11,7 @@ use crate::image::registry::verifier::Refused;
 const MAX_NAMES: usize = 5;
 
 /// A cause, without the registry that it is about.
-pub struct Refusal {
+pub(crate) struct Refusal {
     pub text: String,
     pub hint: Option<String>,
     /// It is the same the next time.
@@ -20,7 +20,7 @@ pub struct Refusal {
 
 /// What `e` says, if it is an error of TLS. `registry` is the one that was asked for,
 /// whose directory in certs.d counts.
-pub fn explain(e: &ureq::Error, registry: &str, trust: &Trust) -> Option<Refusal> {
+pub(crate) fn explain(e: &ureq::Error, registry: &str, trust: &Trust) -> Option<Refusal> {
     let ureq::Error::Io(e) = e else {
         return None;
     };

@@ -30,7 +30,7 @@ use crate::{Context, Error, Kind, Result};
 
 /// One server of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// Host and port, as credentials know it: `docker.io`, not its server.
     pub registry: String,
     /// Host and port that are connected to.
@@ -55,7 +55,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// A registry that no file says anything of.
-    pub fn new(registry: &str, repository: &str, insecure: Option<bool>) -> Self {
+    pub(crate) fn new(registry: &str, repository: &str, insecure: Option<bool>) -> Self {
         let schemes: &[_] = match insecure {
             Some(true) => &["https", "http"],
             Some(false) => &["https"],
@@ -113,7 +113,7 @@ struct Mirror {
 }
 
 /// The servers to ask for `r`, in this order; at least one.
-pub fn endpoints(r: &Reference, options: &PullOptions) -> Result<Vec<Endpoint>> {
+pub(crate) fn endpoints(r: &Reference, options: &PullOptions) -> Result<Vec<Endpoint>> {
     let etc = options.etc.as_deref().unwrap_or(Path::new("/etc"));
     let rules = match std::env::var_os("CONTAINERS_REGISTRIES_CONF") {
         Some(one) if options.etc.is_none() => read_rules(&[PathBuf::from(one)])?,

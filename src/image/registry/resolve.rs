@@ -24,7 +24,7 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// What ureq asks.
 #[derive(Debug)]
-pub struct Stub;
+pub(crate) struct Stub;
 
 impl Resolver for Stub {
     fn resolve(

@@ -78,7 +78,7 @@ pub(in crate::image) struct Paced<'a, R> {
 }
 
 impl<'a, R> Paced<'a, R> {
-    pub fn new(inner: R, patience: &'a Patience) -> Self {
+    pub(crate) fn new(inner: R, patience: &'a Patience) -> Self {
         Paced {
             inner,
             patience,
@@ -128,7 +128,7 @@ pub(in crate::image) struct Failure {
 }
 
 impl Failure {
-    pub fn lasting(error: Error) -> Self {
+    pub(crate) fn lasting(error: Error) -> Self {
         Failure {
             error,
             passing: false,
@@ -137,7 +137,7 @@ impl Failure {
             status: 0,
         }
     }
-    pub fn passing(error: Error) -> Self {
+    pub(crate) fn passing(error: Error) -> Self {
         Failure {
             passing: true,
             ..Self::lasting(error)

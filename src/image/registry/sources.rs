@@ -12,10 +12,10 @@ use crate::image::registry::registries::{Endpoint, endpoints};
 use crate::image::{PullOptions, Reference};
 use crate::{Error, Kind, Result};
 
-pub struct Sources(Vec<Registry>);
+pub(crate) struct Sources(Vec<Registry>);
 
 impl Sources {
-    pub fn new(r: &Reference, options: &PullOptions) -> Result<Self> {
+    pub(crate) fn new(r: &Reference, options: &PullOptions) -> Result<Self> {
         let mut list: Vec<Registry> = endpoints(r, options)?
             .into_iter()
             .filter(|e| e.pulls || e.resolves)
@@ -31,7 +31,12 @@ impl Sources {
     }
 
     /// As [`Registry::manifest`], with what a digest promises verified.
-    pub fn manifest(&self, selector: &str, accept: &str, limit: u64) -> Result<(Vec<u8>, String)> {
+    pub(crate) fn manifest(
+        &self,
+        selector: &str,
+        accept: &str,
+        limit: u64,
+    ) -> Result<(Vec<u8>, String)> {
         let wanted = Digest::parse(selector).ok();
         let fits = |e: &Endpoint| {
             if wanted.is_some() {
@@ -50,7 +55,7 @@ impl Sources {
     }
 
     /// A small blob, whole and verified.
-    pub fn small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+    pub(crate) fn small_blob(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         self.first(
             |e| e.pulls,
             |registry| {
@@ -62,7 +67,7 @@ impl Sources {
     }
 
     /// As [`Registry::blob`]: not verified.
-    pub fn blob(&self, digest: &Digest, size: u64, from: u64) -> Result<Blob<'_>> {
+    pub(crate) fn blob(&self, digest: &Digest, size: u64, from: u64) -> Result<Blob<'_>> {
         self.first(|e| e.pulls, |registry| registry.blob(digest, size, from))
     }
 

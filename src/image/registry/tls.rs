@@ -29,7 +29,7 @@ const CA_BUNDLES: [&str; 4] = [
 
 /// Which certificates of servers are trusted, and the certificate of ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
+pub(crate) struct Trust {
     /// Certificates are not verified.
     pub unverified: bool,
     /// PEM files, beside the machine's own roots.
@@ -40,7 +40,7 @@ pub struct Trust {
 
 impl Trust {
     /// The files whose certificates are trusted, for a hint.
-    pub fn files(&self) -> String {
+    pub(crate) fn files(&self) -> String {
         let mut files: Vec<String> = bundle()
             .into_iter()
             .chain(self.authorities.iter().cloned())
@@ -57,14 +57,14 @@ impl Trust {
 }
 
 /// Wraps a connection in TLS where the URL is `https:`.
-pub struct TlsConnector {
+pub(crate) struct TlsConnector {
     config: Arc<ClientConfig>,
 }
 
 impl TlsConnector {
     /// Reads the certificates that `trust` names. On loopback, which plain HTTP is spoken
     /// to as well, the machine's own roots may be missing.
-    pub fn new(trust: &Trust, loopback: bool) -> Result<TlsConnector> {
+    pub(crate) fn new(trust: &Trust, loopback: bool) -> Result<TlsConnector> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let algorithms = provider.signature_verification_algorithms;
         let builder = ClientConfig::builder_with_provider(provider)
@@ -197,7 +197,7 @@ impl fmt::Debug for TlsConnector {
     }
 }
 
-pub struct TlsTransport {
+pub(crate) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
 }

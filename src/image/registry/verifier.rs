@@ -26,7 +26,7 @@ type Verified = Result<ServerCertVerified, rustls::Error>;
 type Signed = Result<HandshakeSignatureValid, rustls::Error>;
 
 #[derive(Debug)]
-pub struct Verifier {
+pub(crate) struct Verifier {
     pub roots: RootCertStore,
     /// The certificates of the roots, for comparison.
     pub trusted: Vec<CertificateDer<'static>>,
@@ -149,7 +149,7 @@ fn is_ca_as_server(e: &rustls::Error) -> bool {
 
 /// Accepts every certificate and every signature: for `insecure` and `skip_verify`.
 #[derive(Debug)]
-pub struct Unverified;
+pub(crate) struct Unverified;
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

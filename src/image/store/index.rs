@@ -102,7 +102,7 @@ pub(in crate::image) struct LayerBlob {
 
 impl LayerBlob {
     /// The OCI's name of a layer in this form.
-    pub fn media_type_of(c: Compression) -> &'static str {
+    pub(crate) fn media_type_of(c: Compression) -> &'static str {
         match c {
             Compression::None => "application/vnd.oci.image.layer.v1.tar",
             Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -112,13 +112,13 @@ impl LayerBlob {
 }
 
 impl Record {
-    pub fn all_blobs(&self) -> impl Iterator<Item = &Digest> {
+    pub(crate) fn all_blobs(&self) -> impl Iterator<Item = &Digest> {
         let layers = self.layer_blobs.iter().map(|b| &b.digest);
         self.blobs.iter().chain(layers)
     }
 
     /// A layer as it came; `None` if it is not kept.
-    pub fn layer_blob(&self, diff_id: &Digest) -> Option<&LayerBlob> {
+    pub(crate) fn layer_blob(&self, diff_id: &Digest) -> Option<&LayerBlob> {
         self.layer_blobs.iter().find(|b| b.diff_id == *diff_id)
     }
 }

@@ -29,7 +29,7 @@ use crate::{Context, Error, Kind, Result};
 const EMPTY_LAYER: &str = "00000000000000000000000000000000";
 
 /// An image to be made, but for its layers' content.
-pub struct Wanted {
+pub(crate) struct Wanted {
     pub config_bytes: Vec<u8>,
     pub config: ImageConfig,
     /// As the manifest has them; `None` for a docker-archive, whose layers
@@ -43,7 +43,7 @@ pub struct Wanted {
 }
 
 /// Makes the image, from what the store has and `source` gives.
-pub fn ingest(
+pub(crate) fn ingest(
     transaction: &Transaction<'_>,
     wanted: &Wanted,
     source: &dyn LayerSource,
@@ -117,7 +117,7 @@ fn plan(store: &Store, wanted: &Wanted, progress: &mut dyn FnMut(Progress)) -> R
 
 impl Wanted {
     /// A layer for people: its digest, or diffID where there is none.
-    pub fn shown(&self, i: usize) -> String {
+    pub(crate) fn shown(&self, i: usize) -> String {
         self.blob(i).to_string()
     }
 
@@ -276,7 +276,7 @@ fn stack_of(layers: &[LayerRecord]) -> Vec<String> {
     stack
 }
 
-pub fn sync(dir: &Path) -> Result<()> {
+pub(crate) fn sync(dir: &Path) -> Result<()> {
     let fd = File::open(dir).with_context(|| format!("open({})", dir.display()))?;
     nix::unistd::syncfs(&fd).map_err(|e| Error::sys(format!("syncfs({})", dir.display()), e))
 }

@@ -24,7 +24,7 @@ use crate::{Context, Result};
 /// Before a removal takes away what nobody goes on with.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub struct Partial {
+pub(crate) struct Partial {
     path: PathBuf,
     file: File,
     /// Held as long as the file has this name; none on a private one.
@@ -34,7 +34,11 @@ pub struct Partial {
 impl Partial {
     /// What there is of the blob, or an empty file. Without a digest, which a
     /// docker-archive does not tell, it is `private` and begins anew.
-    pub fn open(transaction: &Transaction<'_>, digest: Option<&Digest>, i: usize) -> Result<Self> {
+    pub(crate) fn open(
+        transaction: &Transaction<'_>,
+        digest: Option<&Digest>,
+        i: usize,
+    ) -> Result<Self> {
         if let Some(digest) = digest {
             let dir = transaction.store().partial();
             make_dir(&dir)?;
@@ -65,7 +69,7 @@ impl Partial {
     }
 
     /// Bytes that are there.
-    pub fn len(&self) -> Result<u64> {
+    pub(crate) fn len(&self) -> Result<u64> {
         let meta = self.file.metadata();
         Ok(meta
             .with_context(|| format!("fstat({})", self.path.display()))?
@@ -73,7 +77,7 @@ impl Partial {
     }
 
     /// Begins anew.
-    pub fn clear(&mut self) -> Result<()> {
+    pub(crate) fn clear(&mut self) -> Result<()> {
         let done = self.file.set_len(0);
         done.with_context(|| format!("ftruncate({})", self.path.display()))
     }
@@ -81,7 +85,7 @@ impl Partial {
     /// First what is there, then `rest`, which is written behind it as it is read.
     /// An error of the file itself is left in `failure`: the stream's errors pass
     /// decoders, which know nothing of files.
-    pub fn tee<'a, R: Read + 'a>(
+    pub(crate) fn tee<'a, R: Read + 'a>(
         &'a mut self,
         rest: R,
         failure: &'a RefCell<Option<crate::Error>>,
@@ -101,14 +105,14 @@ impl Partial {
     }
 
     /// The blob is whole and has this digest: it moves into the transaction.
-    pub fn finish(self, transaction: &Transaction<'_>, digest: &Digest) -> Result<()> {
+    pub(crate) fn finish(self, transaction: &Transaction<'_>, digest: &Digest) -> Result<()> {
         let to = transaction.blob(digest);
         std::fs::rename(&self.path, &to)
             .with_context(|| format!("rename({}, {})", self.path.display(), to.display()))
     }
 
     /// Nothing of it is worth keeping.
-    pub fn remove(self) {
+    pub(crate) fn remove(self) {
         // What cannot be removed is found to be wrong by the next to read it.
         let _ = self.file.set_len(0);
         let _ = std::fs::remove_file(&self.path);
@@ -127,7 +131,7 @@ fn open(path: &Path, create: bool) -> Result<File> {
         .with_context(|| format!("open({}, O_RDWR)", path.display()))
 }
 
-pub struct Tee<'a, R> {
+pub(crate) struct Tee<'a, R> {
     file: &'a mut File,
     path: &'a Path,
     /// Bytes of the file that have not been read back.
@@ -171,7 +175,7 @@ impl<R: Read> Read for Tee<'_, R> {
 }
 
 /// Removes the beginning of a blob, unless somebody is at work on it.
-pub fn discard(dir: &Path, digest: &Digest) -> Result<()> {
+pub(crate) fn discard(dir: &Path, digest: &Digest) -> Result<()> {
     let path = dir.join(digest.hex());
     if path.exists()
         && let Some(_lock) = Lock::try_acquire(&path)?
@@ -183,7 +187,7 @@ pub fn discard(dir: &Path, digest: &Digest) -> Result<()> {
 
 /// Removes what nobody is at work on: all of it, or what is older than a day.
 /// Returns the bytes that are free now.
-pub fn collect(dir: &Path, all: bool) -> Result<u64> {
+pub(crate) fn collect(dir: &Path, all: bool) -> Result<u64> {
     let mut freed = 0;
     for name in names_in(dir)? {
         let path = dir.join(name);

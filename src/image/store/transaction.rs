@@ -19,14 +19,14 @@ const MARK: &str = "boot";
 
 /// A directory in `ingest/`, removed when dropped or, after a crash, by the
 /// next transaction to begin.
-pub struct Transaction<'a> {
+pub(crate) struct Transaction<'a> {
     store: &'a Store,
     dir: PathBuf,
     _alive: Lock,
 }
 
 impl<'a> Transaction<'a> {
-    pub fn begin(store: &'a Store) -> Result<Self> {
+    pub(crate) fn begin(store: &'a Store) -> Result<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(0);
         make_dir(&store.ingest_dir())?;
         let lock = store.lock()?;
@@ -63,42 +63,42 @@ impl<'a> Transaction<'a> {
     }
 
     /// For a removal: `None` if the disk has not even room for a directory.
-    pub fn begin_removal(store: &'a Store) -> Result<Option<Self>> {
+    pub(crate) fn begin_removal(store: &'a Store) -> Result<Option<Self>> {
         match Transaction::begin(store) {
             Err(e) if is_full(&e) => Ok(None),
             other => other.map(Some),
         }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.dir
     }
 
-    pub fn store(&self) -> &'a Store {
+    pub(crate) fn store(&self) -> &'a Store {
         self.store
     }
 
     /// Finished layers are adopted should this process be killed. Not by `begin`:
     /// a removal moves layers out of the store into its transaction, and wants none
     /// of them back.
-    pub fn keep_if_killed(&self) -> Result<()> {
+    pub(crate) fn keep_if_killed(&self) -> Result<()> {
         let mark = self.dir.join(MARK);
         std::fs::write(&mark, boot_id()?).with_context(|| format!("write {}", mark.display()))
     }
 
     /// Where a layer's blob is once it is verified.
-    pub fn blob(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.dir.join(format!("{}.blob", digest.hex()))
     }
 
     /// What is finished goes into the store now, as it would after a kill.
-    pub fn keep_finished(&self) -> Result<()> {
+    pub(crate) fn keep_finished(&self) -> Result<()> {
         let _lock = self.store.lock()?;
         adopt(self.store, &self.dir)
     }
 
     /// A file without a name, for what must be read twice.
-    pub fn scratch_file(&self) -> Result<File> {
+    pub(crate) fn scratch_file(&self) -> Result<File> {
         use nix::fcntl::{OFlag, open};
         use nix::sys::stat::Mode;
         let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;

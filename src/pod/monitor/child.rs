@@ -20,7 +20,7 @@ pub(super) struct Child {
 
 impl Child {
     /// What the child reports is read from here.
-    pub fn pipe(&self) -> &File {
+    pub(super) fn pipe(&self) -> &File {
         &self.pipe
     }
 }

@@ -42,7 +42,7 @@ struct Awaited {
 }
 
 impl Client {
-    pub fn new(socket: Packets) -> Self {
+    pub(super) fn new(socket: Packets) -> Self {
         Client {
             socket,
             watches: false,

@@ -11,7 +11,7 @@ use crate::{Context, Result};
 
 /// Their names and content. `servers` are the host's resolv.conf(5) as far as it holds
 /// in the Pod: [`super::resolver`].
-pub fn texts(pod: &Pod, ips: &[IpAddr], servers: &str) -> [(&'static str, String); 3] {
+pub(super) fn texts(pod: &Pod, ips: &[IpAddr], servers: &str) -> [(&'static str, String); 3] {
     let host_hosts = pod
         .spec
         .host_network
@@ -23,7 +23,7 @@ pub fn texts(pod: &Pod, ips: &[IpAddr], servers: &str) -> [(&'static str, String
     ]
 }
 
-pub fn write(paths: &PodPaths, texts: &[(&str, String)]) -> Result<()> {
+pub(super) fn write(paths: &PodPaths, texts: &[(&str, String)]) -> Result<()> {
     let dir = paths.etc();
     make_dir(&dir)?;
     for (name, text) in texts {

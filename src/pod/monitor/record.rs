@@ -35,14 +35,14 @@ pub(super) struct Unrecorded {
 pub(super) struct SpareFd(Option<OwnedFd>);
 
 impl SpareFd {
-    pub fn refill(&mut self, any: impl AsFd) {
+    pub(super) fn refill(&mut self, any: impl AsFd) {
         if self.0.is_none() {
             self.0 = any.as_fd().try_clone_to_owned().ok();
         }
     }
 
     /// True if there was one.
-    pub fn close(&mut self) -> bool {
+    pub(super) fn close(&mut self) -> bool {
         self.0.take().is_some()
     }
 }

@@ -25,7 +25,7 @@ use crate::{Context, Error, Result, volume};
 
 /// The way back to the host, for a process that lives in a Pod's namespaces.
 #[derive(Debug)]
-pub struct Host {
+pub(super) struct Host {
     /// The node's: the monitor's own UTS namespace is soon the Pod's.
     pub name: String,
     pub netns: OwnedFd,
@@ -36,7 +36,7 @@ pub struct Host {
 
 impl Host {
     /// Call in the host's own namespaces.
-    pub fn open(layout: &Layout) -> Result<Self> {
+    pub(super) fn open(layout: &Layout) -> Result<Self> {
         let name = nix::unistd::gethostname().map_err(|e| Error::sys("gethostname()", e))?;
         Ok(Host {
             name: name.to_string_lossy().into_owned(),
@@ -50,7 +50,7 @@ impl Host {
 
 /// What a sandbox came to.
 #[derive(Debug, Default)]
-pub struct Made {
+pub(super) struct Made {
     pub ips: Vec<IpAddr>,
     pub host_ip: Option<IpAddr>,
     pub warnings: Vec<String>,
@@ -58,22 +58,22 @@ pub struct Made {
 }
 
 /// The Pod's cgroup; a container's is one below it.
-pub fn cgroup_path(layout: &Layout, uid: &str) -> String {
+pub(super) fn cgroup_path(layout: &Layout, uid: &str) -> String {
     format!("{}/pod{uid}", cgroup_of_root(layout.tag()))
 }
 
 /// Where the monitors of a root are: not in the Pods' cgroups, whose limits are
 /// not theirs.
-pub fn monitor_cgroup_path(layout: &Layout) -> String {
+pub(super) fn monitor_cgroup_path(layout: &Layout) -> String {
     monitor_cgroup_of_root(layout.tag())
 }
 
 /// Of the root with this tag: all of its cgroups are below it.
-pub fn cgroup_of_root(tag: &str) -> String {
+pub(crate) fn cgroup_of_root(tag: &str) -> String {
     tagged("carob", tag)
 }
 
-pub fn monitor_cgroup_of_root(tag: &str) -> String {
+pub(crate) fn monitor_cgroup_of_root(tag: &str) -> String {
     format!("{}/monitor", cgroup_of_root(tag))
 }
 
@@ -87,7 +87,7 @@ fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + 
 
 /// Makes the sandbox, volumes excepted, and moves the calling process into it. `label`: the
 /// SELinux label of the files that its containers share.
-pub fn make(layout: &Layout, pod: &Pod, host: &Host, label: Option<&str>) -> Result<Made> {
+pub(super) fn make(layout: &Layout, pod: &Pod, host: &Host, label: Option<&str>) -> Result<Made> {
     let (spec, paths) = (&pod.spec, layout.pod(&pod.uid));
     let mut made = Made {
         host_ip: host_ip(),
@@ -192,7 +192,7 @@ fn make_shared(paths: &PodPaths, texts: &[(&str, String)], label: Option<&str>) 
 }
 
 /// Moves the calling process into a sandbox that an earlier monitor made.
-pub fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
+pub(super) fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
     let paths = layout.pod(&pod.uid);
     for (kind, name) in own_kinds(&pod.spec) {
         namespace::enter(&paths.namespace(name), kind)?;
@@ -202,7 +202,7 @@ pub fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
 
 /// Removes the sandbox, or as much of one as there is. Goes on past failures and
 /// returns them all, the first one first.
-pub fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
+pub(super) fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
     let paths = layout.pod(&pod.uid);
     let mut errors = Vec::new();
     let mut attempt = |what: &str, result: Result<()>| {
@@ -235,7 +235,7 @@ pub fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
 
 /// What is left of a Pod once its sandbox is gone: its logs, its layers, its
 /// name, its record. After this it does not exist; [`dead_dir`] does.
-pub fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
+pub(super) fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
     let paths = layout.pod(&pod.uid);
     let mut errors = Vec::new();
     errors.extend(remove_tree(&layout.pod_logs(&pod.namespace, &pod.name, &pod.uid)).err());
@@ -257,12 +257,12 @@ pub fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
 
 /// Where the Pod's directory is from [`forget`] on, until nothing at all is left:
 /// as long as it is there, somebody knows that there is something to remove.
-pub fn dead_dir(layout: &Layout, uid: &str) -> PathBuf {
+pub(super) fn dead_dir(layout: &Layout, uid: &str) -> PathBuf {
     layout.pods().join(format!(".dead-{uid}"))
 }
 
 /// Whether a Pod has a record: then what Pods share is in use.
-pub fn any_left(layout: &Layout) -> bool {
+pub(super) fn any_left(layout: &Layout) -> bool {
     std::fs::read_dir(layout.pods()).is_ok_and(|mut d| {
         d.any(|e| e.is_ok_and(|e| !e.file_name().as_encoded_bytes().starts_with(b".")))
     })
@@ -270,7 +270,7 @@ pub fn any_left(layout: &Layout) -> bool {
 
 /// Removes what the Pods of a root share. The directories fall only if no other
 /// monitor is in them.
-pub fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hierarchies) {
+pub(super) fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hierarchies) {
     let _ = network.remove_bridge_if_unused();
     if !any_left(layout) {
         let _ = network.remove_unrecorded(false);

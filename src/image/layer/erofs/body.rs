@@ -8,7 +8,7 @@ use super::format::{BLOCK, SLOT};
 use crate::{Context, Error, Result};
 
 /// Who takes what is written.
-pub trait Sink {
+pub(super) trait Sink {
     fn write_at(&mut self, bytes: &[u8], at: u64) -> Result<()>;
     /// The file ends there.
     fn end(&mut self, at: u64) -> Result<()>;
@@ -18,7 +18,7 @@ const BUFFER: usize = 256 << 10;
 /// Blocks of a run of inodes, at most; the first runs are shorter.
 const MAX_RUN: u64 = 64;
 
-pub struct Body<S> {
+pub(super) struct Body<S> {
     sink: S,
     /// The first block that nothing has.
     next: u64,
@@ -40,7 +40,7 @@ struct Run {
 }
 
 impl<S: Sink> Body<S> {
-    pub fn new(sink: S) -> Self {
+    pub(super) fn new(sink: S) -> Self {
         Body {
             sink,
             next: 1, // the superblock's
@@ -55,7 +55,7 @@ impl<S: Sink> Body<S> {
     /// Room for an inode of `len` bytes with all that is behind it, whose first byte
     /// is at the offset that is returned: in one block, if it fits into one.
     /// Good until the next call.
-    pub fn reserve(&mut self, len: u64) -> Result<u64> {
+    pub(super) fn reserve(&mut self, len: u64) -> Result<u64> {
         let len = len.next_multiple_of(SLOT);
         if len > BLOCK {
             self.flush_run()?;
@@ -84,18 +84,18 @@ impl<S: Sink> Body<S> {
     }
 
     /// Into what was reserved last.
-    pub fn put(&mut self, bytes: &[u8], at: u64) {
+    pub(super) fn put(&mut self, bytes: &[u8], at: u64) {
         self.reserved(at, bytes.len()).copy_from_slice(bytes);
     }
 
     /// What was reserved last, to be written to.
-    pub fn reserved(&mut self, at: u64, len: usize) -> &mut [u8] {
+    pub(super) fn reserved(&mut self, at: u64, len: usize) -> &mut [u8] {
         let from = (at - self.run.at * BLOCK) as usize;
         &mut self.run.bytes[from..][..len]
     }
 
     /// So many blocks, whose content is appended next.
-    pub fn blocks(&mut self, n: u64) -> Result<u32> {
+    pub(super) fn blocks(&mut self, n: u64) -> Result<u32> {
         let first = self.next;
         self.next += n;
         block(self.next)?;
@@ -106,17 +106,17 @@ impl<S: Sink> Body<S> {
     }
 
     /// So many blocks, whose content is written with [`Body::write_at`].
-    pub fn blocks_apart(&mut self, n: u64) -> Result<u32> {
+    pub(super) fn blocks_apart(&mut self, n: u64) -> Result<u32> {
         self.flush()?;
         self.blocks(n)
     }
 
-    pub fn write_at(&mut self, bytes: &[u8], at: u64) -> Result<()> {
+    pub(super) fn write_at(&mut self, bytes: &[u8], at: u64) -> Result<()> {
         self.sink.write_at(bytes, at)
     }
 
     /// Content of the blocks that were asked for last.
-    pub fn append<R: Read>(&mut self, content: &mut R, mut len: u64) -> Result<()> {
+    pub(super) fn append<R: Read>(&mut self, content: &mut R, mut len: u64) -> Result<()> {
         while len > 0 {
             if self.have == BUFFER {
                 self.flush()?;
@@ -153,7 +153,7 @@ impl<S: Sink> Body<S> {
     }
 
     /// Whole blocks; those that nothing is in stay a hole.
-    pub fn flush_run(&mut self) -> Result<()> {
+    pub(super) fn flush_run(&mut self) -> Result<()> {
         let taken = self.run.used.iter().take_while(|u| **u > 0).count();
         if taken > 0 {
             let bytes = &self.run.bytes[..taken * BLOCK as usize];
@@ -164,7 +164,7 @@ impl<S: Sink> Body<S> {
     }
 
     /// The end: block 0, given how many blocks there are.
-    pub fn end(mut self, first: impl FnOnce(u32) -> Vec<u8>) -> Result<()> {
+    pub(super) fn end(mut self, first: impl FnOnce(u32) -> Vec<u8>) -> Result<()> {
         self.flush_run()?;
         self.flush()?;
         let blocks = block(self.next)?;
@@ -173,7 +173,7 @@ impl<S: Sink> Body<S> {
     }
 }
 
-pub fn read_some<R: Read>(content: &mut R, buffer: &mut [u8]) -> Result<usize> {
+pub(super) fn read_some<R: Read>(content: &mut R, buffer: &mut [u8]) -> Result<usize> {
     match content.read(buffer).context("read the layer")? {
         0 => Err(Error::invalid("the layer has less content than it says")),
         n => Ok(n),

@@ -21,14 +21,14 @@ struct Place {
 }
 
 /// What goes into block 0.
-pub struct Root {
+pub(super) struct Root {
     pub inode: Vec<u8>,
     pub nid: u16,
     /// In the whole file.
     pub inodes: u64,
 }
 
-pub fn write<S: Sink>(body: &mut Body<S>, tree: &mut Tree) -> Result<Root> {
+pub(super) fn write<S: Sink>(body: &mut Body<S>, tree: &mut Tree) -> Result<Root> {
     let sorted = tree.sorted();
     let mut names = vec![0_u32; tree.nodes()];
     let mut places = Vec::new();

@@ -8,18 +8,18 @@ use crate::{Error, Result};
 
 use crate::image::archive::tar::show;
 
-pub const BLOCK: u64 = 4096;
+pub(super) const BLOCK: u64 = 4096;
 /// Inodes are told by their offset in units of this: the nid.
-pub const SLOT: u64 = 32;
-pub const INODE: u64 = 64;
+pub(super) const SLOT: u64 = 32;
+pub(super) const INODE: u64 = 64;
 /// Where the superblock is, and what is free behind it in block 0.
 const SUPER: usize = 1024;
-pub const AFTER_SUPER: u64 = 1024 + 128;
+pub(super) const AFTER_SUPER: u64 = 1024 + 128;
 /// An inode's link count, from the inode's beginning.
-pub const NLINK_AT: u64 = 44;
+pub(super) const NLINK_AT: u64 = 44;
 
 /// No block: a chunk that is a hole.
-pub const HOLE: u32 = u32::MAX;
+pub(super) const HOLE: u32 = u32::MAX;
 
 /// As the kernel's XATTR_NAME_MAX, prefix and all.
 const MAX_XATTR_NAME: usize = 255;
@@ -28,7 +28,7 @@ const MAX_XATTRS: usize = 128 << 10;
 
 /// How an inode's content is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     /// In blocks, one after the other; the last one filled up with zeros.
     Plain = 0,
     /// As plain, but what is over after the last whole block is behind the inode,
@@ -40,7 +40,7 @@ pub enum Form {
 
 /// Kinds as a directory has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileType {
+pub(super) enum FileType {
     File = 1,
     Directory = 2,
     CharDevice = 3,
@@ -50,7 +50,7 @@ pub enum FileType {
 }
 
 impl FileType {
-    pub fn mode(self) -> u32 {
+    pub(super) fn mode(self) -> u32 {
         match self {
             FileType::File => libc::S_IFREG,
             FileType::Directory => libc::S_IFDIR,
@@ -64,7 +64,7 @@ impl FileType {
 
 /// What an inode says besides where its content is.
 #[derive(Clone, Debug, Default)]
-pub struct Attributes {
+pub(super) struct Attributes {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
@@ -73,7 +73,7 @@ pub struct Attributes {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Inode {
+pub(super) struct Inode {
     pub kind: FileType,
     pub form: Form,
     pub size: u64,
@@ -84,7 +84,7 @@ pub struct Inode {
 }
 
 /// An inode and its attributes; inline content or a table of chunks follows.
-pub fn inode(inode: Inode, of: &Attributes, xattrs: &[u8]) -> Vec<u8> {
+pub(super) fn inode(inode: Inode, of: &Attributes, xattrs: &[u8]) -> Vec<u8> {
     let count = match xattrs.len() {
         0 => 0,
         n => (n - 12) / 4 + 1,
@@ -109,7 +109,7 @@ pub fn inode(inode: Inode, of: &Attributes, xattrs: &[u8]) -> Vec<u8> {
 
 /// An extended attribute, its name's prefix told by a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Xattr {
+pub(super) struct Xattr {
     pub prefix: u8,
     pub name: Box<[u8]>,
     pub value: Box<[u8]>,
@@ -121,7 +121,7 @@ const SECURITY: u8 = 6;
 
 impl Xattr {
     /// As setxattr(2) would take it of `user.*` and `security.*`.
-    pub fn new(name: &[u8], value: &[u8]) -> Result<Self> {
+    pub(super) fn new(name: &[u8], value: &[u8]) -> Result<Self> {
         let refused = |e| Error::sys(format!("setxattr({})", show(name)), e);
         let (prefix, rest) = match (name.strip_prefix(b"user."), name.strip_prefix(b"security.")) {
             (Some(rest), _) => (USER, rest),
@@ -145,7 +145,7 @@ impl Xattr {
         })
     }
 
-    pub fn opaque() -> Self {
+    pub(super) fn opaque() -> Self {
         Xattr {
             prefix: TRUSTED,
             name: b"overlay.opaque".as_slice().into(),
@@ -153,13 +153,13 @@ impl Xattr {
         }
     }
 
-    pub fn same_name(&self, other: &Xattr) -> bool {
+    pub(super) fn same_name(&self, other: &Xattr) -> bool {
         self.prefix == other.prefix && self.name == other.name
     }
 }
 
 /// What stands between an inode and its inline content; empty without attributes.
-pub fn xattrs(all: &[Xattr]) -> Result<Vec<u8>> {
+pub(super) fn xattrs(all: &[Xattr]) -> Result<Vec<u8>> {
     if all.is_empty() {
         return Ok(Vec::new());
     }
@@ -183,7 +183,7 @@ pub fn xattrs(all: &[Xattr]) -> Result<Vec<u8>> {
 
 /// A directory's content, block by block. Names come in the order of their bytes,
 /// `.` and `..` among them.
-pub struct DirectoryBlocks {
+pub(super) struct DirectoryBlocks {
     entries: Vec<u8>,
     names: Vec<u8>,
     full: Vec<u8>,
@@ -192,7 +192,7 @@ pub struct DirectoryBlocks {
 const DIRENT: usize = 12;
 
 impl DirectoryBlocks {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         DirectoryBlocks {
             entries: Vec::new(),
             names: Vec::new(),
@@ -201,7 +201,7 @@ impl DirectoryBlocks {
     }
 
     /// A block that is full now, without what was added last.
-    pub fn add(&mut self, name: &[u8], nid: u64, kind: FileType) -> Option<&[u8]> {
+    pub(super) fn add(&mut self, name: &[u8], nid: u64, kind: FileType) -> Option<&[u8]> {
         let more = DIRENT + name.len();
         let full = self.entries.len() + self.names.len() + more > BLOCK as usize;
         if full {
@@ -220,7 +220,7 @@ impl DirectoryBlocks {
     }
 
     /// What is left: less than a block, or one.
-    pub fn end(&mut self) -> Vec<u8> {
+    pub(super) fn end(&mut self) -> Vec<u8> {
         let mut block = Vec::new();
         self.take(&mut block);
         block
@@ -239,13 +239,13 @@ impl DirectoryBlocks {
 
 /// How large a directory's content becomes, given its names' lengths in order.
 #[derive(Default)]
-pub struct DirectorySize {
+pub(super) struct DirectorySize {
     blocks: u64,
     used: u64,
 }
 
 impl DirectorySize {
-    pub fn add(&mut self, name: usize) {
+    pub(super) fn add(&mut self, name: usize) {
         let more = DIRENT as u64 + name as u64;
         if self.used + more > BLOCK {
             self.blocks += 1;
@@ -254,13 +254,13 @@ impl DirectorySize {
         self.used += more;
     }
 
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.blocks * BLOCK + self.used
     }
 }
 
 /// Fills in the superblock, in block 0 with all else that is in it.
-pub fn seal(block: &mut [u8], uuid: [u8; 16], inodes: u64, blocks: u32, root: u16) {
+pub(super) fn seal(block: &mut [u8], uuid: [u8; 16], inodes: u64, blocks: u32, root: u16) {
     const MAGIC: u32 = 0xe0f5_e1e2;
     const CHECKSUM: u32 = 1;
     const MTIME: u32 = 2;

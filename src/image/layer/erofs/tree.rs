@@ -14,11 +14,11 @@ use crate::{Error, Result};
 use nix::errno::Errno;
 
 /// Memory for the names of a layer.
-pub const MAX_MEMORY: usize = 16 << 20;
+pub(super) const MAX_MEMORY: usize = 16 << 20;
 
 /// What a name stands for. A nid's inode is in the file already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Node {
+pub(super) enum Node {
     Directory(u32),
     Symlink {
         nid: u64,
@@ -41,18 +41,18 @@ struct Name {
 }
 
 #[derive(Debug)]
-pub struct Directory {
+pub(super) struct Directory {
     pub attributes: Attributes,
     pub parent: u32,
     /// Given when all names are known.
     pub nid: u64,
 }
 
-pub const ROOT: u32 = 0;
+pub(super) const ROOT: u32 = 0;
 const FREE: u32 = u32::MAX;
 
 #[derive(Debug)]
-pub struct Tree {
+pub(super) struct Tree {
     bytes: Vec<u8>,
     names: Vec<Name>,
     nodes: Vec<Node>,
@@ -73,7 +73,7 @@ enum Slot {
 
 impl Tree {
     /// With `memory` as the bound.
-    pub fn new(memory: usize) -> Self {
+    pub(super) fn new(memory: usize) -> Self {
         Tree {
             bytes: Vec::new(),
             names: Vec::new(),
@@ -94,15 +94,15 @@ impl Tree {
         }
     }
 
-    pub fn directory(&self, d: u32) -> &Directory {
+    pub(super) fn directory(&self, d: u32) -> &Directory {
         &self.directories[d as usize]
     }
 
-    pub fn directory_mut(&mut self, d: u32) -> &mut Directory {
+    pub(super) fn directory_mut(&mut self, d: u32) -> &mut Directory {
         &mut self.directories[d as usize]
     }
 
-    pub fn find(&self, parent: u32, name: &[u8]) -> Option<Node> {
+    pub(super) fn find(&self, parent: u32, name: &[u8]) -> Option<Node> {
         match self.slot(parent, name) {
             Slot::Taken(n) => Some(self.nodes[self.names[n as usize].node as usize]),
             Slot::Free(_) => None,
@@ -110,25 +110,25 @@ impl Tree {
     }
 
     /// The number of a name's node, for another name of it.
-    pub fn node_of(&self, parent: u32, name: &[u8]) -> Option<u32> {
+    pub(super) fn node_of(&self, parent: u32, name: &[u8]) -> Option<u32> {
         match self.slot(parent, name) {
             Slot::Taken(n) => Some(self.names[n as usize].node),
             Slot::Free(_) => None,
         }
     }
 
-    pub fn node(&self, number: u32) -> Node {
+    pub(super) fn node(&self, number: u32) -> Node {
         self.nodes[number as usize]
     }
 
     /// The name stands for this from now on, whatever it stood for.
-    pub fn put(&mut self, parent: u32, name: &[u8], node: Node) -> Result<()> {
+    pub(super) fn put(&mut self, parent: u32, name: &[u8], node: Node) -> Result<()> {
         let number = self.nodes.len() as u32;
         self.nodes.push(node);
         self.link(parent, name, number)
     }
 
-    pub fn link(&mut self, parent: u32, name: &[u8], node: u32) -> Result<()> {
+    pub(super) fn link(&mut self, parent: u32, name: &[u8], node: u32) -> Result<()> {
         match self.slot(parent, name) {
             Slot::Taken(n) => self.names[n as usize].node = node,
             Slot::Free(at) => {
@@ -146,12 +146,18 @@ impl Tree {
         self.bounded()
     }
 
-    pub fn put_symlink(&mut self, parent: u32, name: &[u8], nid: u64, target: &[u8]) -> Result<()> {
+    pub(super) fn put_symlink(
+        &mut self,
+        parent: u32,
+        name: &[u8],
+        nid: u64,
+        target: &[u8],
+    ) -> Result<()> {
         let target = (self.keep(target), target.len() as u16);
         self.put(parent, name, Node::Symlink { nid, target })
     }
 
-    pub fn make_directory(&mut self, parent: u32, name: &[u8]) -> Result<u32> {
+    pub(super) fn make_directory(&mut self, parent: u32, name: &[u8]) -> Result<u32> {
         let number = self.directories.len() as u32;
         // As mkdir(2) by root in a directory with the setgid bit.
         let above = &self.directory(parent).attributes;
@@ -174,7 +180,7 @@ impl Tree {
     }
 
     /// As repeated setxattr(2): what is there by other names stays.
-    pub fn add_xattrs(&mut self, d: u32, xattrs: Vec<Xattr>) -> Result<()> {
+    pub(super) fn add_xattrs(&mut self, d: u32, xattrs: Vec<Xattr>) -> Result<()> {
         for x in xattrs {
             self.xattr_bytes += size_of::<Xattr>() + x.name.len() + x.value.len();
             let all = &mut self.directories[d as usize].attributes.xattrs;
@@ -187,7 +193,7 @@ impl Tree {
     }
 
     /// Whether `d` is `above` or below it.
-    pub fn is_below(&self, mut d: u32, above: u32) -> bool {
+    pub(super) fn is_below(&self, mut d: u32, above: u32) -> bool {
         loop {
             if d == above {
                 return true;
@@ -201,7 +207,7 @@ impl Tree {
 
     /// Resolves a directory as if the layer's root were the root directory: see
     /// [`crate::image::layer::beneath::walk`]. `None` if it is not there, and not to be made.
-    pub fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<u32>> {
+    pub(super) fn walk(&mut self, path: &[u8], make: bool) -> Result<Option<u32>> {
         let refused = |e| Error::sys(format!("open({})", show(path)), e);
         let mut todo = Vec::new();
         push_reversed(&mut todo, path.to_vec());
@@ -253,7 +259,7 @@ impl Tree {
 
     /// Numbers of names, those of one directory together and in the order of their
     /// bytes. What was replaced with its directory is among them.
-    pub fn sorted(&self) -> Vec<u32> {
+    pub(super) fn sorted(&self) -> Vec<u32> {
         let mut all: Vec<u32> = (0..self.names.len() as u32).collect();
         all.sort_unstable_by(|a, b| {
             let (a, b) = (&self.names[*a as usize], &self.names[*b as usize]);
@@ -263,19 +269,19 @@ impl Tree {
     }
 
     /// A directory's own of [`Tree::sorted`].
-    pub fn children<'a>(&self, sorted: &'a [u32], d: u32) -> &'a [u32] {
+    pub(super) fn children<'a>(&self, sorted: &'a [u32], d: u32) -> &'a [u32] {
         let parent = |n: &u32| self.names[*n as usize].parent;
         let from = sorted.partition_point(|n| parent(n) < d);
         let to = from + sorted[from..].partition_point(|n| parent(n) == d);
         &sorted[from..to]
     }
 
-    pub fn name(&self, n: u32) -> (&[u8], u32) {
+    pub(super) fn name(&self, n: u32) -> (&[u8], u32) {
         let name = &self.names[n as usize];
         (self.text(name), name.node)
     }
 
-    pub fn nodes(&self) -> usize {
+    pub(super) fn nodes(&self) -> usize {
         self.nodes.len()
     }
 

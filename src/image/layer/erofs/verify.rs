@@ -17,7 +17,7 @@ use crate::{Context, Error, Result};
 const MAX_PENDING: usize = 1 << 20;
 
 /// Reads the plain archive and `file` to their ends.
-pub fn same<R: Read>(stream: R, file: &File, diff_id: &Digest) -> Result<bool> {
+pub(crate) fn same<R: Read>(stream: R, file: &File, diff_id: &Digest) -> Result<bool> {
     let differs = Rc::new(Cell::new(false));
     let compare = Compare {
         file,
