@@ -10,6 +10,9 @@
 //! - [`store`]: records, locks, the layout on disk.
 //! - [`linux`]: kernel objects as safe Rust values; [`sys`]: the only `unsafe`.
 
+// A panic ends a monitor: what can fail is an error.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+
 pub mod cli;
 pub mod container;
 pub mod error;

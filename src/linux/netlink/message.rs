@@ -114,6 +114,15 @@ pub struct Body<'a> {
     bytes: &'a mut Vec<u8>,
 }
 
+/// nla_len. A longer attribute is a bug of the caller, who bounds what it sends.
+#[expect(
+    clippy::expect_used,
+    reason = "a length that is cut would change the message"
+)]
+fn attribute_length(bytes: usize) -> u16 {
+    u16::try_from(bytes).expect("a netlink attribute is at most 64 KB")
+}
+
 impl Body<'_> {
     /// The fixed part that comes before the attributes.
     pub fn fixed(&mut self, bytes: &[u8]) -> &mut Self {
@@ -134,7 +143,7 @@ impl Body<'_> {
     /// If the value exceeds the 65,531 bytes that an attribute holds: a bug of
     /// the caller, who bounds what it sends.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        let length = u16::try_from(value.len() + 4).expect("a netlink attribute is at most 64 KB");
+        let length = attribute_length(value.len() + 4);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
         self.bytes.extend_from_slice(value);
@@ -171,8 +180,7 @@ impl Body<'_> {
         self.bytes
             .extend_from_slice(&(kind | NLA_F_NESTED).to_ne_bytes());
         fill(&mut Body { bytes: self.bytes });
-        let length =
-            u16::try_from(self.bytes.len() - offset).expect("a netlink attribute is at most 64 KB");
+        let length = attribute_length(self.bytes.len() - offset);
         self.bytes[offset..offset + 2].copy_from_slice(&length.to_ne_bytes());
         self
     }
