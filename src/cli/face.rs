@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::json;
 
@@ -87,9 +89,48 @@ pub(super) fn wants_json(args: &[OsString]) -> bool {
     false
 }
 
+/// `--root` as it was given, for the command lines in hints.
+static ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// To be called once, before the verb.
+pub(super) fn remember_root(root: Option<&Path>) {
+    if let Some(root) = root {
+        let _ = ROOT.set(root.to_owned());
+    }
+}
+
+/// A command line of carob in a hint is to be typed as it stands, so that it needs the
+/// `--root` of this one.
+fn with_root(hint: &str, root: Option<&Path>) -> String {
+    let Some(root) = root else {
+        return hint.to_owned();
+    };
+    let mut root = root.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%=:,".contains(c);
+    if root.is_empty() || !root.chars().all(plain) {
+        root = format!("'{}'", root.replace('\'', r"'\''"));
+    }
+    let mut parts = hint.split("carob ");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let verb = part.split([' ', '`', ',', ':']).next().unwrap_or_default();
+        text.push_str("carob ");
+        if super::VERBS.iter().any(|v| v.name == verb) {
+            text.push_str(&format!("--root {root} "));
+        }
+        text.push_str(part);
+    }
+    text
+}
+
 /// On stderr: `error: ...`, each further line as it is, `hint: ...`; or one
 /// JSON object `{"error": ...}`.
 pub(super) fn report(e: &Error, json: bool) {
+    let mut e = e.clone();
+    if let Some(hint) = e.get_hint() {
+        let hint = with_root(hint, ROOT.get().map(PathBuf::as_path));
+        e = e.hint(hint);
+    }
     let mut err = std::io::stderr().lock();
     // Nobody is left to be told if stderr is gone.
     let _ = if json {
@@ -150,5 +191,15 @@ mod tests {
             let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
             assert_eq!(wants_json(&args), want, "{line}");
         }
+    }
+
+    #[test]
+    fn command_lines_in_hints_have_the_root_of_this_one() {
+        let hint = "`carob logs -p web -n a` shows it; carob needs root, carob-oci does too";
+        assert_eq!(with_root(hint, None), hint);
+        assert_eq!(
+            with_root(hint, Some(Path::new("/a b"))),
+            "`carob --root '/a b' logs -p web -n a` shows it; carob needs root, carob-oci does too"
+        );
     }
 }

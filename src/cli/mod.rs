@@ -45,6 +45,11 @@ trait Verb: clap::Args + FromArgMatches {
         true
     }
 
+    /// Whether this makes the directories of `--root`, or never looks at them.
+    fn makes_root(&self) -> bool {
+        false
+    }
+
     /// Whether the exit code is a process' own: errors of ours are 125 to 127
     /// then, which programs seldom use, as with podman.
     fn passes_through(&self) -> bool {
@@ -128,6 +133,16 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
             .filter(|v| !v.is_empty())
             .map(Into::into)
     });
+    face::remember_root(root.as_deref());
+    if let Some(root) = &root
+        && !verb.makes_root()
+        && !root.exists()
+    {
+        face::warn(&format!(
+            "--root {} does not exist: carob has made nothing there",
+            root.display()
+        ));
+    }
     // Scripts say -n "$NS"; an empty one is none, as for kubectl.
     let namespace = matches.get_one::<String>("namespace");
     let namespace = namespace.filter(|n| !n.is_empty());

@@ -276,6 +276,10 @@ fn faults_in_a_container() {
             "requests.memory: Invalid value: \"2Mi\": must be less than or equal to memory limit of 1Mi",
         ),
         (
+            "resources: {limits: {memroy: 1Gi}}",
+            "limits.memroy: Invalid value: \"memroy\": must be a standard resource for containers: did you mean \"memory\"?",
+        ),
+        (
             "resources: {limits: {ephemeral-storage: 1Gi}}",
             "only cpu and memory",
         ),

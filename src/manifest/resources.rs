@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use super::decode::nearest;
 use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::Path;
@@ -24,6 +25,22 @@ pub(super) fn quantity(r: &mut Report<'_>, path: &Path, text: &Text) -> Option<Q
     None
 }
 
+/// A name without a domain is one of Kubernetes' own (ValidateContainerResourceName).
+fn check_name(r: &mut Report<'_>, path: &Path, name: &str) {
+    const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+    if name.contains('/') || name.starts_with("hugepages-") || STANDARD.contains(&name) {
+        return;
+    }
+    r.withdraw_refusal(path);
+    let near = nearest(name, STANDARD.into_iter());
+    let near = near.map_or(String::new(), |n| format!(": did you mean {n:?}?"));
+    r.invalid(
+        path,
+        name,
+        format!("must be a standard resource for containers{near}"),
+    );
+}
+
 pub(super) fn lower(
     r: &mut Report<'_>,
     path: &Path,
@@ -32,6 +49,18 @@ pub(super) fn lower(
     let Some(resources) = resources else {
         return Resources::default();
     };
+    for (side, map) in [
+        ("limits", &resources.limits),
+        ("requests", &resources.requests),
+    ] {
+        for name in map.iter().flatten().map(|(name, _)| name) {
+            let path = path.key(side).key(name);
+            // A request that came from the limit is judged there.
+            if r.is_set(&path) {
+                check_name(r, &path, name);
+            }
+        }
+    }
     let mut read = |side: &str, map: &Option<BTreeMap<String, Text>>, name: &str| {
         let text = map.as_ref()?.get(name)?;
         let path = path.key(side).key(name);

@@ -725,3 +725,24 @@ fn requests_beyond_the_machine_are_said() {
     }
     ran.ok();
 }
+
+/// So that a hint can be typed as it stands, and a mistyped root is told from an empty one.
+#[test]
+fn a_root_is_named_in_hints_and_said_not_to_exist() {
+    let root = Root::empty();
+    let dir = root.dir().display();
+    let carob = |args: &[&str], root: &std::path::Path| -> crate::root::Ran {
+        let mut carob = std::process::Command::new(env!("CARGO_BIN_EXE_carob"));
+        carob.args(args).arg("--root").arg(root);
+        carob.output().unwrap().into()
+    };
+    carob(&["logs", "none"], root.dir()).fails(
+        4,
+        &format!("hint: `carob --root {dir} get pods -n default` lists"),
+    );
+    let none = root.dir().join("none");
+    let ran = carob(&["get", "pods"], &none);
+    let warning = format!("warning: --root {} does not exist", none.display());
+    assert!(ran.stderr.starts_with(&warning), "{ran:?}");
+    assert_eq!(ran.ok(), "");
+}

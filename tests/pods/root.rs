@@ -1,7 +1,7 @@
 //! A private root, the `carob` in it, and the count of what it leaves behind.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -103,8 +103,16 @@ impl Root {
         self.command(args)
             .stdin(Stdio::null())
             .output()
+            .map(|output| self.ran(output))
             .expect("carob runs")
-            .into()
+    }
+
+    /// Hints without the `--root` that they have: texts do not depend on the directory.
+    fn ran(&self, output: Output) -> Ran {
+        let mut ran = Ran::from(output);
+        let root = format!("carob --root {} ", self.dir.display());
+        ran.stderr = ran.stderr.replace(&root, "carob ");
+        ran
     }
 
     /// With this on its standard input.
@@ -119,7 +127,7 @@ impl Root {
             .expect("carob runs");
         // Whether it wants to hear it is its own affair.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        child.wait_with_output().unwrap().into()
+        self.ran(child.wait_with_output().unwrap())
     }
 
     pub fn apply(&self, manifest: &str) -> Ran {

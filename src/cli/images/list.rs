@@ -48,6 +48,10 @@ impl Verb for Pull {
         \x20 carob pull docker.io/library/nginx:1.29\n\
         \x20 carob pull localhost:5000/app:1 --insecure";
 
+    fn makes_root(&self) -> bool {
+        true
+    }
+
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         let mut references = vec![];
@@ -105,6 +109,10 @@ impl Verb for Load {
         \x20 carob load -i app.tar\n\
         \x20 carob load -i app.tar.xz --name app:1\n\
         \x20 docker save app:1 | carob load";
+
+    fn makes_root(&self) -> bool {
+        true
+    }
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;

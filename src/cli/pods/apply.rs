@@ -105,6 +105,10 @@ impl Verb for Apply {
         self.dry_run == "none"
     }
 
+    fn makes_root(&self) -> bool {
+        true
+    }
+
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         let timeout = age::parse_timeout(&self.timeout)?;

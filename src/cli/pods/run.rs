@@ -91,6 +91,10 @@ impl Verb for Run {
         self.attached()
     }
 
+    fn makes_root(&self) -> bool {
+        true
+    }
+
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         if self.rm && !self.attached() {
