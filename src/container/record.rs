@@ -190,6 +190,17 @@ impl Containers {
         store::save(&self.dir(&record.id).join("state.json"), record)
     }
 
+    /// Whether the directory below which they are exists.
+    pub fn check_root(&self) -> Result<()> {
+        match std::fs::metadata(&self.root) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::not_found(format!(
+                "--root {}: no such directory",
+                self.root.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// The ids there are, in order.
     pub fn ids(&self) -> Result<Vec<String>> {
         let dir = match std::fs::read_dir(&self.root) {

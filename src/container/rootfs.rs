@@ -431,8 +431,12 @@ pub(super) fn restrict(root: &Root, plan: &Plan, null: BorrowedFd) -> Result<()>
     for path in &plan.read_only_paths {
         make_read_only(root, path).with_context(|| format!("make {} read-only", path.display()))?;
     }
-    for path in &plan.masked_paths {
-        mask(root, path, null).with_context(|| format!("mask {}", path.display()))?;
+    let mut empty = None;
+    for (i, path) in plan.masked_paths.iter().enumerate() {
+        if plan.masked_paths[..i].contains(path) {
+            continue;
+        }
+        mask(root, path, null, &mut empty).with_context(|| format!("mask {}", path.display()))?;
     }
     Ok(())
 }
@@ -462,21 +466,29 @@ pub fn open_null() -> Result<OwnedFd> {
         .map_err(|e| Error::sys("open(\"/dev/null\", O_PATH|O_NOFOLLOW)", e))
 }
 
-/// A file gets /dev/null over it, a directory an empty read-only tmpfs.
-fn mask(root: &Root, path: &Path, null: BorrowedFd) -> Result<()> {
+/// A file gets /dev/null over it, a directory an empty read-only tmpfs: the same for all
+/// of them, since a superblock is most of the work.
+fn mask(root: &Root, path: &Path, null: BorrowedFd, empty: &mut Option<Mount>) -> Result<()> {
     let Some(fd) = open_existing(root, path)? else {
         return Ok(());
     };
-    let cover = if is_dir(fd.as_fd()) {
-        Mount::new("tmpfs", &[("nr_inodes", "1"), ("size", "0")], ATTR_RDONLY)?
-    } else {
+    if !is_dir(fd.as_fd()) {
         // Read-only, so that root inside cannot change the host's node; a device is
         // written to all the same.
         let cover = Mount::copy_fd(null, false)?;
         cover.set(ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC, false)?;
-        cover
-    };
-    cover.attach(fd.as_fd())
+        return cover.attach(fd.as_fd());
+    }
+    match empty {
+        // It is attached: before Linux 6.15 a detached mount cannot be copied.
+        Some(first) => Mount::copy_fd(first.as_fd(), false)?.attach(fd.as_fd()),
+        None => {
+            let tmpfs = Mount::new("tmpfs", &[("nr_inodes", "1"), ("size", "0")], ATTR_RDONLY)?;
+            tmpfs.attach(fd.as_fd())?;
+            *empty = Some(tmpfs);
+            Ok(())
+        }
+    }
 }
 
 /// In /proc and /sys no link is followed: what is meant there is what is named.

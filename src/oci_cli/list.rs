@@ -17,6 +17,10 @@ pub(super) const VERB: Verb = Verb {
     enters: false,
     run: |face, args| {
         let containers = &face.containers;
+        // As with runc: the default one is made by the first container.
+        if face.root_given {
+            containers.check_root()?;
+        }
         let mut records = Vec::new();
         for id in containers.ids()? {
             match containers.load(&id) {

@@ -133,6 +133,8 @@ const GLOBAL: [Flag; 12] = [
 /// What holds for every verb.
 struct Face {
     containers: Containers,
+    /// `--root` was on the command line.
+    root_given: bool,
     cgroups: CgroupDriver,
     criu: PathBuf,
     no_pivot: bool,
@@ -207,6 +209,7 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
     log.check()?;
     let face = Face {
         containers: Containers::new(&root(&global)?),
+        root_given: global.path("root").is_some(),
         cgroups: cgroup_driver(&global)?,
         criu: global.path("criu").unwrap_or_else(|| "criu".into()),
         no_pivot: global.is("no-pivot"),

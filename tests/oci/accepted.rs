@@ -416,3 +416,21 @@ fn newlines_of_a_terminal_that_a_pipe_reads() {
     assert!(said.contains("one\r\n"), "{said:?}");
     b.oci(&["delete", "--force", "box"]).ok();
 }
+
+/// One filesystem covers all directories that are masked, and each of them once.
+#[test]
+fn masked_directories_share_a_filesystem() {
+    let b = Bundle::new();
+    let script = "stat -c %d /a /b | uniq | wc -l; grep -c ' /a ' /proc/self/mountinfo; \
+                  ls /a; touch /b/x; echo $?";
+    b.sh(script, |c| {
+        c["linux"]["maskedPaths"] = json!(["/a", "/b", "/a", "/nothing"]);
+    });
+    for dir in ["a", "b"] {
+        std::fs::create_dir(b.dir().join("rootfs").join(dir)).unwrap();
+        std::fs::write(b.dir().join("rootfs").join(dir).join("secret"), "s").unwrap();
+    }
+    let ran = b.oci(&["run", "box"]);
+    assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
+    assert_eq!(ran.ok(), "1\n1\n1\n");
+}

@@ -243,6 +243,13 @@ fn lists_and_the_machine() {
     assert_eq!(all[0]["id"], "box");
     assert_eq!(all[0]["status"], "running");
     assert_eq!(all[0]["annotations"]["org.example"], "yes");
+    let none = b.dir().join("none");
+    let list = std::process::Command::new(env!("CARGO_BIN_EXE_carob-oci"))
+        .args(["--root", none.to_str().unwrap(), "list"])
+        .output()
+        .unwrap();
+    assert!(!list.status.success());
+    assert!(String::from_utf8_lossy(&list.stderr).contains("no such directory"));
     let table = b.oci(&["list"]).ok();
     let rows: Vec<Vec<&str>> = table
         .lines()
