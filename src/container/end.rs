@@ -27,6 +27,14 @@ pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result
         return kill_all(containers, &record, signal, pidfd.is_some());
     }
     let Some(pidfd) = pidfd else {
+        if signal == libc::SIGKILL
+            && !record.namespaces().contains(PID)
+            && let Some(cgroup) = containers.cgroup(&record)?
+            && !cgroup.procs()?.is_empty()
+        {
+            // Its other processes did not end with the first one, as runc takes it.
+            return cgroup.kill();
+        }
         return Err(not_running());
     };
     match sys::pidfd_send_signal(pidfd.as_fd(), signal) {

@@ -434,3 +434,44 @@ fn masked_directories_share_a_filesystem() {
     assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
     assert_eq!(ran.ok(), "1\n1\n1\n");
 }
+
+/// Without a pid namespace the processes of a container outlive its first one.
+#[test]
+fn kill_reaches_what_a_first_process_has_left() {
+    let b = Bundle::new();
+    let script = "sleep 1000 & echo $! >/out/child; sleep 1000 & wait";
+    let out = b.dir().join("out");
+    std::fs::create_dir(&out).unwrap();
+    b.sh(script, |c| {
+        let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|n| n["type"] != "pid");
+        c["mounts"].as_array_mut().unwrap().push(
+            json!({"destination": "/out", "type": "bind", "options": ["bind"], "source": out}),
+        );
+    });
+    b.oci(&["run", "--detach", "box"]).ok();
+    let state: Value = serde_json::from_str(&b.oci(&["state", "box"]).ok()).unwrap();
+    let first = state["pid"].as_i64().unwrap() as i32;
+    let lives = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.contains(") ") && !stat.contains(") Z ")
+    };
+    let wait = |done: &dyn Fn() -> bool| {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !done() {
+            assert!(std::time::Instant::now() < end);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    let child = || std::fs::read_to_string(out.join("child")).unwrap_or_default();
+    wait(&|| child().ends_with('\n'));
+    let child: i32 = child().trim().parse().unwrap();
+    let pid = nix::unistd::Pid::from_raw(first);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    wait(&|| !lives(first));
+    assert!(lives(child));
+    b.oci(&["kill", "box", "KILL"]).ok();
+    wait(&|| !lives(child));
+    b.oci(&["kill", "box", "KILL"]).fails(1, "not running");
+    b.oci(&["delete", "box"]).ok();
+}
