@@ -68,8 +68,8 @@ fn an_apply_that_is_killed_leaves_no_pod_or_one_that_can_be_deleted() {
 #[test]
 fn containers_outlive_their_monitors_and_their_log_has_no_hole() {
     let root = Root::new();
-    let script = "trap 'exit 0' TERM; i=0; while [ $i -lt 1500 ]; do i=$((i+1)); echo $i; \
-                  usleep 1000; done; echo over; sleep 1000 & wait";
+    let script = "trap 'exit 0' TERM; i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo $i; \
+                  usleep 2000; done; echo over; sleep 1000 & wait";
     root.apply(&script_pod("p", "Never", 1, script)).ok();
     let pid = root.pid("p", "main");
     for _ in 0..6 {
@@ -83,7 +83,7 @@ fn containers_outlive_their_monitors_and_their_log_has_no_hole() {
     }
     root.says("p", "main", "over");
     let log = root.carob(&["logs", "p"]).ok();
-    let mut want: String = (1..=1500).map(|i| format!("{i}\n")).collect();
+    let mut want: String = (1..=600).map(|i| format!("{i}\n")).collect();
     want.push_str("over\n");
     if log != want {
         let wrong = log.lines().zip(want.lines()).find(|(l, w)| l != w);

@@ -12,7 +12,7 @@ const SLEEPS: &str = "echo ready; exec sleep 1000";
 
 /// `None` on an older kernel, which refuses.
 fn erofs_root() -> Option<Root> {
-    let root = Root::empty();
+    let root = Root::on_disk();
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     let mut number = || parts.next().unwrap().parse::<u32>().unwrap();

@@ -77,11 +77,25 @@ impl Root {
         Root::named("")
     }
 
+    /// As [`Root::empty`], and on a disk: Debian 13 has a tmpfs at /tmp.
+    pub fn on_disk() -> Self {
+        let tmp = std::env::temp_dir();
+        let kind = nix::sys::statfs::statfs(&tmp).unwrap().filesystem_type();
+        match kind == nix::sys::statfs::TMPFS_MAGIC {
+            true => Root::below(Path::new("/var/tmp"), ""),
+            false => Root::below(&tmp, ""),
+        }
+    }
+
     fn named(end: &str) -> Self {
+        Root::below(&std::env::temp_dir(), end)
+    }
+
+    fn below(parent: &Path, end: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("carob-test-{}-{n}{end}", std::process::id());
-        let dir = std::env::temp_dir().join(name);
+        let dir = parent.join(name);
         std::fs::create_dir(&dir).unwrap();
         Root { dir }
     }
