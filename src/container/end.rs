@@ -24,7 +24,7 @@ pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result
     let record = containers.load(id)?;
     let pidfd = record.pidfd();
     if all {
-        return kill_all(containers, &record, signal, pidfd.is_some());
+        return kill_all(containers, &record, signal);
     }
     let Some(pidfd) = pidfd else {
         if signal == libc::SIGKILL
@@ -68,23 +68,17 @@ pub fn not_running() -> Error {
     Error::conflict("container not running")
 }
 
-fn kill_all(containers: &Containers, record: &Record, signal: i32, lives: bool) -> Result<()> {
+/// That nothing is left to be signalled is no error, as with runc.
+fn kill_all(containers: &Containers, record: &Record, signal: i32) -> Result<()> {
     let Some(cgroup) = containers.cgroup(record)? else {
         return Err(Error::unsupported(
             "--all: a container without a cgroup has no list of its processes",
         ));
     };
     if signal == libc::SIGKILL {
-        cgroup.kill()?;
-        return match lives || cgroup.exists() {
-            true => Ok(()),
-            false => Err(not_running()),
-        };
+        return cgroup.kill();
     }
     let pids = cgroup.procs()?;
-    if pids.is_empty() {
-        return Err(not_running());
-    }
     let named = match signal {
         0 => None,
         signal => Some(
