@@ -2,7 +2,7 @@
 
 use super::args::{Order, usage};
 use super::state::State;
-use super::{Verb, print, print_json};
+use super::{Verb, print};
 use crate::Kind;
 
 pub(super) const VERB: Verb = Verb {
@@ -41,7 +41,8 @@ pub(super) const VERB: Verb = Verb {
                     .iter()
                     .map(|r| State::new(r, containers.status(r)))
                     .collect();
-                print_json(&all)?;
+                // On one line, as runc prints it.
+                print(&format!("{}\n", serde_json::to_string(&all)?))?;
             }
             "table" => {
                 let rows: Vec<_> = records
