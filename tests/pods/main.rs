@@ -17,6 +17,7 @@ mod crashes;
 mod damage;
 #[path = "../shared/denied.rs"]
 mod denied;
+mod failures;
 #[path = "../shared/fds.rs"]
 mod fds;
 mod full;
