@@ -142,6 +142,9 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
             "--root {} does not exist: carob has made nothing there",
             root.display()
         ));
+        face::say(
+            "hint: correct --root, or CAROB_ROOT; without them carob uses the system's directories",
+        );
     }
     // Scripts say -n "$NS"; an empty one is none, as for kubectl.
     let namespace = matches.get_one::<String>("namespace");

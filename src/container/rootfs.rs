@@ -280,7 +280,7 @@ fn attach(root: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
     };
     let target = target.map_err(|e| match e.errno() {
         Some(Errno::ENOTDIR | Errno::EEXIST) => {
-            e.hint("the image has something else than a directory on the way")
+            e.hint("a part of this path is a file in the image, and has to be a directory: mount it at another path")
         }
         Some(Errno::EISDIR) => e.hint("a file cannot be mounted over the image's directory"),
         Some(Errno::ELOOP) => {

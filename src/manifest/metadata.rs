@@ -19,7 +19,7 @@ pub(super) fn check(r: &mut Report<'_>, pod: &core::Pod, name: &str, namespace: 
     let path = Path::default().key("metadata");
     if name.is_empty() {
         let hint = if r.is_set(&path.key("generateName")) {
-            "apply needs a name that stays the same; generateName alone is not enough"
+            "apply needs a name that stays the same; generateName alone is not enough; set metadata.name"
         } else {
             "a Pod needs a name"
         };

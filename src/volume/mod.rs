@@ -84,8 +84,15 @@ fn check_host_path(path: &Path, kind: HostPathKind) -> Result<()> {
             None => format!("hostPath {}: does not exist", path.display()),
             Some(_) => format!("hostPath {}: is not {what}", path.display()),
         };
-        Err(Error::new(Kind::Invalid, message)
-            .hint("make it on the host, or choose another hostPath.type"))
+        let hint = match found {
+            None => "make it on the host, or choose another hostPath.type",
+            Some(t) if t.is_dir() => {
+                "it is a directory: set hostPath.type: Directory, or correct the path"
+            }
+            Some(t) if t.is_file() => "it is a file: set hostPath.type: File, or correct the path",
+            Some(_) => "choose another hostPath.type, or leave it out",
+        };
+        Err(Error::new(Kind::Invalid, message).hint(hint))
     };
     match (kind, found) {
         (HostPathKind::Unset, Some(_)) => Ok(()),
