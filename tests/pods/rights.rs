@@ -44,8 +44,8 @@ fn a_missing_capability_is_said_before_anything_is_made() {
             .fails(10, "run it with --privileged");
         assert_eq!(root.carob(&["get", "pods", "-o", "name"]).ok(), "");
     }
-    // On the host's network there is none to make. But Linux before 6.5 asks for it too
-    // where device rules are programs, on cgroup v2.
+    // On the host's network there is none to make. But older kernels (6.1) ask for it
+    // too where device rules are programs, on cgroup v2.
     std::fs::write(&manifest, pod("p", spec(true))).unwrap();
     let ran = without("net_admin");
     if ran.code == 0 {

@@ -325,9 +325,9 @@ pub fn plan_v2(rules: &[DeviceRule]) -> Vec<Insn> {
     program
 }
 
-/// Whether device rules take CAP_NET_ADMIN, which this process lacks: on cgroup v2 Linux
-/// before 6.5 wants it of who asks for a cgroup's programs (bpf_prog_query() in
-/// kernel/bpf/syscall.c).
+/// Whether device rules take CAP_NET_ADMIN, which this process lacks: on cgroup v2 older
+/// kernels (6.1 is one) want it of a process that asks for a cgroup's programs
+/// (bpf_prog_query() in kernel/bpf/syscall.c).
 pub fn lack_net_admin() -> bool {
     let Ok(h) = Hierarchies::detect() else {
         return false;
@@ -348,8 +348,8 @@ pub fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
         let error = Error::sys(format_args!("bpf({call}, CGROUP_DEVICE)"), e);
         match e {
             Errno::EPERM => error.hint(
-                "device rules on cgroup v2 need CAP_SYS_ADMIN, and before Linux 6.5 \
-                 CAP_NET_ADMIN as well",
+                "device rules on cgroup v2 need CAP_SYS_ADMIN, and with older kernels, \
+                 such as 6.1, CAP_NET_ADMIN as well",
             ),
             Errno::EINVAL | Errno::ENOSYS => error
                 .with_kind(crate::Kind::Unsupported)
