@@ -12,7 +12,7 @@ use super::args::{Args, Order, usage};
 use super::{Face, Verb};
 use crate::container::end::not_running;
 use crate::container::record::Status;
-use crate::linux::cgroup::{Accounts, Cgroup};
+use crate::linux::cgroup::{Accounts, Cgroup, OomEvents};
 use crate::{Error, Kind, Result};
 
 pub(super) const VERB: Verb = Verb {
@@ -89,7 +89,14 @@ fn watch(
                     let _ = events.acknowledge();
                 }
                 let now = cgroup.oom_kills()?;
-                if now > kills {
+                let happened = match &oom {
+                    // v1 tells before the kill is counted, and also when the cgroup goes.
+                    Some(OomEvents::Counter(_)) => {
+                        fds.get(1).is_some_and(|fd| fd.any() == Some(true)) && cgroup.exists()
+                    }
+                    _ => now > kills,
+                };
+                if happened {
                     say(id, "oom", None)?;
                 }
                 kills = now;

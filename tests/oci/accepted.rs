@@ -476,3 +476,39 @@ fn kill_reaches_what_a_first_process_has_left() {
     b.oci(&["kill", "box", "KILL"]).fails(1, "not running");
     b.oci(&["delete", "box"]).ok();
 }
+
+/// The container lives on: of what is killed in it, `events` tells at once.
+#[test]
+fn events_tell_that_a_process_was_killed_for_memory() {
+    let b = Bundle::new();
+    b.sh("sleep 1000", |c| {
+        c["linux"]["resources"]["memory"] = json!({"limit": 32 << 20, "swap": 32 << 20});
+    });
+    b.oci(&["run", "--detach", "box"]).ok();
+    let log = b.dir().join("events.log");
+    let mut events = std::process::Command::new(env!("CARGO_BIN_EXE_carob-oci"))
+        .arg("--root")
+        .arg(b.dir().join("state"))
+        .args(["events", "--interval", "1s", "box"])
+        .stdout(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let wait_for = |text: &str, times: usize| {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let said = std::fs::read_to_string(&log).unwrap();
+            if said.matches(text).count() >= times {
+                return;
+            }
+            assert!(std::time::Instant::now() < end, "{times} {text} in {said}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    wait_for("stats", 1);
+    for times in 1..=8 {
+        b.oci(&["exec", "box", "tail", "/dev/zero"]);
+        wait_for(r#"{"type":"oom","id":"box"}"#, times);
+    }
+    b.oci(&["delete", "--force", "box"]).ok();
+    assert!(events.wait().unwrap().success());
+}
