@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::resources;
 use super::tree::{Node, Path, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +28,9 @@ pub enum Rule {
     Refused(&'static str),
     /// Not taken unless it is empty, which means the same as leaving it out.
     RefusedIfSet(&'static str),
+    /// The key is a resource's name. One that Kubernetes knows is not taken; what it does
+    /// not know is for the checks to say.
+    RefusedResource(&'static str),
     /// Honoured with these values. Others that Kubernetes knows are refused;
     /// what Kubernetes does not know either is for the checks to say.
     Only {
@@ -36,7 +40,7 @@ pub enum Rule {
     },
 }
 
-use Rule::{Fields, Honoured, NoEffect, Only, Refused, RefusedIfSet};
+use Rule::{Fields, Honoured, NoEffect, Only, Refused, RefusedIfSet, RefusedResource};
 
 const SCHEDULER: &str = "there is one machine and no scheduler";
 const SERVER: &str = "the API server's own note";
@@ -405,11 +409,17 @@ pub static TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].resources.limits", Fields),
     ("spec.containers[*].resources.limits.cpu", Honoured),
     ("spec.containers[*].resources.limits.memory", Honoured),
-    ("spec.containers[*].resources.limits.*", Refused(COMPUTE)),
+    (
+        "spec.containers[*].resources.limits.*",
+        RefusedResource(COMPUTE),
+    ),
     ("spec.containers[*].resources.requests", Fields),
     ("spec.containers[*].resources.requests.cpu", Honoured),
     ("spec.containers[*].resources.requests.memory", Honoured),
-    ("spec.containers[*].resources.requests.*", Refused(COMPUTE)),
+    (
+        "spec.containers[*].resources.requests.*",
+        RefusedResource(COMPUTE),
+    ),
     (
         "spec.containers[*].restartPolicy",
         RefusedIfSet("a restart policy per container is not supported yet; set the Pod's"),
@@ -575,6 +585,13 @@ fn walk(node: &Node, line: usize, path: &Path, pattern: &str, found: &mut Vec<Fo
             if !node.is_empty() {
                 add(Answer::Refused(why));
             }
+            false
+        }
+        (_, Some(RefusedResource(why))) => {
+            add(match path.last_key().is_some_and(resources::is_known) {
+                true => Answer::Refused(why),
+                false => Answer::Honoured,
+            });
             false
         }
         (_, Some(Only { refused, why, .. })) => {

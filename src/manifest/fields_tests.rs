@@ -170,7 +170,7 @@ fn answered(leaf: &str) -> Result<(), String> {
             Some(Honoured | Only { .. }) => {
                 return Err(format!("{pattern} is a structure; its fields need lines"));
             }
-            Some(NoEffect(_) | Refused(_) | RefusedIfSet(_)) => return Ok(()),
+            Some(NoEffect(_) | Refused(_) | RefusedIfSet(_) | RefusedResource(_)) => return Ok(()),
         }
     }
     Err(format!("{leaf} has no line"))
@@ -223,7 +223,7 @@ fn documented() -> String {
             Fields => continue,
             Honoured => "honoured".to_owned(),
             NoEffect(why) => format!("no effect: {why}"),
-            Refused(why) => format!("refused: {why}"),
+            Refused(why) | RefusedResource(why) => format!("refused: {why}"),
             RefusedIfSet(why) => format!("refused unless empty: {why}"),
             Only {
                 honoured,
@@ -267,7 +267,7 @@ fn init_containers_share_but_for_their_own() {
     ));
     assert_eq!(
         rule("spec.initContainers[*].resources.limits.*"),
-        Some(Refused(COMPUTE))
+        Some(RefusedResource(COMPUTE))
     );
     assert_eq!(rule("spec.containers[*].zebra"), None);
 }
@@ -309,4 +309,21 @@ fn null_is_absent_at_every_field() {
             assert!(pod.is_some(), "{pattern}");
         }
     }
+}
+
+#[test]
+fn a_resource_that_kubernetes_does_not_know_is_for_the_checks() {
+    let text = "spec: {containers: [{resources: {limits: {memroy: 1, example.com/gpu: 1}}}]}";
+    let (documents, _) = super::super::yaml::parse_documents(text.as_bytes());
+    let answers: Vec<_> = answer(&documents[0])
+        .into_iter()
+        .map(|found| (found.path.last_key().unwrap().to_owned(), found.answer))
+        .collect();
+    assert_eq!(
+        answers,
+        [
+            ("memroy".to_owned(), Answer::Honoured),
+            ("example.com/gpu".to_owned(), Answer::Refused(COMPUTE)),
+        ]
+    );
 }

@@ -151,15 +151,6 @@ impl<'a> Report<'a> {
         self.unsupported += self.problems.len() - before;
     }
 
-    /// Takes back that a field is not supported: it is wrong, as the caller says next.
-    pub(super) fn withdraw_refusal(&mut self, path: &Path) {
-        let field = self.full(path);
-        let before = self.problems.len();
-        self.problems.retain(|p| p.field != field);
-        let withdrawn = before - self.problems.len();
-        self.unsupported = self.unsupported.saturating_sub(withdrawn);
-    }
-
     pub(super) fn warn(&mut self, path: &Path, message: impl Into<String>) {
         self.note(path, NoteKind::Warning, message.into());
     }

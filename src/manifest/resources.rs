@@ -25,13 +25,18 @@ pub(super) fn quantity(r: &mut Report<'_>, path: &Path, text: &Text) -> Option<Q
     None
 }
 
-/// A name without a domain is one of Kubernetes' own (ValidateContainerResourceName).
+const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+
+/// Whether Kubernetes takes a resource of this name: without a domain it is one of its own
+/// (ValidateContainerResourceName).
+pub(super) fn is_known(name: &str) -> bool {
+    name.contains('/') || name.starts_with("hugepages-") || STANDARD.contains(&name)
+}
+
 fn check_name(r: &mut Report<'_>, path: &Path, name: &str) {
-    const STANDARD: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
-    if name.contains('/') || name.starts_with("hugepages-") || STANDARD.contains(&name) {
+    if is_known(name) {
         return;
     }
-    r.withdraw_refusal(path);
     let near = nearest(name, STANDARD.into_iter());
     let near = near.map_or(String::new(), |n| format!(": did you mean {n:?}?"));
     r.invalid(

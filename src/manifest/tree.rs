@@ -220,6 +220,14 @@ impl Path {
         Path(steps)
     }
 
+    /// The last step, if it is a key.
+    pub fn last_key(&self) -> Option<&str> {
+        match self.0.last() {
+            Some(Step::Key(name)) => Some(name),
+            _ => None,
+        }
+    }
+
     pub fn is_within(&self, other: &Path) -> bool {
         self.0.starts_with(&other.0)
     }
