@@ -16,7 +16,7 @@ use crate::cli::watch::{next_reply, poll_until};
 use crate::cli::{Verb, show::age, show::trouble};
 use crate::pod::client::{Connection, View};
 use crate::pod::logs::read::Reader;
-use crate::pod::logs::{Record, attempts};
+use crate::pod::logs::{self, Record, attempts};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};
 use crate::store::Layout;
@@ -259,7 +259,7 @@ impl Stream {
                 }
             }
             let end: &[u8] = if record.partial { b"" } else { b"\n" };
-            let to_stderr = printer.split && record.stderr;
+            let to_stderr = printer.split && record.stream == logs::Stream::Stderr;
             for part in [head.as_bytes(), record.text, end] {
                 let part = printer.allowed(part);
                 if to_stderr {

@@ -38,7 +38,7 @@ impl Stream {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record<'b> {
     pub time: &'b str,
-    pub stderr: bool,
+    pub stream: Stream,
     /// The line goes on in the next record.
     pub partial: bool,
     pub text: &'b [u8],
@@ -49,16 +49,15 @@ impl<'b> Record<'b> {
     pub fn parse(line: &'b [u8]) -> Option<Self> {
         let mut parts = line.splitn(4, |b| *b == b' ');
         let time = std::str::from_utf8(parts.next()?).ok()?;
-        let stderr = match parts.next()? {
-            b"stdout" => false,
-            b"stderr" => true,
-            _ => return None,
-        };
+        let name = parts.next()?;
+        let stream = Stream::BOTH
+            .into_iter()
+            .find(|stream| stream.name().as_bytes() == name)?;
         // Tags are separated by colons; the first tells.
         let tag = parts.next()?.split(|b| *b == b':').next()?;
         Some(Record {
             time,
-            stderr,
+            stream,
             partial: tag == b"P",
             text: parts.next().unwrap_or_default(),
         })
@@ -66,9 +65,11 @@ impl<'b> Record<'b> {
 
     /// Appends the record as a line.
     pub fn append_to(&self, log: &mut Vec<u8>) {
-        let stream = if self.stderr { "stderr" } else { "stdout" };
         let tag = if self.partial { "P" } else { "F" };
-        log.extend_from_slice(format!("{} {stream} {tag} ", self.time).as_bytes());
+        for part in [self.time, self.stream.name(), tag] {
+            log.extend_from_slice(part.as_bytes());
+            log.push(b' ');
+        }
         log.extend_from_slice(self.text);
         log.push(b'\n');
     }

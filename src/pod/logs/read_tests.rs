@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::*;
-use crate::pod::logs::attempts;
+use crate::pod::logs::{Stream, attempts};
 
 /// A directory of its own, gone when dropped.
 struct Dir(PathBuf);
@@ -50,10 +50,16 @@ fn rest(r: &mut Reader) -> Vec<String> {
 #[test]
 fn records() {
     let r = Record::parse(b"2026-01-02T03:04:05.1Z stderr P:x a  b ").unwrap();
-    assert_eq!((r.stderr, r.partial, r.text), (true, true, &b"a  b "[..]));
+    assert_eq!(
+        (r.stream, r.partial, r.text),
+        (Stream::Stderr, true, &b"a  b "[..])
+    );
     assert!(r.timestamp().is_some());
     let r = Record::parse(b"2026-01-02T03:04:05.1Z stdout F ").unwrap();
-    assert_eq!((r.stderr, r.partial, r.text), (false, false, &b""[..]));
+    assert_eq!(
+        (r.stream, r.partial, r.text),
+        (Stream::Stdout, false, &b""[..])
+    );
     for bad in [
         &b""[..],
         b"x",

@@ -186,10 +186,19 @@ impl LogFile {
             return Vec::new();
         };
         let time = format!("{:.9}", Timestamp::now());
-        let end = self.open_line.map(|stream| stream.name());
-        let end = end.map(|stream| format!("{time} {stream} F \n"));
-        let text = lost.text();
-        format!("{}{time} stderr F carob: {text}\n", end.unwrap_or_default()).into_bytes()
+        let text = format!("carob: {}", lost.text());
+        let end = self.open_line.map(|stream| (stream, ""));
+        let mut notice = Vec::new();
+        for (stream, text) in end.into_iter().chain([(Stream::Stderr, text.as_str())]) {
+            let record = Record {
+                time: &time,
+                stream,
+                partial: false,
+                text: text.as_bytes(),
+            };
+            record.append_to(&mut notice);
+        }
+        notice
     }
 
     /// Writes records whole or not at all.
@@ -241,8 +250,8 @@ impl LogFile {
             }
         }
         let dir = self.path.parent().unwrap_or(&self.path);
-        let files = files(dir, self.attempt).unwrap_or_default();
-        for old in &files[..files.len().saturating_sub(FILES_KEPT)] {
+        let all = files(dir, self.attempt).unwrap_or_default();
+        for old in &all[..all.len().saturating_sub(FILES_KEPT)] {
             let _ = std::fs::remove_file(old);
         }
         Ok(())
@@ -294,11 +303,13 @@ pub fn tail(dir: &Path, attempt: u32, lines: usize, bytes: usize) -> String {
     let text = end_of(&path_of(dir, attempt), 4 * bytes as u64).unwrap_or_default();
     let mut message = String::new();
     let records: Vec<&str> = text.lines().collect();
-    for record in &records[records.len().saturating_sub(lines)..] {
-        let mut parts = record.splitn(4, ' ').skip(2);
-        let (tag, line) = (parts.next(), parts.next().unwrap_or(""));
-        message.push_str(line);
-        if tag == Some("F") {
+    let last = &records[records.len().saturating_sub(lines)..];
+    for record in last
+        .iter()
+        .filter_map(|line| Record::parse(line.as_bytes()))
+    {
+        message.push_str(&String::from_utf8_lossy(record.text));
+        if !record.partial {
             message.push('\n');
         }
     }

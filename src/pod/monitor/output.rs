@@ -318,7 +318,7 @@ fn format_records(stream: Stream, bytes: &[u8], last: bool) -> (Vec<u8>, usize) 
         }
         let record = Record {
             time: &time,
-            stderr: stream == Stream::Stderr,
+            stream,
             partial,
             text,
         };
