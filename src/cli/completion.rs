@@ -82,10 +82,6 @@ impl Verb for Completion {
         false
     }
 
-    fn makes_root(&self) -> bool {
-        true
-    }
-
     fn run(self, face: &Face) -> Result<u8> {
         if !self.words.is_empty() {
             let text: String = words::candidates(face, &self.words)

@@ -45,7 +45,7 @@ trait Verb: clap::Args + FromArgMatches {
         true
     }
 
-    /// Whether this makes the directories of `--root`, or never looks at them.
+    /// Whether this makes the directories of `--root`.
     fn makes_root(&self) -> bool {
         false
     }
@@ -135,6 +135,7 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
     });
     face::remember_root(root.as_deref());
     if let Some(root) = &root
+        && verb.needs_root()
         && !verb.makes_root()
         && !root.exists()
     {

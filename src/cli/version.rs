@@ -26,10 +26,6 @@ impl Verb for Version {
         false
     }
 
-    fn makes_root(&self) -> bool {
-        true
-    }
-
     fn run(self, _: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         let uname = nix::sys::utsname::uname()?;

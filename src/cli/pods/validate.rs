@@ -37,10 +37,6 @@ impl Verb for Validate {
         false
     }
 
-    fn makes_root(&self) -> bool {
-        true
-    }
-
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         let sources = apply::sources(&self.filename, self.recursive)?;
