@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::bundle::{Bundle, Ran};
+use super::bundle::{Bundle, Ran, until};
 
 /// `exec --process` with this process in the container `box`.
 fn exec(b: &Bundle, process: Value) -> Ran {
@@ -457,22 +457,17 @@ fn kill_reaches_what_a_first_process_has_left() {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.contains(") ") && !stat.contains(") Z ")
     };
-    let wait = |done: &dyn Fn() -> bool| {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while !done() {
-            assert!(std::time::Instant::now() < end);
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-    };
     let child = || std::fs::read_to_string(out.join("child")).unwrap_or_default();
-    wait(&|| child().ends_with('\n'));
+    until(30, "the script has said its child's pid", || {
+        child().ends_with('\n')
+    });
     let child: i32 = child().trim().parse().unwrap();
     let pid = nix::unistd::Pid::from_raw(first);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    wait(&|| !lives(first));
+    until(30, "the first process has ended", || !lives(first));
     assert!(lives(child));
     b.oci(&["kill", "box", "KILL"]).ok();
-    wait(&|| !lives(child));
+    until(30, "its child has ended", || !lives(child));
     b.oci(&["kill", "box", "KILL"]).fails(1, "not running");
     b.oci(&["delete", "box"]).ok();
 }
@@ -494,15 +489,9 @@ fn events_tell_that_a_process_was_killed_for_memory() {
         .spawn()
         .unwrap();
     let wait_for = |text: &str, times: usize| {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
-        loop {
-            let said = std::fs::read_to_string(&log).unwrap();
-            if said.matches(text).count() >= times {
-                return;
-            }
-            assert!(std::time::Instant::now() < end, "{times} {text} in {said}");
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
+        let said = || std::fs::read_to_string(&log).unwrap();
+        let what = format!("{text} {times} times");
+        until(60, &what, || said().matches(text).count() >= times);
     };
     wait_for("stats", 1);
     for times in 1..=8 {

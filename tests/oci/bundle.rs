@@ -149,11 +149,8 @@ impl Bundle {
 
     #[track_caller]
     pub fn becomes(&self, id: &str, status: &str) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while self.state(id)["status"] != status {
-            assert!(Instant::now() < end, "{id} is not {status}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let what = format!("{id} is {status}");
+        until(10, &what, || self.state(id)["status"] == status);
     }
 
     fn left(&self) -> Vec<String> {
@@ -200,5 +197,15 @@ impl Drop for Bundle {
         if !std::thread::panicking() && !self.is_peer() {
             assert!(left.is_empty(), "left behind: {left:#?}");
         }
+    }
+}
+
+/// Asks until it is so, or fails after so many seconds.
+#[track_caller]
+pub fn until(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while !is_so() {
+        assert!(Instant::now() < end, "not within {seconds} s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
