@@ -279,9 +279,10 @@ fn attach(root: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
         root.make_file(&m.target, links)
     };
     let target = target.map_err(|e| match e.errno() {
-        Some(Errno::ENOTDIR | Errno::EEXIST) => {
-            e.hint("a part of this path is a file in the image, and has to be a directory: mount it at another path")
-        }
+        Some(Errno::ENOTDIR | Errno::EEXIST) => e.hint(
+            "a part of this path is a file in the image, and has to be a directory: mount \
+                 it at another path",
+        ),
         Some(Errno::EISDIR) => e.hint("a file cannot be mounted over the image's directory"),
         Some(Errno::ELOOP) => {
             e.hint("the image has a symbolic link there; a link is not mounted over")
