@@ -31,6 +31,7 @@ pub mod notify;
 pub mod plan;
 mod process;
 pub mod record;
+mod refusal;
 pub mod resources;
 pub mod restore;
 pub mod rootfs;

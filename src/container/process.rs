@@ -24,6 +24,7 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use super::create::{Stdio, Word};
 use super::plan::{DEFAULT_PATH, Process};
+use super::refusal;
 use crate::linux::capability;
 use crate::linux::procfs::Procfs;
 use crate::linux::root::{Links, Root, open_dir};
@@ -301,7 +302,7 @@ pub(super) fn launch(
     last()?;
     let path = CString::new(program.path.as_str()).unwrap_or_default();
     let Err(errno) = nix::unistd::execve(&path, &program.argv, &program.envp);
-    Err(explain(&program.path, errno))
+    Err(refusal::explain(&program.path, errno))
 }
 
 /// The listener's number is told, and the process goes on once somebody has it.
@@ -346,7 +347,7 @@ fn own_stdio(fd: BorrowedFd, p: &Process) {
 }
 
 /// As execve(2) will see it: access(2) would leave out what only a capability allows.
-fn is_executable(path: &Path) -> nix::Result<()> {
+pub(super) fn is_executable(path: &Path) -> nix::Result<()> {
     use nix::fcntl::AtFlags;
     use nix::unistd::{AccessFlags, faccessat};
     let cwd = nix::fcntl::AT_FDCWD;
@@ -358,9 +359,9 @@ fn find_program(p: &Process) -> Result<String> {
     let name = &p.argv[0];
     if name.contains('/') {
         return match is_executable(Path::new(name)) {
-            Ok(()) if Path::new(name).is_dir() => Err(explain(name, Errno::EACCES)),
+            Ok(()) if Path::new(name).is_dir() => Err(refusal::explain(name, Errno::EACCES)),
             Ok(()) => Ok(name.clone()),
-            Err(e) => Err(explain(name, e)),
+            Err(e) => Err(refusal::explain(name, e)),
         };
     }
     let path = p
@@ -369,113 +370,16 @@ fn find_program(p: &Process) -> Result<String> {
         .rev()
         .find_map(|e| e.strip_prefix("PATH="))
         .unwrap_or(DEFAULT_PATH);
-    let mut denied = false;
+    let mut refused = None;
     for dir in path.split(':') {
         let dir = if dir.is_empty() { "." } else { dir };
         let candidate = Path::new(dir).join(name);
         match is_executable(&candidate) {
             Ok(()) if candidate.is_file() => return Ok(candidate.to_string_lossy().into_owned()),
-            Err(Errno::EACCES) => denied = true,
+            // Not a directory of $PATH that this user may not search, as /root/bin.
+            Err(Errno::EACCES) if candidate.is_file() => refused = refused.or(Some(candidate)),
             _ => {}
         }
     }
-    Err(Error::new(
-        Kind::StartFailed,
-        if denied {
-            format!("exec {name:?}: permission denied: found in $PATH, but not executable")
-        } else {
-            format!("exec {name:?}: executable file not found in $PATH ({path})")
-        },
-    )
-    .with_errno(if denied { Errno::EACCES } else { Errno::ENOENT })
-    .hint(words_hint(name).unwrap_or_else(|| {
-        "the command is not in the image; check its spelling, or give its whole path".into()
-    })))
-}
-
-/// A whole command line in the place of the program's name.
-fn words_hint(name: &str) -> Option<String> {
-    let words: Vec<&str> = name.split_whitespace().collect();
-    (words.len() > 1).then(|| format!("each word has to be an item of its own: {words:?}"))
-}
-
-/// Why exec refused, from what is known about the file.
-fn explain(path: &str, errno: Errno) -> Error {
-    use std::io::Read;
-    // "exec", the name, and the error in lower case: what callers look for.
-    let plain = match errno {
-        Errno::ENOENT => ": no such file or directory",
-        Errno::EACCES => ": permission denied",
-        _ => "",
-    };
-    let call = format!("exec {path:?}{plain}: execve({path:?})");
-    let error = Error::sys(call, errno).with_kind(Kind::StartFailed);
-    let mut head = [0_u8; 256];
-    // Not anything that could block or act on being opened.
-    let regular = std::fs::metadata(path).is_ok_and(|m| m.is_file());
-    let n = match regular.then(|| std::fs::File::open(path)) {
-        Some(Ok(mut file)) => file.read(&mut head).unwrap_or(0),
-        _ => 0,
-    };
-    let head = &head[..n];
-    let first_line = head.split(|b| *b == b'\n').next().unwrap_or_default();
-    let hint = match errno {
-        Errno::ENOENT if head.starts_with(b"#!") => {
-            let interpreter = String::from_utf8_lossy(&first_line[2..])
-                .trim_start()
-                .to_string();
-            if interpreter.ends_with('\r') {
-                "the script's first line ends in CRLF: save it with Unix line ends".to_owned()
-            } else {
-                format!("the script's interpreter {interpreter:?} is not in the image")
-            }
-        }
-        Errno::ENOENT if head.starts_with(b"\x7fELF") => {
-            "the program is there, but its loader (ld.so) is not in the image".to_owned()
-        }
-        Errno::ENOENT => words_hint(path).unwrap_or_else(|| "no such file in the image".to_owned()),
-        Errno::ENOEXEC if head.is_empty() => "the file is empty".to_owned(),
-        Errno::ENOEXEC if head.starts_with(b"\x7fELF") => {
-            "the program is for another architecture".to_owned()
-        }
-        Errno::ENOEXEC => "neither a program nor a script that begins with #!".to_owned(),
-        Errno::EACCES => why_denied(path),
-        _ => return error,
-    };
-    error.hint(hint)
-}
-
-/// What execve(2) may have met with EACCES, as far as this process can see it.
-fn why_denied(path: &str) -> String {
-    use std::os::unix::fs::MetadataExt;
-    let Ok(file) = std::fs::metadata(path) else {
-        return "a directory on the way to it may not be searched by this user".into();
-    };
-    let mode = file.mode() & 0o7777;
-    if file.is_dir() {
-        return "it is a directory, not a program".into();
-    }
-    if !file.is_file() {
-        return "it is not a regular file".into();
-    }
-    if mode & 0o111 == 0 {
-        return format!(
-            "its mode is {mode:04o}, so nobody may execute it: chmod +x it in the image, or run a \
-             script by its interpreter: [\"sh\", {path:?}]"
-        );
-    }
-    if is_executable(Path::new(path)).is_err() {
-        let noexec = nix::sys::statvfs::statvfs(path)
-            .is_ok_and(|fs| fs.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC));
-        return match noexec {
-            true => "it is on a filesystem that is mounted noexec".into(),
-            false => format!(
-                "its mode is {mode:04o} and its owner {}:{}, so this user may not execute it",
-                file.uid(),
-                file.gid()
-            ),
-        };
-    }
-    "its mode allows it: a script's interpreter may not be executed, or a security module denies it"
-        .into()
+    Err(refusal::not_found(name, path, refused))
 }

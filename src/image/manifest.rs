@@ -81,14 +81,7 @@ impl Platform {
 
     /// This machine's, in Go's words.
     pub fn host() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "x86" => "386",
-            "aarch64" => "arm64",
-            "powerpc64" => "ppc64le",
-            "loongarch64" => "loong64",
-            other => other,
-        };
+        let architecture = crate::linux::elf::host();
         Platform {
             os: "linux".into(),
             architecture: architecture.into(),

@@ -7,6 +7,7 @@ pub mod caller;
 pub mod capability;
 pub mod cgroup;
 pub mod dbus;
+pub mod elf;
 pub mod kernel;
 pub mod module;
 pub mod mount;

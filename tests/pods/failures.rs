@@ -18,12 +18,13 @@
 //! such lines makes what later cases use.
 //!
 //! The cases of a file share a root and run in their order: one may use the Pods of those
-//! before it.
+//! before it. `DIR` in a command or an input is the root's own directory.
 
 use crate::root::Root;
 
 const FILES: &[(&str, &str)] = &[
     ("manifests", include_str!("failures/manifests.txt")),
+    ("programs", include_str!("failures/programs.txt")),
     ("pods", include_str!("failures/pods.txt")),
     ("verbs", include_str!("failures/verbs.txt")),
 ];
@@ -61,8 +62,10 @@ fn cases(file: &str, text: &'static str) -> Vec<Case> {
 
 /// What came out otherwise than the case says.
 fn differences(root: &Root, case: &Case) -> Vec<String> {
-    let args: Vec<&str> = case.command.split_whitespace().collect();
-    let ran = root.feed(&args, case.input);
+    let dir = root.dir().display().to_string();
+    let command = case.command.replace("DIR", &dir);
+    let args: Vec<&str> = command.split_whitespace().collect();
+    let ran = root.feed(&args, &case.input.replace("DIR", &dir));
     let mut wrong = Vec::new();
     if ran.code.to_string() != case.end {
         wrong.push(format!("exits with {}, not {}", ran.code, case.end));
@@ -80,11 +83,15 @@ fn differences(root: &Root, case: &Case) -> Vec<String> {
 
 #[track_caller]
 fn check(file: &str) {
+    check_in(&Root::new(), file);
+}
+
+#[track_caller]
+fn check_in(root: &Root, file: &str) {
     let (_, text) = FILES.iter().find(|(name, _)| *name == file).unwrap();
-    let root = Root::new();
     let mut wrong = Vec::new();
     for case in cases(file, text) {
-        let found = differences(&root, &case).into_iter();
+        let found = differences(root, &case).into_iter();
         wrong.extend(found.map(|difference| format!("{}: {difference}", case.name)));
     }
     assert!(
@@ -97,6 +104,69 @@ fn check(file: &str) {
 #[test]
 fn failures_of_manifests_have_their_text() {
     check("manifests");
+}
+
+/// The head of an ELF file (elf(5)) for x86-64 or another machine, whose one program header
+/// names a loader.
+fn elf(machine: u16, loader: &str) -> Vec<u8> {
+    let mut file = vec![0_u8; 64 + 56];
+    file[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+    let mut set = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    set(16, &2_u16.to_le_bytes()); // e_type: ET_EXEC
+    set(18, &machine.to_le_bytes()); // e_machine
+    set(20, &1_u32.to_le_bytes()); // e_version
+    set(32, &64_u64.to_le_bytes()); // e_phoff
+    set(52, &64_u16.to_le_bytes()); // e_ehsize
+    set(54, &56_u16.to_le_bytes()); // e_phentsize
+    set(56, &1_u16.to_le_bytes()); // e_phnum
+    let length = loader.len() as u64 + 1;
+    set(64, &3_u32.to_le_bytes()); // p_type: PT_INTERP
+    set(72, &120_u64.to_le_bytes()); // p_offset
+    set(96, &length.to_le_bytes()); // p_filesz
+    set(104, &length.to_le_bytes()); // p_memsz
+    file.extend(loader.as_bytes());
+    file.push(0);
+    file
+}
+
+#[test]
+fn failures_of_programs_have_their_text() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = Root::new();
+    let dir = root.dir().join("programs");
+    std::fs::create_dir_all(dir.join("closed")).unwrap();
+    let (ours, other) = match std::env::consts::ARCH {
+        "aarch64" => (183, 62),
+        _ => (62, 183),
+    };
+    let program = |loader| elf(ours, loader);
+    for (name, content, mode) in [
+        ("script", b"#!/bin/sh -e\n".to_vec(), 0o644),
+        ("plain", program("/lib/none"), 0o644),
+        ("private", b"#!/bin/sh\n".to_vec(), 0o700),
+        ("tool", b"#!/bin/sh\n".to_vec(), 0o700),
+        ("team", b"#!/bin/sh\n".to_vec(), 0o750),
+        ("closed/tool", b"#!/bin/sh\n".to_vec(), 0o755),
+        ("server", b"#!/bin/sh\n".to_vec(), 0o755),
+        ("other", elf(other, "/lib/none"), 0o755),
+        ("cut", program("/lib/none")[..40].to_vec(), 0o755),
+        ("empty", Vec::new(), 0o755),
+        ("text", b"hello\n".to_vec(), 0o755),
+        ("crlf", b"#!/bin/sh\r\necho hi\r\n".to_vec(), 0o755),
+        ("python", b"#!/usr/bin/python9 -u\n".to_vec(), 0o755),
+        ("awk", b"#!/usr/local/bin/awk -f\n".to_vec(), 0o755),
+        ("glibc", program("/lib64/ld-linux-none.so.2"), 0o755),
+        ("musl", program("/lib/ld-musl-none.so.1"), 0o755),
+        ("indirect", b"#!/t/glibc\n".to_vec(), 0o755),
+    ] {
+        let file = dir.join(name);
+        std::fs::write(&file, content).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let closed = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir.join("closed"), closed).unwrap();
+    std::os::unix::fs::symlink("/opt/current/server", dir.join("link")).unwrap();
+    check_in(&root, "programs");
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn why_a_program_cannot_be_executed() {
         (
             "/t/private",
             denied,
-            "its mode is 0700 and its owner 0:0, so this user may not execute it",
+            "its mode is 0700 and its owner 0:0, so user 1000 may not execute it",
         ),
         ("/t/empty", "Exec format error", "the file is empty"),
     ]
