@@ -115,7 +115,24 @@ impl De<'_> {
             (Value::Str(s), "a boolean (true or false)") if s == "true" || s == "false" => {
                 format!(": remove the quotes: {s}")
             }
+            (Value::Str(s), "an integer") if is_id(self.path.last_key().unwrap_or_default()) => {
+                match s.as_str() {
+                    "root" => ": write the number: 0".into(),
+                    _ => {
+                        ": write the number that the image's /etc/passwd or /etc/group has for it \
+                      (nobody is often 65534)"
+                            .into()
+                    }
+                }
+            }
+            (Value::Str(s), "a list") if is_command(self.path.last_key().unwrap_or_default()) => {
+                let words: Vec<&str> = s.split_whitespace().collect();
+                format!(": write {words:?}")
+            }
             (Value::Map(_), "a list") => ": begin each item with \"- \"".into(),
+            (_, "a list") => {
+                ": write each item on a line of its own that begins with \"- \"".into()
+            }
             _ => String::new(),
         };
         self.fault(format!("expected {what}, found {found}{mend}"));
@@ -359,6 +376,15 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     }
 }
 
+/// Fields that name a user or a group, by its number.
+fn is_id(field: &str) -> bool {
+    ["runAsUser", "runAsGroup", "fsGroup"].contains(&field)
+}
+
+fn is_command(field: &str) -> bool {
+    ["command", "args"].contains(&field)
+}
+
 /// What to say of a field that is not among those known.
 pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
@@ -476,7 +502,7 @@ spec:
             ),
             (
                 23,
-                "spec.containers[0].command: expected a list, found the string \"sh\"",
+                "spec.containers[0].command: expected a list, found the string \"sh\": write [\"sh\"]",
             ),
             (
                 24,

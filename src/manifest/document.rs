@@ -280,7 +280,13 @@ fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
     let (version, kind) = (text("apiVersion"), text("kind"));
     for (field, value) in [("apiVersion", version), ("kind", kind)] {
         if value.is_empty() {
-            r.required(&root.key(field), &format!("{field} is not set"));
+            let wanted = match (field, version, kind) {
+                ("apiVersion", _, "Pod" | "List") => "add the line `apiVersion: v1`",
+                ("apiVersion", ..) => "add the line `apiVersion: ...`; a Pod's is v1",
+                (_, "v1" | "", _) => "add the line `kind: Pod`",
+                _ => "add the line `kind: ...`; carob takes kind: Pod of apiVersion: v1",
+            };
+            r.required(&root.key(field), wanted);
         }
     }
     if version.is_empty() || kind.is_empty() {

@@ -389,7 +389,7 @@ fn faults_in_the_head() {
     for (text, expected) in [
         (
             "kind: Pod\nmetadata: {name: a}\n",
-            "apiVersion: Required value: apiVersion is not set",
+            "apiVersion: Required value: add the line `apiVersion: v1`",
         ),
         (
             "apiVersion: v1\nmetadata: {name: a}\n",

@@ -53,12 +53,13 @@ const WINDOWS: &str = "carob runs Linux containers only";
 const SELINUX_CHANGE: &str =
     "volumes that carob labels are new with each Pod, so both policies do the same";
 const CLAIM: &str = "dynamic resource allocation is not supported";
-const COMPUTE: &str = "so far only cpu and memory are supported";
+const COMPUTE: &str = "so far only cpu and memory are supported; leave it out, and mount a device by hostPath with \
+     privileged: true";
 const HOOK: &str = "so far only hooks by exec and sleep are supported";
 const CONFIG: &str =
     "ConfigMaps are not supported yet; use env values, or files of the host by hostPath";
 const SECRET: &str =
-    "Secrets are not supported yet but by imagePullSecrets; use files of the host by hostPath";
+    "Secrets are not supported yet, except as imagePullSecrets; use files of the host by hostPath";
 
 const SECCOMP: Rule = Only {
     honoured: &["RuntimeDefault", "Unconfined"],

@@ -292,7 +292,8 @@ impl<'a> Reading<'a> {
             let fault = nothing.then(|| match names {
                 "-" => Error::invalid("standard input holds no manifest")
                     .hint("write it into the pipe, or name a file: -f FILE"),
-                _ => Error::invalid(format!("there is no object in {names}")),
+                _ => Error::invalid(format!("there is no object in {names}"))
+                    .hint("write a Pod into it (apiVersion: v1, kind: Pod), or name another file: -f FILE"),
             });
             return (self.parsed, fault);
         }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::yaml::MAX_BYTES;
+use super::decode::nearest;
+use super::yaml::{MAX_BYTES, other_format};
 use crate::{Context, Error, Kind, Result};
 
 /// Bytes, and whence.
@@ -52,7 +53,8 @@ pub fn read(path: &str) -> Result<Vec<Source>> {
         return Err(Error::new(
             Kind::Invalid,
             format!("{path} has no file that ends in .yaml, .yml or .json"),
-        ));
+        )
+        .hint("name the manifest itself: -f FILE; directories below are not read"));
     }
     files.sort();
     files.iter().map(|f| read_file(f)).collect()
@@ -71,9 +73,62 @@ fn not_found(e: std::io::Error, name: &str) -> Error {
         std::io::ErrorKind::PermissionDenied => Kind::Permission,
         _ => Kind::Failed,
     };
-    Error::from(e)
+    let missing = kind == Kind::NotFound;
+    let error = Error::from(e)
         .with_kind(kind)
-        .push_context(format!("open({name})"))
+        .push_context(format!("open({name})"));
+    match missing {
+        true => error.hint(missing_hint(Path::new(name))),
+        false => error,
+    }
+}
+
+/// The first part of `path` that is not there, and what may have been meant.
+fn missing_hint(path: &Path) -> String {
+    /// Of a directory, what is read and what is listed.
+    const READ: usize = 4096;
+    const LISTED: usize = 6;
+    let mut parts: Vec<&Path> = path.ancestors().filter(|p| *p != Path::new("")).collect();
+    parts.reverse();
+    let Some(gap) = parts.iter().find(|part| !part.exists()) else {
+        return "correct the path".into();
+    };
+    let (dir, place) = match gap.parent() {
+        Some(dir) if dir != Path::new("") => (dir, dir.display().to_string()),
+        _ => {
+            let dir = std::env::current_dir().unwrap_or_default();
+            (
+                Path::new("."),
+                format!("the working directory, {}", dir.display()),
+            )
+        }
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().take(READ);
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.contains(char::is_control))
+        .collect();
+    names.sort_unstable();
+    let sought = gap.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(near) = nearest(&sought, names.iter().map(String::as_str)) {
+        let near = match dir == Path::new(".") {
+            true => Path::new(near).to_owned(),
+            false => dir.join(near),
+        };
+        return format!("did you mean {}?", near.display());
+    }
+    names.retain(|n| {
+        [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|end| n.ends_with(end))
+    });
+    let more = if names.len() > LISTED { ", ..." } else { "" };
+    names.truncate(LISTED);
+    match names.is_empty() {
+        true => format!("correct the path: there is no {sought:?} in {place}"),
+        false => format!("{place} has {}{more}", names.join(", ")),
+    }
 }
 
 /// All of it, but never more than a manifest may have.
@@ -84,9 +139,12 @@ fn read_bounded(from: impl Read, name: &str) -> Result<Vec<u8>> {
         .read_to_end(&mut bytes)
         .with_context(|| format!("read({name})"))?;
     if bytes.len() > MAX_BYTES {
-        return Err(Error::invalid(format!(
-            "{name}: a manifest may have at most {MAX_BYTES} bytes"
-        )));
+        return Err(Error::invalid(match other_format(&bytes) {
+            Some(other) => format!("{name}: {other}"),
+            None => format!(
+                "{name}: a manifest may have at most {MAX_BYTES} bytes: split it into several files"
+            ),
+        }));
     }
     Ok(bytes)
 }

@@ -159,13 +159,43 @@ fn from_utf16(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
     }
 }
 
+/// Files that are given in the place of a manifest, by how they begin.
+pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    const TAR: usize = 257;
+    let begins = |magic: &[u8]| bytes.starts_with(magic);
+    let start = bytes.trim_ascii_start();
+    let tag = |name: &[u8]| {
+        let head = start.get(..name.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(name))
+    };
+    Some(match bytes {
+        _ if begins(b"\x1f\x8b") => {
+            "this is compressed with gzip: of a manifest, give what gunzip -c FILE prints; an \
+             image's archive is for carob load -i FILE"
+        }
+        _ if bytes.get(TAR..TAR + 5) == Some(b"ustar") => {
+            "this is a tar archive, not a manifest; an image's archive is for carob load -i FILE"
+        }
+        _ if begins(b"PK\x03\x04") => "this is a zip archive: unpack the manifest from it",
+        _ if begins(b"\x7fELF") => "this is a program, not a manifest",
+        _ if tag(b"<!doctype html") || tag(b"<html") => {
+            "this is a web page (HTML), not a manifest: download the file itself; a page of a \
+             repository has a link `Raw`"
+        }
+        _ => return None,
+    })
+}
+
 /// The text without its byte order mark, or why these bytes are no text.
 fn check_text(bytes: &[u8]) -> Result<&str, Problem> {
+    if let Some(other) = other_format(bytes) {
+        return Err(problem(1, other));
+    }
     if bytes.len() > MAX_BYTES {
         return Err(problem(
             0,
             format!(
-                "{} bytes; a manifest may have at most {MAX_BYTES}",
+                "{} bytes; a manifest may have at most {MAX_BYTES}: split it into several files",
                 bytes.len()
             ),
         ));
@@ -178,7 +208,8 @@ fn check_text(bytes: &[u8]) -> Result<&str, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         problem(
             line_at(e.valid_up_to()),
-            "not UTF-8 text; is this a manifest?",
+            "not UTF-8 text: name the manifest itself, or save it as UTF-8 (iconv -f ISO-8859-1 -t \
+             UTF-8 FILE)",
         )
     })?;
     let control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');

@@ -18,7 +18,7 @@
 //! such lines makes what later cases use.
 //!
 //! The cases of a file share a root and run in their order: one may use the Pods of those
-//! before it. `DIR` in a command or an input is the root's own directory.
+//! before it. `DIR/` is the root's own directory.
 
 use crate::root::Root;
 
@@ -62,10 +62,10 @@ fn cases(file: &str, text: &'static str) -> Vec<Case> {
 
 /// What came out otherwise than the case says.
 fn differences(root: &Root, case: &Case) -> Vec<String> {
-    let dir = root.dir().display().to_string();
-    let command = case.command.replace("DIR", &dir);
+    let placed = |text: &str| text.replace("DIR/", &format!("{}/", root.dir().display()));
+    let command = placed(case.command);
     let args: Vec<&str> = command.split_whitespace().collect();
-    let ran = root.feed(&args, &case.input.replace("DIR", &dir));
+    let ran = root.feed(&args, &placed(case.input));
     let mut wrong = Vec::new();
     if ran.code.to_string() != case.end {
         wrong.push(format!("exits with {}, not {}", ran.code, case.end));
@@ -73,7 +73,7 @@ fn differences(root: &Root, case: &Case) -> Vec<String> {
     let missing = case
         .parts
         .iter()
-        .filter(|part| !ran.stderr.contains(**part));
+        .filter(|part| !ran.stderr.contains(&placed(part)));
     wrong.extend(missing.map(|part| format!("does not say {part:?}")));
     if !wrong.is_empty() {
         wrong.push(format!("it says: {}", ran.stderr));
@@ -103,7 +103,26 @@ fn check_in(root: &Root, file: &str) {
 
 #[test]
 fn failures_of_manifests_have_their_text() {
-    check("manifests");
+    let root = Root::new();
+    let dir = root.dir().join("inputs");
+    std::fs::create_dir_all(dir.join("none")).unwrap();
+    let mut tar = vec![0; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    for (name, content) in [
+        ("pod.yaml", b"kind: Pod\n".to_vec()),
+        ("pod.yaml.gz", b"\x1f\x8b\x08\0".to_vec()),
+        ("image.tar", tar),
+        ("big.yaml", vec![b'#'; 3 << 20]),
+        (
+            "latin1.yaml",
+            b"kind: Pod\nmetadata: {name: caf\xe9}\n".to_vec(),
+        ),
+        ("program", elf(62, "/lib/none")),
+        ("empty.yaml", Vec::new()),
+    ] {
+        std::fs::write(dir.join(name), content).unwrap();
+    }
+    check_in(&root, "manifests");
 }
 
 /// The head of an ELF file (elf(5)) for x86-64 or another machine, whose one program header
