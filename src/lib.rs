@@ -5,7 +5,7 @@
 //! - [`cli`], [`oci_cli`]: the faces. They parse a command line, call, print.
 //! - [`manifest`]: bytes to a checked, defaulted Pod. [`pod`]: one Pod's life.
 //! - [`image`], [`volume`], [`network`]: what a Pod is made of.
-//! - [`container`]: one container's life.
+//! - [`oci`]: a container that a bundle describes. [`container`]: the mechanism of one.
 //! - [`spec`]: what is wanted, as plain data.
 //! - [`store`]: records, locks, the layout on disk.
 //! - [`linux`]: kernel objects as safe Rust values; [`sys`]: the only `unsafe`.
@@ -20,6 +20,7 @@ pub mod image;
 pub mod linux;
 pub mod manifest;
 pub mod network;
+pub mod oci;
 pub mod oci_cli;
 pub mod pod;
 pub mod spec;

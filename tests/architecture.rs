@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &["image", "linux", "manifest", "pod", "spec", "store", "sys"],
     ),
-    ("oci_cli", &["container", "linux", "sys"]),
+    ("oci_cli", &["container", "linux", "oci", "sys"]),
     ("manifest", &["spec"]),
     (
         "pod",
@@ -20,16 +20,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "image",
             "linux",
             "network",
+            "oci",
             "spec",
             "store",
             "sys",
             "volume",
         ],
     ),
+    ("oci", &["container", "linux", "store", "sys"]),
     ("image", &["linux", "spec", "store", "sys"]),
     ("network", &["linux", "spec", "store", "sys"]),
     ("volume", &["linux", "spec", "store"]),
-    ("container", &["linux", "store", "sys"]),
+    ("container", &["linux", "sys"]),
     ("linux", &["sys"]),
     ("store", &[]),
     ("spec", &[]),
@@ -199,6 +201,19 @@ fn the_folders_have_no_circle() {
             let below = MAY_IMPORT.iter().position(|(name, _)| name == to).unwrap();
             assert!(floor < below, "{from} stands above {to}, which it imports");
         }
+    }
+}
+
+/// The types of a config.json are read by `oci`, and written for a Pod's bundle.
+#[test]
+fn the_mechanism_knows_no_config_json() {
+    for source in sources() {
+        let own = source.module.first().map_or("", String::as_str);
+        assert!(
+            matches!(own, "oci" | "oci_cli" | "pod") || !source.text.contains("oci_spec"),
+            "src/{}: oci_spec is for src/oci/; give this function plain values",
+            source.file.display()
+        );
     }
 }
 

@@ -3,10 +3,10 @@
 
 #![no_main]
 
-use carob::container::config::Config;
-use carob::container::{hook::Hooks, json, plan};
-use carob::linux::cgroup::Resources;
+use carob::container::plan::check_namespaces;
 use carob::linux::cgroup::systemd::{self, Scope};
+use carob::oci::config::Config;
+use carob::oci::{json, plan, resources};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -14,19 +14,19 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(config) => config,
         Err(e) => return drop(e.to_string()),
     };
-    let _ = Hooks::plan(config.hooks.as_ref());
+    let _ = plan::plan_hooks(config.hooks.as_ref());
     if let Some(resources) = config.linux.as_ref().and_then(|l| l.resources().as_ref()) {
-        let _ = Resources::from_oci(resources);
+        let _ = resources::plan(&config.oci_version, resources, bytes, "/linux/resources");
     }
     let path = config.linux.as_ref().and_then(|l| l.cgroups_path().clone());
-    if let Ok(scope) = Scope::from_oci(path.as_deref(), "box", false) {
+    if let Ok(scope) = Scope::from_path(path.as_deref(), "box", false) {
         assert!(!scope.unit().contains(['/', '\0', '\n']));
     }
     for (key, value) in config.annotations.iter().flatten() {
         let _ = systemd::annotated(key, value);
     }
     if let Ok(plan) = plan::plan_container("box", &config) {
-        let _ = plan::check_namespaces(&plan);
+        let _ = check_namespaces(&plan);
         // What the kernel would end at it must not have got this far.
         let words = plan.process.argv.iter().chain(&plan.process.env);
         assert!(words.into_iter().all(|w| !w.contains('\0')));

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use carob::container::config::Process;
-use carob::container::{json, plan};
+use carob::oci::config::Process;
+use carob::oci::{json, plan};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -111,7 +111,7 @@ fn standard() -> impl Iterator<Item = Device> {
 }
 
 /// The devices that are bound where they cannot be made.
-pub(super) fn paths(plan: &Plan) -> Vec<std::path::PathBuf> {
+pub fn paths(plan: &Plan) -> Vec<std::path::PathBuf> {
     let all = standard().chain(plan.devices.iter().cloned());
     all.map(|d| d.path).collect()
 }

@@ -35,9 +35,9 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::create::{Starting, Stdio, Word, clone_between, say, tell_failure};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
+use super::spawn::{Starting, Stdio, Word, clone_between, say, tell_failure};
 use super::{init, process, settings};
 use crate::linux::caller;
 use crate::linux::cgroup::Join;

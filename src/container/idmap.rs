@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
-use super::create::write_map;
 use super::plan::IdMap;
+use super::spawn::write_map;
 use crate::linux::namespace;
 use crate::sys::process::{self as sys, Fork};
 use crate::{Context, Error, Result};

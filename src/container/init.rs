@@ -11,7 +11,7 @@
 //!  5. root inside: in a user namespace, what is made from here on is its root's;
 //!  6. sources of bind mounts are opened while the host's paths still mean
 //!     something, and before the tree is made private, so that a propagation that
-//!     was asked for reaches the host (with [`super::create::Sources`], the parent
+//!     was asked for reaches the host (with [`super::spawn::Sources`], the parent
 //!     has opened them), but for those inside the root that an earlier mount makes;
 //!  7. the tree is made private, or left for a copy of the bare namespace, which is
 //!     private ([`crate::linux::bare`]): nothing mounted here is seen outside;
@@ -38,9 +38,9 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid};
 
-use super::create::{Birth, Word, say, wait_for_go};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
+use super::spawn::{Birth, Word, say, wait_for_go};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::bare;
 use crate::linux::caller;
@@ -216,7 +216,7 @@ fn become_program(b: &Birth, labels: process::Labels, parent: &Packets) -> Resul
     };
     let Err(e) = process::launch(&plan.process, &program, labels, &line, hooks);
     // `start` is told, not whoever created the container long ago.
-    super::create::tell_failure(&line, e)
+    super::spawn::tell_failure(&line, e)
 }
 
 /// Whoever made the namespace is nobody in it until it becomes its root. Where 0

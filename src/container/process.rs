@@ -22,9 +22,9 @@ use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Pid, Uid};
 
-use super::create::{Stdio, Word};
 use super::plan::{DEFAULT_PATH, Process};
 use super::refusal;
+use super::spawn::{Stdio, Word};
 use crate::linux::capability;
 use crate::linux::procfs::Procfs;
 use crate::linux::root::{Links, Root, open_dir};

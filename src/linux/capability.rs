@@ -1,4 +1,4 @@
-//! Capabilities: sets of them, by Kubernetes' and OCI's names, and putting them
+//! Capabilities: sets of them, by Kubernetes' names and the kernel's, and putting them
 //! in force. See capabilities(7).
 //!
 //! The order in a container's child, of which [`apply`] is the last step:
@@ -75,8 +75,8 @@ impl Set {
         all.into_iter()
     }
 
-    /// Of one capability, by its name in OCI: `CAP_CHOWN`, and no other spelling.
-    pub fn from_oci_name(name: &str) -> Option<Set> {
+    /// Of one capability by its exact name: `CAP_CHOWN`, and no other spelling.
+    pub fn from_exact_name(name: &str) -> Option<Set> {
         let cap = Capability::from_str(name).ok()?;
         Some(Set(cap.bitmask()))
     }
@@ -245,7 +245,7 @@ pub fn apply(sets: &Sets) -> Result<()> {
     Ok(())
 }
 
-/// Whether the caller has these, in OCI's names: said by one error before anything is
+/// Whether the caller has these, by the kernel's names: said by one error before anything is
 /// made, instead of by the call that happens to need one first.
 ///
 /// # Errors

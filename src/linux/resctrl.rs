@@ -1,5 +1,5 @@
-//! Shares of caches and of memory bandwidth (Intel RDT, AMD QoS, Arm MPAM):
-//! config-linux.md, "IntelRdt"; the kernel's Documentation/filesystems/resctrl.rst.
+//! Shares of caches and of memory bandwidth (Intel RDT, AMD QoS, Arm MPAM): the
+//! kernel's Documentation/filesystems/resctrl.rst.
 //!
 //! A directory of the resctrl filesystem is a class of service, a directory in its
 //! `mon_groups` a group that is measured. A process belongs to what its id was last
@@ -15,7 +15,6 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{RDTGROUP_SUPER_MAGIC, fstatfs};
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use oci_spec::runtime::LinuxIntelRdt;
 use serde::{Deserialize, Serialize};
 
 use super::root::{Links, Root, open_dir};
@@ -25,16 +24,16 @@ const MOUNT_POINT: &str = "/sys/fs/resctrl";
 const MODE: Mode = Mode::from_bits_truncate(0o755);
 
 /// What the filesystem has at its top beside classes of service.
-const NOT_CLASSES: [&str; 3] = ["info", "mon_data", "mon_groups"];
+pub const NOT_CLASSES: [&str; 3] = ["info", "mon_data", "mon_groups"];
 
 /// What a container wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// None: one of its own, with its id for a name.
-    class: Option<String>,
+    pub class: Option<String>,
     /// Lines for `schemata`, in the order of their writing.
-    schemata: Vec<String>,
-    monitored: bool,
+    pub schemata: Vec<String>,
+    pub monitored: bool,
 }
 
 /// Where a container is.
@@ -45,59 +44,6 @@ pub struct Place {
     own: bool,
     /// The container's id, of one that is measured apart.
     group: Option<String>,
-}
-
-impl Wanted {
-    /// # Errors
-    /// With the field's name: a class that cannot be a directory's name, a line
-    /// that would be two.
-    pub fn from_oci(rdt: &LinuxIntelRdt) -> Result<Self> {
-        let class = rdt.clos_id().as_deref();
-        let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '\0', '\n']);
-        if let Some(name) = class
-            && (!is_name(name) || name.starts_with('.') || NOT_CLASSES.contains(&name))
-        {
-            return Err(Error::invalid(format!(
-                "closID: {name:?} is no name of a class of service"
-            )));
-        }
-        let mut schemata = Vec::new();
-        let single = [
-            ("l3CacheSchema", rdt.l3_cache_schema()),
-            ("memBwSchema", rdt.mem_bw_schema()),
-        ];
-        for (field, schema) in single {
-            // It may have a line for code and one for data.
-            for line in schema.iter().flat_map(|s| s.lines()) {
-                schemata.push(check_schema(line).context(field)?);
-            }
-        }
-        for (i, line) in rdt.schemata().iter().flatten().enumerate() {
-            schemata.push(check_schema(line).with_context(|| format!("schemata[{i}]"))?);
-        }
-        Ok(Wanted {
-            class: class.map(str::to_owned),
-            schemata,
-            monitored: rdt.enable_monitoring().unwrap_or(false),
-        })
-    }
-}
-
-/// `L3:0=7f;1=7f`: a resource, and for each of its domains a value.
-fn check_schema(line: &str) -> Result<String> {
-    match line.split_once(':') {
-        Some((name, values)) if !name.trim().is_empty() && !line.contains(['\n', '\0']) => {
-            for value in values.split(';') {
-                if !value.contains('=') {
-                    return Err(Error::invalid(format!("{value:?} is no DOMAIN=VALUE")));
-                }
-            }
-            Ok(line.to_owned())
-        }
-        _ => Err(Error::invalid(format!(
-            "{line:?} is not as in L3:0=7f;1=7f"
-        ))),
-    }
 }
 
 /// The mounted filesystem.
@@ -306,34 +252,6 @@ fn agrees(has: &str, line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    fn wanted(rdt: serde_json::Value) -> Result<Wanted> {
-        Wanted::from_oci(&serde_json::from_value(rdt).unwrap())
-    }
-
-    #[test]
-    fn what_is_wanted_is_checked_by_field() {
-        let w = wanted(
-            json!({"l3CacheSchema": "L3:0=7f", "memBwSchema": "MB:0=20;1=70",
-                              "schemata": ["L2:0=f0"], "enableMonitoring": true}),
-        );
-        let w = w.unwrap();
-        assert_eq!(w.schemata, ["L3:0=7f", "MB:0=20;1=70", "L2:0=f0"]);
-        assert!(w.monitored && w.class.is_none());
-        for (bad, field) in [
-            (json!({"closID": "../x"}), "closID"),
-            (json!({"closID": ".."}), "closID"),
-            (json!({"closID": "info"}), "closID"),
-            (json!({"closID": ""}), "closID"),
-            (json!({"schemata": ["L3:0=1", "L3"]}), "schemata[1]"),
-            (json!({"schemata": ["L3:0=1\nMB:0=1"]}), "schemata[0]"),
-            (json!({"memBwSchema": "MB:70"}), "memBwSchema"),
-        ] {
-            let e = wanted(bad).unwrap_err().to_string();
-            assert!(e.contains(field), "{e}");
-        }
-    }
 
     #[test]
     fn a_class_that_is_there_is_compared() {

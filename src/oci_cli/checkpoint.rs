@@ -7,9 +7,9 @@ use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, order};
 use super::delete::delete;
 use super::foreground::{self, Foreground};
 use super::{Face, Verb};
-use crate::container::checkpoint::{self, Cgroups, Options};
-use crate::container::restore::{self, Restore};
 use crate::linux::kernel;
+use crate::oci::checkpoint::{self, Cgroups, Options};
+use crate::oci::restore::{self, Restore};
 use crate::{Context, Error, Result};
 
 const IMAGE_PATH: Flag = (

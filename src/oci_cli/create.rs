@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::args::{Args, Flag, Order};
 use super::start::notify_socket;
 use super::{Face, Verb, foreground, inherited};
-use crate::container::make::{self, Made};
+use crate::oci::create::{self, Made};
 use crate::{Context, Result};
 
 pub(super) const CONSOLE_SOCKET: Flag = (
@@ -69,7 +69,7 @@ pub(super) const VERB: Verb = Verb {
 };
 
 pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Made> {
-    let made = make::make(&face.containers, &order(face, args, keep_terminal)?)?;
+    let made = create::create(&face.containers, &order(face, args, keep_terminal)?)?;
     face.log.warn_all(&made.warnings);
     face.log.debug(|| {
         format!(
@@ -81,12 +81,12 @@ pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Ma
 }
 
 /// What is to be made, or to be restored.
-pub(super) fn order(face: &Face, args: &Args, keep_terminal: bool) -> Result<make::Order> {
+pub(super) fn order(face: &Face, args: &Args, keep_terminal: bool) -> Result<create::Order> {
     let id = args.id()?;
     let bundle = args.path("bundle").unwrap_or_else(|| PathBuf::from("."));
     let absolute = |p: PathBuf| std::path::absolute(&p).with_context(|| p.display().to_string());
     let (listen_fds, preserve_fds) = inherited(args)?;
-    Ok(make::Order {
+    Ok(create::Order {
         id: id.to_owned(),
         bundle: bundle
             .canonicalize()

@@ -3,7 +3,7 @@
 use super::args::Order;
 use super::{Face, Verb};
 use crate::Result;
-use crate::container::end;
+use crate::oci::end;
 
 pub(super) const VERB: Verb = Verb {
     name: "delete",

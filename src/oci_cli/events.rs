@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::args::{Args, Order, usage};
 use super::{Face, Verb};
-use crate::container::end::not_running;
-use crate::container::record::Status;
 use crate::linux::cgroup::{Accounts, Cgroup, OomEvents};
+use crate::oci::end::not_running;
+use crate::oci::record::Status;
 use crate::{Error, Kind, Result};
 
 pub(super) const VERB: Verb = Verb {

@@ -7,18 +7,20 @@ use super::args::{Args, Order, usage};
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET};
 use super::foreground::{self, Foreground};
 use super::{Face, Verb, inherited};
-use crate::container::config::{self, Config};
-use crate::container::create::{Event, Starting, Stdio};
-use crate::container::make::{prepare_process, send_terminal, write_pid_file};
+use crate::container::exec;
 use crate::container::plan::namespace::MOUNT;
 use crate::container::plan::{self, Process};
-use crate::container::record::{Containers, Record, Status};
-use crate::container::start::deliver_listener;
+use crate::container::spawn::{Event, Starting, Stdio};
 use crate::container::user::Accounts;
-use crate::container::{exec, json};
 use crate::linux::cgroup::{Cgroup, Join};
 use crate::linux::root::Root;
 use crate::linux::{capability, namespace};
+use crate::oci::config::{self, Config};
+use crate::oci::create::{prepare_process, send_terminal, write_pid_file};
+use crate::oci::json;
+use crate::oci::plan::plan_process;
+use crate::oci::record::{Containers, Record, Status};
+use crate::oci::start::deliver_listener;
 use crate::{Context, Error, Result};
 
 pub(super) const VERB: Verb = Verb {
@@ -210,7 +212,7 @@ fn from_flags(
 }
 
 fn plan_for(face: &Face, spec: &Config, process: &config::Process, args: &Args) -> Result<Process> {
-    let mut plan = plan::plan_process(process, spec.linux.as_ref())?;
+    let mut plan = plan_process(process, spec.linux.as_ref())?;
     let more: Vec<&str> = args.all("cap").collect();
     if !more.is_empty() {
         let set = capability::Set::from_names(&more).context("--cap")?;

@@ -43,7 +43,7 @@ fn features() -> Value {
     .any(|p| there(p));
     let cgroup1 = there("/sys/fs/cgroup/memory") || there("/sys/fs/cgroup/cpu");
     let numa = there("/sys/devices/system/node");
-    let seccomp = crate::linux::seccomp::features();
+    let seccomp = crate::oci::seccomp::features();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPEC_VERSION,

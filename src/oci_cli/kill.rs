@@ -3,8 +3,8 @@
 use super::Verb;
 use super::args::{Order, usage};
 use crate::Error;
-use crate::container::end;
 use crate::linux::signal;
+use crate::oci::end;
 
 pub(super) const VERB: Verb = Verb {
     name: "kill",

@@ -31,10 +31,10 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use args::{Args, Flag, Order, usage};
 use log::Log;
 
-use crate::container::make::CgroupDriver;
-use crate::container::record::Containers;
 use crate::linux::kernel;
 use crate::linux::mount::{Mount, OWN_PROGRAM};
+use crate::oci::create::CgroupDriver;
+use crate::oci::record::Containers;
 use crate::sys::process::close_on_exec_from;
 use crate::{Context, Error, Result};
 

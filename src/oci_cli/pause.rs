@@ -2,8 +2,8 @@
 
 use super::args::{Args, Order};
 use super::{Face, Verb};
-use crate::container::end::not_running;
-use crate::container::record::Status;
+use crate::oci::end::not_running;
+use crate::oci::record::Status;
 use crate::{Error, Result};
 
 pub(super) const PAUSE: Verb = Verb {

@@ -3,8 +3,8 @@
 use super::args::Order;
 use super::{Face, Verb};
 use crate::Result;
-use crate::container::notify::{Ready, VARIABLE};
-use crate::container::start;
+use crate::oci::notify::{Ready, VARIABLE};
+use crate::oci::start;
 
 pub(super) const VERB: Verb = Verb {
     name: "start",

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::Order;
 use super::{Verb, print_json};
-use crate::container::record::{Record, Status};
+use crate::oci::record::{Record, Status};
 
 pub(super) const VERB: Verb = Verb {
     name: "state",

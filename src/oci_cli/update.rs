@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 
 use super::args::{Args, Flag, Order, usage};
 use super::{Face, Verb};
-use crate::container::end::not_running;
-use crate::container::json;
-use crate::container::record::Status;
-use crate::container::resources;
 use crate::linux::cgroup::systemd;
 use crate::linux::resctrl::{self, Resctrl};
+use crate::oci::end::not_running;
+use crate::oci::json;
+use crate::oci::record::Status;
+use crate::oci::resources;
 use crate::{Context, Error, Result};
 
 /// Where each flag of a number goes in `linux.resources`.
@@ -119,7 +119,7 @@ fn update(face: &Face, args: &Args) -> Result<u8> {
         .ok_or_else(|| Error::unsupported("a container without a cgroup has no limits"))?;
     match &record.scope {
         Some(scope) => systemd::update(scope, &cgroup, &resources)?,
-        None => cgroup.apply(&resources)?,
+        None => cgroup.apply(&resources).context("linux.resources")?,
     }
     Ok(0)
 }

@@ -12,12 +12,12 @@ use oci_spec::runtime as oci;
 
 use super::limits::{oom_score, plan_resources};
 use super::mounts::plan_mounts;
-use crate::container::config::{Capabilities, Config, Process};
 use crate::container::plan::DEFAULT_PATH;
 use crate::container::user::{Accounts, User};
 use crate::image;
 use crate::linux::capability::Set;
 use crate::linux::cgroup::Resources;
+use crate::oci::config::{Capabilities, Config, Process};
 use crate::spec::{Container, EnvValue, Pod};
 use crate::store::PodPaths;
 use crate::{Context, Error, Kind, Result};

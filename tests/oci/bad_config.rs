@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use carob::container::config::Config;
-use carob::container::json;
+use carob::oci::config::Config;
+use carob::oci::json;
 use serde_json::{Value, json};
 
 use super::bundle::Bundle;

@@ -167,14 +167,12 @@ impl Cgroup {
             return Ok(());
         }
         let Some(h) = self.hierarchies.v2() else {
-            return Err(
-                Error::unsupported("linux.resources.unified: cannot be used on cgroup v1")
-                    .hint("unified names files of cgroup v2, and no such hierarchy is mounted"),
-            );
+            return Err(Error::unsupported("unified: cannot be used on cgroup v1")
+                .hint("unified names files of cgroup v2, and no such hierarchy is mounted"));
         };
         let path = self.path_in(h);
         for (file, value) in writes {
-            let field = || format!("linux.resources.unified[{file:?}]");
+            let field = || format!("unified[{file:?}]");
             let controller = file.split('.').next().unwrap_or(file);
             if file.contains('/') || controller.is_empty() || controller.len() == file.len() {
                 let what = "has to be CONTROLLER.PARAMETER, the name of a file";

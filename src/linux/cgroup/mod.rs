@@ -2,9 +2,8 @@
 //!
 //! Owns the directory of that path in each hierarchy, its limits, its accounts, its
 //! death and its removal, on pure v2, hybrid and pure v1 alike ([`hierarchy`]).
-//! Limits come as [`Resources`], from a Pod or from OCI ([`Resources::from_oci`]);
-//! they are planned as data first (`v1::plan`, `v2::plan`, [`devices`]) and then
-//! written. [`Place`] is OCI's `cgroupsPath`.
+//! Limits come as [`Resources`]; they are planned as data first (`v1::plan`,
+//! `v2::plan`, [`devices`]) and then written. [`Place`] says where the cgroup is.
 //!
 //! The life of a container's cgroup:
 //! 1. [`Cgroup::create`] (or [`Cgroup::create_fresh`], which refuses one in use)
@@ -27,12 +26,11 @@ mod end;
 pub mod hierarchy;
 mod io;
 mod measure;
-mod oci;
 mod place;
-mod resources;
+pub mod resources;
 pub mod systemd;
-mod v1;
-mod v2;
+pub(crate) mod v1;
+pub(crate) mod v2;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Where a cgroup is: OCI's `linux.cgroupsPath` on this machine.
+//! Where a cgroup is, from a path as container engines write it.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -33,12 +33,12 @@ impl Place {
     /// As runc has it: an absolute path starts at each hierarchy's root, a relative
     /// one at the caller's own cgroup (on v2, whose inner cgroups have no
     /// processes, beside it); without any it is `/<id>`. `..` does not lead above.
-    pub fn from_oci(path: Option<&Path>, id: &str, h: &Hierarchies) -> Result<Place> {
+    pub fn from_path(path: Option<&Path>, id: &str, h: &Hierarchies) -> Result<Place> {
         let path = match path {
             Some(path) if !path.as_os_str().is_empty() => path,
             _ => return Place::new(id),
         };
-        let field = || format!("linux.cgroupsPath: {path:?}");
+        let field = || format!("{path:?}");
         let text = path.to_str();
         let text = text.ok_or_else(|| Error::invalid(format!("{}: is not UTF-8", field())))?;
         let clean = normalize(text);
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn absolute_relative_and_none() {
         let h = Hierarchies::detect().unwrap();
-        let place = |p: Option<&str>| Place::from_oci(p.map(Path::new), "box", &h);
+        let place = |p: Option<&str>| Place::from_path(p.map(Path::new), "box", &h);
         assert_eq!(place(None).unwrap(), Place::new("box").unwrap());
         assert_eq!(place(Some("")).unwrap(), Place::new("box").unwrap());
         let absolute = place(Some("/a//b/../../../c/./d")).unwrap();

@@ -1,5 +1,5 @@
 //! A container's limits as data, in the kernel's units. How they get to the right
-//! hierarchy is in [`super::apply`]; where OCI's come from, in [`super::oci`].
+//! hierarchy is in [`super::apply`]; `crate::oci::resources` makes one of a config.json.
 
 use std::borrow::Cow;
 
@@ -132,7 +132,7 @@ pub struct RdmaLimit {
 
 /// One write of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Write {
+pub(crate) struct Write {
     pub controller: Controllers,
     pub file: Cow<'static, str>,
     pub value: String,
@@ -141,7 +141,7 @@ pub(super) struct Write {
 
 /// What to do where the kernel has no such file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Absent {
+pub(crate) enum Absent {
     Fail,
     /// The file came later than its fellow, which does most of the work.
     Skip,

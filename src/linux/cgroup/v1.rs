@@ -24,7 +24,7 @@ impl Limit {
 
 /// The writes for these limits. Their order serves a fresh cgroup; [`super::apply`]
 /// finds the one that an update needs.
-pub(super) fn plan(r: &Resources) -> Vec<Write> {
+pub(crate) fn plan(r: &Resources) -> Vec<Write> {
     use Controllers as C;
     let mut w = Vec::with_capacity(16);
     let mut add = |write: Write| w.push(write);

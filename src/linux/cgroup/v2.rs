@@ -114,7 +114,7 @@ impl RdmaLimit {
 }
 
 /// What v2 has no file for, at all.
-pub(super) fn expressible(r: &Resources, on_v2: impl Fn(Controllers) -> bool) -> Result<()> {
+pub(crate) fn expressible(r: &Resources, on_v2: impl Fn(Controllers) -> bool) -> Result<()> {
     use Controllers as C;
     let rt = r.cpu_rt_runtime_us.is_some() || r.cpu_rt_period_us.is_some();
     let leaf = r.io.devices.iter().any(|d| d.leaf_weight.is_some());
@@ -140,7 +140,7 @@ pub(super) fn expressible(r: &Resources, on_v2: impl Fn(Controllers) -> bool) ->
     ] {
         if asked && on_v2(controller) {
             return Err(Error::unsupported(format!(
-                "linux.resources.{field}: cgroup v2 has nothing like it"
+                "{field}: cgroup v2 has nothing like it"
             )));
         }
     }
@@ -149,7 +149,7 @@ pub(super) fn expressible(r: &Resources, on_v2: impl Fn(Controllers) -> bool) ->
 
 /// The writes for these limits. What depends on a limit that stands is filled in
 /// before, by [`complete`].
-pub(super) fn plan(r: &Resources) -> Vec<Write> {
+pub(crate) fn plan(r: &Resources) -> Vec<Write> {
     use Controllers as C;
     let mut w = Vec::with_capacity(16);
     let mut add = |write: Write| w.push(write);
@@ -263,7 +263,7 @@ pub(super) fn complete(
             (Limit::At(sum), Some(Limit::At(max))) if sum >= max => Limit::At(sum - max),
             (Limit::At(sum), Some(Limit::At(max))) => {
                 return Err(Error::invalid(format!(
-                    "linux.resources.memory.swap: {sum} bytes of memory and swap together are \
+                    "memory.swap: {sum} bytes of memory and swap together are \
                      less than the {max} of memory alone"
                 )));
             }
@@ -271,7 +271,7 @@ pub(super) fn complete(
             (sum, Some(Limit::Max)) => sum,
             (Limit::At(_), None) => {
                 return Err(Error::invalid(
-                    "linux.resources.memory.swap: counts memory and swap together, and so needs \
+                    "memory.swap: counts memory and swap together, and so needs \
                      a memory limit",
                 ));
             }
@@ -295,7 +295,7 @@ pub(super) fn check_memory(h: &Hierarchy, path: &str, r: &Resources) -> Result<(
             && limit <= now
         {
             return Err(Error::invalid(format!(
-                "linux.resources.memory.{field}: {limit} bytes, but {now} are in use"
+                "memory.{field}: {limit} bytes, but {now} are in use"
             ))
             .hint("checkBeforeUpdate is set: without it, the kernel would kill"));
         }

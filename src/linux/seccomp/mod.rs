@@ -1,6 +1,6 @@
 //! System call filters: what a process may ask of the kernel.
 //!
-//! A [`Profile`] is data, as OCI's `linux.seccomp` describes it or as
+//! A [`Profile`] is data, as a container's configuration describes it or as
 //! [`profile::runtime_default`] builds it; [`compile`] makes a classic BPF
 //! program of it; [`Filter::install`] puts that in force. See seccomp(2) and
 //! Documentation/userspace-api/seccomp_filter.rst.
@@ -26,7 +26,6 @@
 //! Never serves notifications: the listener's fd is the caller's.
 
 pub mod compile;
-mod oci;
 pub mod profile;
 mod table;
 
@@ -39,7 +38,6 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 
 pub use compile::compile;
-pub use oci::{Features, features};
 
 use crate::sys::seccomp::{self, sock_filter};
 use crate::{Error, Kind, Result};
@@ -78,7 +76,7 @@ impl Arch {
     }
 
     /// Whether a machine of the native architecture can run it.
-    fn runs_here(self) -> bool {
+    pub fn runs_here(self) -> bool {
         match Arch::NATIVE {
             Arch::Aarch64 => matches!(self, Arch::Aarch64 | Arch::Arm),
             _ => matches!(self, Arch::X86_64 | Arch::X86 | Arch::X32),

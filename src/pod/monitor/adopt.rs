@@ -15,11 +15,12 @@ use super::lifecycle::Stage;
 use super::output::Output;
 use super::{Monitor, Source, Timer, policy, sandbox};
 use crate::Result;
-use crate::container::config::Config;
 use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::linux::procfs::Stat;
+use crate::oci::config::Config;
+use crate::oci::plan::plan_container;
 use crate::pod::logs::Stream;
 use crate::pod::state::{Now, Running};
 use crate::spec::Seccomp;
@@ -142,7 +143,7 @@ impl Monitor {
     fn process_from_bundle(&mut self, name: &str, dir: &std::path::Path) -> Result<plan::Process> {
         let c = self.spec_of(name);
         let spec: Config = crate::store::load(&dir.join("config.json"))?;
-        let mut process = plan::plan_container(name, &spec)?.process;
+        let mut process = plan_container(name, &spec)?.process;
         let set = if c.security.privileged {
             Set::supported()
         } else {

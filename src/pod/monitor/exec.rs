@@ -10,7 +10,7 @@ use nix::sys::epoll::EpollFlags;
 use super::launch::open_null;
 use super::lifecycle::Stage;
 use super::{Monitor, Source, Timer, labels};
-use crate::container::create::{Started, Starting, Stdio};
+use crate::container::spawn::{Started, Starting, Stdio};
 use crate::container::{exec, plan};
 use crate::linux::selinux;
 use crate::pod::protocol::{Exec, Reply};

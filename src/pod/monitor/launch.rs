@@ -19,9 +19,9 @@ use nix::sys::stat::Mode;
 use super::lifecycle::Stage;
 use super::output::{Output, make_fifo};
 use super::{Monitor, Source};
-use crate::container::create::{self, Birth, Starting, Stdio};
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
 use crate::container::plan::{self, Plan};
+use crate::container::spawn::{self, Birth, Starting, Stdio};
 use crate::container::user::Accounts;
 use crate::image::Image;
 use crate::linux::bare;
@@ -31,6 +31,7 @@ use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
+use crate::oci::plan::plan_container;
 use crate::pod::bundle::{self, Bundle};
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
@@ -153,7 +154,7 @@ impl Monitor {
     }
 
     fn plan(&mut self, id: &str, c: &Container, bundle: &Bundle) -> Result<Plan> {
-        let mut plan = plan::plan_container(id, &bundle.spec).context("config.json")?;
+        let mut plan = plan_container(id, &bundle.spec).context("config.json")?;
         for (m, sub_path) in plan.mounts.iter_mut().zip(&bundle.sub_paths) {
             if let (plan::Source::Bind { path, .. }, Some(sub_path)) = (&m.source, sub_path) {
                 m.source = plan::Source::SubPath {
@@ -364,7 +365,7 @@ fn birth(
     join: &Join,
     stdio: &Stdio,
 ) -> Result<Starting> {
-    create::create(&Birth {
+    spawn::spawn(&Birth {
         resctrl: &[],
         plan,
         root,

@@ -14,8 +14,8 @@ use super::policy::{self, BACKOFF_RESET};
 use super::record::is_out_of_fds;
 use super::termination::Stop;
 use super::{Monitor, Source, Timer, launch, sandbox, truncate};
-use crate::container::create::Starting;
 use crate::container::plan;
+use crate::container::spawn::Starting;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::damage;
 use crate::pod::logs::write::{self, LogFile};
@@ -196,7 +196,7 @@ impl Monitor {
 
     /// The child between clone and exec has said something.
     pub(super) fn on_starting(&mut self, name: &str) {
-        use crate::container::create::Started;
+        use crate::container::spawn::Started;
         let Stage::Starting(starting) = &mut self.live(name).stage else {
             return;
         };

@@ -1,4 +1,4 @@
-//! OCI's `linux.seccomp` as a [`Profile`] (runtime-spec, config-linux.md).
+//! `linux.seccomp` of a configuration as a [`Profile`] (runtime-spec, config-linux.md).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -8,7 +8,7 @@ use oci_spec::runtime::{
     LinuxSeccompFilterFlag as OciFlag, LinuxSeccompOperator as OciOp, LinuxSyscall,
 };
 
-use super::{Action, Arch, Arg, Flags, Op, Profile, Rule};
+use crate::linux::seccomp::{Action, Arch, Arg, Flags, Op, Profile, Rule};
 use crate::sys::seccomp as sys;
 use crate::{Error, Result};
 
@@ -188,68 +188,84 @@ pub fn features() -> Features {
     }
 }
 
-impl Profile {
-    /// The listener's path and metadata are not part of the filter: whoever
-    /// installs it and gets a listener's fd reads them from `spec`.
-    pub fn from_oci(spec: &LinuxSeccomp) -> Result<Profile> {
-        let default = spec.default_action();
-        let default_action = action("defaultErrnoRet", default, spec.default_errno_ret())?;
-        if default_action == Action::Notify {
-            return Err(invalid(
-                "defaultAction",
-                "SCMP_ACT_NOTIFY cannot be the default action",
-            ));
+/// The listener's path and metadata are not part of the filter: whoever
+/// installs it and gets a listener's fd reads them from `spec`.
+pub fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
+    let default = spec.default_action();
+    let default_action = action("defaultErrnoRet", default, spec.default_errno_ret())?;
+    if default_action == Action::Notify {
+        return Err(invalid(
+            "defaultAction",
+            "SCMP_ACT_NOTIFY cannot be the default action",
+        ));
+    }
+    let mut architectures = vec![Arch::NATIVE];
+    for known in spec
+        .architectures()
+        .iter()
+        .flatten()
+        .filter_map(|a| arch(*a))
+    {
+        if !architectures.contains(&known) {
+            architectures.push(known);
         }
-        let mut architectures = vec![Arch::NATIVE];
-        for known in spec
-            .architectures()
-            .iter()
-            .flatten()
-            .filter_map(|a| arch(*a))
-        {
-            if !architectures.contains(&known) {
-                architectures.push(known);
-            }
+    }
+    let mut all = Vec::new();
+    for (i, call) in spec.syscalls().iter().flatten().enumerate() {
+        all.extend(rules(i, call)?);
+    }
+    // Unsaid means: without the mitigation that costs every process with a
+    // filter its speculation, which is the kernel's own default since 5.16.
+    let mut flags = Flags {
+        spec_allow: spec.flags().is_none(),
+        ..Flags::default()
+    };
+    for flag in spec.flags().iter().flatten() {
+        match flag {
+            OciFlag::SeccompFilterFlagLog => flags.log = true,
+            OciFlag::SeccompFilterFlagTsync => flags.tsync = true,
+            OciFlag::SeccompFilterFlagSpecAllow => flags.spec_allow = true,
+            OciFlag::SeccompFilterFlagWaitKillableRecv => flags.wait_killable = true,
         }
-        let mut all = Vec::new();
-        for (i, call) in spec.syscalls().iter().flatten().enumerate() {
-            all.extend(rules(i, call)?);
+    }
+    let profile = Profile {
+        default_action,
+        architectures,
+        rules: all,
+        flags,
+    };
+    let path = spec.listener_path().as_deref().map(Path::as_os_str);
+    match path.map(OsStrExt::as_bytes) {
+        Some([]) => return Err(invalid("listenerPath", "is empty")),
+        Some(bytes) if bytes.contains(&0) => {
+            return Err(invalid("listenerPath", "a NUL byte"));
         }
-        // Unsaid means: without the mitigation that costs every process with a
-        // filter its speculation, which is the kernel's own default since 5.16.
-        let mut flags = Flags {
-            spec_allow: spec.flags().is_none(),
-            ..Flags::default()
-        };
-        for flag in spec.flags().iter().flatten() {
-            match flag {
-                OciFlag::SeccompFilterFlagLog => flags.log = true,
-                OciFlag::SeccompFilterFlagTsync => flags.tsync = true,
-                OciFlag::SeccompFilterFlagSpecAllow => flags.spec_allow = true,
-                OciFlag::SeccompFilterFlagWaitKillableRecv => flags.wait_killable = true,
-            }
-        }
-        let profile = Profile {
-            default_action,
-            architectures,
-            rules: all,
-            flags,
-        };
-        let path = spec.listener_path().as_deref().map(Path::as_os_str);
-        match path.map(OsStrExt::as_bytes) {
-            Some([]) => return Err(invalid("listenerPath", "is empty")),
-            Some(bytes) if bytes.contains(&0) => {
-                return Err(invalid("listenerPath", "a NUL byte"));
-            }
-            _ => {}
-        }
-        let listener = path.is_some();
-        if profile.notifies() && !listener {
-            return Err(invalid("listenerPath", "SCMP_ACT_NOTIFY needs one"));
-        }
-        if spec.listener_metadata().is_some() && !listener {
-            return Err(invalid("listenerMetadata", "is for a listenerPath"));
-        }
-        Ok(profile)
+        _ => {}
+    }
+    let listener = path.is_some();
+    if profile.notifies() && !listener {
+        return Err(invalid("listenerPath", "SCMP_ACT_NOTIFY needs one"));
+    }
+    if spec.listener_metadata().is_some() && !listener {
+        return Err(invalid("listenerMetadata", "is for a listenerPath"));
+    }
+    Ok(profile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_asked_of_the_kernel() {
+        let f = features();
+        assert_eq!(f.actions.len(), 9, "{f:?}");
+        assert_eq!(f.known_flags, f.supported_flags);
+        assert!(!sys::flags_known(1 << 30));
+        assert!(!sys::action_available(0x1234_0000));
+        assert_eq!(
+            f.archs.len(),
+            if cfg!(target_arch = "x86_64") { 3 } else { 2 }
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A container made from the files of a checkpoint: what [`super::make`] does, with
+//! A container made from the files of a checkpoint: what [`super::create`] does, with
 //! criu in the place of a clone and an exec.
 //!
 //! 1. the configuration is read and planned, and the files looked at;
@@ -20,22 +20,21 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
-use oci_spec::runtime as oci;
 use serde::de::DeserializeOwned;
 
 use super::checkpoint::{BY_INODE, DESCRIPTORS, OUTSIDE, Options, Outside, check_namespaces};
+use super::create::{self, Made, Order, Prepared, Undo, announce, run_runtime_hooks};
 use super::criu::{self, Criu, Log, Message, Request, Start, field};
-use super::hook::{self, Hooks};
-use super::make::{self, CgroupDriver, Made, Order, Undo};
-use super::plan::namespace::{IPC, UTS};
-use super::plan::{Mount, Plan, Source};
-use super::record::{Containers, Record, Status, check_id, read_config};
-use super::{dev, end, notify, resources};
-use crate::linux::cgroup::systemd::{self, Scope};
+use super::end;
+use super::record::{Containers, Status};
+use crate::container::dev;
+use crate::container::plan::namespace::{IPC, UTS};
+use crate::container::plan::{Mount, Plan, Source};
+use crate::linux::cgroup::systemd;
 use crate::linux::cgroup::{Cgroup, Hierarchies};
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Links, Root, is_dir, open_dir, reopen};
-use crate::linux::{mount_table, namespace, socket};
+use crate::linux::{mount_table, namespace};
 use crate::store::Lock;
 use crate::sys::process as sys;
 use crate::{Context, Error, Result};
@@ -51,36 +50,13 @@ pub struct Restore {
 
 /// See the module's head. The container runs when this returns.
 pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<Made> {
-    check_id(&order.id)?;
-    let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
-    make::check_version(&spec.oci_version)?;
-    let mut warnings = Vec::new();
-    let mut plan = make::plan_for(order, &spec, &mut warnings)?;
-    check_namespaces(&plan)?;
-    if plan.resctrl.is_some() {
+    let mut prepared = Prepared::read(order)?;
+    check_namespaces(&prepared.plan)?;
+    if prepared.plan.resctrl.is_some() {
         return Err(Error::unsupported(
             "linux.intelRdt: a class of service is not restored",
         ));
     }
-    let hooks = Hooks::plan(spec.hooks.as_ref())?;
-    let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
-    let resources = resources::plan(
-        &spec.oci_version,
-        resources.unwrap_or(&oci::LinuxResources::default()),
-        &bytes,
-        "/linux/resources",
-    )?;
-    let scope = match order.cgroups {
-        CgroupDriver::Systemd => Some(Scope::from_oci(
-            make::cgroups_path(&spec),
-            &order.id,
-            false,
-        )?),
-        _ => None,
-    };
-    let properties = make::systemd_properties(&spec)?;
-    let rootfs = make::root_path(&order.bundle, &spec)?;
-    make::check_console(order, &plan)?;
     let program = criu::find(&how.options.criu)?;
     let images = criu::open_own_dir(&how.options.images).context("--image-path")?;
     let descriptors: Vec<String> = kept(&how.options.images, DESCRIPTORS)?;
@@ -90,30 +66,23 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
     let mut undo = Undo::new(containers, &order.id);
     let mut restored = None;
     let done = (|| {
-        let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
-        record.namespaces = plan.namespaces.all().bits();
-        record.callers_keyring = order.no_new_keyring;
-        record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
-        record.cgroup = match order.cgroups {
-            CgroupDriver::Disabled | CgroupDriver::Systemd => None,
-            CgroupDriver::Cgroupfs => Some(make::cgroup_place(containers, order, &spec)?),
-        };
-        containers.save(&record)?;
-        containers.keep_config(&order.id, &bytes)?;
-        if order.notify {
-            notify::prepare(containers, &mut plan)?;
-        }
-        let join = match &record.cgroup {
-            Some(place) => Some(make::make_cgroup(place, &resources, &mut undo)?),
-            None => None,
-        };
-        make_places(&rootfs, &mut plan)?;
+        let (mut record, join) = prepared.record(containers, order, &mut undo)?;
+        make_places(&prepared.rootfs, &mut prepared.plan)?;
+        let Prepared {
+            plan,
+            hooks,
+            resources,
+            scope,
+            properties,
+            rootfs,
+            ..
+        } = &prepared;
 
         let work_path = how.options.work_dir(containers, &order.id)?;
         let work = criu::open_own_dir(&work_path).context("--work-path")?;
         let mut opts = criu::common(images.as_fd(), work.as_fd(), "restore.log");
         how.options.add_to(&mut opts);
-        opts.path(field::ROOT, &rootfs);
+        opts.path(field::ROOT, rootfs);
         opts.flag(field::RST_SIBLING, true);
         opts.flag(field::ORPHAN_PTS_MASTER, plan.process.terminal);
         for (number, value) in [
@@ -126,14 +95,14 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
         }
         let mut inherited = Inherited::default();
         inherited.stdio(&descriptors, &outside)?;
-        inherited.namespaces(&plan, &mut opts)?;
+        inherited.namespaces(plan, &mut opts)?;
         for (key, fd) in &inherited.0 {
             opts.inherit(key, fd.as_fd());
         }
         let criu = Criu::start(&Start {
             program: &program,
             join: join.as_ref(),
-            root: Some(&rootfs),
+            root: Some(rootfs),
             dirs: [
                 (images.as_fd(), &how.options.images),
                 (work.as_fd(), &work_path),
@@ -145,9 +114,9 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
             },
         })?;
         drop(join);
-        if let Some(scope) = &scope {
+        if let Some(scope) = scope {
             let h = containers.hierarchies()?;
-            let cgroup = systemd::start(h, scope, criu.pid, &resources, &properties)?;
+            let cgroup = systemd::start(h, scope, criu.pid, resources, properties)?;
             // Not before it is ours, should we be killed: another's may have its name.
             record.cgroup = Some(cgroup.place().clone());
             record.scope = Some(scope.clone());
@@ -159,8 +128,8 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
         }
         for (target, source) in sources(
             containers.hierarchies()?,
-            &plan,
-            &rootfs,
+            plan,
+            rootfs,
             undo.cgroup.as_ref(),
         )? {
             let (target, source) = (target.as_os_str(), source.as_os_str());
@@ -177,30 +146,21 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
                 let master = notice.fd;
                 let master = master.ok_or_else(|| Error::failed("criu sent no terminal"))?;
                 match &order.console_socket {
-                    Some(path) => make::send_terminal(path, master.as_fd())?,
+                    Some(path) => create::send_terminal(path, master.as_fd())?,
                     None => terminal = Some(master),
                 }
                 Ok(())
             }
             "setup-namespaces" => {
                 undo.hooks = Some((hooks.clone(), subject.clone()));
-                let state = subject.state("created", notice.pid);
-                hook::run("prestart", &hooks.prestart, &state)?;
-                let state = subject.state("creating", notice.pid);
-                hook::run("createRuntime", &hooks.create_runtime, &state)
+                run_runtime_hooks(hooks, &subject, notice.pid)
             }
             "post-restore" => {
                 restored = sys::pidfd_open(Pid::from_raw(notice.pid)).ok();
                 record.pid = notice.pid;
                 record.pid_start = Stat::of(notice.pid).map_or(0, |s| s.start);
                 containers.save(&record)?;
-                if let (Some(path), Some(fd)) = (&order.pidfd_socket, &restored) {
-                    socket::hand_over(path, b"pidfd", fd.as_fd()).context("--pidfd-socket")?;
-                }
-                match &order.pid_file {
-                    Some(path) => make::write_pid_file(path, notice.pid),
-                    None => Ok(()),
-                }
+                announce(order, notice.pid, restored.as_ref().map(AsFd::as_fd))
             }
             _ => Ok(()),
         });
@@ -220,7 +180,7 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
         pid,
         pidfd: restored.ok_or_else(|| Error::failed("criu restored no process"))?,
         terminal,
-        warnings,
+        warnings: prepared.warnings,
     })
 }
 

@@ -7,11 +7,13 @@ use nix::errno::Errno;
 use serde::Serialize;
 
 use super::config::Config;
-use super::create::{Event, Line};
-use super::hook::{self, Hooks};
+use super::end;
 use super::notify::Ready;
+use super::plan::plan_hooks;
 use super::record::{Containers, Record, Status};
-use super::{end, gate};
+use crate::container::gate;
+use crate::container::hook;
+use crate::container::spawn::{Event, Line};
 use crate::linux::socket;
 use crate::sys::attribute::take_fd_of;
 use crate::{Context, Error, Result};
@@ -55,7 +57,7 @@ pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<
     if !record.hooks {
         return Ok(ready);
     }
-    let hooks = Hooks::plan(containers.config(id)?.hooks.as_ref())?;
+    let hooks = plan_hooks(containers.config(id)?.hooks.as_ref())?;
     let state = record.subject().state("running", record.pid);
     if let Err(e) = hook::run("poststart", &hooks.poststart, &state) {
         // "stop the container, and continue the lifecycle at step 12".

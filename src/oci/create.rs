@@ -6,7 +6,7 @@
 //! 2. the id is claimed, the record written;
 //! 3. cgroup, limits;
 //! 4. what the host's paths name is opened, the gate built;
-//! 5. one clone ([`super::create`]); the pid is recorded;
+//! 5. one clone ([`crate::container::spawn`]); the pid is recorded;
 //! 6. hooks of the runtime's namespaces, the terminal handed over;
 //! 7. the child waits at its gate: pid file.
 //!
@@ -20,12 +20,15 @@ use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
 
 use super::config::Config;
-use super::create::{self, Birth, Event, Held, HostMounts, Sources, Starting, Stdio};
-use super::hook::{self, Hooks};
-use super::plan::namespace::{MOUNT, USER};
-use super::plan::{self, Plan};
+use super::plan::mount::resolve_root;
+use super::plan::{plan_container, plan_hooks};
 use super::record::{Containers, Record, check_id, read_config};
-use super::{gate, notify, resources, rootfs};
+use super::{notify, resources};
+use crate::container::hook::{self, Hooks, Subject};
+use crate::container::plan::namespace::{MOUNT, USER};
+use crate::container::plan::{self, Plan};
+use crate::container::spawn::{self, Birth, Event, Held, HostMounts, Sources, Starting, Stdio};
+use crate::container::{gate, rootfs};
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
@@ -79,35 +82,128 @@ pub struct Made {
     pub warnings: Vec<String>,
 }
 
-/// See the module's head.
-pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
-    check_id(&order.id)?;
-    let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
-    check_version(&spec.oci_version)?;
-    let mut warnings = Vec::new();
-    let mut plan = plan_for(order, &spec, &mut warnings)?;
-    let hooks = Hooks::plan(spec.hooks.as_ref())?;
-    let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
-    let resources = resources::plan(
-        &spec.oci_version,
-        resources.unwrap_or(&oci::LinuxResources::default()),
-        &bytes,
-        "/linux/resources",
-    )?;
-    for field in &resources.ignored {
-        warnings.push(format!(
-            "linux.resources.{field}: kernels no longer limit that"
-        ));
+/// A configuration as it was read and planned, before anything is made.
+pub(super) struct Prepared {
+    pub(super) spec: Config,
+    pub(super) plan: Plan,
+    pub(super) hooks: Hooks,
+    pub(super) resources: Resources,
+    /// With the systemd driver.
+    pub(super) scope: Option<Scope>,
+    pub(super) properties: Vec<systemd::Property>,
+    /// The root filesystem, without links.
+    pub(super) rootfs: PathBuf,
+    /// What was asked for and could not be given, for the log.
+    pub(super) warnings: Vec<String>,
+    /// config.json as it is.
+    bytes: Vec<u8>,
+}
+
+impl Prepared {
+    /// Reads and plans the configuration of the bundle.
+    pub(super) fn read(order: &Order) -> Result<Prepared> {
+        check_id(&order.id)?;
+        let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
+        check_version(&spec.oci_version)?;
+        let mut warnings = Vec::new();
+        let plan = plan_for(order, &spec, &mut warnings)?;
+        let hooks = plan_hooks(spec.hooks.as_ref())?;
+        let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
+        let resources = resources::plan(
+            &spec.oci_version,
+            resources.unwrap_or(&oci::LinuxResources::default()),
+            &bytes,
+            "/linux/resources",
+        )?;
+        for field in &resources.ignored {
+            warnings.push(format!(
+                "linux.resources.{field}: kernels no longer limit that"
+            ));
+        }
+        let path = cgroups_path(&spec);
+        let scope = match order.cgroups {
+            CgroupDriver::Systemd => {
+                Some(Scope::from_path(path, &order.id, false).context("linux.cgroupsPath")?)
+            }
+            _ => None,
+        };
+        let properties = systemd_properties(&spec)?;
+        let rootfs = root_path(&order.bundle, &spec)?;
+        check_console(order, &plan)?;
+        Ok(Prepared {
+            spec,
+            plan,
+            hooks,
+            resources,
+            scope,
+            properties,
+            rootfs,
+            warnings,
+            bytes,
+        })
     }
-    let scope = match order.cgroups {
-        CgroupDriver::Systemd => Some(Scope::from_oci(cgroups_path(&spec), &order.id, false)?),
-        _ => None,
-    };
-    let properties = systemd_properties(&spec)?;
-    let rootfs = root_path(&order.bundle, &spec)?;
-    check_console(order, &plan)?;
-    // A machine without it is told so before anything is made.
-    let resctrl = match plan.resctrl.take() {
+
+    /// Writes the first record of the container, whose id is claimed, and its
+    /// configuration; then makes its cgroup, unless systemd is to.
+    pub(super) fn record(
+        &mut self,
+        containers: &Containers,
+        order: &Order,
+        undo: &mut Undo,
+    ) -> Result<(Record, Option<Join>)> {
+        let mut record = Record::new(&order.id, &order.bundle, &self.rootfs, &self.spec);
+        record.namespaces = self.plan.namespaces.all().bits();
+        record.callers_keyring = order.no_new_keyring;
+        record.hooks = !(self.hooks.poststart.is_empty() && self.hooks.poststop.is_empty());
+        record.cgroup = match order.cgroups {
+            CgroupDriver::Disabled | CgroupDriver::Systemd => None,
+            CgroupDriver::Cgroupfs => Some(
+                Place::from_path(
+                    cgroups_path(&self.spec),
+                    &order.id,
+                    containers.hierarchies()?,
+                )
+                .context("linux.cgroupsPath")?,
+            ),
+        };
+        containers.save(&record)?;
+        containers.keep_config(&order.id, &self.bytes)?;
+        if order.notify {
+            notify::prepare(containers, &mut self.plan)?;
+        }
+        let join = match &record.cgroup {
+            Some(place) => Some(make_cgroup(place, &self.resources, undo)?),
+            None => None,
+        };
+        Ok((record, join))
+    }
+}
+
+/// Runs the hooks of the runtime's namespaces.
+pub(super) fn run_runtime_hooks(hooks: &Hooks, subject: &Subject, pid: i32) -> Result<()> {
+    // `prestart` ran between `create` and `start` before there were the kinds that
+    // follow, and is told that status still.
+    hook::run("prestart", &hooks.prestart, &subject.state("created", pid))?;
+    let state = subject.state("creating", pid);
+    hook::run("createRuntime", &hooks.create_runtime, &state)
+}
+
+/// Hands over what the caller asked for of the new process.
+pub(super) fn announce(order: &Order, pid: i32, pidfd: Option<BorrowedFd>) -> Result<()> {
+    if let (Some(path), Some(pidfd)) = (&order.pidfd_socket, pidfd) {
+        socket::hand_over(path, b"pidfd", pidfd).context("--pidfd-socket")?;
+    }
+    match &order.pid_file {
+        Some(path) => write_pid_file(path, pid),
+        None => Ok(()),
+    }
+}
+
+/// See the module's head.
+pub fn create(containers: &Containers, order: &Order) -> Result<Made> {
+    let mut prepared = Prepared::read(order)?;
+    // A machine without resctrl is told so before anything is made.
+    let resctrl = match prepared.plan.resctrl.take() {
         Some(wanted) => Some((Resctrl::open().context("linux.intelRdt")?, wanted)),
         None => None,
     };
@@ -115,25 +211,19 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
     let lock = containers.claim(&order.id)?;
     let mut undo = Undo::new(containers, &order.id);
     let made = (|| {
-        let mut record = Record::new(&order.id, &order.bundle, &rootfs, &spec);
-        record.namespaces = plan.namespaces.all().bits();
-        record.callers_keyring = order.no_new_keyring;
-        record.hooks = !(hooks.poststart.is_empty() && hooks.poststop.is_empty());
-        let place = match order.cgroups {
-            CgroupDriver::Disabled | CgroupDriver::Systemd => None,
-            CgroupDriver::Cgroupfs => Some(cgroup_place(containers, order, &spec)?),
-        };
-        record.cgroup = place.clone();
-        containers.save(&record)?;
-        containers.keep_config(&order.id, &bytes)?;
-
-        if order.notify {
-            notify::prepare(containers, &mut plan)?;
-        }
-        let join = match &place {
-            Some(place) => Some(make_cgroup(place, &resources, &mut undo)?),
+        let (mut record, join) = prepared.record(containers, order, &mut undo)?;
+        let Prepared {
+            plan,
+            hooks,
+            resources,
+            scope,
+            properties,
+            rootfs,
+            ..
+        } = &prepared;
+        let join = match join {
             None if scope.is_some() => Some(Join::done_by_another(containers.hierarchies()?)),
-            None => None,
+            join => join,
         };
         if let Some((resctrl, wanted)) = &resctrl {
             let place = resctrl.make(wanted, &order.id).context("linux.intelRdt")?;
@@ -141,8 +231,8 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             containers.save(&record)?;
         }
         let resctrl_tasks = record.resctrl_tasks()?;
-        let root = open_root(&rootfs, plan.root_propagation).context("root.path")?;
-        let sources = open_sources(&plan)?;
+        let root = open_root(rootfs, plan.root_propagation).context("root.path")?;
+        let sources = open_sources(plan)?;
         let gate = gate::build(&containers.gate(&order.id))?;
         let subject = record.subject();
         let own_mounts = match plan.namespaces.has(MOUNT) {
@@ -163,16 +253,16 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         let make_scope = scope.as_ref().map(|scope| {
             |pid| {
                 let h = containers.hierarchies()?;
-                let cgroup = systemd::start(h, scope, pid, &resources, &properties)?;
+                let cgroup = systemd::start(h, scope, pid, resources, properties)?;
                 scoped.replace(Some(cgroup));
                 Ok(())
             }
         });
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let birth = Birth {
-            plan: &plan,
+            plan,
             root: &root,
-            mountpoint: &rootfs,
+            mountpoint: rootfs,
             join: join.as_ref(),
             stdio: &Stdio {
                 stdin: stdin.as_fd(),
@@ -193,7 +283,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
             host_mounts: host_mounts.as_ref(),
             at_birth: make_scope.as_ref().map(|f| f as _),
         };
-        let created = create::create(&birth);
+        let created = spawn::spawn(&birth);
         if let Some(cgroup) = scoped.take() {
             record.cgroup = Some(cgroup.place().clone());
             record.scope = scope.clone();
@@ -218,12 +308,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                     None => terminal = Some(master),
                 },
                 Event::Hooks => {
-                    // It ran between `create` and `start` before there were the
-                    // kinds that follow, and is told so still.
-                    let state = subject.state("created", pid);
-                    hook::run("prestart", &hooks.prestart, &state)?;
-                    let state = subject.state("creating", pid);
-                    hook::run("createRuntime", &hooks.create_runtime, &state)?;
+                    run_runtime_hooks(hooks, &subject, pid)?;
                     starting.line.go()?;
                 }
                 Event::Waiting => break,
@@ -231,12 +316,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
                 Event::Exec => return Err(died(containers, &record)),
             }
         }
-        if let Some(path) = &order.pidfd_socket {
-            socket::hand_over(path, b"pidfd", starting.pidfd.as_fd()).context("--pidfd-socket")?;
-        }
-        if let Some(path) = &order.pid_file {
-            write_pid_file(path, pid)?;
-        }
+        announce(order, pid, Some(starting.pidfd.as_fd()))?;
         Ok((pid, terminal))
     })();
     let (pid, terminal) = made.map_err(|e| undo.everything(e))?;
@@ -246,7 +326,7 @@ pub fn make(containers: &Containers, order: &Order) -> Result<Made> {
         pid,
         pidfd: pidfd.ok_or_else(|| Error::failed("no process"))?,
         terminal,
-        warnings,
+        warnings: prepared.warnings,
     })
 }
 
@@ -325,7 +405,7 @@ fn died(containers: &Containers, record: &Record) -> Error {
 }
 
 /// semver: 1.x is what this program knows.
-pub(super) fn check_version(version: &str) -> Result<()> {
+fn check_version(version: &str) -> Result<()> {
     let numbers = version.split(['-', '+']).next().unwrap_or("");
     let parts: Vec<Option<u32>> = numbers.split('.').map(|p| p.parse().ok()).collect();
     match parts.as_slice() {
@@ -339,14 +419,14 @@ pub(super) fn check_version(version: &str) -> Result<()> {
     }
 }
 
-pub(super) fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
+fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
     if spec.linux.is_none() && spec.vm.is_some() {
         return Err(Error::unsupported(
             "vm: this program makes no virtual machines",
         ));
     }
-    let mut plan = plan::plan_container(&order.id, spec)?;
-    plan::mount::resolve_root(&mut plan.mounts, &root_path(&order.bundle, spec)?);
+    let mut plan = plan_container(&order.id, spec)?;
+    resolve_root(&mut plan.mounts, &root_path(&order.bundle, spec)?);
     plan::check_namespaces(&plan)?;
     plan::check_labels(&plan)?;
     plan.pivot = !order.no_pivot;
@@ -401,7 +481,7 @@ pub fn prepare_process(
     }
 }
 
-pub(super) fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
+fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
     let root = spec
         .root
         .as_ref()
@@ -419,7 +499,7 @@ pub(super) fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
         .with_context(|| format!("root.path: {}", path.display()))
 }
 
-pub(super) fn check_console(order: &Order, plan: &Plan) -> Result<()> {
+fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     match (plan.process.terminal, &order.console_socket) {
         (true, None) if !order.keep_terminal => Err(Error::invalid(
             "process.terminal: cannot allocate tty if carob-oci will detach without setting \
@@ -433,25 +513,21 @@ pub(super) fn check_console(order: &Order, plan: &Plan) -> Result<()> {
     }
 }
 
-pub(super) fn cgroups_path(spec: &Config) -> Option<&Path> {
+fn cgroups_path(spec: &Config) -> Option<&Path> {
     let linux = spec.linux.as_ref();
     linux.and_then(|l| l.cgroups_path().as_deref())
 }
 
-pub(super) fn cgroup_place(containers: &Containers, order: &Order, spec: &Config) -> Result<Place> {
-    Place::from_oci(cgroups_path(spec), &order.id, containers.hierarchies()?)
-}
-
 /// What annotations want of a scope; nothing of them is looked at for other drivers'
 /// cgroups, but a mistake is told all the same.
-pub(super) fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
+fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
     let annotations = spec.annotations.iter().flatten();
     annotations
         .filter_map(|(key, value)| systemd::annotated(key, value).transpose())
         .collect()
 }
 
-pub(super) fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
+fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
     let cgroup = Cgroup::create_fresh(undo.containers.hierarchies()?, place, Select::All)?;
     let cgroup = undo.cgroup.insert(cgroup);
     cgroup.apply(resources).context("linux.resources")?;

@@ -5,7 +5,7 @@
 //! and a container without it. It also spells two flags of `scheduler` differently from
 //! the spec.
 //!
-//! Says what is written, not what is meant: that is [`super::plan`]. What the spec
+//! Says what is written, not what is meant: that is [`crate::container::plan`]. What the spec
 //! has for other systems, or not at all, is passed over.
 
 use std::collections::HashMap;

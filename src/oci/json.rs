@@ -144,7 +144,7 @@ fn string_at(bytes: &[u8], at: usize, end: usize) -> (String, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::config::Config;
+    use crate::oci::config::Config;
 
     fn fault(text: &str) -> String {
         parse::<Config>(text.as_bytes()).unwrap_err().to_string()

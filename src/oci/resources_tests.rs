@@ -1,10 +1,10 @@
 //! Every field, and what each fault is called.
 
-use super::super::{v1, v2};
 use super::*;
+use crate::linux::cgroup::{v1, v2};
 
 fn from(json: &str) -> Result<Resources> {
-    Resources::from_oci(&serde_json::from_str(json).unwrap())
+    limits(&serde_json::from_str(json).unwrap())
 }
 
 /// Every field of the specification that a container of today may have.
@@ -30,8 +30,8 @@ const ALL: &str = r#"{
     "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}, "mlx4_0": {"hcaObjects": 1000}}
 }"#;
 
-fn text(writes: &[super::super::resources::Write]) -> Vec<String> {
-    let line = |w: &super::super::resources::Write| format!("{}={}", w.file, w.value);
+fn text(writes: &[crate::linux::cgroup::resources::Write]) -> Vec<String> {
+    let line = |w: &crate::linux::cgroup::resources::Write| format!("{}={}", w.file, w.value);
     writes.iter().map(line).collect()
 }
 
@@ -87,7 +87,7 @@ fn everything_on_v1() {
 fn everything_on_v2() {
     let mut r = from(ALL).unwrap();
     let refused = |r: &Resources| v2::expressible(r, |_| true).unwrap_err().to_string();
-    assert!(refused(&r).contains("linux.resources.cpu.realtime"));
+    assert!(refused(&r).contains("cpu.realtime"));
     (r.cpu_rt_runtime_us, r.cpu_rt_period_us) = (None, None);
     assert!(refused(&r).contains("memory.swappiness"));
     r.memory_swappiness = None;
@@ -215,4 +215,32 @@ fn errors_name_the_field() {
         let start = format!("linux.resources.{field}: ");
         assert!(e.to_string().starts_with(&start), "{json}: {e}");
     }
+}
+
+#[test]
+fn no_more_processes_and_no_limit() {
+    let pids = |version: &str, json: &str| {
+        let json = format!(r#"{{"linux": {json}}}"#);
+        let all: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let resources = serde_json::from_value(all["linux"].clone()).unwrap();
+        let planned = plan(version, &resources, json.as_bytes(), "/linux");
+        planned.unwrap().pids_max
+    };
+    let zero = r#"{"pids": {"limit": 0}}"#;
+    for version in ["1.3.0", "1.4.0-rc.1", "1.12.0"] {
+        assert_eq!(pids(version, zero), Some(Limit::At(1)), "{version}");
+        assert_eq!(pids(version, r#"{"pids": {}}"#), None);
+    }
+    for version in ["1.0.2-dev", "1.2.1"] {
+        assert_eq!(pids(version, zero), Some(Limit::Max), "{version}");
+    }
+    assert_eq!(
+        pids("1.3.0", r#"{"pids": {"limit": -1}}"#),
+        Some(Limit::Max)
+    );
+    assert_eq!(
+        pids("1.3.0", r#"{"pids": {"limit": 7}}"#),
+        Some(Limit::At(7))
+    );
+    assert_eq!(pids("1.3.0", "{}"), None);
 }

@@ -29,8 +29,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::config::Config;
-use super::hook::Subject;
 use super::json;
+use crate::container::hook::Subject;
 use crate::linux::cgroup::systemd::Scope;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
 use crate::linux::procfs::Stat;
@@ -139,7 +139,7 @@ impl Containers {
     pub fn gate(&self, id: &str) -> PathBuf {
         self.dir(id).join("gate")
     }
-    /// See [`super::create::HostMounts`].
+    /// See [`crate::container::spawn::HostMounts`].
     pub fn mounts_pin(&self, id: &str) -> PathBuf {
         self.dir(id).join("mounts")
     }

@@ -191,8 +191,8 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Member<S> {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::container::config::Config;
-    use crate::container::json;
+    use crate::oci::config::Config;
+    use crate::oci::json;
 
     fn objects(value: &Value, pointer: &str, all: &mut Vec<String>) {
         match value {

@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use super::criu::{self, Criu, Log, Message, Request, Start, field};
 use super::end;
-use super::plan::namespace::{CGROUP, MOUNT, NET, PID, TIME, USER};
-use super::plan::{self, Plan, Source};
 use super::record::{Containers, Record, Status};
+use crate::container::plan::namespace::{CGROUP, MOUNT, NET, PID, TIME, USER};
+use crate::container::plan::{self, Plan, Source};
 use crate::linux::cgroup::Cgroup;
 use crate::linux::mount_table::{self, Entry};
 use crate::linux::root::{Links, Root, fd_path};
@@ -186,7 +186,7 @@ pub fn checkpoint(containers: &Containers, id: &str, order: &Order) -> Result<()
             )));
         }
     }
-    let mut plan = plan::plan_container(id, &containers.config(id)?)?;
+    let mut plan = super::plan::plan_container(id, &containers.config(id)?)?;
     check_namespaces(&plan)?;
     let root = record.open_root()?;
     find_targets(&mut plan, &Root::new(root.as_fd()));

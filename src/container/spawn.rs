@@ -137,7 +137,7 @@ pub(super) fn say(line: &Packets, word: &Word, fds: &[BorrowedFd]) -> Result<()>
 }
 
 /// Waits for [`Line::go`].
-pub(super) fn wait_for_go(line: &Packets) -> Result<()> {
+pub(crate) fn wait_for_go(line: &Packets) -> Result<()> {
     match line.receive(&mut [0; 16]) {
         Ok(([], _)) => Err(Error::failed("whoever was making this container has died")),
         Ok(_) => Ok(()),
@@ -287,7 +287,7 @@ impl Birth<'_> {
 }
 
 /// Clones the container's first process.
-pub fn create(b: &Birth) -> Result<Starting> {
+pub fn spawn(b: &Birth) -> Result<Starting> {
     let starting = match b.host_mounts {
         Some(host) => clone_pinned(b, host)?,
         None => clone_child(b)?,

@@ -16,9 +16,9 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use super::plan::Plan;
-use super::plan::mount::{Mount, Source};
 use super::record::{Containers, Record};
+use crate::container::plan::Plan;
+use crate::container::plan::mount::{Mount, Source};
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change};
 use crate::store::make_dir;
 use crate::{Context, Error, Result};

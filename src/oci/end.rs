@@ -7,9 +7,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill as send};
 
-use super::hook::{self, Hooks};
-use super::plan::namespace::PID;
+use super::plan::plan_hooks;
 use super::record::{Containers, Record, Status};
+use crate::container::hook;
+use crate::container::plan::namespace::PID;
 use crate::linux::cgroup::{Cgroup, systemd};
 use crate::linux::resctrl::Resctrl;
 use crate::sys::process as sys;
@@ -174,7 +175,7 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<Stri
     if record.hooks {
         let hooks = containers
             .config(id)
-            .and_then(|c| Hooks::plan(c.hooks.as_ref()));
+            .and_then(|c| plan_hooks(c.hooks.as_ref()));
         let state = record.subject().state("stopped", 0);
         match hooks {
             Ok(h) => warnings = hook::run_all("poststop", &h.poststop, &state),

@@ -1,0 +1,194 @@
+//! Mounts of a configuration and their options: config.md, "Mounts"; mount(8).
+
+use std::path::Path;
+
+use nix::mount::MsFlags;
+use oci_spec::runtime as oci;
+
+use super::namespace::plan_map;
+use crate::container::plan::mount::{ATTRIBUTES, IdMapped, PROPAGATIONS};
+use crate::container::plan::namespace::USER;
+use crate::container::plan::{Mount, Namespaces, Source};
+use crate::linux::mount::{ATIME_MASK, Change};
+use crate::{Error, Result};
+
+const ATIME_OPPOSITES: [&str; 2] = ["nostrictatime", "norelatime"];
+
+fn attribute(name: &str) -> Option<(u64, u64)> {
+    if ATIME_OPPOSITES.contains(&name) {
+        return Some((0, ATIME_MASK));
+    }
+    let found = ATTRIBUTES.iter().find(|(n, ..)| *n == name)?;
+    Some((found.1, found.2))
+}
+
+pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
+    if m.destination().as_os_str().is_empty() {
+        return Err(Error::invalid("destination: is empty"));
+    }
+    if m.destination().as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Error::invalid("destination: a NUL byte"));
+    }
+    // config.md: "MAY be a relative path, in which case it MUST be interpreted as
+    // relative to "/"".
+    let target = Path::new("/").join(m.destination());
+    let (mut own, mut tree) = (Change::default(), Change::default());
+    let mut propagation = Vec::new();
+    let (mut bind, mut idmap, mut copy_up) = (None, None, false);
+    let mut data = Vec::new();
+    for option in m.options().iter().flatten() {
+        let o = option.as_str();
+        if let Some((set, clear)) = attribute(o) {
+            own.then(set, clear);
+        } else if let Some((set, clear)) = o.strip_prefix('r').and_then(attribute) {
+            tree.then(set, clear);
+        } else if let Some((p, recursive)) = plan_propagation(o) {
+            propagation.push((p, recursive));
+        } else {
+            match o {
+                "" | "defaults" | "loud" => {}
+                "bind" => bind = Some(bind.unwrap_or(false)),
+                "rbind" => bind = Some(true),
+                "idmap" => idmap = Some(false),
+                "ridmap" => idmap = Some(true),
+                "tmpcopyup" => copy_up = true,
+                other if other.contains('\0') => {
+                    return Err(Error::invalid(format!("options: {other:?}: a NUL byte")));
+                }
+                other => {
+                    let (key, value) = other.split_once('=').unwrap_or((other, ""));
+                    data.push((key.to_owned(), value.to_owned()));
+                }
+            }
+        }
+    }
+    let source = plan_source(m, &target, bind, data)?;
+    if copy_up && !matches!(&source, Source::New { fstype, .. } if fstype == "tmpfs") {
+        return Err(Error::invalid("options: tmpcopyup is for a tmpfs"));
+    }
+    Ok(Mount {
+        target,
+        own,
+        tree,
+        propagation,
+        idmap: plan_idmap(m, idmap, &source, namespaces)?,
+        source,
+        copy_up,
+    })
+}
+
+fn plan_propagation(option: &str) -> Option<(MsFlags, bool)> {
+    let find = |name: &str| PROPAGATIONS.iter().find(|(n, _)| *n == name).map(|p| p.1);
+    find(option)
+        .map(|p| (p, false))
+        .or_else(|| Some((option.strip_prefix('r').and_then(find)?, true)))
+}
+
+fn plan_source(
+    m: &oci::Mount,
+    target: &Path,
+    bind: Option<bool>,
+    data: Vec<(String, String)>,
+) -> Result<Source> {
+    let given = m.typ().as_deref().filter(|t| !t.is_empty());
+    let fstype = given.unwrap_or(if bind.is_some() { "bind" } else { "" });
+    let of = m.source().as_ref().filter(|s| !s.as_os_str().is_empty());
+    Ok(match (fstype, bind) {
+        (_, Some(_)) | ("bind", None) => {
+            // What is for a new filesystem says nothing of one that is there:
+            // mount(2) takes no notice of it, and configurations have relied on that.
+            drop(data);
+            Source::Bind {
+                path: of
+                    .cloned()
+                    .ok_or_else(|| Error::invalid("source: a bind mount needs one"))?,
+                recursive: bind.unwrap_or(false),
+            }
+        }
+        ("cgroup" | "cgroup2", None) => Source::Cgroup,
+        ("tmpfs", None) if target == Path::new("/dev") => Source::Dev(data),
+        ("", None) => return Err(Error::invalid("type: missing, and options have no bind")),
+        (fstype, None) => {
+            let mut options = data;
+            if fstype == "devpts" {
+                // Each mount has been an instance of its own since Linux 4.7.
+                options.retain(|(key, _)| key != "newinstance");
+            }
+            Source::New {
+                fstype: fstype.to_owned(),
+                name: of.map_or(fstype.to_owned(), |s| s.to_string_lossy().into_owned()),
+                options,
+            }
+        }
+    })
+}
+
+/// What configurations say of the host's path of the root filesystem, as runc has it.
+///
+/// A destination that begins with it is meant without it. The source of a bind mount
+/// that lies below it, where an earlier mount of the list has put something, is what is
+/// there then, and not what the host has there now.
+pub fn resolve_root(mounts: &mut [Mount], root: &Path) {
+    if root == Path::new("/") {
+        return;
+    }
+    for i in 0..mounts.len() {
+        let (before, m) = mounts.split_at_mut(i);
+        let m = &mut m[0];
+        if let Ok(rest) = m.target.strip_prefix(root) {
+            m.target = Path::new("/").join(rest);
+        }
+        let Source::Bind { path, recursive } = &m.source else {
+            continue;
+        };
+        let Ok(rest) = path.strip_prefix(root) else {
+            continue;
+        };
+        let path = Path::new("/").join(rest);
+        let changed =
+            |e: &Mount| path.starts_with(&e.target) || *recursive && e.target.starts_with(&path);
+        if before.iter().any(changed) {
+            let recursive = *recursive;
+            m.source = Source::Inside { path, recursive };
+        }
+    }
+}
+
+fn plan_idmap(
+    m: &oci::Mount,
+    option: Option<bool>,
+    source: &Source,
+    namespaces: &Namespaces,
+) -> Result<Option<IdMapped>> {
+    let uids = plan_map("uidMappings", m.uid_mappings().as_deref())?;
+    let gids = plan_map("gidMappings", m.gid_mappings().as_deref())?;
+    if uids.is_empty() != gids.is_empty() {
+        let missing = if uids.is_empty() {
+            "uidMappings"
+        } else {
+            "gidMappings"
+        };
+        return Err(Error::invalid(format!(
+            "{missing}: an idmapped mount needs both mappings"
+        )));
+    }
+    if option.is_none() && uids.is_empty() {
+        return Ok(None);
+    }
+    if !matches!(source, Source::Bind { .. }) {
+        return Err(Error::unsupported(
+            "uidMappings: only a bind mount can be idmapped here",
+        ));
+    }
+    if uids.is_empty() && !namespaces.has(USER) {
+        return Err(Error::invalid(
+            "options: idmap without uidMappings takes those of the container's user namespace, \
+             and it has none",
+        ));
+    }
+    Ok(Some(IdMapped {
+        recursive: option.unwrap_or(false),
+        uids,
+        gids,
+    }))
+}
