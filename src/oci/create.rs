@@ -199,8 +199,8 @@ pub(super) fn announce(order: &Order, pid: i32, pidfd: Option<BorrowedFd>) -> Re
     }
 }
 
-/// See the module's head.
-pub fn create(containers: &Containers, order: &Order) -> Result<Made> {
+/// See the module's head. `stdio` becomes that of the container's first process.
+pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<Made> {
     let mut prepared = Prepared::read(order)?;
     // A machine without resctrl is told so before anything is made.
     let resctrl = match prepared.plan.resctrl.take() {
@@ -258,17 +258,12 @@ pub fn create(containers: &Containers, order: &Order) -> Result<Made> {
                 Ok(())
             }
         });
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let birth = Birth {
             plan,
             root: &root,
             mountpoint: rootfs,
             join: join.as_ref(),
-            stdio: &Stdio {
-                stdin: stdin.as_fd(),
-                stdout: stdout.as_fd(),
-                stderr: stderr.as_fd(),
-            },
+            stdio,
             sources: Some(&sources),
             held: Some(&Held {
                 gate: gate.as_fd(),

@@ -30,6 +30,7 @@ use super::record::{Containers, Status};
 use crate::container::dev;
 use crate::container::plan::namespace::{IPC, UTS};
 use crate::container::plan::{Mount, Plan, Source};
+use crate::container::spawn::Stdio;
 use crate::linux::cgroup::systemd;
 use crate::linux::cgroup::{Cgroup, Hierarchies};
 use crate::linux::procfs::Stat;
@@ -49,7 +50,12 @@ pub struct Restore {
 }
 
 /// See the module's head. The container runs when this returns.
-pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<Made> {
+pub fn restore(
+    containers: &Containers,
+    order: &Order,
+    how: &Restore,
+    stdio: &Stdio,
+) -> Result<Made> {
     let mut prepared = Prepared::read(order)?;
     check_namespaces(&prepared.plan)?;
     if prepared.plan.resctrl.is_some() {
@@ -94,7 +100,7 @@ pub fn restore(containers: &Containers, order: &Order, how: &Restore) -> Result<
             }
         }
         let mut inherited = Inherited::default();
-        inherited.stdio(&descriptors, &outside)?;
+        inherited.stdio(&descriptors, &outside, stdio)?;
         inherited.namespaces(plan, &mut opts)?;
         for (key, fd) in &inherited.0 {
             opts.inherit(key, fd.as_fd());
@@ -215,10 +221,9 @@ fn kept<T: DeserializeOwned + Default>(images: &Path, name: &str) -> Result<T> {
 struct Inherited(Vec<(String, OwnedFd)>);
 
 impl Inherited {
-    /// Our stdio for the pipes that it was, and the same files for files.
-    fn stdio(&mut self, descriptors: &[String], outside: &[Outside]) -> Result<()> {
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let ours = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    /// `stdio` for the pipes that it was, and the same files for files.
+    fn stdio(&mut self, descriptors: &[String], outside: &[Outside], stdio: &Stdio) -> Result<()> {
+        let ours = [stdio.stdin, stdio.stdout, stdio.stderr];
         for (name, fd) in descriptors.iter().zip(ours) {
             if !name.starts_with("pipe:[") || self.0.iter().any(|(key, _)| key == name) {
                 continue;

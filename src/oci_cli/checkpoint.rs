@@ -6,7 +6,7 @@ use super::args::{self, Args, Flag, usage};
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, order};
 use super::delete::delete;
 use super::foreground::{self, Foreground};
-use super::{Face, Verb};
+use super::{Face, Verb, with_own_stdio};
 use crate::linux::kernel;
 use crate::oci::checkpoint::{self, Cgroups, Options};
 use crate::oci::restore::{self, Restore};
@@ -179,7 +179,7 @@ fn restore(face: &Face, args: &Args) -> Result<u8> {
         true => None,
         false => Some(Foreground::prepare()?),
     };
-    let made = restore::restore(&face.containers, &order, &how)?;
+    let made = with_own_stdio(|stdio| restore::restore(&face.containers, &order, &how, stdio))?;
     face.log.warn_all(&made.warnings);
     let Some(foreground) = foreground else {
         return Ok(0);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::args::{Args, Flag, Order};
 use super::start::notify_socket;
-use super::{Face, Verb, foreground, inherited};
+use super::{Face, Verb, foreground, inherited, with_own_stdio};
 use crate::oci::create::{self, Made};
 use crate::{Context, Result};
 
@@ -69,7 +69,8 @@ pub(super) const VERB: Verb = Verb {
 };
 
 pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Made> {
-    let made = create::create(&face.containers, &order(face, args, keep_terminal)?)?;
+    let order = order(face, args, keep_terminal)?;
+    let made = with_own_stdio(|stdio| create::create(&face.containers, &order, stdio))?;
     face.log.warn_all(&made.warnings);
     face.log.debug(|| {
         format!(

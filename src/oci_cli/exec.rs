@@ -6,11 +6,11 @@ use std::path::Path;
 use super::args::{Args, Order, usage};
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET};
 use super::foreground::{self, Foreground};
-use super::{Face, Verb, inherited};
+use super::{Face, Verb, inherited, with_own_stdio};
 use crate::container::exec;
 use crate::container::plan::namespace::MOUNT;
 use crate::container::plan::{self, Process};
-use crate::container::spawn::{Event, Starting, Stdio};
+use crate::container::spawn::{Event, Starting};
 use crate::container::user::Accounts;
 use crate::linux::cgroup::{Cgroup, Join};
 use crate::linux::root::Root;
@@ -308,13 +308,7 @@ fn clone(
         own_pid_namespace: own.as_fd(),
         join: join.as_ref(),
     };
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let stdio = Stdio {
-        stdin: stdin.as_fd(),
-        stdout: stdout.as_fd(),
-        stderr: stderr.as_fd(),
-    };
-    exec::exec(&target, plan, &stdio).context(FAILED)
+    with_own_stdio(|stdio| exec::exec(&target, plan, stdio)).context(FAILED)
 }
 
 /// Until it runs. Returns its terminal, if nobody else was to have it.

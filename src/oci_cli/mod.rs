@@ -23,6 +23,7 @@ mod start;
 mod state;
 mod update;
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use args::{Args, Flag, Order, usage};
 use log::Log;
 
+use crate::container::spawn::Stdio;
 use crate::linux::kernel;
 use crate::linux::mount::{Mount, OWN_PROGRAM};
 use crate::oci::create::CgroupDriver;
@@ -267,6 +269,16 @@ fn inherited(args: &Args) -> Result<(u32, u32)> {
         _ => 0,
     };
     Ok((listen, args.number("preserve-fds", 1 << 20)?.unwrap_or(0)))
+}
+
+/// Lends this program's standard streams to a process of a container.
+fn with_own_stdio<T>(spawn: impl FnOnce(&Stdio) -> T) -> T {
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    spawn(&Stdio {
+        stdin: stdin.as_fd(),
+        stdout: stdout.as_fd(),
+        stderr: stderr.as_fd(),
+    })
 }
 
 /// One that is not open would be whatever this program opens first. Returns how many
