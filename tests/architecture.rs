@@ -217,6 +217,46 @@ fn the_mechanism_knows_no_config_json() {
     }
 }
 
+/// Lines of a source file, tests apart.
+const LONGEST_FILE: usize = 650;
+const LONGEST_FUNCTION: usize = 100;
+
+fn begins_function(line: &str) -> bool {
+    let is_before = |word: &&str| {
+        matches!(*word, "pub" | "const" | "unsafe" | "extern")
+            || word.starts_with("pub(")
+            || word.starts_with('"')
+    };
+    let mut words = line.split_whitespace().skip_while(is_before);
+    words.next() == Some("fn") && !line.ends_with(';')
+}
+
+#[test]
+fn files_and_functions_can_be_read() {
+    let mut long = Vec::new();
+    for source in sources() {
+        let file = source.file.display();
+        let lines: Vec<&str> = source.text.lines().collect();
+        if lines.len() > LONGEST_FILE {
+            long.push(format!("src/{file}: {} lines", lines.len()));
+        }
+        for (at, line) in lines.iter().enumerate() {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            // rustfmt puts the end of a function below its beginning.
+            let end = format!("{indent}}}");
+            let length = lines[at..].iter().position(|line| *line == end);
+            if begins_function(line) && length.is_some_and(|n| n >= LONGEST_FUNCTION) {
+                long.push(format!("src/{file}:{}: {}", at + 1, line.trim()));
+            }
+        }
+    }
+    assert!(
+        long.is_empty(),
+        "{long:#?}\nmore than {LONGEST_FILE} lines of a file or {LONGEST_FUNCTION} of a function: \
+         take a part out that has a name"
+    );
+}
+
 #[test]
 fn unsafe_is_in_sys_alone() {
     for source in sources() {

@@ -40,7 +40,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
-use super::spawn::{Birth, Word, say, wait_for_go};
+use super::spawn::{Birth, Held, Word, say, wait_for_go};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::bare;
 use crate::linux::caller;
@@ -134,16 +134,7 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
     let terminal = rootfs::mount_all(&root, plan, sources, b.join)?;
     settings::apply_to_namespaces(plan)?;
     if let Some(held) = b.held {
-        if held.runtime_hooks {
-            say(parent, &Word::Hooks, &[])?;
-            wait_for_go(parent)?;
-        }
-        let state = |status| held.subject.state(status, std::process::id() as i32);
-        if !held.create_container.is_empty() {
-            // As runc has it: a hook writes to the root filesystem by relative paths.
-            nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
-            hook::run("createContainer", held.create_container, &state("creating"))?;
-        }
+        run_hooks(b, held, parent)?;
     }
     rootfs::restrict(&root, plan, null.as_fd())?;
     // Made now, while the root may still be written to: many images name a
@@ -158,6 +149,40 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
             .set(ATTR_RDONLY, false)
             .context("make the root read-only")?;
     }
+    change_root(b)?;
+    let terminal = match (plan.process.terminal, terminal) {
+        (true, None) => Some(container_terminal(&plan.process)?),
+        (_, terminal) => terminal,
+    };
+    match &terminal {
+        Some((master, slave)) => {
+            say(parent, &Word::Terminal, &[master.as_fd()])?;
+            process::take_terminal(slave.as_fd())?;
+        }
+        None => process::take_stdio(b.stdio)?,
+    }
+    Ok(labels)
+}
+
+/// Hooks that run before the root is entered: those of the runtime's namespaces by the
+/// parent, those of the container's here.
+fn run_hooks(b: &Birth, held: &Held, parent: &Packets) -> Result<()> {
+    if held.runtime_hooks {
+        say(parent, &Word::Hooks, &[])?;
+        wait_for_go(parent)?;
+    }
+    if held.create_container.is_empty() {
+        return Ok(());
+    }
+    // As runc has it: a hook writes to the root filesystem by relative paths.
+    nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
+    let state = held.subject.state("creating", std::process::id() as i32);
+    hook::run("createContainer", held.create_container, &state)
+}
+
+/// The container's root becomes this process's.
+fn change_root(b: &Birth) -> Result<()> {
+    let plan = b.plan;
     mount::leave_chroot()?;
     nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
     match plan.pivot {
@@ -177,19 +202,7 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
         setns(host.namespace, MOUNT).map_err(|e| Error::sys("setns(<host>, CLONE_NEWNS)", e))?;
         mount::change_root(root.as_fd())?;
     }
-
-    let terminal = match (plan.process.terminal, terminal) {
-        (true, None) => Some(container_terminal(&plan.process)?),
-        (_, terminal) => terminal,
-    };
-    match &terminal {
-        Some((master, slave)) => {
-            say(parent, &Word::Terminal, &[master.as_fd()])?;
-            process::take_terminal(slave.as_fd())?;
-        }
-        None => process::take_stdio(b.stdio)?,
-    }
-    Ok(labels)
+    Ok(())
 }
 
 fn become_program(b: &Birth, labels: process::Labels, parent: &Packets) -> Result<Infallible> {

@@ -219,33 +219,12 @@ pub(super) fn check_object<'a>(
         let v = verdict(r, &found.path, found.line, v, why);
         outcome.verdicts.push(v);
     }
-    // What a server wrote may be of a newer version than the types known here,
-    // and nobody reads it.
-    let mut read = object.node.clone();
-    read.take("status");
-    if let Some(meta) = read.get_mut("metadata") {
-        for field in ["managedFields", "creationTimestamp", "deletionTimestamp"] {
-            meta.take(field);
-        }
-    }
-    let (typed, faults) = decode::decode::<core::Pod>(&read);
+    let (typed, faults) = decode::decode::<core::Pod>(&without_status(&object.node));
     faults.into_iter().for_each(|f| r.fault(f));
     let Some(mut typed) = typed else {
         return outcome;
     };
-    if let (Some(wanted), Some(given)) = (origin.namespace, typed.metadata.namespace.as_deref())
-        && wanted != given
-    {
-        r.problem(
-            &Path::default().keys("metadata.namespace"),
-            format!(
-                "the namespace from the provided object {} does not match the namespace {}; \
-                 you must pass '--namespace={given}' to perform this operation",
-                quote(given),
-                quote(wanted)
-            ),
-        );
-    }
+    check_namespace(r, origin.namespace, typed.metadata.namespace.as_deref());
     let namespace = origin.namespace.unwrap_or("default");
     defaults::fill(&mut typed, namespace, uid, created);
     let lowered = pod::lower(r, &typed, uid, created);
@@ -263,6 +242,36 @@ pub(super) fn check_object<'a>(
         outcome.pod = Some(lowered);
     }
     outcome
+}
+
+/// The object without what a server wrote: it may be of a newer version than the types
+/// known here, and nobody reads it.
+fn without_status(object: &Node) -> Node {
+    let mut object = object.clone();
+    object.take("status");
+    if let Some(meta) = object.get_mut("metadata") {
+        for field in ["managedFields", "creationTimestamp", "deletionTimestamp"] {
+            meta.take(field);
+        }
+    }
+    object
+}
+
+/// The namespace of the command line and the one in the manifest.
+fn check_namespace(r: &mut Report<'_>, wanted: Option<&str>, given: Option<&str>) {
+    if let (Some(wanted), Some(given)) = (wanted, given)
+        && wanted != given
+    {
+        r.problem(
+            &Path::default().keys("metadata.namespace"),
+            format!(
+                "the namespace from the provided object {} does not match the namespace {}; \
+                 you must pass '--namespace={given}' to perform this operation",
+                quote(given),
+                quote(wanted)
+            ),
+        );
+    }
 }
 
 /// Whether this is a v1 Pod; if it is not, there is nothing more to say.

@@ -12,7 +12,7 @@ use super::container::{self, Around};
 use super::report::Report;
 use super::tree::Path;
 use super::{metadata, names, scheduling, security, volumes};
-use crate::spec::{self, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
+use crate::spec::{self, Container, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
 
 /// The domain that a cluster has if nobody says otherwise; a subdomain's full
 /// name ends in it.
@@ -72,24 +72,10 @@ fn lower_spec(
         &policies,
     );
     let grace = s.termination_grace_period_seconds.unwrap_or(30);
-    if grace < 0 {
-        let path = path.key("terminationGracePeriodSeconds");
-        let why = "must be >= 0; negative values are invalid and will be treated as 1";
-        r.warn(&path, why);
-    }
     let deadline = s.active_deadline_seconds;
-    if let Some(d) = deadline.filter(|d| !(1..=i64::from(i32::MAX)).contains(d)) {
-        let path = path.key("activeDeadlineSeconds");
-        r.invalid_number(&path, d, "must be between 1 and 2147483647, inclusive");
-    }
+    check_deadlines(r, &path, grace, deadline);
     scheduling::check(r, &path, s);
-    match s.os.as_ref().map(|os| os.name.as_str()) {
-        Some("") => r.required(&path.keys("os.name"), "cannot be empty"),
-        Some(name) if !["linux", "windows"].contains(&name) => {
-            r.unknown_value(&path.keys("os.name"), name, &["linux", "windows"]);
-        }
-        _ => {}
-    }
+    check_os(r, &path, s);
     let (hostname, fqdn, set_hostname_as_fqdn) = hostname(r, &path, s, name, namespace);
     let security_path = path.key("securityContext");
     let security = security::lower_pod(r, &security_path, s.security_context.as_ref());
@@ -128,19 +114,7 @@ fn lower_spec(
             "a Pod needs at least one container",
         );
     }
-    let mut clashes = HashMap::new();
-    for (field, list) in [
-        ("initContainers", &init_containers),
-        ("containers", &containers),
-    ] {
-        for (i, c) in list.iter().enumerate() {
-            // Init containers do not run beside each other or the ordinary ones.
-            if field == "containers" || c.sidecar {
-                let path = path.key(field).index(i).key("ports");
-                check_host_ports(r, &path, &c.ports, &mut clashes);
-            }
-        }
-    }
+    check_all_host_ports(r, &path, &init_containers, &containers);
     let sysctls = s
         .security_context
         .as_ref()
@@ -164,6 +138,49 @@ fn lower_spec(
         volumes,
         init_containers,
         containers,
+    }
+}
+
+fn check_deadlines(r: &mut Report<'_>, path: &Path, grace: i64, deadline: Option<i64>) {
+    if grace < 0 {
+        let path = path.key("terminationGracePeriodSeconds");
+        let why = "must be >= 0; negative values are invalid and will be treated as 1";
+        r.warn(&path, why);
+    }
+    if let Some(d) = deadline.filter(|d| !(1..=i64::from(i32::MAX)).contains(d)) {
+        let path = path.key("activeDeadlineSeconds");
+        r.invalid_number(&path, d, "must be between 1 and 2147483647, inclusive");
+    }
+}
+
+fn check_os(r: &mut Report<'_>, path: &Path, s: &core::PodSpec) {
+    match s.os.as_ref().map(|os| os.name.as_str()) {
+        Some("") => r.required(&path.keys("os.name"), "cannot be empty"),
+        Some(name) if !["linux", "windows"].contains(&name) => {
+            r.unknown_value(&path.keys("os.name"), name, &["linux", "windows"]);
+        }
+        _ => {}
+    }
+}
+
+/// Of containers that run beside each other: init containers run alone, but for sidecars.
+fn check_all_host_ports(
+    r: &mut Report<'_>,
+    path: &Path,
+    init_containers: &[Container],
+    containers: &[Container],
+) {
+    let mut clashes = HashMap::new();
+    for (field, list) in [
+        ("initContainers", init_containers),
+        ("containers", containers),
+    ] {
+        for (i, c) in list.iter().enumerate() {
+            if field == "containers" || c.sidecar {
+                let path = path.key(field).index(i).key("ports");
+                check_host_ports(r, &path, &c.ports, &mut clashes);
+            }
+        }
     }
 }
 

@@ -231,21 +231,12 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
             containers.save(&record)?;
         }
         let resctrl_tasks = record.resctrl_tasks()?;
-        let root = open_root(rootfs, plan.root_propagation).context("root.path")?;
-        let sources = open_sources(plan)?;
-        let gate = gate::build(&containers.gate(&order.id))?;
-        let subject = record.subject();
-        let own_mounts = match plan.namespaces.has(MOUNT) {
-            true => None,
-            false => Some((
-                namespace::open_own("mnt")?,
-                containers.mounts_pin(&order.id),
-            )),
-        };
-        let host_mounts = own_mounts.as_ref().map(|(own, pin)| HostMounts {
+        let opened = Opened::open(containers, &order.id, plan, rootfs)?;
+        let host_mounts = opened.own_mounts.as_ref().map(|(own, pin)| HostMounts {
             namespace: own.as_fd(),
             pin,
         });
+        let subject = record.subject();
         // The record tells of the scope when it is this container's, and not before:
         // another's may have its name, and is not this one's to stop. Should this
         // program be killed in between, the child ends, and the scope with it.
@@ -260,13 +251,13 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
         });
         let birth = Birth {
             plan,
-            root: &root,
+            root: &opened.root,
             mountpoint: rootfs,
             join: join.as_ref(),
             stdio,
-            sources: Some(&sources),
+            sources: Some(&opened.sources),
             held: Some(&Held {
-                gate: gate.as_fd(),
+                gate: opened.gate.as_fd(),
                 lock: lock.as_fd(),
                 runtime_hooks: !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty()),
                 create_container: &hooks.create_container,
@@ -279,38 +270,18 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
             at_birth: make_scope.as_ref().map(|f| f as _),
         };
         let created = spawn::spawn(&birth);
-        if let Some(cgroup) = scoped.take() {
-            record.cgroup = Some(cgroup.place().clone());
-            record.scope = scope.clone();
-            undo.scope = scope.clone();
-            undo.cgroup = Some(cgroup);
+        if let (Some(scope), Some(cgroup)) = (scope, scoped.take()) {
+            undo.has_scope(&mut record, scope, cgroup);
         }
         let starting = undo.starting.insert(created?);
-        drop((gate, sources, root, join));
+        drop((opened, join));
         let pid = starting.pid.as_raw();
         record.pid = pid;
         record.pid_start = Stat::of(pid).map_or(0, |s| s.start);
         containers.save(&record)?;
         undo.hooks = Some((hooks.clone(), subject.clone()));
 
-        let mut terminal = None;
-        loop {
-            match starting.line.next() {
-                Event::NotYet => {}
-                Event::Failed(e) => return Err(e),
-                Event::Terminal(master) => match &order.console_socket {
-                    Some(path) => send_terminal(path, master.as_fd())?,
-                    None => terminal = Some(master),
-                },
-                Event::Hooks => {
-                    run_runtime_hooks(hooks, &subject, pid)?;
-                    starting.line.go()?;
-                }
-                Event::Waiting => break,
-                Event::Listener(_) => return Err(Error::failed("a listener before the start")),
-                Event::Exec => return Err(died(containers, &record)),
-            }
-        }
+        let terminal = until_it_waits(containers, order, hooks, &record, starting)?;
         announce(order, pid, Some(starting.pidfd.as_fd()))?;
         Ok((pid, terminal))
     })();
@@ -323,6 +294,56 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
         terminal,
         warnings: prepared.warnings,
     })
+}
+
+/// What the host's paths name, opened before the clone.
+struct Opened {
+    root: Mount,
+    sources: Sources,
+    gate: OwnedFd,
+    /// The host's mount namespace, where the container has none of its own, and where the
+    /// container's mounts are kept.
+    own_mounts: Option<(OwnedFd, PathBuf)>,
+}
+
+impl Opened {
+    fn open(containers: &Containers, id: &str, plan: &Plan, rootfs: &Path) -> Result<Opened> {
+        Ok(Opened {
+            root: open_root(rootfs, plan.root_propagation).context("root.path")?,
+            sources: open_sources(plan)?,
+            gate: gate::build(&containers.gate(id))?,
+            own_mounts: match plan.namespaces.has(MOUNT) {
+                true => None,
+                false => Some((namespace::open_own("mnt")?, containers.mounts_pin(id))),
+            },
+        })
+    }
+}
+
+/// Serves the container's first process until it waits at its gate. Returns its terminal,
+/// if there is no socket for it.
+fn until_it_waits(
+    containers: &Containers,
+    order: &Order,
+    hooks: &Hooks,
+    record: &Record,
+    starting: &Starting,
+) -> Result<Option<OwnedFd>> {
+    let mut terminal = None;
+    loop {
+        match starting.line.next() {
+            Event::NotYet => {}
+            Event::Failed(e) => return Err(e),
+            Event::Terminal(master) => terminal = hand_over_terminal(order, master)?,
+            Event::Hooks => {
+                run_runtime_hooks(hooks, &record.subject(), record.pid)?;
+                starting.line.go()?;
+            }
+            Event::Waiting => return Ok(terminal),
+            Event::Listener(_) => return Err(Error::failed("a listener before the start")),
+            Event::Exec => return Err(died(containers, record)),
+        }
+    }
 }
 
 /// What has been made so far.
@@ -347,6 +368,14 @@ impl<'a> Undo<'a> {
             starting: None,
             hooks: None,
         }
+    }
+
+    /// Systemd has made this scope for the container.
+    pub(super) fn has_scope(&mut self, record: &mut Record, scope: &Scope, cgroup: Cgroup) {
+        record.cgroup = Some(cgroup.place().clone());
+        record.scope = Some(scope.clone());
+        self.scope = Some(scope.clone());
+        self.cgroup = Some(cgroup);
     }
 
     /// Last in, first out; goes on past failures. The error it is given is the one
@@ -565,6 +594,14 @@ fn open_sources(plan: &Plan) -> Result<Sources> {
         },
         namespaces,
     })
+}
+
+/// Sends the terminal's master to the caller's socket, or gives it back.
+pub(super) fn hand_over_terminal(order: &Order, master: OwnedFd) -> Result<Option<OwnedFd>> {
+    match &order.console_socket {
+        Some(path) => send_terminal(path, master.as_fd()).map(|()| None),
+        None => Ok(Some(master)),
+    }
 }
 
 /// As runc names it, which nobody reads.

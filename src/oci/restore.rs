@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
 use super::checkpoint::{BY_INODE, DESCRIPTORS, OUTSIDE, Options, Outside, check_namespaces};
-use super::create::{self, Made, Order, Prepared, Undo, announce, run_runtime_hooks};
+use super::create::{Made, Order, Prepared, Undo, announce, hand_over_terminal, run_runtime_hooks};
 use super::criu::{self, Criu, Log, Message, Request, Start, field};
 use super::end;
 use super::record::{Containers, Status};
@@ -49,6 +49,21 @@ pub struct Restore {
     pub lsm_mount_context: Option<String>,
 }
 
+impl Restore {
+    fn add_to(&self, opts: &mut Message) {
+        self.options.add_to(opts);
+        opts.flag(field::RST_SIBLING, true);
+        for (number, value) in [
+            (field::LSM_PROFILE, &self.lsm_profile),
+            (field::LSM_MOUNT_CONTEXT, &self.lsm_mount_context),
+        ] {
+            if let Some(value) = value {
+                opts.bytes(number, value.as_bytes());
+            }
+        }
+    }
+}
+
 /// See the module's head. The container runs when this returns.
 pub fn restore(
     containers: &Containers,
@@ -57,12 +72,7 @@ pub fn restore(
     stdio: &Stdio,
 ) -> Result<Made> {
     let mut prepared = Prepared::read(order)?;
-    check_namespaces(&prepared.plan)?;
-    if prepared.plan.resctrl.is_some() {
-        return Err(Error::unsupported(
-            "linux.intelRdt: a class of service is not restored",
-        ));
-    }
+    check_restorable(&prepared.plan)?;
     let program = criu::find(&how.options.criu)?;
     let images = criu::open_own_dir(&how.options.images).context("--image-path")?;
     let descriptors: Vec<String> = kept(&how.options.images, DESCRIPTORS)?;
@@ -87,24 +97,13 @@ pub fn restore(
         let work_path = how.options.work_dir(containers, &order.id)?;
         let work = criu::open_own_dir(&work_path).context("--work-path")?;
         let mut opts = criu::common(images.as_fd(), work.as_fd(), "restore.log");
-        how.options.add_to(&mut opts);
+        how.add_to(&mut opts);
         opts.path(field::ROOT, rootfs);
-        opts.flag(field::RST_SIBLING, true);
         opts.flag(field::ORPHAN_PTS_MASTER, plan.process.terminal);
-        for (number, value) in [
-            (field::LSM_PROFILE, &how.lsm_profile),
-            (field::LSM_MOUNT_CONTEXT, &how.lsm_mount_context),
-        ] {
-            if let Some(value) = value {
-                opts.bytes(number, value.as_bytes());
-            }
-        }
         let mut inherited = Inherited::default();
         inherited.stdio(&descriptors, &outside, stdio)?;
         inherited.namespaces(plan, &mut opts)?;
-        for (key, fd) in &inherited.0 {
-            opts.inherit(key, fd.as_fd());
-        }
+        inherited.add_to(&mut opts);
         let criu = Criu::start(&Start {
             program: &program,
             join: join.as_ref(),
@@ -124,37 +123,17 @@ pub fn restore(
             let h = containers.hierarchies()?;
             let cgroup = systemd::start(h, scope, criu.pid, resources, properties)?;
             // Not before it is ours, should we be killed: another's may have its name.
-            record.cgroup = Some(cgroup.place().clone());
-            record.scope = Some(scope.clone());
-            undo.scope = Some(scope.clone());
-            undo.cgroup = Some(cgroup);
+            undo.has_scope(&mut record, scope, cgroup);
         }
-        if let Some(cgroup) = &undo.cgroup {
-            add_cgroup_roots(containers, cgroup, &mut opts)?;
-        }
-        for (target, source) in sources(
-            containers.hierarchies()?,
-            plan,
-            rootfs,
-            undo.cgroup.as_ref(),
-        )? {
-            let (target, source) = (target.as_os_str(), source.as_os_str());
-            opts.pair(
-                field::EXT_MNT,
-                target.as_encoded_bytes(),
-                source.as_encoded_bytes(),
-            );
-        }
+        let cgroup = undo.cgroup.as_ref();
+        add_places(containers.hierarchies()?, plan, rootfs, cgroup, &mut opts)?;
         let subject = record.subject();
         let mut terminal = None;
         let pid = criu.ask(Request::Restore, &opts, |notice| match &*notice.name {
             "orphan-pts-master" => {
                 let master = notice.fd;
                 let master = master.ok_or_else(|| Error::failed("criu sent no terminal"))?;
-                match &order.console_socket {
-                    Some(path) => create::send_terminal(path, master.as_fd())?,
-                    None => terminal = Some(master),
-                }
+                terminal = hand_over_terminal(order, master)?;
                 Ok(())
             }
             "setup-namespaces" => {
@@ -174,12 +153,7 @@ pub fn restore(
     })();
     drop(lock);
     let (pid, terminal) = done.map_err(|e| {
-        if let Some(pidfd) = &restored {
-            sys::kill_and_reap(pidfd.as_fd());
-        }
-        if let Some(path) = &order.pid_file {
-            let _ = std::fs::remove_file(path);
-        }
+        abandon(order, restored.as_ref());
         undo.everything(e)
     })?;
     Ok(Made {
@@ -188,6 +162,27 @@ pub fn restore(
         terminal,
         warnings: prepared.warnings,
     })
+}
+
+fn check_restorable(plan: &Plan) -> Result<()> {
+    check_namespaces(plan)?;
+    match plan.resctrl {
+        Some(_) => Err(Error::unsupported(
+            "linux.intelRdt: a class of service is not restored",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// What was restored ends, and nobody reads its pid.
+fn abandon(order: &Order, restored: Option<&OwnedFd>) {
+    if let Some(pidfd) = restored {
+        sys::kill_and_reap(pidfd.as_fd());
+    }
+    if let Some(path) = &order.pid_file {
+        // It may not have been written yet.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// A container that is stopped because it was checkpointed makes room.
@@ -260,6 +255,12 @@ impl Inherited {
         Ok(())
     }
 
+    fn add_to(&self, opts: &mut Message) {
+        for (key, fd) in &self.0 {
+            opts.inherit(key, fd.as_fd());
+        }
+    }
+
     fn fds(&self) -> Vec<BorrowedFd<'_>> {
         self.0.iter().map(|(_, fd)| fd.as_fd()).collect()
     }
@@ -313,15 +314,33 @@ fn make_place(root: &Root, m: &Mount) -> Result<Option<PathBuf>> {
     }
 }
 
+/// Tells criu where the container's cgroup and the sources of its mounts are.
+fn add_places(
+    h: &Hierarchies,
+    plan: &Plan,
+    rootfs: &Path,
+    cgroup: Option<&Cgroup>,
+    opts: &mut Message,
+) -> Result<()> {
+    if let Some(cgroup) = cgroup {
+        add_cgroup_roots(h, cgroup, opts);
+    }
+    for (target, source) in sources(h, plan, rootfs, cgroup)? {
+        let (target, source) = (target.as_os_str(), source.as_os_str());
+        let (target, source) = (target.as_encoded_bytes(), source.as_encoded_bytes());
+        opts.pair(field::EXT_MNT, target, source);
+    }
+    Ok(())
+}
+
 /// Where the container's cgroup is now, which may not be where it was.
-fn add_cgroup_roots(containers: &Containers, cgroup: &Cgroup, opts: &mut Message) -> Result<()> {
-    let h = containers.hierarchies()?;
+fn add_cgroup_roots(h: &Hierarchies, cgroup: &Cgroup, opts: &mut Message) {
     if h.is_pure_v2() {
         // Without a controller's name it holds for all.
         let mut root = Message::default();
         root.bytes(field::VALUE, format!("/{}", cgroup.path()).as_bytes());
         opts.message(field::CG_ROOT, &root);
-        return Ok(());
+        return;
     }
     for hierarchy in h.v1() {
         let path = cgroup
@@ -335,7 +354,6 @@ fn add_cgroup_roots(containers: &Containers, cgroup: &Cgroup, opts: &mut Message
             opts.pair(field::CG_ROOT, hierarchy.list().as_bytes(), path);
         }
     }
-    Ok(())
 }
 
 /// The name of a hierarchy's directory where a container sees several.

@@ -14,7 +14,7 @@ use crate::pod::client::{self, View};
 use crate::pod::state::Event;
 use crate::pod::status::{ContainerStatus, StateOf, Terminated};
 use crate::spec::{
-    Container, EnvValue, Hook, HostPathKind, Propagation, Protocol, Volume, VolumeSource,
+    Container, EnvValue, Hook, HostPathKind, Port, Propagation, Protocol, Volume, VolumeSource,
 };
 
 #[derive(Args, Debug)]
@@ -240,13 +240,6 @@ fn manifest_of(view: &View, name: &str) -> Value {
 }
 
 fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value, said: Said) {
-    let or_none = |s: &str| {
-        if s.is_empty() {
-            "<none>".to_owned()
-        } else {
-            s.to_owned()
-        }
-    };
     p.line(1, &format!("{}:", c.name));
     p.pair(
         2,
@@ -255,31 +248,9 @@ fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value, sa
     );
     p.pair(2, "Image", &c.image);
     p.pair(2, "Image ID", &s.image_id);
-    let ports = |host: bool| -> String {
-        let all: Vec<String> = c
-            .ports
-            .iter()
-            .map(|port| {
-                let protocol = match port.protocol {
-                    Protocol::Tcp => "TCP",
-                    Protocol::Udp => "UDP",
-                    Protocol::Sctp => "SCTP",
-                };
-                let number = match host {
-                    true => port.host_port.unwrap_or(0),
-                    false => port.container_port,
-                };
-                match &port.name {
-                    Some(n) if !host => format!("{number}/{protocol} ({n})"),
-                    _ => format!("{number}/{protocol}"),
-                }
-            })
-            .collect();
-        or_none(&all.join(", "))
-    };
     let plural = if c.ports.len() > 1 { "s" } else { "" };
-    p.pair(2, &format!("Port{plural}"), ports(false));
-    p.pair(2, &format!("Host Port{plural}"), ports(true));
+    p.pair(2, &format!("Port{plural}"), ports(c, false));
+    p.pair(2, &format!("Host Port{plural}"), ports(c, true));
     for (title, words) in [("Command", &c.command), ("Args", &c.args)] {
         if !words.is_empty() {
             p.line(2, &format!("{title}:"));
@@ -314,25 +285,57 @@ fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value, sa
             None => {}
         }
     }
+    environment(p, c);
+    mounts(p, c);
+}
+
+/// Of a container, or of the host.
+fn ports(c: &Container, host: bool) -> String {
+    let port = |port: &Port| {
+        let protocol = match port.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        };
+        let number = match host {
+            true => port.host_port.unwrap_or(0),
+            false => port.container_port,
+        };
+        match &port.name {
+            Some(n) if !host => format!("{number}/{protocol} ({n})"),
+            _ => format!("{number}/{protocol}"),
+        }
+    };
+    let all: Vec<String> = c.ports.iter().map(port).collect();
+    match all.is_empty() {
+        true => "<none>".to_owned(),
+        false => all.join(", "),
+    }
+}
+
+fn environment(p: &mut Page, c: &Container) {
     if c.env.is_empty() {
         p.pair(2, "Environment", "<none>");
         p.flush();
-    } else {
-        p.line(2, "Environment:");
-        for e in &c.env {
-            let value = match &e.value {
-                EnvValue::Text(t) => t.clone(),
-                EnvValue::Field(f) => format!(" (v1:{f})"),
-                EnvValue::Resource {
-                    container,
-                    resource,
-                    ..
-                } => format!(" ({container}: {resource})"),
-            };
-            p.pair(3, &e.name, value.replace('\n', "\\n"));
-        }
-        p.flush();
+        return;
     }
+    p.line(2, "Environment:");
+    for e in &c.env {
+        let value = match &e.value {
+            EnvValue::Text(t) => t.clone(),
+            EnvValue::Field(f) => format!(" (v1:{f})"),
+            EnvValue::Resource {
+                container,
+                resource,
+                ..
+            } => format!(" ({container}: {resource})"),
+        };
+        p.pair(3, &e.name, value.replace('\n', "\\n"));
+    }
+    p.flush();
+}
+
+fn mounts(p: &mut Page, c: &Container) {
     if c.mounts.is_empty() {
         p.line(2, "Mounts:  <none>");
         return;

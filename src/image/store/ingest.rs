@@ -142,54 +142,11 @@ fn publish(
     make_dir(&store.layers())?;
     make_dir(&store.blobs())?;
     let _lock = store.lock()?;
-    let mut layers = Vec::new();
-    let mut layer_blobs = Vec::new();
-    for (i, diff_id) in wanted.config.diff_ids.iter().enumerate() {
-        let ours = fetched
-            .iter()
-            .filter(|f| wanted.config.diff_ids[f.i] == *diff_id);
-        let unpacked = ours.clone().find_map(|f| f.layer.clone());
-        match store.layer(diff_id)?.or(unpacked) {
-            Some(layer) => layers.push(layer),
-            None => return Ok(None),
-        }
-        let ours = ours.clone().find(|f| wanted.blob(f.i) == wanted.blob(i));
-        let there = store.blob_size(ours.map_or(wanted.blob(i), |f| &f.blob.digest))?;
-        layer_blobs.push(match (ours, &wanted.layers, there) {
-            (Some(f), ..) if f.fresh || there.is_some() => f.blob.clone(),
-            (None, Some(layers), Some(_)) => LayerBlob {
-                diff_id: diff_id.clone(),
-                media_type: layers[i].media_type.clone(),
-                digest: layers[i].digest.clone(),
-                size: layers[i].size,
-            },
-            (None, None, Some(size)) => LayerBlob {
-                diff_id: diff_id.clone(),
-                media_type: LayerBlob::media_type_of(Compression::None).to_owned(),
-                digest: diff_id.clone(),
-                size,
-            },
-            _ => return Ok(None),
-        });
-    }
-    for record in &layers {
-        if store.layer(&record.diff_id)?.is_none() {
-            let name = layer_name(&record.diff_id);
-            // Its record first: a layer without one would be in nobody's way.
-            for file in [format!("{name}.json"), record.file()] {
-                std::fs::rename(transaction.path().join(&file), store.layers().join(&file))
-                    .with_context(|| format!("rename(layers/{file})"))?;
-            }
-        }
-    }
-    for blob in fetched.iter().filter(|f| f.fresh).map(|f| &f.blob.digest) {
-        let from = transaction.blob(blob);
-        // Of two layers' equal blobs one is enough.
-        if from.exists() {
-            std::fs::rename(&from, store.blobs().join(blob.hex()))
-                .with_context(|| format!("rename({})", from.display()))?;
-        }
-    }
+    let Some((layers, mut layer_blobs)) = layers_of(store, wanted, fetched)? else {
+        return Ok(None);
+    };
+    move_layers(transaction, &layers)?;
+    move_blobs(transaction, fetched)?;
     let mut stack = stack_of(&layers);
     if stack.is_empty() {
         let empty = store.layers().join(EMPTY_LAYER);
@@ -198,18 +155,7 @@ fn publish(
             .with_context(|| format!("chmod({})", empty.display()))?;
         stack.push(EMPTY_LAYER.to_owned());
     }
-    let mut blobs = Vec::new();
-    for bytes in wanted.documents.iter().chain([&wanted.config_bytes]) {
-        let digest = Digest::of(bytes);
-        let path = store.blobs().join(digest.hex());
-        if !path.exists() {
-            let temporary = transaction.path().join("blob");
-            std::fs::write(&temporary, bytes)
-                .and_then(|()| std::fs::rename(&temporary, &path))
-                .with_context(|| format!("write {}", path.display()))?;
-        }
-        blobs.push(digest);
-    }
+    let mut blobs = write_documents(transaction, wanted)?;
     // Small, and on the disk before the record that names them.
     sync(&store.layers())?;
     let id = Digest::of(&wanted.config_bytes);
@@ -255,6 +201,93 @@ fn publish(
         .image(&id, wanted.digest.as_ref(), &index)?
         .map(Some)
         .ok_or_else(|| Error::new(Kind::Failed, format!("the record of {id} is gone")))
+}
+
+/// The layers of the image, lowest first, and their blobs. `None` if one that was there
+/// has been removed since.
+fn layers_of(
+    store: &Store,
+    wanted: &Wanted,
+    fetched: &[Fetched],
+) -> Result<Option<(Vec<LayerRecord>, Vec<LayerBlob>)>> {
+    let mut layers = Vec::new();
+    let mut layer_blobs = Vec::new();
+    for (i, diff_id) in wanted.config.diff_ids.iter().enumerate() {
+        let ours = fetched
+            .iter()
+            .filter(|f| wanted.config.diff_ids[f.i] == *diff_id);
+        let unpacked = ours.clone().find_map(|f| f.layer.clone());
+        match store.layer(diff_id)?.or(unpacked) {
+            Some(layer) => layers.push(layer),
+            None => return Ok(None),
+        }
+        let ours = ours.clone().find(|f| wanted.blob(f.i) == wanted.blob(i));
+        let there = store.blob_size(ours.map_or(wanted.blob(i), |f| &f.blob.digest))?;
+        layer_blobs.push(match (ours, &wanted.layers, there) {
+            (Some(f), ..) if f.fresh || there.is_some() => f.blob.clone(),
+            (None, Some(layers), Some(_)) => LayerBlob {
+                diff_id: diff_id.clone(),
+                media_type: layers[i].media_type.clone(),
+                digest: layers[i].digest.clone(),
+                size: layers[i].size,
+            },
+            (None, None, Some(size)) => LayerBlob {
+                diff_id: diff_id.clone(),
+                media_type: LayerBlob::media_type_of(Compression::None).to_owned(),
+                digest: diff_id.clone(),
+                size,
+            },
+            _ => return Ok(None),
+        });
+    }
+    Ok(Some((layers, layer_blobs)))
+}
+
+/// What was fetched into the transaction becomes the store's.
+fn move_layers(transaction: &Transaction<'_>, layers: &[LayerRecord]) -> Result<()> {
+    let store = transaction.store();
+    for record in layers {
+        if store.layer(&record.diff_id)?.is_none() {
+            let name = layer_name(&record.diff_id);
+            // Its record first: a layer without one would be in nobody's way.
+            for file in [format!("{name}.json"), record.file()] {
+                std::fs::rename(transaction.path().join(&file), store.layers().join(&file))
+                    .with_context(|| format!("rename(layers/{file})"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn move_blobs(transaction: &Transaction<'_>, fetched: &[Fetched]) -> Result<()> {
+    let store = transaction.store();
+    for blob in fetched.iter().filter(|f| f.fresh).map(|f| &f.blob.digest) {
+        let from = transaction.blob(blob);
+        // Of two layers' equal blobs one is enough.
+        if from.exists() {
+            std::fs::rename(&from, store.blobs().join(blob.hex()))
+                .with_context(|| format!("rename({})", from.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The manifests and the configuration, which are blobs too; returns their digests.
+fn write_documents(transaction: &Transaction<'_>, wanted: &Wanted) -> Result<Vec<Digest>> {
+    let store = transaction.store();
+    let mut blobs = Vec::new();
+    for bytes in wanted.documents.iter().chain([&wanted.config_bytes]) {
+        let digest = Digest::of(bytes);
+        let path = store.blobs().join(digest.hex());
+        if !path.exists() {
+            let temporary = transaction.path().join("blob");
+            std::fs::write(&temporary, bytes)
+                .and_then(|()| std::fs::rename(&temporary, &path))
+                .with_context(|| format!("write {}", path.display()))?;
+        }
+        blobs.push(digest);
+    }
+    Ok(blobs)
 }
 
 /// The lowerdirs, lowest first. overlayfs refuses one that appears twice

@@ -31,19 +31,7 @@ pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Re
         )));
     }
     let user = &process.user;
-    // To setresuid(2), 4294967295 means "leave it", which would leave root.
-    let groups = user.additional_gids().as_deref().unwrap_or_default();
-    for (field, ids) in [
-        ("uid", &[user.uid()][..]),
-        ("gid", &[user.gid()]),
-        ("additionalGids", groups),
-    ] {
-        if ids.contains(&u32::MAX) {
-            return Err(Error::invalid(format!(
-                "process.user.{field}: 4294967295 is no id"
-            )));
-        }
-    }
+    check_user(user)?;
     let program = seccomp
         .map(|s| {
             let profile = filter::plan(s)?;
@@ -54,9 +42,6 @@ pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Re
     let listener = seccomp.and_then(|s| s.listener_path().clone());
     let (capabilities, unknown) = plan_capabilities(process.capabilities.as_ref());
     let label = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
-    let size = process
-        .console_size
-        .filter(|b| b.width() != 0 || b.height() != 0);
     Ok(Process {
         argv,
         env,
@@ -81,17 +66,7 @@ pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Re
             n => n,
         },
         terminal: process.terminal.unwrap_or(false),
-        console_size: match size {
-            Some(b) => {
-                let side = |field: &str, n: u64| {
-                    u16::try_from(n).map_err(|_| {
-                        Error::invalid(format!("process.consoleSize.{field}: {n}: 65535 at most"))
-                    })
-                };
-                Some((side("width", b.width())?, side("height", b.height())?))
-            }
-            None => None,
-        },
+        console_size: plan_console_size(process)?,
         plain_newlines: false,
         rlimits: plan_rlimits(process)?,
         io_priority: process
@@ -130,6 +105,41 @@ pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Re
             )],
         },
     })
+}
+
+/// To setresuid(2), 4294967295 means "leave it", which would leave root.
+fn check_user(user: &oci::User) -> Result<()> {
+    let groups = user.additional_gids().as_deref().unwrap_or_default();
+    for (field, ids) in [
+        ("uid", &[user.uid()][..]),
+        ("gid", &[user.gid()]),
+        ("additionalGids", groups),
+    ] {
+        if ids.contains(&u32::MAX) {
+            return Err(Error::invalid(format!(
+                "process.user.{field}: 4294967295 is no id"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Columns and rows; zero by zero is none.
+fn plan_console_size(process: &config::Process) -> Result<Option<(u16, u16)>> {
+    let Some(b) = process
+        .console_size
+        .filter(|b| b.width() != 0 || b.height() != 0)
+    else {
+        return Ok(None);
+    };
+    let side = |field: &str, n: u64| {
+        u16::try_from(n)
+            .map_err(|_| Error::invalid(format!("process.consoleSize.{field}: {n}: 65535 at most")))
+    };
+    Ok(Some((
+        side("width", b.width())?,
+        side("height", b.height())?,
+    )))
 }
 
 /// The last one of a name counts, in the place of the first: getenv(3) finds the
