@@ -13,9 +13,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use crate::linux::mount_table::unescape;
 use crate::{Context, Error, Result};
@@ -251,6 +253,24 @@ impl Hierarchies {
                 .hint("mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup"));
         }
         Ok(found)
+    }
+
+    /// Asks for the mount of v2. clone3(2) into a cgroup asks the filesystem alone, so that
+    /// behind a read-only mount a process could be born in a cgroup that it cannot remove.
+    ///
+    /// # Errors
+    /// EROFS.
+    pub fn require_writable(&self) -> Result<()> {
+        let Some(h) = self.v2() else { return Ok(()) };
+        let flags = fstatvfs(h).context("fstatvfs(<cgroup2>)")?.flags();
+        match flags.contains(FsFlags::ST_RDONLY) {
+            true => {
+                let point = h.point.display();
+                let e = Error::sys(format_args!("cgroup2 at {point}"), Errno::EROFS);
+                Err(e.hint(format!("mount -o remount,rw {point}")))
+            }
+            false => Ok(()),
+        }
     }
 
     pub fn v2(&self) -> Option<&Hierarchy> {

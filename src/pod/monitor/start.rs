@@ -104,6 +104,7 @@ fn spawn(
         }
     }
     let hierarchies = Hierarchies::detect()?;
+    hierarchies.require_writable()?;
     let cgroup = monitor_cgroup_path(layout);
     // The last monitor of a root removes the cgroup, perhaps right now.
     for _ in 0..10 {
