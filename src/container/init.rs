@@ -131,7 +131,7 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
         .attach(place.as_fd())
         .context("attach the root filesystem")?;
     let root = Root::new(b.root.as_fd());
-    let terminal = rootfs::mount_all(&root, plan, sources, b.join)?;
+    let terminal = rootfs::mount_all(&root, plan, sources, b.join, parent)?;
     settings::apply_to_namespaces(plan)?;
     if let Some(held) = b.held {
         run_hooks(b, held, parent)?;

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
+use super::spawn::{Word, say, wait_for_go};
 use super::plan::mount::IdMapped;
 use super::plan::namespace::{CGROUP, USER};
 use super::plan::{Mount as MountPlan, Plan, Source};
@@ -19,6 +20,7 @@ use super::{copy, dev, idmap, sub_path};
 use crate::linux::cgroup::{Hierarchies, Join};
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount};
 use crate::linux::root::{Links, Root, is_dir};
+use crate::linux::socket::Packets;
 use crate::{Context, Error, Result};
 
 pub(super) type Terminal = (OwnedFd, OwnedFd);
@@ -78,6 +80,17 @@ fn map_ids(copy: &Mount, i: &IdMapped, plan: &Plan) -> Result<()> {
     copy.map_ids(namespace.as_fd(), i.recursive)
 }
 
+/// For the child in a user namespace, which has made `mount` and may not do this itself.
+pub(super) fn map_ids_of(plan: &Plan, place: usize, mount: &Mount) -> Result<()> {
+    let Some(m) = plan.mounts.get(place) else {
+        return Err(Error::failed("the child's mount is not in the plan"));
+    };
+    match &m.idmap {
+        Some(i) => map_ids(mount, i, plan).with_context(|| at(m)),
+        None => Ok(()),
+    }
+}
+
 /// Mounts everything and makes the devices. Returns the terminal, if the process
 /// has one and the container a devpts.
 pub(super) fn mount_all(
@@ -85,14 +98,19 @@ pub(super) fn mount_all(
     plan: &Plan,
     sources: &[Option<Mount>],
     join: Option<&Join>,
+    parent: &Packets,
 ) -> Result<Option<Terminal>> {
     let mut terminal = None;
     let mut read_only = Vec::new();
-    for (m, source) in plan.mounts.iter().zip(sources) {
+    for (place, (m, source)) in plan.mounts.iter().zip(sources).enumerate() {
         match &m.source {
             Source::Cgroup => mount_cgroups(root, m, plan, join),
             Source::Dev(options) => {
                 mount_dev(root, m, options, plan).map(|dev| read_only.extend(dev))
+            }
+            Source::Inside { path, recursive } => {
+                copy_inside(root, path, *recursive, plan, (place, parent))
+                    .and_then(|copy| finish_mount(root, &copy, m))
             }
             _ => mount_one(root, m, source.as_ref(), plan, &mut terminal),
         }
@@ -155,12 +173,8 @@ fn mount_one(
             change(copy, m)?;
             copy
         }
-        (Source::Inside { path, recursive }, _) => {
-            made = copy_inside(root, path, *recursive, m, plan)?;
-            &made
-        }
         (Source::Bind { .. } | Source::SubPath { .. }, None)
-        | (Source::Cgroup | Source::Dev(_), _) => return Ok(()),
+        | (Source::Cgroup | Source::Dev(_) | Source::Inside { .. }, _) => return Ok(()),
         (
             Source::New {
                 fstype,
@@ -173,14 +187,18 @@ fn mount_one(
             &made
         }
     };
-    for (propagation, recursive) in &m.propagation {
-        mount.set_propagation(*propagation, *recursive)?;
-    }
     if matches!(&m.source, Source::New { fstype, .. } if fstype == "devpts")
         && m.target == Path::new("/dev/pts")
         && plan.process.terminal
     {
         *terminal = Some(dev::new_terminal(mount.as_fd(), &plan.process)?);
+    }
+    finish_mount(root, mount, m)
+}
+
+fn finish_mount(root: &Root, mount: &Mount, m: &MountPlan) -> Result<()> {
+    for (propagation, recursive) in &m.propagation {
+        mount.set_propagation(*propagation, *recursive)?;
     }
     attach(root, mount, m)
 }
@@ -190,16 +208,22 @@ fn copy_inside(
     root: &Root,
     path: &Path,
     recursive: bool,
-    m: &MountPlan,
     plan: &Plan,
+    (place, parent): (usize, &Packets),
 ) -> Result<Mount> {
+    let m = &plan.mounts[place];
     let found = root.open(path, OFlag::O_PATH, Links::InRoot)?;
     let copy = match m.propagation.is_empty() {
         true => Mount::copy_fd(found.as_fd(), recursive)?,
         false => Mount::copy_fd_as_peer(found.as_fd(), recursive)?,
     };
-    if let Some(i) = &m.idmap {
-        map_ids(&copy, i, plan)?;
+    match &m.idmap {
+        Some(_) if plan.namespaces.has(USER) => {
+            say(parent, &Word::MapIds(place), &[copy.as_fd()])?;
+            wait_for_go(parent)?;
+        }
+        Some(i) => map_ids(&copy, i, plan)?,
+        None => {}
     }
     change(&copy, m)?;
     Ok(copy)

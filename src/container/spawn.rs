@@ -69,6 +69,8 @@ pub(super) enum Word {
     Waiting,
     /// The number of an fd in the child.
     Listener(i32),
+    /// The place in the plan of a mount, which is sent too.
+    MapIds(usize),
 }
 
 /// What a commander hears.
@@ -85,6 +87,10 @@ pub enum Event {
     Waiting,
     /// The seccomp listener is this fd of the child's; answered by [`Line::go`].
     Listener(i32),
+    /// The mount of this place in the plan is to be idmapped, which a process in a user
+    /// namespace may not do: mount_setattr(2) asks for CAP_SYS_ADMIN over the filesystem.
+    /// Answered by [`Line::go`].
+    MapIds(usize, Mount),
     /// The program runs, or the child has died without a word.
     Exec,
 }
@@ -114,6 +120,10 @@ impl Line {
                 Ok(Word::Hooks) => Event::Hooks,
                 Ok(Word::Waiting) => Event::Waiting,
                 Ok(Word::Listener(n)) => Event::Listener(n),
+                Ok(Word::MapIds(place)) => match fds.pop() {
+                    Some(fd) => Event::MapIds(place, Mount::received(fd)),
+                    None => Event::Failed(Error::failed("the child sent no mount")),
+                },
                 Err(e) => Event::Failed(Error::failed(format!("the child's word: {e}"))),
             },
             Err(Errno::EAGAIN) => Event::NotYet,
@@ -193,9 +203,11 @@ impl Starting {
             }
             Event::Failed(e) => Started::Failed(e),
             Event::NotYet => Started::NotYet,
-            Event::Hooks | Event::Waiting | Event::Listener(_) => Started::Failed(Error::failed(
-                "the child waits for what nobody here will do",
-            )),
+            Event::Hooks | Event::Waiting | Event::Listener(_) | Event::MapIds(..) => {
+                Started::Failed(Error::failed(
+                    "the child waits for what nobody here will do",
+                ))
+            }
         }
     }
 

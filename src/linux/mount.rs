@@ -167,6 +167,11 @@ impl Mount {
             .map_err(|e| Error::sys("open_tree(<fd>, OPEN_TREE_CLONE)", e))
     }
 
+    /// What another process has made and sent.
+    pub fn received(fd: OwnedFd) -> Self {
+        Mount(fd)
+    }
+
     fn made_private(self, recursive: bool) -> Result<Self> {
         self.set_propagation(MsFlags::MS_PRIVATE, recursive)?;
         Ok(self)

@@ -281,7 +281,7 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
         containers.save(&record)?;
         undo.hooks = Some((hooks.clone(), subject.clone()));
 
-        let terminal = until_it_waits(containers, order, hooks, &record, starting)?;
+        let terminal = until_it_waits(containers, order, &prepared, &record, starting)?;
         announce(order, pid, Some(starting.pidfd.as_fd()))?;
         Ok((pid, terminal))
     })();
@@ -325,7 +325,7 @@ impl Opened {
 fn until_it_waits(
     containers: &Containers,
     order: &Order,
-    hooks: &Hooks,
+    prepared: &Prepared,
     record: &Record,
     starting: &Starting,
 ) -> Result<Option<OwnedFd>> {
@@ -336,7 +336,11 @@ fn until_it_waits(
             Event::Failed(e) => return Err(e),
             Event::Terminal(master) => terminal = hand_over_terminal(order, master)?,
             Event::Hooks => {
-                run_runtime_hooks(hooks, &record.subject(), record.pid)?;
+                run_runtime_hooks(&prepared.hooks, &record.subject(), record.pid)?;
+                starting.line.go()?;
+            }
+            Event::MapIds(place, mount) => {
+                rootfs::map_ids_of(&prepared.plan, place, &mount)?;
                 starting.line.go()?;
             }
             Event::Waiting => return Ok(terminal),

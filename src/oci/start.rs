@@ -84,7 +84,11 @@ fn run(containers: &Containers, record: &Record, line: &Line) -> Result<()> {
                 deliver_listener(&spec, record, pidfd.as_fd(), record.pid, number)?;
                 line.go()?;
             }
-            Event::NotYet | Event::Hooks | Event::Waiting | Event::Terminal(_) => {}
+            Event::NotYet
+            | Event::Hooks
+            | Event::Waiting
+            | Event::Terminal(_)
+            | Event::MapIds(..) => {}
         }
     }
 }

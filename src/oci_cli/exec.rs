@@ -332,7 +332,7 @@ fn settle(
                 deliver_listener(spec, record, process, pid, number)?;
                 starting.line.go()?;
             }
-            Event::NotYet | Event::Hooks | Event::Waiting => {}
+            Event::NotYet | Event::Hooks | Event::Waiting | Event::MapIds(..) => {}
         }
     }
 }

@@ -215,6 +215,56 @@ fn a_bind_source_that_an_earlier_mount_makes() {
     assert_eq!(ran.ok(), "ours\npasswd\n");
 }
 
+/// mount_setattr(2): the mount of a host's filesystem cannot be idmapped from within a user
+/// namespace.
+#[test]
+fn an_idmapped_source_that_an_earlier_mount_makes() {
+    let b = Bundle::new();
+    let path = |name: &str| b.dir().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir(b.dir().join("data")).unwrap();
+    std::fs::write(b.dir().join("data/file"), "").unwrap();
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    let script = "cp -a rootfs mapped && chown -R 100000:100000 mapped && chmod 755 .";
+    let made = std::process::Command::new("sh")
+        .args(["-c", script])
+        .current_dir(b.dir())
+        .status();
+    assert!(made.unwrap().success());
+    // What is 0 on disk is 100000 on the host.
+    let cases = [
+        (None, "rootfs", "0:0\n100000:100000\n"),
+        (Some("bind"), "mapped", "65534:65534\n0:0\n"),
+        (Some("idmap"), "mapped", "65534:65534\n0:0\n"),
+    ];
+    for (userns, root, said) in cases {
+        b.sh("stat -c %u:%g /mnt/file /a/file", |c| {
+            c["root"] = json!({"path": root});
+            let mut inside = json!({
+                "source": path(&format!("{root}/mnt")), "destination": "/a", "type": "bind",
+                "options": ["bind", userns.unwrap_or("bind")],
+            });
+            if userns.is_some() {
+                let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+                kinds.push(json!({"type": "user"}));
+                c["linux"]["uidMappings"] = map.clone();
+                c["linux"]["gidMappings"] = map.clone();
+            }
+            if userns != Some("idmap") {
+                inside["uidMappings"] = map.clone();
+                inside["gidMappings"] = map.clone();
+            }
+            let data = path("data");
+            let outside =
+                json!({"source": data, "destination": "/mnt", "type": "bind", "options": ["bind"]});
+            c["mounts"]
+                .as_array_mut()
+                .unwrap()
+                .extend([outside, inside]);
+        });
+        assert_eq!(b.oci(&["run", "box"]).ok(), said, "{userns:?}");
+    }
+}
+
 /// kill(2): no signal is sent, and whether there is a process is told all the same.
 #[test]
 fn signal_0_asks_whether_it_is_there() {
