@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
-use super::spawn::{Word, say, wait_for_go};
 use super::plan::mount::IdMapped;
 use super::plan::namespace::{CGROUP, USER};
 use super::plan::{Mount as MountPlan, Plan, Source};
+use super::spawn::{Word, say, wait_for_go};
 use super::{copy, dev, idmap, sub_path};
 use crate::linux::cgroup::{Hierarchies, Join};
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount};
@@ -81,7 +81,7 @@ fn map_ids(copy: &Mount, i: &IdMapped, plan: &Plan) -> Result<()> {
 }
 
 /// For the child in a user namespace, which has made `mount` and may not do this itself.
-pub(super) fn map_ids_of(plan: &Plan, place: usize, mount: &Mount) -> Result<()> {
+pub fn map_ids_of(plan: &Plan, place: usize, mount: &Mount) -> Result<()> {
     let Some(m) = plan.mounts.get(place) else {
         return Err(Error::failed("the child's mount is not in the plan"));
     };

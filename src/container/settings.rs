@@ -5,6 +5,7 @@
 use nix::errno::Errno;
 
 use super::plan::namespace::{NET, UTS};
+use super::plan::process::Scheduler;
 use super::plan::{Plan, Process};
 use crate::linux::procfs::Procfs;
 use crate::sys::attribute as sys;
@@ -61,10 +62,26 @@ pub(super) fn apply_to_process(p: &Process) -> Result<()> {
             ..Default::default()
         };
         sys::set_scheduler(attr)
-            .map_err(|e| Error::sys(format!("sched_setattr(0, {s:?})"), e))
+            .map_err(|e| scheduler_error(s, e))
             .context("process.scheduler")?;
     }
     Ok(())
+}
+
+/// sched_setattr(2) and sched(7) have these rules; the kernel's errno does not say which.
+fn scheduler_error(s: Scheduler, e: Errno) -> Error {
+    let error = Error::sys(format!("sched_setattr(0, {s:?})"), e);
+    match (s.policy as i32, e) {
+        (libc::SCHED_DEADLINE, Errno::EINVAL) => error.hint(
+            "runtime is 1024 ns at least and not more than deadline, deadline is not more than \
+             period, and period is within kernel.sched_deadline_period_min_us and _max_us",
+        ),
+        (libc::SCHED_FIFO | libc::SCHED_RR, Errno::EPERM) => error.hint(
+            "CAP_SYS_NICE is needed, and on cgroup v1 realtime time, which a cgroup has none of \
+             until linux.resources.cpu.realtimeRuntime gives it some",
+        ),
+        _ => error,
+    }
 }
 
 /// So that the caller's keys are not the container's. Without a name: one that has a

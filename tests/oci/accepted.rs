@@ -265,6 +265,28 @@ fn an_idmapped_source_that_an_earlier_mount_makes() {
     }
 }
 
+/// The kernel has one errno for all of these; realtime policies work where the kernel gives
+/// new cgroups realtime time.
+#[test]
+fn a_scheduler_that_the_kernel_refuses_is_explained() {
+    let b = Bundle::new();
+    for (runtime, deadline, period) in [(0, 9, 9), (2048, 1024, 4096), (1024, 4096, 2048)] {
+        b.sh("true", |c| {
+            c["process"]["scheduler"] = json!({"policy": "SCHED_DEADLINE",
+                "runtime": runtime, "deadline": deadline, "period": period});
+        });
+        b.oci(&["run", "box"]).fails(1, "not more than deadline");
+    }
+    b.sh("true", |c| {
+        c["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 1});
+    });
+    let ran = b.oci(&["run", "box"]);
+    match ran.code {
+        0 => {}
+        _ => drop(ran.fails(1, "linux.resources.cpu.realtimeRuntime")),
+    }
+}
+
 /// kill(2): no signal is sent, and whether there is a process is told all the same.
 #[test]
 fn signal_0_asks_whether_it_is_there() {
