@@ -370,16 +370,18 @@ fn find_program(p: &Process) -> Result<String> {
         .rev()
         .find_map(|e| e.strip_prefix("PATH="))
         .unwrap_or(DEFAULT_PATH);
-    let mut refused = None;
+    let (mut refused, mut closed, mut searched) = (None, None, false);
     for dir in path.split(':') {
         let dir = if dir.is_empty() { "." } else { dir };
         let candidate = Path::new(dir).join(name);
         match is_executable(&candidate) {
             Ok(()) if candidate.is_file() => return Ok(candidate.to_string_lossy().into_owned()),
-            // Not a directory of $PATH that this user may not search, as /root/bin.
             Err(Errno::EACCES) if candidate.is_file() => refused = refused.or(Some(candidate)),
-            _ => {}
+            Err(Errno::EACCES) => closed = closed.or(Some(candidate)),
+            _ => searched = true,
         }
     }
+    // A directory that this user may not search, as /root/bin, says nothing if there are others.
+    let refused = refused.or(closed.filter(|_| !searched));
     Err(refusal::not_found(name, path, refused))
 }
