@@ -329,7 +329,7 @@ fn version() -> String {
 
 fn help() -> String {
     let mut text = "carob-oci: an OCI runtime, with runc's command line\n\n\
-                    carob-oci [FLAGS] COMMAND [FLAGS] [OPERANDS]\n\n"
+                    Usage: carob-oci [FLAGS] COMMAND [FLAGS] [OPERANDS]\n\n"
         .to_owned();
     for v in VERBS {
         text.push_str(&format!("  {:<10} {}\n", v.name, v.about));
@@ -341,7 +341,7 @@ fn help() -> String {
 
 fn help_of(verb: &Verb) -> String {
     format!(
-        "carob-oci {} [FLAGS] {}\n\n{}\n\n{}",
+        "Usage: carob-oci {} [FLAGS] {}\n\n{}\n\n{}",
         verb.name,
         verb.operands,
         verb.about,

@@ -68,9 +68,12 @@ fn every_verb_and_flag_is_there() {
     };
     let all = b.oci(&["--help"]).ok();
     has(&all, GLOBAL);
+    assert!(all.contains("Usage: carob-oci [FLAGS] COMMAND "), "{all}");
     for (verb, flags) in VERBS {
         assert!(all.contains(&format!("\n  {verb} ")), "{verb}: {all}");
-        has(&b.oci(&[verb, "--help"]).ok(), flags);
+        let help = b.oci(&[verb, "--help"]).ok();
+        assert!(help.starts_with("Usage: carob-oci "), "{help}");
+        has(&help, flags);
     }
     let version = b.oci(&["--version"]).ok();
     assert!(version.starts_with("carob-oci version ") && version.contains("\nspec: 1.3.0\n"));
