@@ -37,7 +37,7 @@ use nix::unistd::Pid;
 
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
-use super::spawn::{Starting, Stdio, Word, clone_between, say, tell_failure};
+use super::spawn::{Message, Starting, Stdio, clone_between, say, tell_failure};
 use super::{init, process, settings};
 use crate::linux::caller;
 use crate::linux::cgroup::Join;
@@ -283,7 +283,7 @@ fn become_program(plan: &Process, labels: process::Labels, parent: &Packets) -> 
     process::close_host_fds(plan, kept)?;
     if plan.terminal {
         let (master, slave) = init::container_terminal(plan)?;
-        say(parent, &Word::Terminal, &[master.as_fd()])?;
+        say(parent, &Message::Terminal, &[master.as_fd()])?;
         process::take_terminal(slave.as_fd())?;
     }
     let program = process::settle(plan)?;

@@ -3,7 +3,7 @@
 //!
 //! `start` connects, takes the socket's file away, says go, and hears how it went
 //! like any commander: a refusal of execve(2) is its error, not a mystery. The file
-//! says "created" to everybody else; between its end and the word lies nothing that
+//! says "created" to everybody else; between its end and that message lies nothing that
 //! can fail, and if `start` dies there, the container ends with it instead of
 //! waiting for ever.
 
@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 
-use super::spawn::{Line, wait_for_go};
+use super::spawn::{Channel, wait_for_go};
 use crate::linux::socket::{Packets, listen_at};
 use crate::{Error, Result};
 
@@ -22,25 +22,25 @@ pub fn build(path: &Path) -> Result<OwnedFd> {
     listen_at(path)
 }
 
-/// The child's side. Whoever connects and leaves without a word has died.
+/// The child's side. Whoever connects and leaves without a message has died.
 pub(super) fn wait(listener: BorrowedFd) -> Result<Packets> {
-    let line = loop {
+    let channel = loop {
         match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             Ok(fd) => break Packets::from(crate::sys::own_received_fd(fd)),
             Err(Errno::EINTR | Errno::ECONNABORTED) => {}
             Err(e) => return Err(Error::sys("accept4(<gate>)", e)),
         }
     };
-    wait_for_go(&line)?;
-    Ok(line)
+    wait_for_go(&channel)?;
+    Ok(channel)
 }
 
 /// The side of `start`: connected, and the file gone.
 ///
 /// # Errors
 /// ENOENT: it was opened before. ECONNREFUSED: nobody waits there any more.
-pub fn open(path: &Path) -> Result<Line> {
-    let line = Packets::connect(path)?;
+pub fn open(path: &Path) -> Result<Channel> {
+    let channel = Packets::connect(path)?;
     std::fs::remove_file(path)?;
-    Ok(Line(line))
+    Ok(Channel(channel))
 }

@@ -3,7 +3,7 @@
 //! The order matters:
 //!  1. not dumpable, so that nobody inside can look into this process while it
 //!     holds the host's fds (runc CVE-2016-9962);
-//!  2. with a user namespace or links to move in, word from the parent that they
+//!  2. with a user namespace or links to move in, a message of the parent that they
 //!     are there;
 //!  3. cgroups before the cgroup namespace, whose root is where it is made;
 //!     namespaces of others before both, but for the user's (see `create`);
@@ -40,7 +40,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
-use super::spawn::{Birth, Held, Word, say, wait_for_go};
+use super::spawn::{Message, Spawn, StartGate, say, wait_for_go};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::bare;
 use crate::linux::caller;
@@ -55,37 +55,41 @@ use crate::{Context, Error, Result};
 /// Becomes the container's program, or says why not. `joined` is what has still to
 /// be entered.
 pub(super) fn run(
-    b: &Birth,
+    wanted: &Spawn,
     joined: &[(CloneFlags, OwnedFd)],
     parent: &Packets,
 ) -> Result<Infallible> {
-    let labels = enter(b, joined, parent)?;
-    let gate = b.held.map(|held| held.gate.as_raw_fd());
+    let labels = enter(wanted, joined, parent)?;
+    let gate = wanted.start.map(|start| start.gate.as_raw_fd());
     let kept: [Option<RawFd>; 2] = [Some(parent.as_fd().as_raw_fd()), gate];
     let kept = kept
         .into_iter()
         .flatten()
         .chain(process::label_fds(&labels));
-    process::close_host_fds(&b.plan.process, kept)?;
-    become_program(b, labels, parent)
+    process::close_host_fds(&wanted.plan.process, kept)?;
+    become_program(wanted, labels, parent)
 }
 
 /// Steps 1 to 11 and stdio. What it opens on the host's side it drops at its end.
-fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Result<process::Labels> {
-    let plan = b.plan;
+fn enter(
+    wanted: &Spawn,
+    joined: &[(CloneFlags, OwnedFd)],
+    parent: &Packets,
+) -> Result<process::Labels> {
+    let plan = wanted.plan;
     let user_namespace = plan.namespaces.has(USER);
     process::seclude()?;
     nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
-    if b.waits_at_birth() {
+    if wanted.waits_for_parent() {
         wait_for_go(parent)?;
     }
-    if let Some(join) = b.join {
+    if let Some(join) = wanted.join {
         join.enter().context("join the cgroup")?;
     }
     // The umask is for what is made in the root filesystem; the program has its own.
     caller::reset_umask();
     caller::reset_affinity();
-    resctrl::join(b.resctrl).context("linux.intelRdt")?;
+    resctrl::join(wanted.resctrl).context("linux.intelRdt")?;
     for (kind, fd) in joined.iter().filter(|(k, _)| *k != PID) {
         setns(fd, *kind)
             .map_err(|e| Error::sys(format!("setns(<fd>, {})", crate::error::flags(kind)), e))
@@ -107,14 +111,14 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
     }
 
     let opened;
-    let sources = match b.sources.and_then(|s| s.mounts.as_ref()) {
+    let sources = match wanted.sources.and_then(|s| s.mounts.as_ref()) {
         Some(mounts) => mounts,
         None => {
             opened = rootfs::open_sources(plan)?;
             &opened
         }
     };
-    let mountpoint = match b.bare_mounts {
+    let mountpoint = match wanted.bare_mounts {
         Some(bare) => {
             bare::enter_copy(bare)?;
             Path::new(bare::PLACE)
@@ -122,19 +126,20 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
         None => {
             // A copy that was made as a slave or peer of a host's mount stays one.
             mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
-            b.mountpoint
+            wanted.mountpoint
         }
     };
     let null = rootfs::open_null()?;
     let place = open_dir(mountpoint)?;
-    b.root
+    wanted
+        .root
         .attach(place.as_fd())
         .context("attach the root filesystem")?;
-    let root = Root::new(b.root.as_fd());
-    let terminal = rootfs::mount_all(&root, plan, sources, b.join, parent)?;
+    let root = Root::new(wanted.root.as_fd());
+    let terminal = rootfs::mount_all(&root, plan, sources, wanted.join, parent)?;
     settings::apply_to_namespaces(plan)?;
-    if let Some(held) = b.held {
-        run_hooks(b, held, parent)?;
+    if let Some(start) = wanted.start {
+        run_hooks(wanted, start, parent)?;
     }
     rootfs::restrict(&root, plan, null.as_fd())?;
     // Made now, while the root may still be written to: many images name a
@@ -145,46 +150,47 @@ fn enter(b: &Birth, joined: &[(CloneFlags, OwnedFd)], parent: &Packets) -> Resul
         Links::InRoot,
     );
     if plan.root_read_only {
-        b.root
+        wanted
+            .root
             .set(ATTR_RDONLY, false)
             .context("make the root read-only")?;
     }
-    change_root(b)?;
+    change_root(wanted)?;
     let terminal = match (plan.process.terminal, terminal) {
         (true, None) => Some(container_terminal(&plan.process)?),
         (_, terminal) => terminal,
     };
     match &terminal {
         Some((master, slave)) => {
-            say(parent, &Word::Terminal, &[master.as_fd()])?;
+            say(parent, &Message::Terminal, &[master.as_fd()])?;
             process::take_terminal(slave.as_fd())?;
         }
-        None => process::take_stdio(b.stdio)?,
+        None => process::take_stdio(wanted.stdio)?,
     }
     Ok(labels)
 }
 
 /// Hooks that run before the root is entered: those of the runtime's namespaces by the
 /// parent, those of the container's here.
-fn run_hooks(b: &Birth, held: &Held, parent: &Packets) -> Result<()> {
-    if held.runtime_hooks {
-        say(parent, &Word::Hooks, &[])?;
+fn run_hooks(wanted: &Spawn, start: &StartGate, parent: &Packets) -> Result<()> {
+    if start.runtime_hooks {
+        say(parent, &Message::Hooks, &[])?;
         wait_for_go(parent)?;
     }
-    if held.create_container.is_empty() {
+    if start.create_container.is_empty() {
         return Ok(());
     }
     // As runc has it: a hook writes to the root filesystem by relative paths.
-    nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
-    let state = held.subject.state("creating", std::process::id() as i32);
-    hook::run("createContainer", held.create_container, &state)
+    nix::unistd::fchdir(wanted.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
+    let state = start.subject.state("creating", std::process::id() as i32);
+    hook::run("createContainer", start.create_container, &state)
 }
 
 /// The container's root becomes this process's.
-fn change_root(b: &Birth) -> Result<()> {
-    let plan = b.plan;
+fn change_root(wanted: &Spawn) -> Result<()> {
+    let plan = wanted.plan;
     mount::leave_chroot()?;
-    nix::unistd::fchdir(b.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
+    nix::unistd::fchdir(wanted.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
     match plan.pivot {
         true => mount::pivot_here()?,
         false => move_root::move_here()?,
@@ -193,11 +199,12 @@ fn change_root(b: &Birth) -> Result<()> {
         plan.root_propagation,
         MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE
     ) {
-        b.root
+        wanted
+            .root
             .set_propagation(plan.root_propagation, false)
             .context("linux.rootfsPropagation")?;
     }
-    if let Some(host) = b.host_mounts {
+    if let Some(host) = wanted.host_mounts {
         let root = open_dir(Path::new("/"))?;
         setns(host.namespace, MOUNT).map_err(|e| Error::sys("setns(<host>, CLONE_NEWNS)", e))?;
         mount::change_root(root.as_fd())?;
@@ -205,31 +212,31 @@ fn change_root(b: &Birth) -> Result<()> {
     Ok(())
 }
 
-fn become_program(b: &Birth, labels: process::Labels, parent: &Packets) -> Result<Infallible> {
-    let plan = b.plan;
+fn become_program(wanted: &Spawn, labels: process::Labels, parent: &Packets) -> Result<Infallible> {
+    let plan = wanted.plan;
     let program = process::settle(&plan.process)?;
-    let Some(held) = b.held else {
+    let Some(start) = wanted.start else {
         return process::launch(&plan.process, &program, labels, parent, || Ok(()));
     };
     crate::sys::process::end_on_signals();
-    say(parent, &Word::Waiting, &[])?;
-    let line = gate::wait(held.gate)?;
+    say(parent, &Message::Waiting, &[])?;
+    let channel = gate::wait(start.gate)?;
     // Their programs are the image's: they may what the container's own may.
     let hooks = || {
-        if held.start_container.is_empty() {
+        if start.start_container.is_empty() {
             return Ok(());
         }
-        let state = held.subject.state("created", std::process::id() as i32);
+        let state = start.subject.state("created", std::process::id() as i32);
         // In the program's environment, with the HOME that was found for it.
-        let mut hooks = held.start_container.to_vec();
+        let mut hooks = start.start_container.to_vec();
         for hook in &mut hooks {
             hook.env.get_or_insert_with(|| program.env());
         }
         hook::run("startContainer", &hooks, &state)
     };
-    let Err(e) = process::launch(&plan.process, &program, labels, &line, hooks);
+    let Err(e) = process::launch(&plan.process, &program, labels, &channel, hooks);
     // `start` is told, not whoever created the container long ago.
-    super::spawn::tell_failure(&line, e)
+    super::spawn::tell_failure(&channel, e)
 }
 
 /// Whoever made the namespace is nobody in it until it becomes its root. Where 0

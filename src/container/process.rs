@@ -24,7 +24,7 @@ use nix::unistd::{Gid, Pid, Uid};
 
 use super::plan::{DEFAULT_PATH, Process};
 use super::refusal;
-use super::spawn::{Stdio, Word};
+use super::spawn::{Message, Stdio};
 use crate::linux::capability;
 use crate::linux::procfs::Procfs;
 use crate::linux::root::{Links, Root, open_dir};
@@ -260,12 +260,12 @@ fn enter_cwd(p: &Process) -> Result<()> {
 }
 
 /// Takes the limits, gives up the rights, puts the filter in force, does `last`, and
-/// executes. `line` leads to whoever serves a seccomp listener.
+/// executes. `channel` leads to whoever serves a seccomp listener.
 pub(super) fn launch(
     p: &Process,
     program: &Program,
     labels: Labels,
-    line: &Packets,
+    channel: &Packets,
     last: impl FnOnce() -> Result<()>,
 ) -> Result<Infallible> {
     use std::io::Write;
@@ -283,7 +283,7 @@ pub(super) fn launch(
         set_limit(Pid::from_raw(0), *limit).with_context(|| format!("process.rlimits[{i}]"))?;
     }
     let filter = || match &p.seccomp {
-        Some(filter) => serve(filter.install()?, line),
+        Some(filter) => serve(filter.install()?, channel),
         None => Ok(()),
     };
     if p.no_new_privileges {
@@ -309,15 +309,15 @@ pub(super) fn launch(
 /// With plain write(2) and read(2): a profile may send sendmsg(2) to the listener
 /// that is not served yet, and [`crate::linux::seccomp`] refuses one that does so
 /// with write(2).
-fn serve(listener: Option<std::os::fd::OwnedFd>, line: &Packets) -> Result<()> {
+fn serve(listener: Option<std::os::fd::OwnedFd>, channel: &Packets) -> Result<()> {
     use std::os::fd::AsRawFd;
     let Some(listener) = listener else {
         return Ok(());
     };
-    let word = serde_json::to_vec(&Word::Listener(listener.as_raw_fd()))?;
-    nix::unistd::write(line, &word).map_err(|e| Error::sys("write(<line>)", e))?;
-    let fd = line.as_fd().as_raw_fd();
-    match nix::unistd::read(line, &mut [0; 16]) {
+    let message = serde_json::to_vec(&Message::Listener(listener.as_raw_fd()))?;
+    nix::unistd::write(channel, &message).map_err(|e| Error::sys("write(<channel>)", e))?;
+    let fd = channel.as_fd().as_raw_fd();
+    match nix::unistd::read(channel, &mut [0; 16]) {
         Ok(0) => Err(Error::failed("nobody serves linux.seccomp.listenerPath")),
         Ok(_) => Ok(()),
         Err(e) => Err(Error::sys(format!("read({fd})"), e)),

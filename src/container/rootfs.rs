@@ -15,7 +15,7 @@ use nix::sys::stat::{Mode, fstat};
 use super::plan::mount::IdMapped;
 use super::plan::namespace::{CGROUP, USER};
 use super::plan::{Mount as MountPlan, Plan, Source};
-use super::spawn::{Word, say, wait_for_go};
+use super::spawn::{Message, say, wait_for_go};
 use super::{copy, dev, idmap, sub_path};
 use crate::linux::cgroup::{Hierarchies, Join};
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount};
@@ -219,7 +219,7 @@ fn copy_inside(
     };
     match &m.idmap {
         Some(_) if plan.namespaces.has(USER) => {
-            say(parent, &Word::MapIds(place), &[copy.as_fd()])?;
+            say(parent, &Message::MapIds(place), &[copy.as_fd()])?;
             wait_for_go(parent)?;
         }
         Some(i) => map_ids(&copy, i, plan)?,

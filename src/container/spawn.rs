@@ -1,4 +1,4 @@
-//! The parent's side of making a container: one clone, then waiting for word.
+//! The parent's side of making a container: one clone, then waiting for its messages.
 //!
 //! ```text
 //! parent                                   child (born in its new namespaces and
@@ -62,7 +62,7 @@ use crate::{Context, Error, Result};
 
 /// What a child says to whoever commands it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Word {
+pub(super) enum Message {
     Failed(Error),
     Terminal,
     Hooks,
@@ -81,50 +81,50 @@ pub enum Event {
     Failed(Error),
     /// The master of the process's terminal.
     Terminal(OwnedFd),
-    /// The hooks of the runtime's namespaces are due; answered by [`Line::go`].
+    /// The hooks of the runtime's namespaces are due; answered by [`Channel::go`].
     Hooks,
     /// The child waits at its gate.
     Waiting,
-    /// The seccomp listener is this fd of the child's; answered by [`Line::go`].
+    /// The seccomp listener is this fd of the child's; answered by [`Channel::go`].
     Listener(i32),
     /// The mount of this place in the plan is to be idmapped, which a process in a user
     /// namespace may not do: mount_setattr(2) asks for CAP_SYS_ADMIN over the filesystem.
-    /// Answered by [`Line::go`].
+    /// Answered by [`Channel::go`].
     MapIds(usize, Mount),
-    /// The program runs, or the child has died without a word.
+    /// The program runs, or the child has died without a message.
     Exec,
 }
 
 /// The connection between a child and its commander.
 #[derive(Debug)]
-pub struct Line(pub(super) Packets);
+pub struct Channel(pub(super) Packets);
 
-impl AsFd for Line {
+impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl Line {
+impl Channel {
     /// Blocks unless the fd does not.
     pub fn next(&self) -> Event {
         let mut buffer = vec![0; 16 * 1024];
         match self.0.receive(&mut buffer) {
             Ok(([], _)) => Event::Exec,
             Ok((bytes, mut fds)) => match serde_json::from_slice(bytes) {
-                Ok(Word::Failed(e)) => Event::Failed(e),
-                Ok(Word::Terminal) => match fds.pop() {
+                Ok(Message::Failed(e)) => Event::Failed(e),
+                Ok(Message::Terminal) => match fds.pop() {
                     Some(fd) => Event::Terminal(fd),
                     None => Event::Failed(Error::failed("the child sent no terminal")),
                 },
-                Ok(Word::Hooks) => Event::Hooks,
-                Ok(Word::Waiting) => Event::Waiting,
-                Ok(Word::Listener(n)) => Event::Listener(n),
-                Ok(Word::MapIds(place)) => match fds.pop() {
+                Ok(Message::Hooks) => Event::Hooks,
+                Ok(Message::Waiting) => Event::Waiting,
+                Ok(Message::Listener(n)) => Event::Listener(n),
+                Ok(Message::MapIds(place)) => match fds.pop() {
                     Some(fd) => Event::MapIds(place, Mount::received(fd)),
                     None => Event::Failed(Error::failed("the child sent no mount")),
                 },
-                Err(e) => Event::Failed(Error::failed(format!("the child's word: {e}"))),
+                Err(e) => Event::Failed(Error::failed(format!("the child's message: {e}"))),
             },
             Err(Errno::EAGAIN) => Event::NotYet,
             // Unread words of ours at its end: it died, or runs, all the same.
@@ -141,14 +141,15 @@ impl Line {
 }
 
 /// The child's end.
-pub(super) fn say(line: &Packets, word: &Word, fds: &[BorrowedFd]) -> Result<()> {
-    line.send(&serde_json::to_vec(word)?, fds)
+pub(super) fn say(channel: &Packets, message: &Message, fds: &[BorrowedFd]) -> Result<()> {
+    channel
+        .send(&serde_json::to_vec(message)?, fds)
         .map_err(|e| Error::sys("sendmsg(<parent>)", e))
 }
 
-/// Waits for [`Line::go`].
-pub(crate) fn wait_for_go(line: &Packets) -> Result<()> {
-    match line.receive(&mut [0; 16]) {
+/// Waits for [`Channel::go`].
+pub(crate) fn wait_for_go(channel: &Packets) -> Result<()> {
+    match channel.receive(&mut [0; 16]) {
         Ok(([], _)) => Err(Error::failed("whoever was making this container has died")),
         Ok(_) => Ok(()),
         Err(e) => Err(Error::sys("recvmsg(<parent>)", e)),
@@ -160,14 +161,14 @@ pub(crate) fn wait_for_go(line: &Packets) -> Result<()> {
 pub struct Starting {
     pub pid: Pid,
     pub pidfd: OwnedFd,
-    pub line: Line,
+    pub channel: Channel,
     terminal: Option<OwnedFd>,
 }
 
 /// How it went.
 #[derive(Debug)]
 pub enum Started {
-    /// No word yet.
+    /// No message yet.
     NotYet,
     /// The program runs. With a terminal, its master.
     Running(Option<OwnedFd>),
@@ -178,16 +179,16 @@ pub enum Started {
 impl AsFd for Starting {
     /// Readable when [`Starting::progress`] has something to say.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.line.as_fd()
+        self.channel.as_fd()
     }
 }
 
 impl Starting {
-    pub(super) fn new(pid: Pid, pidfd: OwnedFd, word: Packets) -> Self {
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd, packets: Packets) -> Self {
         Starting {
             pid,
             pidfd,
-            line: Line(word),
+            channel: Channel(packets),
             terminal: None,
         }
     }
@@ -195,7 +196,7 @@ impl Starting {
     /// Reads what a child without gate, hooks and listener has said, blocking only
     /// if nothing can be read.
     pub fn progress(&mut self) -> Started {
-        match self.line.next() {
+        match self.channel.next() {
             Event::Exec => Started::Running(self.terminal.take()),
             Event::Terminal(fd) => {
                 self.terminal = Some(fd);
@@ -236,7 +237,7 @@ pub struct Sources {
 
 /// A container that waits for `start` before its program runs.
 #[derive(Debug)]
-pub struct Held<'a> {
+pub struct StartGate<'a> {
     /// See [`super::gate`].
     pub gate: BorrowedFd<'a>,
     /// The record's lock: the child closes its copy, which would keep it held as
@@ -250,7 +251,7 @@ pub struct Held<'a> {
 }
 
 /// Everything that a container is made from.
-pub struct Birth<'a> {
+pub struct Spawn<'a> {
     pub plan: &'a Plan,
     /// Its root filesystem, attached in the child's mount namespace only, at
     /// `mountpoint`, a directory that exists.
@@ -262,7 +263,7 @@ pub struct Birth<'a> {
     /// None: the child opens the sources of its mounts itself.
     pub sources: Option<&'a Sources>,
     /// None: the program runs as soon as it is ready.
-    pub held: Option<&'a Held<'a>>,
+    pub start: Option<&'a StartGate<'a>>,
     /// See [`crate::linux::resctrl::Resctrl::tasks`].
     pub resctrl: &'a [std::fs::File],
     /// What its new mount namespace is copied from: [`crate::linux::bare`]. None: from
@@ -271,7 +272,7 @@ pub struct Birth<'a> {
     /// For a container without a mount namespace of its own.
     pub host_mounts: Option<&'a HostMounts<'a>>,
     /// Done to the child before it does anything itself.
-    pub at_birth: Option<&'a dyn Fn(Pid) -> Result<()>>,
+    pub prepare_child: Option<&'a dyn Fn(Pid) -> Result<()>>,
 }
 
 /// Without a mount namespace of its own, a container still has its mounts in one
@@ -284,13 +285,13 @@ pub struct HostMounts<'a> {
     pub pin: &'a Path,
 }
 
-impl Birth<'_> {
-    /// Whether the child begins by waiting for [`Line::go`].
-    pub(super) fn waits_at_birth(&self) -> bool {
+impl Spawn<'_> {
+    /// Whether the child begins by waiting for [`Channel::go`].
+    pub(super) fn waits_for_parent(&self) -> bool {
         self.plan.namespaces.has(USER)
             || !self.plan.net_devices.is_empty()
             || self.host_mounts.is_some()
-            || self.at_birth.is_some()
+            || self.prepare_child.is_some()
     }
 
     fn joined(&self) -> &[(CloneFlags, OwnedFd)] {
@@ -299,33 +300,33 @@ impl Birth<'_> {
 }
 
 /// Clones the container's first process.
-pub fn spawn(b: &Birth) -> Result<Starting> {
-    let starting = match b.host_mounts {
-        Some(host) => clone_pinned(b, host)?,
-        None => clone_child(b)?,
+pub fn spawn(wanted: &Spawn) -> Result<Starting> {
+    let starting = match wanted.host_mounts {
+        Some(host) => clone_pinned(wanted, host)?,
+        None => clone_child(wanted)?,
     };
-    if b.waits_at_birth() {
-        equip(b, starting.pid)
-            .and_then(|()| starting.line.go())
+    if wanted.waits_for_parent() {
+        equip(wanted, starting.pid)
+            .and_then(|()| starting.channel.go())
             .inspect_err(|_| starting.abandon())?;
     }
     Ok(starting)
 }
 
-fn clone_child(b: &Birth) -> Result<Starting> {
+fn clone_child(wanted: &Spawn) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
-    let n = &b.plan.namespaces;
+    let n = &wanted.plan.namespaces;
     let (pid, pidfd) = match n.has(USER) && !n.joined.is_empty() {
-        true => clone_joined(b, &ours, &theirs)?,
-        false => clone_directly(b, &ours, &theirs)?,
+        true => clone_joined(wanted, &ours, &theirs)?,
+        false => clone_directly(wanted, &ours, &theirs)?,
     };
     Ok(Starting::new(pid, pidfd, ours))
 }
 
 /// As [`clone_child`], with the child's mount namespace pinned.
-fn clone_pinned(b: &Birth, host: &HostMounts) -> Result<Starting> {
+fn clone_pinned(wanted: &Spawn, host: &HostMounts) -> Result<Starting> {
     let pinned = namespace::on_a_cpu_that_pins(|| {
-        let starting = clone_child(b)?;
+        let starting = clone_child(wanted)?;
         let namespace = format!("/proc/{}/ns/mnt", starting.pid);
         match namespace::pin_mount_namespace(Path::new(&namespace), host.pin) {
             Ok(()) => Ok(starting),
@@ -338,9 +339,9 @@ fn clone_pinned(b: &Birth, host: &HostMounts) -> Result<Starting> {
     pinned.context("keep the container's mounts")
 }
 
-fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
-    let n = &b.plan.namespaces;
-    let joined_pid = b.joined().iter().find(|(kind, _)| *kind == PID);
+fn clone_directly(wanted: &Spawn, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
+    let n = &wanted.plan.namespaces;
+    let joined_pid = wanted.joined().iter().find(|(kind, _)| *kind == PID);
     let _lent = joined_pid
         .map(|(_, fd)| Lent::enter(fd.as_fd(), PID, "pid"))
         .transpose()?;
@@ -350,18 +351,18 @@ fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, O
         .then(|| Lent::new_time(&n.time_offsets))
         .transpose()?;
     let mut new = clone_flags(n.new);
-    if b.host_mounts.is_some() {
+    if wanted.host_mounts.is_some() {
         new |= MOUNT;
     }
-    if b.bare_mounts.is_some() {
+    if wanted.bare_mounts.is_some() {
         // The child leaves the host's mounts by itself, and copies none of them.
         new -= MOUNT;
     }
-    match sys::clone3(new, b.join.and_then(Join::v2_fd)) {
+    match sys::clone3(new, wanted.join.and_then(Join::v2_fd)) {
         Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
         Ok(Fork::Child) => {
-            close_parents(b, &[ours.as_fd()]);
-            let Err(e) = init::run(b, b.joined(), theirs);
+            close_parents(wanted, &[ours.as_fd()]);
+            let Err(e) = init::run(wanted, wanted.joined(), theirs);
             tell_failure(theirs, e)
         }
         Err(e) => Err(clone_error(n.new, e)),
@@ -370,9 +371,9 @@ fn clone_directly(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, O
 
 /// Closes the child's copies of fds whose end it has to notice, or whose keeping
 /// would be noticed. Their owners are values of the parent's, never dropped here.
-fn close_parents(b: &Birth, fds: &[BorrowedFd]) {
+fn close_parents(wanted: &Spawn, fds: &[BorrowedFd]) {
     use std::os::fd::AsRawFd;
-    for fd in fds.iter().copied().chain(b.held.map(|h| h.lock)) {
+    for fd in fds.iter().copied().chain(wanted.start.map(|h| h.lock)) {
         let _ = nix::unistd::close(fd.as_raw_fd());
     }
 }
@@ -446,22 +447,22 @@ fn make_time_namespace(offsets: &str) -> Result<()> {
 }
 
 /// See the module's head.
-fn clone_joined(b: &Birth, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
-    let n = &b.plan.namespaces;
+fn clone_joined(wanted: &Spawn, ours: &Packets, theirs: &Packets) -> Result<(Pid, OwnedFd)> {
+    let n = &wanted.plan.namespaces;
     let enter = |_: BorrowedFd| {
-        let left = enter_all(b.joined())?;
+        let left = enter_all(wanted.joined())?;
         if n.new.contains(TIME) {
             make_time_namespace(&n.time_offsets)?;
         }
         Ok(left)
     };
     let sibling = |_: &_| {
-        sys::clone_sibling(clone_flags(n.new), b.join.and_then(Join::v2_fd))
+        sys::clone_sibling(clone_flags(n.new), wanted.join.and_then(Join::v2_fd))
             .map_err(|e| clone_error(n.new, e))
     };
     let child = |left, answer: BorrowedFd| {
-        close_parents(b, &[ours.as_fd(), answer]);
-        init::run(b, left, theirs)
+        close_parents(wanted, &[ours.as_fd(), answer]);
+        init::run(wanted, left, theirs)
     };
     clone_between(enter, sibling, child, theirs)
 }
@@ -500,7 +501,7 @@ pub(super) fn clone_between<T>(
     drop(answer);
     let mut buffer = vec![0; 16 * 1024];
     let received = question.receive(&mut buffer);
-    // It has said its word, or has died: there is nothing that a kill could cut off.
+    // It has sent its message, or has died: there is nothing that a kill could cut off.
     sys::kill_and_reap(between.as_fd());
     let (bytes, mut fds) = received.map_err(|e| Error::sys("recvmsg(<child>)", e))?;
     if let Some(pidfd) = fds.pop()
@@ -509,7 +510,7 @@ pub(super) fn clone_between<T>(
         return Ok((Pid::from_raw(pid), pidfd));
     }
     match serde_json::from_slice(bytes) {
-        Ok(Word::Failed(e)) => Err(e),
+        Ok(Message::Failed(e)) => Err(e),
         _ => Err(Error::failed("the process that joins namespaces died")),
     }
 }
@@ -539,9 +540,9 @@ fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)
 }
 
 /// What the child of a user namespace has no right to do for itself.
-fn equip(b: &Birth, pid: Pid) -> Result<()> {
-    let n = &b.plan.namespaces;
-    if let Some(attend) = b.at_birth {
+fn equip(wanted: &Spawn, pid: Pid) -> Result<()> {
+    let n = &wanted.plan.namespaces;
+    if let Some(attend) = wanted.prepare_child {
         attend(pid)?;
     }
     if n.new.contains(USER) {
@@ -549,13 +550,13 @@ fn equip(b: &Birth, pid: Pid) -> Result<()> {
         write_map(pid, "gid_map", &n.gid_map).context("linux.gidMappings")?;
     }
     if n.has(USER) {
-        if let Some(score) = b.plan.process.oom_score_adj {
+        if let Some(score) = wanted.plan.process.oom_score_adj {
             super::process::set_oom_score(&pid.to_string(), score)?;
         }
-        super::process::raise_limits(pid, &b.plan.process.rlimits)?;
+        super::process::raise_limits(pid, &wanted.plan.process.rlimits)?;
     }
-    let net = b.joined().iter().find(|(kind, _)| *kind == NET);
-    super::netdev::move_in(pid, net.map(|(_, fd)| fd.as_fd()), &b.plan.net_devices)
+    let net = wanted.joined().iter().find(|(kind, _)| *kind == NET);
+    super::netdev::move_in(pid, net.map(|(_, fd)| fd.as_fd()), &wanted.plan.net_devices)
 }
 
 /// user_namespaces(7): one write, before anybody in there becomes anybody.
@@ -576,12 +577,12 @@ pub(super) fn write_map(pid: Pid, file: &str, map: &[IdMap]) -> Result<()> {
 }
 
 /// The most that a child says of an error, bytes: in JSON six times as many, which
-/// still fits what [`Line::next`] receives.
+/// still fits what [`Channel::next`] receives.
 const LAST_WORDS: usize = 2048;
 
 /// The child's last words.
 pub(super) fn tell_failure(parent: &Packets, e: Error) -> ! {
-    let bytes = serde_json::to_vec(&Word::Failed(e.shortened(LAST_WORDS)));
+    let bytes = serde_json::to_vec(&Message::Failed(e.shortened(LAST_WORDS)));
     let _ = parent.send(&bytes.unwrap_or_default(), &[]);
     sys::exit_now(127)
 }

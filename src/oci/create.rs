@@ -27,7 +27,9 @@ use super::{notify, resources};
 use crate::container::hook::{self, Hooks, Subject};
 use crate::container::plan::namespace::{MOUNT, USER};
 use crate::container::plan::{self, Plan};
-use crate::container::spawn::{self, Birth, Event, Held, HostMounts, Sources, Starting, Stdio};
+use crate::container::spawn::{
+    self, Event, HostMounts, Sources, Spawn, StartGate, Starting, Stdio,
+};
 use crate::container::{gate, rootfs};
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::systemd::{self, Scope};
@@ -249,14 +251,14 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
                 Ok(())
             }
         });
-        let birth = Birth {
+        let birth = Spawn {
             plan,
             root: &opened.root,
             mountpoint: rootfs,
             join: join.as_ref(),
             stdio,
             sources: Some(&opened.sources),
-            held: Some(&Held {
+            start: Some(&StartGate {
                 gate: opened.gate.as_fd(),
                 lock: lock.as_fd(),
                 runtime_hooks: !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty()),
@@ -267,7 +269,7 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
             resctrl: &resctrl_tasks,
             bare_mounts: None,
             host_mounts: host_mounts.as_ref(),
-            at_birth: make_scope.as_ref().map(|f| f as _),
+            prepare_child: make_scope.as_ref().map(|f| f as _),
         };
         let created = spawn::spawn(&birth);
         if let (Some(scope), Some(cgroup)) = (scope, scoped.take()) {
@@ -331,17 +333,17 @@ fn until_it_waits(
 ) -> Result<Option<OwnedFd>> {
     let mut terminal = None;
     loop {
-        match starting.line.next() {
+        match starting.channel.next() {
             Event::NotYet => {}
             Event::Failed(e) => return Err(e),
             Event::Terminal(master) => terminal = hand_over_terminal(order, master)?,
             Event::Hooks => {
                 run_runtime_hooks(&prepared.hooks, &record.subject(), record.pid)?;
-                starting.line.go()?;
+                starting.channel.go()?;
             }
             Event::MapIds(place, mount) => {
                 rootfs::map_ids_of(&prepared.plan, place, &mount)?;
-                starting.line.go()?;
+                starting.channel.go()?;
             }
             Event::Waiting => return Ok(terminal),
             Event::Listener(_) => return Err(Error::failed("a listener before the start")),

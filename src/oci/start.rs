@@ -13,7 +13,7 @@ use super::plan::plan_hooks;
 use super::record::{Containers, Record, Status};
 use crate::container::gate;
 use crate::container::hook;
-use crate::container::spawn::{Event, Line};
+use crate::container::spawn::{Channel, Event};
 use crate::linux::socket;
 use crate::sys::attribute::take_fd_of;
 use crate::{Context, Error, Result};
@@ -46,14 +46,14 @@ pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<
         Some(host) => Ready::listen(containers, &record, host)?,
         None => None,
     };
-    let line = gate::open(&containers.gate(id)).map_err(|e| match e.errno() {
+    let channel = gate::open(&containers.gate(id)).map_err(|e| match e.errno() {
         Some(Errno::ECONNREFUSED) => {
             Error::conflict(format!("cannot start a container that has stopped: {id}"))
         }
         _ => e,
     })?;
-    line.go()?;
-    run(containers, &record, &line)?;
+    channel.go()?;
+    run(containers, &record, &channel)?;
     if !record.hooks {
         return Ok(ready);
     }
@@ -71,9 +71,9 @@ pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<
     Ok(ready)
 }
 
-fn run(containers: &Containers, record: &Record, line: &Line) -> Result<()> {
+fn run(containers: &Containers, record: &Record, channel: &Channel) -> Result<()> {
     loop {
-        match line.next() {
+        match channel.next() {
             Event::Exec => return Ok(()),
             Event::Failed(e) => return Err(e.push_context("unable to start container process")),
             Event::Listener(number) => {
@@ -82,7 +82,7 @@ fn run(containers: &Containers, record: &Record, line: &Line) -> Result<()> {
                     .pidfd()
                     .ok_or_else(|| Error::failed("the container has ended"))?;
                 deliver_listener(&spec, record, pidfd.as_fd(), record.pid, number)?;
-                line.go()?;
+                channel.go()?;
             }
             Event::NotYet
             | Event::Hooks

@@ -320,7 +320,7 @@ fn settle(
 ) -> Result<Option<OwnedFd>> {
     let mut terminal = None;
     loop {
-        match starting.line.next() {
+        match starting.channel.next() {
             Event::Exec => return Ok(terminal),
             Event::Failed(e) => return Err(e),
             Event::Terminal(master) => match console_socket {
@@ -330,7 +330,7 @@ fn settle(
             Event::Listener(number) => {
                 let (process, pid) = (starting.pidfd.as_fd(), starting.pid.as_raw());
                 deliver_listener(spec, record, process, pid, number)?;
-                starting.line.go()?;
+                starting.channel.go()?;
             }
             Event::NotYet | Event::Hooks | Event::Waiting | Event::MapIds(..) => {}
         }

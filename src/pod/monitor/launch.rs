@@ -21,7 +21,7 @@ use super::output::{Output, make_fifo};
 use super::{Monitor, Source};
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
 use crate::container::plan::{self, Plan};
-use crate::container::spawn::{self, Birth, Starting, Stdio};
+use crate::container::spawn::{self, Spawn, Starting, Stdio};
 use crate::container::user::Accounts;
 use crate::image::Image;
 use crate::linux::bare;
@@ -365,7 +365,7 @@ fn birth(
     join: &Join,
     stdio: &Stdio,
 ) -> Result<Starting> {
-    spawn::spawn(&Birth {
+    spawn::spawn(&Spawn {
         resctrl: &[],
         plan,
         root,
@@ -373,10 +373,10 @@ fn birth(
         join: Some(join),
         stdio,
         sources: None,
-        held: None,
+        start: None,
         bare_mounts,
         host_mounts: None,
-        at_birth: None,
+        prepare_child: None,
     })
 }
 
