@@ -228,7 +228,10 @@ fn plan_user(inputs: &Inputs) -> Result<User> {
             "container has runAsNonRoot and image has non-numeric user ({image_user}), cannot \
              verify user is non-root"
         ))
-        .hint("set securityContext.runAsUser to its number"));
+        .hint(format!(
+            "set securityContext.runAsUser to its number, {}",
+            user.uid
+        )));
     }
     if let Some(gid) = s.run_as_group {
         user.gid = gid;

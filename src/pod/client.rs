@@ -205,14 +205,42 @@ pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Re
     Ok(found)
 }
 
+/// The error that there is no Pod of this name, with the name that was meant where one is
+/// near: of this namespace, or the same of another.
+pub fn absent(layout: &Layout, namespace: &str, name: &str) -> Error {
+    let names_in = |dir: &Path| -> Vec<String> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|e| e.file_name().into_string().ok());
+        names.collect()
+    };
+    let here = names_in(&layout.names().join(namespace));
+    let near = here
+        .iter()
+        .map(|other| (strsim::osa_distance(name, other), other))
+        .min()
+        .filter(|(distance, other)| *distance <= 1.max(name.len().max(other.len()) / 4));
+    let elsewhere = || {
+        let mut namespaces = names_in(&layout.names());
+        namespaces.sort_unstable();
+        namespaces
+            .into_iter()
+            .find(|n| n != namespace && name_owner(layout, n, name).is_some())
+    };
+    let list = format!("`carob get pods -n {namespace}` lists those there are");
+    let hint = match near {
+        Some((_, other)) => format!("did you mean {other}? {list}"),
+        None => match elsewhere() {
+            Some(other) => format!("there is one in the namespace {other}: -n {other}"),
+            None => list,
+        },
+    };
+    Error::not_found(format!("pods {name:?} not found")).hint(hint)
+}
+
 /// # Errors
 /// [`Kind::NotFound`].
 pub fn find(layout: &Layout, namespace: &str, name: &str) -> Result<View> {
-    let not_found = || {
-        Error::not_found(format!("pods {name:?} not found")).hint(format!(
-            "`carob get pods -n {namespace}` lists those there are"
-        ))
-    };
+    let not_found = || absent(layout, namespace, name);
     let uid = name_owner(layout, namespace, name).ok_or_else(not_found)?;
     let found = store::Dir::open(&layout.pods())
         .and_then(|pods| view(layout, &pods, &uid, None, Detail::Whole));

@@ -76,6 +76,24 @@ fn give(dir: &Path, fs_group: Option<u32>) -> Result<()> {
         .with_context(|| format!("chmod({}, {mode:o})", dir.display()))
 }
 
+/// What makes a hostPath that is not there.
+fn absent(path: &Path, kind: HostPathKind) -> String {
+    let path = path.display();
+    match kind {
+        HostPathKind::Directory => {
+            format!("make it on the host: mkdir -p {path}; or set hostPath.type: DirectoryOrCreate")
+        }
+        HostPathKind::File => {
+            format!("make it on the host: touch {path}; or set hostPath.type: FileOrCreate")
+        }
+        HostPathKind::Socket => format!(
+            "start the program that listens at {path}, or correct the path: the Pod starts when \
+             the socket is there"
+        ),
+        _ => "make it on the host, or choose another hostPath.type".into(),
+    }
+}
+
 /// hostPath's `type`, as the API reference defines each.
 fn check_host_path(path: &Path, kind: HostPathKind) -> Result<()> {
     let found = std::fs::metadata(path).ok().map(|m| m.file_type());
@@ -85,7 +103,7 @@ fn check_host_path(path: &Path, kind: HostPathKind) -> Result<()> {
             Some(_) => format!("hostPath {}: is not {what}", path.display()),
         };
         let hint = match found {
-            None => "make it on the host, or choose another hostPath.type",
+            None => return Err(Error::new(Kind::Invalid, message).hint(absent(path, kind))),
             Some(t) if t.is_dir() => {
                 "it is a directory: set hostPath.type: Directory, or correct the path"
             }

@@ -147,7 +147,7 @@ fn failures_of_programs_are_quoted() {
             "{said}"
         );
         assert!(
-            said.ends_with(&format!("hint: carob logs {name}\n")),
+            said.contains("\nhint: ") && said.ends_with(&format!("carob logs {name}\n")),
             "{said}"
         );
         let text = root.carob(&["describe", "pod", name]).ok();

@@ -396,7 +396,10 @@ fn late(pod: &Pod, waiting: &Waiting) -> Error {
     if !why.is_empty() {
         text = format!("{text}: {why}");
     }
-    Error::new(Kind::Timeout, text).hint(format!("carob describe pod {}", pod.as_arguments()))
+    Error::new(Kind::Timeout, text).hint(match waiting.init_of(&pod.name) {
+        Some(init) => trouble::logs_command(pod, init, false),
+        None => format!("carob describe pod {}", pod.as_arguments()),
+    })
 }
 
 /// Containers that have been started and are no more: no error of the start, but what

@@ -163,9 +163,12 @@ impl Verb for Wait {
                     None if goal == Goal::Delete => met.push((name.clone(), None)),
                     None if goal == Goal::Create => {}
                     // Never seen, or gone meanwhile: it will not come to be so.
-                    None if first => return Err(missing(name)),
                     None => {
-                        return Err(missing(name).push_context("it was deleted while waited for"));
+                        let e = client::absent(&face.layout, &face.namespace, name);
+                        return Err(match first {
+                            true => e,
+                            false => e.push_context("it was deleted while waited for"),
+                        });
                     }
                 }
             }
@@ -190,10 +193,6 @@ impl Verb for Wait {
             changes = watcher.wait(Some(until))?;
         }
     }
-}
-
-fn missing(name: &str) -> Error {
-    Error::not_found(format!("pods {name:?} not found"))
 }
 
 /// With what the Pod is instead.

@@ -8,7 +8,7 @@ use crate::pod::client::View;
 use crate::pod::logs::Record;
 use crate::pod::logs::read::Reader;
 use crate::pod::status::{ContainerStatus, Terminated};
-use crate::spec::Pod;
+use crate::spec::{Container, Pod};
 use crate::store::Layout;
 
 /// Characters of a line that are quoted.
@@ -54,7 +54,8 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     let mend = match ended {
         Some(t) if has_run(t) => {
             let logs = logs_command(&view.pod, &c.name, waits);
-            match change_for(t) {
+            let change = change_for(t).map(str::to_owned);
+            match change.or_else(|| change_for_words(layout, view, &c.name, waits)) {
                 Some(change) => format!("{change}: {logs}"),
                 None => logs,
             }
@@ -83,6 +84,58 @@ fn change_for(t: &Terminated) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// Lines from the end among which an error of the system is looked for.
+const WORDS_LOOKED_AT: usize = 5;
+
+/// The change to the manifest that an error of the system in a container's last lines calls
+/// for.
+fn change_for_words(
+    layout: &Layout,
+    view: &View,
+    container: &str,
+    previous: bool,
+) -> Option<String> {
+    let lines = last_lines(layout, view, container, previous);
+    let spec = view.pod.spec.container(container)?;
+    let lines = lines.iter().rev().take(WORDS_LOOKED_AT);
+    lines
+        .into_iter()
+        .find_map(|line| change_for_line(line, spec, view.pod.spec.host_network))
+}
+
+fn change_for_line(line: &str, spec: &Container, host_network: bool) -> Option<String> {
+    let says = |words: &str| line.to_ascii_lowercase().contains(words);
+    let security = &spec.security;
+    let user = match security.run_as_user {
+        Some(uid) => format!("user {uid}"),
+        None => "its user".to_owned(),
+    };
+    Some(match () {
+        () if says("address already in use") && host_network => {
+            "with hostNetwork its ports are the machine's: let it listen on another, or stop the \
+             program that has this one (ss -lntup names it)"
+                .into()
+        }
+        () if says("permission denied") && says("bind") => format!(
+            "{user} may not listen on a port below 1024: let it listen on a higher one, or add \
+             NET_BIND_SERVICE to securityContext.capabilities.add and run as user 0"
+        ),
+        () if says("read-only file system") && security.read_only_root => {
+            "readOnlyRootFilesystem is set: mount an emptyDir where it writes".into()
+        }
+        () if says("permission denied") && security.run_as_user != Some(0) => format!(
+            "{user} may not write there, or read it: mount an emptyDir there, set fsGroup for a \
+             volume, or set another runAsUser"
+        ),
+        () if says("no space left on device") => {
+            "a filesystem is full: raise emptyDir.sizeLimit of the volume it writes to, or free \
+             space on the machine (carob system df)"
+                .into()
+        }
+        () => return None,
+    })
 }
 
 /// What to look at where a container has not started since another one failed or runs
@@ -153,9 +206,21 @@ pub(crate) fn last_line(
     container: &str,
     previous: bool,
 ) -> Option<String> {
-    let (dir, attempt) = find_attempt(layout, view, container, previous).ok()?;
-    let mut reader = Reader::open(&dir, attempt, Some(LOOKED_AT)).ok()?;
-    let (mut last, mut line) = (None, String::new());
+    let last = last_lines(layout, view, container, previous).pop()?;
+    Some(match last.char_indices().nth(QUOTED) {
+        Some((cut, _)) => format!("{}...", &last[..cut]),
+        None => last,
+    })
+}
+
+/// The last lines that are not blank, the last one last.
+fn last_lines(layout: &Layout, view: &View, container: &str, previous: bool) -> Vec<String> {
+    let found = find_attempt(layout, view, container, previous);
+    let reader = found.and_then(|(dir, attempt)| Reader::open(&dir, attempt, Some(LOOKED_AT)));
+    let Ok(mut reader) = reader else {
+        return Vec::new();
+    };
+    let (mut lines, mut line) = (Vec::new(), String::new());
     while let Ok(Some(bytes)) = reader.next_line() {
         let Some(record) = Record::parse(bytes) else {
             continue;
@@ -163,14 +228,12 @@ pub(crate) fn last_line(
         line.push_str(&String::from_utf8_lossy(record.text));
         if !record.partial {
             let whole = std::mem::take(&mut line);
-            last = Some(whole).filter(|l| !l.trim().is_empty()).or(last);
+            if !whole.trim().is_empty() {
+                lines.push(strip_styles(whole.trim()));
+            }
         }
     }
-    let last = strip_styles(last?.trim());
-    Some(match last.char_indices().nth(QUOTED) {
-        Some((cut, _)) => format!("{}...", &last[..cut]),
-        None => last,
-    })
+    lines
 }
 
 /// `carob logs` with what names this container.

@@ -122,6 +122,15 @@ impl Waiting {
         all.join("; ")
     }
 
+    /// The init container whose end a Pod is waited for with.
+    pub(crate) fn init_of(&self, pod: &str) -> Option<&str> {
+        let mut all = self.entries.iter().filter(|e| e.pod == pod);
+        all.find_map(|e| match &e.wait {
+            Wait::Init { container } => Some(container.as_str()),
+            _ => None,
+        })
+    }
+
     /// Takes the line away.
     pub(crate) fn end(&mut self) {
         self.entries.clear();

@@ -469,15 +469,17 @@ impl Registry {
         let registry = &self.endpoint.registry;
         let refusal = refusal::explain(&e, registry, &self.endpoint.trust);
         let lasting = refusal.as_ref().is_some_and(|r| r.lasting);
-        let (text, mut hint) = match (refusal, &e) {
+        let unreachable = refusal::unreachable(&e);
+        let (text, hint) = match (refusal, &e) {
             (Some(r), _) => (r.text, r.hint),
             (None, ureq::Error::Timeout(what)) => (format!("no answer in time ({what})"), None),
+            (None, ureq::Error::Io(e)) => (refusal::io_text(e), None),
             (None, other) => (other.to_string(), None),
         };
-        if !self.insecure && text.contains("InvalidContentType") {
-            hint = Some("it speaks plain HTTP, perhaps: --insecure allows that".to_owned());
-        }
         let mut error = Error::new(Kind::Image, format!("registry {registry}: {at}: {text}"));
+        if let Some(errno) = unreachable {
+            error = error.with_errno(errno);
+        }
         if let Some(hint) = hint {
             error = error.hint(hint);
         }

@@ -1,8 +1,9 @@
 //! Why TLS with a registry failed, and what mends it.
 
 use jiff::Timestamp;
+use nix::errno::Errno;
 use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{AlertDescription, CertificateError, OtherError};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
 
 use crate::image::registry::tls::Trust;
 use crate::image::registry::verifier::Refused;
@@ -44,12 +45,56 @@ pub(crate) fn explain(e: &ureq::Error, registry: &str, trust: &Trust) -> Option<
             };
             lasting(format!("it ends TLS with the alert {alert:?}"), hint)
         }
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Refusal {
+            text: "it answers in plain HTTP, not TLS".into(),
+            hint: Some(format!(
+                "carob pull --insecure takes that; for Pods, write into \
+                 /etc/containers/registries.conf: [[registry]] location = \"{registry}\" \
+                 insecure = true"
+            )),
+            lasting: false,
+        },
         other => Refusal {
             text: format!("TLS: {other}"),
             hint: None,
             lasting: false,
         },
     })
+}
+
+/// Of an error that says that nobody at this name was reached: why. A name that DNS does not
+/// know counts as EHOSTUNREACH.
+pub(crate) fn unreachable(e: &ureq::Error) -> Option<Errno> {
+    let ureq::Error::Io(e) = e else {
+        return matches!(e, ureq::Error::Timeout(_)).then_some(Errno::ETIMEDOUT);
+    };
+    let errno = match (e.raw_os_error(), e.kind()) {
+        (Some(raw), _) => Errno::from_raw(raw),
+        (None, std::io::ErrorKind::NotFound) => Errno::EHOSTUNREACH,
+        _ => return None,
+    };
+    is_unreachable(errno).then_some(errno)
+}
+
+pub(crate) fn is_unreachable(errno: Errno) -> bool {
+    [
+        Errno::ECONNREFUSED,
+        Errno::EHOSTUNREACH,
+        Errno::ENETUNREACH,
+        Errno::ETIMEDOUT,
+    ]
+    .contains(&errno)
+}
+
+/// Without the number that std adds to a system's error.
+pub(crate) fn io_text(e: &std::io::Error) -> String {
+    match e.raw_os_error() {
+        Some(raw) => {
+            let errno = Errno::from_raw(raw);
+            format!("{errno:?}: {}", errno.desc())
+        }
+        None => e.to_string(),
+    }
 }
 
 /// Servers answer with these to a client's certificate that is missing or wrong.

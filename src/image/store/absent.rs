@@ -1,8 +1,11 @@
 //! The error for an image that is not in the store: the names that were looked for, and the
 //! command that brings it or the name that it has here.
 
+use nix::errno::Errno;
+
 use crate::Error;
 use crate::image::registry::connection::is_loopback;
+use crate::image::registry::refusal::is_unreachable;
 use crate::image::store::index::as_id;
 use crate::image::{Reference, Store};
 
@@ -44,7 +47,26 @@ impl Store {
         match self.hint_like(r) {
             Some(hint) => e.hint(hint),
             None if is_loopback(r.registry()) => {
-                e.hint(format!("carob load -i FILE brings {r} from an archive"))
+                let registry = r.registry();
+                e.hint(format!(
+                    "carob load -i FILE brings {r} from an archive; to pull it, a registry has to \
+                     listen at {registry}"
+                ))
+            }
+            None if e.errno() == Some(Errno::ECONNREFUSED) => {
+                let registry = r.registry();
+                e.hint(format!(
+                    "nothing listens at {registry}: start the registry, or correct its name and \
+                     port in the image's name"
+                ))
+            }
+            None if e.errno().is_some_and(is_unreachable) => {
+                let registry = r.registry();
+                e.hint(format!(
+                    "make {registry} reachable from here (names: /etc/resolv.conf; a proxy: \
+                     HTTPS_PROXY), or correct its name; without a network, carob load -i FILE \
+                     brings {r} from an archive"
+                ))
             }
             None => e,
         }

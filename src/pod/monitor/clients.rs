@@ -488,9 +488,13 @@ fn why_not_started(c: &Container, state: &ContainerState) -> Option<Error> {
         Now::Ended(e) if e.reason == "StartError" => (Kind::StartFailed, &e.reason, &e.message),
         _ => return None,
     };
+    // An image's name that is refused says so itself.
+    let message = message
+        .strip_prefix(&format!("{reason}: "))
+        .unwrap_or(message);
     let error = Error::new(kind, format!("container {}: {reason}: {message}", c.name));
     Some(match kind {
-        Kind::Image => error.hint(
+        Kind::Image if reason != "InvalidImageName" => error.hint(
             "`carob images` lists what is here; `carob load -i FILE` brings an image from an archive",
         ),
         _ => error,

@@ -129,7 +129,29 @@ impl Monitor {
         let pod = self.pod.as_arguments();
         Error::conflict(format!("container {name:?} is not running: {why}")).hint(match has_run {
             true => format!("carob logs {pod} -c {name}"),
-            false => format!("carob describe pod {pod}"),
+            false => self
+                .in_the_way(name)
+                .unwrap_or_else(|| format!("carob describe pod {pod}")),
+        })
+    }
+
+    /// The init container that a container waits for, and the command that shows its log.
+    fn in_the_way(&self, name: &str) -> Option<String> {
+        let inits = self.pod.spec.init_containers.iter();
+        let mut before = inits.take_while(|c| c.name != name).filter(|c| !c.sidecar);
+        before.find_map(|c| {
+            let state = self.state.containers.get(&c.name)?;
+            let (does, which) = match &state.now {
+                Now::Running(_) => ("runs", ""),
+                Now::Ended(e) if e.exit_code != 0 => ("failed", ""),
+                Now::Waiting { .. } if state.last.is_some() => ("failed", "-p "),
+                _ => return None,
+            };
+            let pod = self.pod.as_arguments();
+            let init = &c.name;
+            Some(format!(
+                "its init container {init} comes first and {does}: carob logs {which}{pod} -c {init}"
+            ))
         })
     }
 
