@@ -18,7 +18,8 @@
 //! such lines makes what later cases use.
 //!
 //! The cases of a file share a root and run in their order: one may use the Pods of those
-//! before it. `DIR/` is the root's own directory. `--timeout=1s` is longer on a slow machine.
+//! before it. `DIR/` is the root's own directory. `apply --timeout=1s` waits longer on a slow
+//! machine.
 
 use std::time::Duration;
 
@@ -66,7 +67,8 @@ fn cases(file: &str, text: &'static str) -> Vec<Case> {
 fn differences(root: &Root, case: &Case) -> Vec<String> {
     let placed = |text: &str| text.replace("DIR/", &format!("{}/", root.dir().display()));
     let second = slack(Duration::from_secs(1)).as_secs();
-    let command = placed(case.command).replace("--timeout=1s", &format!("--timeout={second}s"));
+    let slower = format!("apply --timeout={second}s");
+    let command = placed(case.command).replace("apply --timeout=1s", &slower);
     let args: Vec<&str> = command.split_whitespace().collect();
     let ran = root.feed(&args, &placed(case.input));
     let mut wrong = Vec::new();
