@@ -119,8 +119,8 @@ fn change_for_line(line: &str, spec: &Container, host_network: bool) -> Option<S
                 .into()
         }
         () if says("permission denied") && says("bind") => format!(
-            "{user} may not listen on a port below 1024: let it listen on a higher one, or add \
-             NET_BIND_SERVICE to securityContext.capabilities.add and run as user 0"
+            "{user} may not listen on a port below 1024: let it listen on a higher one, or run \
+             it as user 0"
         ),
         () if says("read-only file system") && security.read_only_root => {
             "readOnlyRootFilesystem is set: mount an emptyDir where it writes".into()

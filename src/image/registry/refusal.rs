@@ -48,9 +48,8 @@ pub(crate) fn explain(e: &ureq::Error, registry: &str, trust: &Trust) -> Option<
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Refusal {
             text: "it answers in plain HTTP, not TLS".into(),
             hint: Some(format!(
-                "carob pull --insecure takes that; for Pods, write into \
-                 /etc/containers/registries.conf: [[registry]] location = \"{registry}\" \
-                 insecure = true"
+                "carob pull --insecure takes that; for Pods, write a [[registry]] with location = \
+                 \"{registry}\" and insecure = true into /etc/containers/registries.conf"
             )),
             lasting: false,
         },
