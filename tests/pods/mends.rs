@@ -41,7 +41,7 @@ fn command_lines_and_files() {
             "",
             2,
             "no kind",
-            "carob wait pod web",
+            "carob wait pod web --for=CONDITION",
         ),
         (
             &["get", "svc"],

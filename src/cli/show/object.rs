@@ -139,7 +139,11 @@ pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
             } else {
                 // Most people who leave the kind out mean a Pod.
                 let all = words.join(" ");
-                error.hint(format!("if {word} is a Pod: carob {verb} pod {all}"))
+                let needed = match verb {
+                    "wait" => " --for=CONDITION",
+                    _ => "",
+                };
+                error.hint(format!("if {word} is a Pod: carob {verb} pod {all}{needed}"))
             })
         }
     }
