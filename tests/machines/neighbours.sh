@@ -28,6 +28,8 @@ until_ok() {
     done
 }
 
+is_in_zone() { [ "$(firewall-cmd --get-zone-of-interface=carob0 2>/dev/null)" = "$1" ]; }
+
 outside() { ip netns exec outside "$@"; }
 
 make_outside() {
@@ -244,7 +246,9 @@ try_firewalld() {
     start firewalld
     until_ok 60 all_works
     works "firewalld started after Pods"
-    [ "$(firewall-cmd --get-zone-of-interface=carob0)" = trusted ] || failed "zone: $(firewall-cmd --get-zone-of-interface=carob0 2>&1)"
+    # Pods may be reached before the bridge has its zone again.
+    until_ok 20 is_in_zone trusted ||
+        failed "zone: $(firewall-cmd --get-zone-of-interface=carob0 2>&1)"
     end_pods
     until_ok 10 sh -c '! ip link show carob0'
     until_ok 10 sh -c "firewall-cmd --get-zone-of-interface=carob0 2>&1 | grep -q 'no zone'" ||

@@ -58,7 +58,7 @@ fn a_volume_that_comes_later_is_waited_for() {
     let message = root.field("p", ".status.message");
     assert!(
         message.starts_with("volume v: hostPath ")
-            && message.contains("late.sock: does not exist (make it on the host"),
+            && message.contains("late.sock: does not exist (start the program that listens at "),
         "{message}"
     );
     let said = root.carob(&["describe", "pod", "p"]).ok();

@@ -143,7 +143,9 @@ pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
                     "wait" => " --for=CONDITION",
                     _ => "",
                 };
-                error.hint(format!("if {word} is a Pod: carob {verb} pod {all}{needed}"))
+                error.hint(format!(
+                    "if {word} is a Pod: carob {verb} pod {all}{needed}"
+                ))
             })
         }
     }
