@@ -40,7 +40,11 @@ fuzz: ## a minute of each fuzz target (needs cargo-fuzz, and installs it)
 bench: build images ## Pods timed beside Debian's podman (needs root)
 	hack/bench pod
 
-install: build ## put carob and carob-oci into PREFIX/bin, /usr/local by default (needs root)
+# What is built is not built again: root may have no cargo.
+$(CAROB):
+	cargo build --release --locked
+
+install: $(CAROB) ## put carob and carob-oci into PREFIX/bin, /usr/local by default (needs root)
 	install -D -m 0755 $(CAROB) $(DESTDIR)$(PREFIX)/bin/carob
 	install -D -m 0755 $(CAROB)-oci $(DESTDIR)$(PREFIX)/bin/carob-oci
 
