@@ -1,4 +1,4 @@
-//! A container made from a bundle, for whoever commands from outside: runtime.md,
+//! A container made from a bundle, which its caller leads from verb to verb: runtime.md,
 //! "Lifecycle", steps 2 to 5.
 //!
 //! 1. the configuration is read and planned: what is wrong with it is found while
@@ -17,23 +17,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
-use oci_spec::runtime as oci;
 
-use super::config::Config;
-use super::plan::mount::resolve_root;
-use super::plan::{plan_container, plan_hooks};
-use super::record::{Containers, Record, check_id, read_config};
-use super::{notify, resources};
+use super::prepared::Prepared;
+use super::record::{Containers, Record};
 use crate::container::hook::{self, Hooks, Subject};
+use crate::container::plan::Plan;
 use crate::container::plan::namespace::{MOUNT, USER};
-use crate::container::plan::{self, Plan};
 use crate::container::spawn::{
     self, Event, HostMounts, Sources, Spawn, StartGate, Starting, Stdio,
 };
 use crate::container::{gate, rootfs};
-use crate::linux::capability::permitted;
 use crate::linux::cgroup::systemd::{self, Scope};
-use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
+use crate::linux::cgroup::{Cgroup, Join};
 use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
 use crate::linux::resctrl::{self, Resctrl};
@@ -84,103 +79,6 @@ pub struct Made {
     pub warnings: Vec<String>,
 }
 
-/// A configuration as it was read and planned, before anything is made.
-pub(super) struct Prepared {
-    pub(super) spec: Config,
-    pub(super) plan: Plan,
-    pub(super) hooks: Hooks,
-    pub(super) resources: Resources,
-    /// With the systemd driver.
-    pub(super) scope: Option<Scope>,
-    pub(super) properties: Vec<systemd::Property>,
-    /// The root filesystem, without links.
-    pub(super) rootfs: PathBuf,
-    /// What was asked for and could not be given, for the log.
-    pub(super) warnings: Vec<String>,
-    /// config.json as it is.
-    bytes: Vec<u8>,
-}
-
-impl Prepared {
-    /// Reads and plans the configuration of the bundle.
-    pub(super) fn read(order: &Order) -> Result<Prepared> {
-        check_id(&order.id)?;
-        let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
-        check_version(&spec.oci_version)?;
-        let mut warnings = Vec::new();
-        let plan = plan_for(order, &spec, &mut warnings)?;
-        let hooks = plan_hooks(spec.hooks.as_ref())?;
-        let resources = spec.linux.as_ref().and_then(|l| l.resources().as_ref());
-        let resources = resources::plan(
-            &spec.oci_version,
-            resources.unwrap_or(&oci::LinuxResources::default()),
-            &bytes,
-            "/linux/resources",
-        )?;
-        for field in &resources.ignored {
-            warnings.push(format!(
-                "linux.resources.{field}: kernels no longer limit that"
-            ));
-        }
-        let path = cgroups_path(&spec);
-        let scope = match order.cgroups {
-            CgroupDriver::Systemd => {
-                Some(Scope::from_path(path, &order.id, false).context("linux.cgroupsPath")?)
-            }
-            _ => None,
-        };
-        let properties = systemd_properties(&spec)?;
-        let rootfs = root_path(&order.bundle, &spec)?;
-        check_console(order, &plan)?;
-        Ok(Prepared {
-            spec,
-            plan,
-            hooks,
-            resources,
-            scope,
-            properties,
-            rootfs,
-            warnings,
-            bytes,
-        })
-    }
-
-    /// Writes the first record of the container, whose id is claimed, and its
-    /// configuration; then makes its cgroup, unless systemd is to.
-    pub(super) fn record(
-        &mut self,
-        containers: &Containers,
-        order: &Order,
-        undo: &mut Undo,
-    ) -> Result<(Record, Option<Join>)> {
-        let mut record = Record::new(&order.id, &order.bundle, &self.rootfs, &self.spec);
-        record.namespaces = self.plan.namespaces.all().bits();
-        record.callers_keyring = order.no_new_keyring;
-        record.hooks = !(self.hooks.poststart.is_empty() && self.hooks.poststop.is_empty());
-        record.cgroup = match order.cgroups {
-            CgroupDriver::Disabled | CgroupDriver::Systemd => None,
-            CgroupDriver::Cgroupfs => Some(
-                Place::from_path(
-                    cgroups_path(&self.spec),
-                    &order.id,
-                    containers.hierarchies()?,
-                )
-                .context("linux.cgroupsPath")?,
-            ),
-        };
-        containers.save(&record)?;
-        containers.keep_config(&order.id, &self.bytes)?;
-        if order.notify {
-            notify::prepare(containers, &mut self.plan)?;
-        }
-        let join = match &record.cgroup {
-            Some(place) => Some(make_cgroup(place, &self.resources, undo)?),
-            None => None,
-        };
-        Ok((record, join))
-    }
-}
-
 /// Runs the hooks of the runtime's namespaces.
 pub(super) fn run_runtime_hooks(hooks: &Hooks, subject: &Subject, pid: i32) -> Result<()> {
     // `prestart` ran between `create` and `start` before there were the kinds that
@@ -214,15 +112,8 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
     let mut undo = Undo::new(containers, &order.id);
     let made = (|| {
         let (mut record, join) = prepared.record(containers, order, &mut undo)?;
-        let Prepared {
-            plan,
-            hooks,
-            resources,
-            scope,
-            properties,
-            rootfs,
-            ..
-        } = &prepared;
+        let (plan, hooks) = (&prepared.plan, &prepared.hooks);
+        let (scope, rootfs) = (&prepared.scope, &prepared.rootfs);
         let join = match join {
             None if scope.is_some() => Some(Join::done_by_another(containers.hierarchies()?)),
             join => join,
@@ -245,9 +136,7 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
         let scoped = RefCell::new(None);
         let make_scope = scope.as_ref().map(|scope| {
             |pid| {
-                let h = containers.hierarchies()?;
-                let cgroup = systemd::start(h, scope, pid, resources, properties)?;
-                scoped.replace(Some(cgroup));
+                scoped.replace(Some(prepared.start_scope(containers, scope, pid)?));
                 Ok(())
             }
         });
@@ -432,136 +321,6 @@ fn died(containers: &Containers, record: &Record) -> Error {
         Some(1..) => error.hint("it was killed for want of memory: raise the memory limit"),
         _ => error,
     }
-}
-
-/// semver: 1.x is what this program knows.
-fn check_version(version: &str) -> Result<()> {
-    let numbers = version.split(['-', '+']).next().unwrap_or("");
-    let parts: Vec<Option<u32>> = numbers.split('.').map(|p| p.parse().ok()).collect();
-    match parts.as_slice() {
-        [Some(1), Some(_), Some(_)] => Ok(()),
-        [Some(_), Some(_), Some(_)] => Err(Error::unsupported(format!(
-            "ociVersion: {version}: this program knows 1.x"
-        ))),
-        _ => Err(Error::invalid(format!(
-            "ociVersion: {version:?} is no version, as in 1.3.0"
-        ))),
-    }
-}
-
-fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<Plan> {
-    if spec.linux.is_none() && spec.vm.is_some() {
-        return Err(Error::unsupported(
-            "vm: this program makes no virtual machines",
-        ));
-    }
-    let mut plan = plan_container(&order.id, spec)?;
-    resolve_root(&mut plan.mounts, &root_path(&order.bundle, spec)?);
-    plan::check_namespaces(&plan)?;
-    plan::check_labels(&plan)?;
-    plan.pivot = !order.no_pivot;
-    plan.process.own_keyring = !order.no_new_keyring;
-    plan.process.plain_newlines = order.plain_newlines;
-    prepare_process(
-        &mut plan.process,
-        order.preserve_fds,
-        order.listen_fds,
-        warnings,
-    );
-    Ok(plan)
-}
-
-/// What holds for the first process and for those that come later.
-pub fn prepare_process(
-    p: &mut plan::Process,
-    preserve_fds: u32,
-    listen_fds: u32,
-    warnings: &mut Vec<String>,
-) {
-    p.preserve_fds = preserve_fds + listen_fds;
-    p.find_home = true;
-    warnings.append(&mut p.warnings);
-    if listen_fds > 0 {
-        p.env.push(format!("LISTEN_FDS={listen_fds}"));
-        p.env.push("LISTEN_PID=1".into());
-    }
-    // "Any value which cannot be granted ... SHOULD NOT fail": config.md.
-    let have = permitted();
-    let c = &mut p.capabilities;
-    let lacking = (c.permitted | c.bounding) - have;
-    if !lacking.is_empty() {
-        warnings.push(format!(
-            "process.capabilities: this program does not have {lacking:?}, and cannot give them"
-        ));
-        c.bounding = c.bounding & have;
-        c.permitted = c.permitted & have;
-        c.effective = c.effective & have;
-        c.inheritable = c.inheritable & have;
-        c.ambient = c.ambient & have;
-    }
-    // buildah lists ambient capabilities that it does not list as inheritable.
-    let raisable = c.permitted & c.inheritable;
-    let lacking = c.ambient - raisable;
-    if !lacking.is_empty() {
-        warnings.push(format!(
-            "process.capabilities.ambient: {lacking:?} cannot be had without being permitted and \
-             inheritable"
-        ));
-        c.ambient = c.ambient & raisable;
-    }
-}
-
-fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {
-    let root = spec
-        .root
-        .as_ref()
-        .ok_or_else(|| Error::invalid("root: a container needs one"))?;
-    if root.path().as_os_str().is_empty() {
-        return Err(Error::invalid("root.path: is empty"));
-    }
-    let path = bundle.join(root.path());
-    path.canonicalize()
-        .map_err(Error::from)
-        .map_err(|e| match e.errno() {
-            Some(nix::errno::Errno::ENOENT) => e.hint("the bundle has no such directory"),
-            _ => e,
-        })
-        .with_context(|| format!("root.path: {}", path.display()))
-}
-
-fn check_console(order: &Order, plan: &Plan) -> Result<()> {
-    match (plan.process.terminal, &order.console_socket) {
-        (true, None) if !order.keep_terminal => Err(Error::invalid(
-            "process.terminal: cannot allocate tty if carob-oci will detach without setting \
-             console socket",
-        )),
-        (false, Some(_)) => Err(Error::invalid(
-            "--console-socket: cannot use console socket if carob-oci will not detach or \
-             allocate tty",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn cgroups_path(spec: &Config) -> Option<&Path> {
-    let linux = spec.linux.as_ref();
-    linux.and_then(|l| l.cgroups_path().as_deref())
-}
-
-/// What annotations want of a scope; nothing of them is looked at for other drivers'
-/// cgroups, but a mistake is told all the same.
-fn systemd_properties(spec: &Config) -> Result<Vec<systemd::Property>> {
-    let annotations = spec.annotations.iter().flatten();
-    annotations
-        .filter_map(|(key, value)| systemd::annotated(key, value).transpose())
-        .collect()
-}
-
-fn make_cgroup(place: &Place, resources: &Resources, undo: &mut Undo) -> Result<Join> {
-    let cgroup = Cgroup::create_fresh(undo.containers.hierarchies()?, place, Select::All)?;
-    let cgroup = undo.cgroup.insert(cgroup);
-    cgroup.apply(resources).context("linux.resources")?;
-    cgroup.join_plan()
 }
 
 /// The copy is a slave of the host's mount or private: what is mounted inside is never

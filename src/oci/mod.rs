@@ -5,7 +5,7 @@
 //! fault), [`plan`] (to a [`crate::container::plan::Plan`]), [`resources`], [`seccomp`] and
 //! [`resctrl`] (to limits and filters). A Pod's bundles are read by these too.
 //!
-//! The verbs: [`create`], [`start`], [`end`] (kill and delete), [`checkpoint`] and
+//! The verbs: [`create`] (which begins in [`prepared`]), [`start`], [`end`] (kill and delete), [`checkpoint`] and
 //! [`restore`] by criu. What they keep on disk between them is in [`record`]; [`notify`]
 //! carries what the container tells the service manager.
 //!
@@ -19,6 +19,7 @@ pub mod end;
 pub mod json;
 pub mod notify;
 pub mod plan;
+pub mod prepared;
 pub mod record;
 mod resctrl;
 pub mod resources;

@@ -23,15 +23,15 @@ use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
 use super::checkpoint::{BY_INODE, DESCRIPTORS, OUTSIDE, Options, Outside, check_namespaces};
-use super::create::{Made, Order, Prepared, Undo, announce, hand_over_terminal, run_runtime_hooks};
+use super::create::{Made, Order, Undo, announce, hand_over_terminal, run_runtime_hooks};
 use super::criu::{self, Criu, Log, Message, Request, Start, field};
 use super::end;
+use super::prepared::Prepared;
 use super::record::{Containers, Status};
 use crate::container::dev;
 use crate::container::plan::namespace::{IPC, UTS};
 use crate::container::plan::{Mount, Plan, Source};
 use crate::container::spawn::Stdio;
-use crate::linux::cgroup::systemd;
 use crate::linux::cgroup::{Cgroup, Hierarchies};
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Links, Root, is_dir, open_dir, reopen};
@@ -84,15 +84,8 @@ pub fn restore(
     let done = (|| {
         let (mut record, join) = prepared.record(containers, order, &mut undo)?;
         make_places(&prepared.rootfs, &mut prepared.plan)?;
-        let Prepared {
-            plan,
-            hooks,
-            resources,
-            scope,
-            properties,
-            rootfs,
-            ..
-        } = &prepared;
+        let (plan, hooks) = (&prepared.plan, &prepared.hooks);
+        let rootfs = &prepared.rootfs;
 
         let work_path = how.options.work_dir(containers, &order.id)?;
         let work = criu::open_own_dir(&work_path).context("--work-path")?;
@@ -119,9 +112,8 @@ pub fn restore(
             },
         })?;
         drop(join);
-        if let Some(scope) = scope {
-            let h = containers.hierarchies()?;
-            let cgroup = systemd::start(h, scope, criu.pid, resources, properties)?;
+        if let Some(scope) = &prepared.scope {
+            let cgroup = prepared.start_scope(containers, scope, criu.pid)?;
             // Not before it is ours, should we be killed: another's may have its name.
             undo.has_scope(&mut record, scope, cgroup);
         }
