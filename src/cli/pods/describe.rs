@@ -289,7 +289,7 @@ fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value, sa
     mounts(p, c);
 }
 
-/// Of a container, or of the host.
+/// The container's ports, or with `host` those of the host that lead to them.
 fn ports(c: &Container, host: bool) -> String {
     let port = |port: &Port| {
         let protocol = match port.protocol {

@@ -47,15 +47,15 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     let all = all.chain(&status.container_statuses);
     let (c, (state, ended)) = all.into_iter().find_map(|c| Some((c, state_of(c)?)))?;
     let waits = c.state.waiting.is_some();
-    let last_line = match ended {
-        Some(t) if has_run(t) => last_line(layout, view, &c.name, waits),
-        _ => None,
+    let lines = match ended {
+        Some(t) if has_run(t) => last_lines(layout, view, &c.name, waits),
+        _ => Vec::new(),
     };
     let mend = match ended {
         Some(t) if has_run(t) => {
             let logs = logs_command(&view.pod, &c.name, waits);
             let change = change_for(t).map(str::to_owned);
-            match change.or_else(|| change_for_words(layout, view, &c.name, waits)) {
+            match change.or_else(|| change_for_words(&view.pod, &c.name, &lines)) {
                 Some(change) => format!("{change}: {logs}"),
                 None => logs,
             }
@@ -65,7 +65,7 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     Some(Trouble {
         container: c.name.clone(),
         state,
-        last_line,
+        last_line: lines.last().map(|line| quoted(line)),
         mend,
     })
 }
@@ -91,22 +91,15 @@ const WORDS_LOOKED_AT: usize = 5;
 
 /// The change to the manifest that an error of the system in a container's last lines calls
 /// for.
-fn change_for_words(
-    layout: &Layout,
-    view: &View,
-    container: &str,
-    previous: bool,
-) -> Option<String> {
-    let lines = last_lines(layout, view, container, previous);
-    let spec = view.pod.spec.container(container)?;
-    let lines = lines.iter().rev().take(WORDS_LOOKED_AT);
-    lines
-        .into_iter()
-        .find_map(|line| change_for_line(line, spec, view.pod.spec.host_network))
+fn change_for_words(pod: &Pod, container: &str, lines: &[String]) -> Option<String> {
+    let spec = pod.spec.container(container)?;
+    let mut lines = lines.iter().rev().take(WORDS_LOOKED_AT);
+    lines.find_map(|line| change_for_line(line, spec, pod.spec.host_network))
 }
 
 fn change_for_line(line: &str, spec: &Container, host_network: bool) -> Option<String> {
-    let says = |words: &str| line.to_ascii_lowercase().contains(words);
+    let line = line.to_ascii_lowercase();
+    let says = |words: &str| line.contains(words);
     let security = &spec.security;
     let user = match security.run_as_user {
         Some(uid) => format!("user {uid}"),
@@ -206,11 +199,15 @@ pub(crate) fn last_line(
     container: &str,
     previous: bool,
 ) -> Option<String> {
-    let last = last_lines(layout, view, container, previous).pop()?;
-    Some(match last.char_indices().nth(QUOTED) {
-        Some((cut, _)) => format!("{}...", &last[..cut]),
-        None => last,
-    })
+    let lines = last_lines(layout, view, container, previous);
+    lines.last().map(|line| quoted(line))
+}
+
+fn quoted(line: &str) -> String {
+    match line.char_indices().nth(QUOTED) {
+        Some((cut, _)) => format!("{}...", &line[..cut]),
+        None => line.to_owned(),
+    }
 }
 
 /// The last lines that are not blank, the last one last.
