@@ -116,10 +116,10 @@ pub(crate) fn flags(set: impl fmt::Debug) -> String {
 }
 
 /// See the module's head. Boxed, so that a `Result` stays one word wide.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Error(Box<Inner>);
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct Inner {
     kind: Kind,
     /// Outermost last: contexts are pushed as the error travels up.

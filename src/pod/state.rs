@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub version: u32,
@@ -58,6 +60,19 @@ pub struct Failure {
     /// A CamelCase word, Kubernetes' own where it has one.
     pub reason: String,
     pub message: String,
+    /// The error itself, where one is the cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Error>,
+}
+
+impl Failure {
+    pub fn new(reason: &str, message: &str) -> Self {
+        Failure {
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            error: None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +111,10 @@ pub struct ContainerState {
     pub image_id: Option<String>,
     /// The image's canonical name, once known.
     pub image_name: Option<String>,
+    /// Seconds from the last end to the next attempt, while that is waited for
+    /// (`CrashLoopBackOff`).
+    #[serde(default)]
+    pub backoff: Option<u64>,
     /// The user that the first process of the last attempt that ran started with.
     #[serde(default)]
     pub user: Option<User>,
@@ -116,6 +135,15 @@ pub enum Now {
     Waiting { reason: String, message: String },
     Running(Running),
     Ended(Ended),
+}
+
+impl Now {
+    pub fn waiting(reason: &str, message: impl Into<String>) -> Self {
+        Now::Waiting {
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -156,6 +184,7 @@ impl Default for ContainerState {
             image: None,
             image_id: None,
             image_name: None,
+            backoff: None,
             user: None,
         }
     }

@@ -287,10 +287,10 @@ fn waiting_for_ones_turn_is_pod_initializing() {
 fn reads_back_as_v1() {
     let p = pod(RestartPolicy::Always, &["i:i", "s:s", "a", "b", "c"]);
     let mut st = state(&[("i", "0"), ("s", "r"), ("a", "b"), ("b", "137"), ("c", "r")]);
-    st.failed = Some(Failure {
-        reason: "DeadlineExceeded".into(),
-        message: "it was active for too long".into(),
-    });
+    st.failed = Some(Failure::new(
+        "DeadlineExceeded",
+        "it was active for too long",
+    ));
     let json = serde_json::to_value(of(&p, Some(&st))).unwrap();
     let back: k8s_openapi::api::core::v1::PodStatus = serde_json::from_value(json.clone()).unwrap();
     assert_eq!(back.phase.as_deref(), Some("Failed"));

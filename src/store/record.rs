@@ -157,6 +157,11 @@ fn write_into_spare(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     put_in_place(&file, &spare, path, durable)
 }
 
+/// Whether the process or the machine has no file descriptor left.
+pub fn is_out_of_fds(e: &Error) -> bool {
+    matches!(e.errno(), Some(Errno::EMFILE | Errno::ENFILE))
+}
+
 /// Whether a filesystem has no room, or the owner's quota there is used up.
 pub fn is_full(e: &Error) -> bool {
     matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT))

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use carob::pod::monitor::kubelet::trace;
 use serde_json::{Value, json};
 
 #[path = "../shared/ran.rs"]
@@ -97,6 +98,7 @@ impl Root {
         let name = format!("carob-test-{}-{n}{end}", std::process::id());
         let dir = parent.join(name);
         std::fs::create_dir(&dir).unwrap();
+        std::fs::create_dir(dir.join("facts")).unwrap();
         Root { dir }
     }
 
@@ -107,6 +109,7 @@ impl Root {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_carob"));
         c.env_remove("CAROB_ROOT")
+            .env(trace::VARIABLE, self.dir.join("facts"))
             .arg("--root")
             .arg(&self.dir)
             .args(args);
@@ -281,6 +284,18 @@ impl Root {
     }
 }
 
+impl Root {
+    /// What the monitors of this root were told leads to the same actions again.
+    fn replay(&self) {
+        for entry in std::fs::read_dir(self.dir.join("facts"))
+            .into_iter()
+            .flatten()
+        {
+            trace::replay(&entry.unwrap().path()).unwrap();
+        }
+    }
+}
+
 impl Drop for Root {
     fn drop(&mut self) {
         let pods = self.carob(&["get", "pods", "-A", "-o", "name"]);
@@ -304,6 +319,9 @@ impl Drop for Root {
             }
             eprintln!("{text}");
             return;
+        }
+        if !std::thread::panicking() {
+            self.replay();
         }
         let _ = std::fs::remove_dir_all(&self.dir);
     }

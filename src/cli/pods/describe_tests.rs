@@ -95,6 +95,7 @@ fn a_page() {
                     image: None,
                     image_id: Some("sha256:1".into()),
                     image_name: None,
+                    backoff: None,
                     user: None,
                 },
             )]),

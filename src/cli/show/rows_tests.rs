@@ -219,10 +219,7 @@ fn the_ends_of_pods() {
     assert_eq!(words(&v), "1/1 Terminating 0");
 
     let mut v = view(RestartPolicy::Always, &[("a", "e:143:")]);
-    v.state.as_mut().unwrap().failed = Some(Failure {
-        reason: "DeadlineExceeded".into(),
-        message: String::new(),
-    });
+    v.state.as_mut().unwrap().failed = Some(Failure::new("DeadlineExceeded", ""));
     assert_eq!(words(&v), "0/1 Signal:15 0");
 
     let mut v = view(RestartPolicy::Always, &[("i=i", "w"), ("a", "w")]);

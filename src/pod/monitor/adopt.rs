@@ -5,16 +5,13 @@
 //! the FIFOs is logged; what was half made is removed and made anew.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::epoll::EpollFlags;
 use nix::unistd::Pid;
 
-use super::lifecycle::Stage;
+use super::child::Child;
 use super::output::Output;
-use super::{Monitor, Source, Timer, policy, sandbox};
-use crate::Result;
+use super::{Fact, Monitor, Source, sandbox};
 use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
@@ -22,14 +19,16 @@ use crate::linux::procfs::Stat;
 use crate::oci::config::Config;
 use crate::oci::plan::plan_container;
 use crate::pod::logs::Stream;
-use crate::pod::state::{Now, Running};
+use crate::pod::state::Running;
 use crate::spec::Seccomp;
 use crate::sys::process as sys;
+use crate::{Error, Result};
 
 impl Monitor {
     pub(super) fn adopt(&mut self) -> Result<()> {
-        if let Err(e) = sandbox::enter(&self.layout, &self.pod) {
-            return self.replace_sandbox(&e);
+        if let Err(error) = sandbox::enter(&self.layout, self.kubelet.pod()) {
+            self.lose_sandbox(error);
+            return Ok(());
         }
         // They may have gone while there was no monitor.
         self.on_rules_changed();
@@ -42,42 +41,24 @@ impl Monitor {
                 }
                 None => self.remove_half_made(&name),
             }
-            self.resume_back_off(&name);
         }
-        if let (Some(seconds), Some(start)) = (self.pod.spec.active_deadline, self.state.start_time)
-        {
-            let left = Duration::from_secs(seconds).saturating_sub(since(start));
-            self.set_timer(Timer::Deadline, left);
-        }
-        self.dirty = true;
+        self.tell(Fact::Adopted);
         Ok(())
     }
 
-    /// The sandbox is not whole: a monitor died while it removed it, or somebody
-    /// has unmounted a namespace. Nothing runs on in half of one.
-    fn replace_sandbox(&mut self, why: &crate::Error) -> Result<()> {
-        self.event(
-            true,
-            "SandboxChanged",
-            format!("Pod sandbox changed, it will be killed: {why}"),
-        );
+    fn lose_sandbox(&mut self, error: Error) {
+        self.tell(Fact::SandboxLost { error });
         for name in self.container_names() {
             self.remove_half_made(&name);
             if self.running(&name).is_some() {
                 self.process_ended(&name, None);
             }
         }
-        self.state.sandbox_ready = None;
-        if self.state.deletion.is_some() {
-            return Ok(());
-        }
-        self.make_sandbox();
-        Ok(())
     }
 
     fn adopt_container(&mut self, name: &str, running: &Running) -> Result<()> {
         let c = self.spec_of(name);
-        let attempt = self.container_state(name).attempt;
+        let attempt = self.attempt(name);
         let dir = self.paths.bundle(name, attempt);
         let path = self.container_cgroup(name);
         let cgroup = Cgroup::open(&self.host.hierarchies, &path, Select::Pod)?;
@@ -101,7 +82,6 @@ impl Monitor {
         let live = self.live(name);
         live.cgroup = cgroup;
         live.oom = oom;
-        live.adopted = true;
         live.log = Some(log);
         live.outputs = outputs;
         let process = self.process_from_bundle(name, &dir)?;
@@ -116,14 +96,16 @@ impl Monitor {
             });
         match alive {
             Some(pidfd) => {
-                let ran = since(running.since);
-                self.live(name).started_at = Instant::now().checked_sub(ran);
-                self.watch(
-                    &pidfd,
-                    EpollFlags::EPOLLIN,
-                    Source::Process(name.to_owned()),
+                let child = Child::adopted(
+                    pidfd,
+                    (running.pid, running.pid_start),
+                    &mut self.events,
+                    Source::Container(name.to_owned()),
                 )?;
-                self.live(name).stage = Stage::Running { pidfd };
+                self.live(name).child = Some(child);
+                self.tell(Fact::Survived {
+                    container: name.to_owned(),
+                });
                 self.pump(name, false);
             }
             // Nobody has reaped it: then it still tells.
@@ -131,10 +113,6 @@ impl Monitor {
                 let status = zombie_status(running.pid, running.pid_start);
                 self.process_ended(name, status);
             }
-        }
-        // A postStart hook that was running has no parent that would tell its end.
-        if !running.started {
-            self.post_start_is_over(name, Ok(()));
         }
         Ok(())
     }
@@ -157,21 +135,6 @@ impl Monitor {
         Ok(process)
     }
 
-    /// How long the delay was is not recorded; the first one is.
-    fn resume_back_off(&mut self, name: &str) {
-        let state = self.container_state(name);
-        let waits =
-            matches!(&state.now, Now::Waiting { reason, .. } if reason == "CrashLoopBackOff");
-        let Some(last) = state.last.as_ref().filter(|_| waits) else {
-            return;
-        };
-        let left = policy::BACKOFF_FIRST.saturating_sub(since(last.finished));
-        let live = self.live(name);
-        live.backoff = Some(policy::BACKOFF_FIRST);
-        live.retry_at = Some(Instant::now() + left);
-        self.set_timer(Timer::Retry(name.to_owned()), left);
-    }
-
     /// An attempt that was being started when the monitor died.
     fn remove_half_made(&mut self, name: &str) {
         let path = self.container_cgroup(name);
@@ -180,10 +143,6 @@ impl Monitor {
             self.release_container(name);
         }
     }
-}
-
-pub(super) fn since(time: jiff::Timestamp) -> Duration {
-    Duration::try_from(jiff::Timestamp::now().duration_since(time)).unwrap_or_default()
 }
 
 /// How a process ended that is not our child, once its pidfd says that it has: a

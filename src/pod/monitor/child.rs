@@ -1,79 +1,147 @@
-//! Children that do what takes long or needs the host's network namespace: a pull, the
-//! restoring of rules. Each reports on a pipe and ends when it closes that.
+//! A process in a container, from its clone to its end: the container's first one, an
+//! exec's, a hook's.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::sys::epoll::EpollFlags;
 
-use super::{Monitor, Source};
-use crate::sys::process::{self as sys, Fork};
+use super::adopt;
+use super::events::{Events, Source};
+use crate::container::spawn::{Started, Starting};
+use crate::sys::process as sys;
 use crate::{Error, Result};
 
 #[derive(Debug)]
-pub(super) struct Child {
-    pidfd: OwnedFd,
-    pipe: File,
+pub(super) enum Child {
+    /// Between clone3(2) and execve(2).
+    Starting(Starting),
+    /// It has said why it cannot become the program, and has not been reaped.
+    Failing {
+        pidfd: OwnedFd,
+        why: Error,
+    },
+    Running {
+        pidfd: OwnedFd,
+    },
+    /// Started by an earlier monitor: the kernel tells its end to its new parent alone.
+    Adopted {
+        pidfd: OwnedFd,
+        pid: i32,
+        pid_start: u64,
+    },
+}
+
+/// What has become of a child.
+#[derive(Debug)]
+pub(super) enum Progress {
+    Nothing,
+    /// It is the program now. A terminal's master comes along.
+    Runs(Option<OwnedFd>),
+    /// It could not become the program, and is gone.
+    Failed(Error),
+    /// It is gone, with this status of wait(2); `None`: nobody was told.
+    Ended(Option<i32>),
 }
 
 impl Child {
-    /// What the child reports is read from here.
-    pub(super) fn pipe(&self) -> &File {
-        &self.pipe
+    /// A child that has just been cloned.
+    pub(super) fn new(starting: Starting, events: &mut Events, source: Source) -> Result<Self> {
+        events.watch(&starting, EpollFlags::EPOLLIN, source)?;
+        Ok(Child::Starting(starting))
     }
-}
 
-impl Monitor {
-    /// `work` is done in the child, which writes its report to the file. `source` is the
-    /// event of the pipe.
-    pub(super) fn start_child(
-        &mut self,
+    pub(super) fn adopted(
+        pidfd: OwnedFd,
+        (pid, pid_start): (i32, u64),
+        events: &mut Events,
         source: Source,
-        work: impl FnOnce(&Self, File),
-    ) -> Result<Child> {
-        let (pipe, theirs) =
-            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2()", e))?;
-        match sys::clone3(CloneFlags::empty(), None) {
-            Ok(Fork::Parent { pidfd, .. }) => {
-                drop(theirs);
-                self.watch(&pipe, EpollFlags::EPOLLIN, source)?;
-                Ok(Child {
-                    pidfd,
-                    pipe: File::from(pipe),
-                })
+    ) -> Result<Self> {
+        events.watch(&pidfd, EpollFlags::EPOLLIN, source)?;
+        Ok(Child::Adopted {
+            pidfd,
+            pid,
+            pid_start,
+        })
+    }
+
+    /// Looks what has become of it; returns it as long as it is there. `source` is the one
+    /// that it was made with.
+    pub(super) fn follow(self, events: &mut Events, source: &Source) -> (Option<Self>, Progress) {
+        let progress = match &self {
+            Child::Starting(_) => return self.follow_start(events, source),
+            Child::Failing { pidfd, why } => match sys::wait_pidfd(pidfd.as_fd()) {
+                Ok(None) => Progress::Nothing,
+                _ => Progress::Failed(why.clone()),
+            },
+            Child::Running { pidfd } => match sys::wait_pidfd(pidfd.as_fd()) {
+                Ok(None) => Progress::Nothing,
+                Ok(status) => Progress::Ended(status),
+                Err(_) => Progress::Ended(None),
+            },
+            Child::Adopted {
+                pidfd,
+                pid,
+                pid_start,
+            } => Progress::Ended(adopt::exit_status(*pid, *pid_start, pidfd.as_fd())),
+        };
+        if matches!(progress, Progress::Nothing) {
+            return (Some(self), progress);
+        }
+        events.unwatch(self.pidfd(), source);
+        (None, progress)
+    }
+
+    fn follow_start(self, events: &mut Events, source: &Source) -> (Option<Self>, Progress) {
+        let Child::Starting(mut starting) = self else {
+            return (Some(self), Progress::Nothing);
+        };
+        let started = starting.progress();
+        if matches!(started, Started::NotYet) {
+            return (Some(Child::Starting(starting)), Progress::Nothing);
+        }
+        // From here on its end is awaited.
+        events.unwatch(&starting, source);
+        let pidfd = starting.pidfd;
+        let _ = events.watch(&pidfd, EpollFlags::EPOLLIN, source.clone());
+        match started {
+            Started::Running(terminal) => {
+                (Some(Child::Running { pidfd }), Progress::Runs(terminal))
             }
-            Ok(Fork::Child) => {
-                drop(pipe);
-                work(self, File::from(theirs));
-                sys::exit_now(0)
+            Started::Failed(why) => {
+                // It exits by itself, unless a process of the container that sees it has
+                // stopped it: nothing stops this signal.
+                let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+                (Some(Child::Failing { pidfd, why }), Progress::Nothing)
             }
-            Err(e) => Err(Error::sys("clone3()", e)),
+            Started::NotYet => (None, Progress::Nothing),
         }
     }
 
-    /// In the child: it is killed with the monitor, and works in the host's network
-    /// namespace.
-    pub(super) fn enter_host(&self) -> Result<()> {
-        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-        nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
-            .map_err(|e| Error::sys("setns(<host>, CLONE_NEWNET)", e))
+    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+        match self {
+            Child::Starting(starting) => starting.pidfd.as_fd(),
+            Child::Failing { pidfd, .. }
+            | Child::Running { pidfd }
+            | Child::Adopted { pidfd, .. } => pidfd.as_fd(),
+        }
     }
 
-    /// Waits for the end of a child that has closed its pipe.
-    pub(super) fn reap_child(&mut self, child: &Child, source: &Source) {
-        self.unwatch(&child.pipe, source);
-        let mut fds = [nix::poll::PollFd::new(
-            child.pidfd.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
-        let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE);
-        let _ = sys::wait_pidfd(child.pidfd.as_fd());
+    /// In the host's pid namespace; 0 of one whose start is over.
+    pub(super) fn pid(&self) -> i32 {
+        match self {
+            Child::Starting(starting) => starting.pid.as_raw(),
+            Child::Adopted { pid, .. } => *pid,
+            Child::Failing { .. } | Child::Running { .. } => 0,
+        }
     }
 
-    pub(super) fn kill_child(&mut self, child: &Child, source: &Source) {
-        let _ = sys::pidfd_send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-        self.reap_child(child, source);
+    /// Whether it is the program that it was cloned for.
+    pub(super) fn runs(&self) -> bool {
+        matches!(self, Child::Running { .. } | Child::Adopted { .. })
+    }
+
+    /// ESRCH, that it has ended, its pidfd says next.
+    pub(super) fn send(&self, signal: i32) {
+        let _ = sys::pidfd_send_signal(self.pidfd(), signal);
     }
 }

@@ -5,18 +5,16 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::epoll::{EpollEvent, EpollFlags};
+use nix::sys::epoll::EpollFlags;
 
-use super::lifecycle::Stage;
 use super::output::Sink;
-use super::record::is_out_of_fds;
-use super::{Monitor, Source, Timer};
+use super::{Fact, Monitor, Source, Timer};
 use crate::linux::socket::{Packets, accept};
 use crate::pod::logs;
 use crate::pod::protocol::{MAX_MESSAGE, Reply, Request, Wait};
-use crate::pod::state::{ContainerState, Now};
-use crate::spec::Container;
-use crate::{Error, Kind, Result};
+use crate::pod::state::Now;
+use crate::store::is_out_of_fds;
+use crate::{Error, Result};
 
 /// Connections at once: each costs an fd, and without fds nothing starts.
 pub(super) const MAX_CLIENTS: usize = 256;
@@ -71,9 +69,9 @@ impl Monitor {
                 let _ = socket.send(&word, &[]);
                 continue;
             }
-            self.next_id += 1;
-            let client = self.next_id;
+            let client = self.events.new_id();
             if self
+                .events
                 .watch(&socket, EpollFlags::EPOLLIN, Source::Client(client))
                 .is_ok()
             {
@@ -95,12 +93,7 @@ impl Monitor {
     }
 
     fn listen_to(&mut self, flags: EpollFlags) {
-        let id = self.sources.iter().find(|(_, s)| **s == Source::Listener);
-        if let Some((id, _)) = id {
-            let mut event = EpollEvent::new(flags, *id);
-            // It is in the set, which epoll_ctl(2) does not refuse then.
-            let _ = self.epoll.modify(&self.listener, &mut event);
-        }
+        self.events.modify(&self.listener, flags, &Source::Listener);
     }
 
     pub(super) fn serve(&mut self, id: u64) {
@@ -126,11 +119,11 @@ impl Monitor {
     fn answer(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) -> Result<()> {
         match request {
             Request::State => {
-                let state = Reply::State(Box::new(self.state.clone()));
+                let state = Reply::State(Box::new(self.state().clone()));
                 self.reply(id, &state, &[]);
             }
             Request::Watch => {
-                let state = Reply::State(Box::new(self.state.clone()));
+                let state = Reply::State(Box::new(self.state().clone()));
                 self.reply(id, &state, &[]);
                 if let Some(client) = self.clients.get_mut(&id) {
                     client.watches = true;
@@ -141,28 +134,27 @@ impl Monitor {
                 self.reply(id, &Reply::Done, &[]);
             }
             Request::AwaitStarted => {
-                self.hurry_sandbox();
+                self.tell(Fact::Asked);
                 if let Some(client) = self.clients.get_mut(&id) {
                     client.awaits_start = true;
                 }
-                // Nothing may change any more, so that nobody would be told.
-                self.dirty = true;
             }
             Request::Delete {
                 grace_period,
                 force,
             } => {
-                self.delete(Duration::from_secs(grace_period), force);
+                self.tell(Fact::Delete {
+                    grace: Duration::from_secs(grace_period),
+                    force,
+                });
                 self.publish();
                 self.reply(id, &Reply::Done, &[]);
             }
             Request::Terminate => {
-                self.shut_down();
+                self.tell(Fact::ShutDown);
                 if let Some(client) = self.clients.get_mut(&id) {
                     client.awaits_end = true;
                 }
-                // They may have ended before.
-                self.dirty = true;
             }
             Request::Exec(exec) => self.exec_for(id, exec, fds)?,
             Request::Attach { container, stdin } => self.attach(id, &container, stdin)?,
@@ -187,7 +179,7 @@ impl Monitor {
         let Some(client) = self.clients.remove(&id) else {
             return;
         };
-        self.unwatch(&client.socket, &Source::Client(id));
+        self.events.unwatch(&client.socket, &Source::Client(id));
         drop(client.socket);
         self.spare_fd.refill(&self.listener);
         if let Some(container) = client.attached {
@@ -199,11 +191,11 @@ impl Monitor {
     /// The state has changed.
     pub(super) fn tell_watchers(&mut self) {
         let awaited = self.clients.values().any(|c| c.awaits_start);
-        let started = if awaited { self.started() } else { None };
+        let started = if awaited { self.start_result() } else { None };
         if awaited && started.is_none() {
             self.tell_waiting();
         }
-        let ended = self.live.values().all(|l| matches!(l.stage, Stage::Idle));
+        let ended = self.live.values().all(|l| l.is_idle());
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             let (watches, awaits, awaits_end) = match self.clients.get(&id) {
                 Some(c) => (c.watches, c.awaits_start, c.awaits_end),
@@ -213,7 +205,7 @@ impl Monitor {
                 self.reply(id, &Reply::Done, &[]);
             }
             if watches {
-                let state = Reply::State(Box::new(self.state.clone()));
+                let state = Reply::State(Box::new(self.state().clone()));
                 self.reply(id, &state, &[]);
             }
             if awaits && let Some(result) = &started {
@@ -231,7 +223,8 @@ impl Monitor {
 
     /// Tells those who wait for the start what it waits for, where that has changed.
     pub(super) fn tell_waiting(&mut self) {
-        let waits = self.waits();
+        let mut waits = self.kubelet.waits();
+        self.add_progress(&mut waits);
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             if let Some(client) = self.clients.get_mut(&id)
                 && client.awaits_start
@@ -243,121 +236,32 @@ impl Monitor {
         }
     }
 
-    fn waits(&self) -> Vec<Wait> {
-        let all = self.pod.spec.all_containers();
-        all.filter_map(|c| {
-            let container = c.name.clone();
-            match &self.live.get(&c.name)?.stage {
-                Stage::Pulling(pull) => Some(Wait::Pull {
-                    image: c.image.clone(),
-                    done: pull.progress.0,
-                    size: pull.progress.1,
-                }),
-                Stage::Running { .. } if self.is_init(&c.name) && !c.sidecar => {
-                    Some(Wait::Init { container })
-                }
-                Stage::Running { .. } if self.running(&c.name).is_some_and(|r| !r.started) => {
-                    Some(Wait::PostStart { container })
-                }
-                _ => None,
-            }
-        })
-        .collect()
-    }
-
-    /// Whether all containers have been started, or why one is not; `None` while
-    /// that is open.
-    fn started(&self) -> Option<Result<()>> {
-        if let Some(why) = &self.state.damaged {
-            return Some(Err(Error::failed(why)));
-        }
-        if let Some(f) = &self.state.sandbox_error {
-            let e = self.sandbox_failure.clone();
-            return Some(Err(e.unwrap_or_else(|| Error::failed(&f.message))));
-        }
-        if let Some(f) = &self.state.failed {
-            return Some(Err(Error::new(
-                Kind::StartFailed,
-                format!("{}: {}", f.reason, f.message),
-            )));
-        }
-        if self.termination.is_some() {
-            return Some(Err(Error::conflict("the Pod is being deleted")));
-        }
-        let mut all = true;
-        for c in self.pod.spec.all_containers() {
-            let state = self.state.containers.get(&c.name)?;
-            if self.is_replaced(&c.name) {
-                all = false;
+    /// How far the pulls have come.
+    fn add_progress(&self, waits: &mut [Wait]) {
+        for wait in waits {
+            let Wait::Pull { image, done, size } = wait else {
                 continue;
-            }
-            let live = self.live.get(&c.name);
-            if let Some(e) = live.and_then(|l| l.hook_failure.clone()) {
-                let doing = format!("container {}: FailedPostStartHook", c.name);
-                return Some(Err(e.with_kind(Kind::StartFailed).push_context(doing)));
-            }
-            if self.is_init(&c.name)
-                && let Some(e) = self.init_failure(&c.name, state)
-            {
-                return Some(Err(e));
-            }
-            if let Some(e) = why_not_started(c, state) {
-                let errno = live.and_then(|l| l.exec_errno);
-                return Some(Err(match errno {
-                    Some(errno) => e.with_errno(errno),
-                    None => e,
-                }));
-            }
-            all &= match &state.now {
-                Now::Running(r) => r.started && (c.sidecar || !self.is_init(&c.name)),
-                Now::Ended(_) => true,
-                // It has been started, and will be again: no start to wait for.
-                Now::Waiting { reason, .. } => reason == "CrashLoopBackOff",
             };
+            let all = self.pod().spec.all_containers();
+            let mut pulls = all.filter(|c| c.image == *image);
+            let pull = pulls.find_map(|c| self.live.get(&c.name)?.pull.as_ref());
+            (*done, *size) = pull.map_or((0, 0), |p| p.progress);
         }
-        all.then_some(Ok(()))
     }
 
-    /// How an init container failed that has run, with what it wrote last.
-    fn init_failure(&self, name: &str, state: &ContainerState) -> Option<Error> {
-        let ended = match (&state.now, &state.last) {
-            (Now::Ended(e), _) => e,
-            (Now::Waiting { reason, .. }, Some(e)) if reason == "CrashLoopBackOff" => e,
-            _ => return None,
-        };
-        if ended.exit_code == 0 || ended.reason == "StartError" {
-            return None;
-        }
-        let mut text = format!(
-            "init container {name}: ended with exit code {}",
-            ended.exit_code
-        );
-        let log = match ended.message.is_empty() {
-            true => logs::write::tail(&self.log_dir(name), state.attempt, 10, 400),
-            false => ended.message.clone(),
-        };
-        if let Some(line) = log.lines().rfind(|l| !l.trim().is_empty()) {
-            text = format!("{text}: {}", line.trim());
-        }
-        let hint = format!("carob logs {} -c {name}", self.pod.as_arguments());
-        Some(Error::new(Kind::StartFailed, text).hint(hint))
-    }
-
-    fn is_init(&self, name: &str) -> bool {
-        self.pod.spec.init_containers.iter().any(|c| c.name == name)
+    fn start_result(&self) -> Option<Result<()>> {
+        let log = |name: &str, attempt| logs::write::tail(&self.log_dir(name), attempt, 10, 400);
+        self.kubelet.start_result(&log)
     }
 
     fn attach(&mut self, id: u64, name: &str, stdin: bool) -> Result<()> {
         let c = self.spec_of(name);
-        let runs = matches!(
-            self.live.get(name).map(|l| &l.stage),
-            Some(Stage::Running { .. })
-        );
-        let state = self.container_state(name);
-        let waits = matches!(state.now, Now::Waiting { .. }) && state.last.is_none();
+        let runs = self.live(name).runs();
+        let record = self.state().containers.get(name);
+        let waits = record.is_none_or(|s| matches!(s.now, Now::Waiting { .. }) && s.last.is_none());
         if !runs
             && waits
-            && self.termination.is_none()
+            && !self.kubelet.terminates()
             && let Some(client) = self.clients.get_mut(&id)
         {
             // Served the moment it runs, before any of its output is taken.
@@ -374,7 +278,7 @@ impl Monitor {
                     .hint("set `stdin: true` in the manifest"),
             );
         }
-        let attempt = self.container_state(name).attempt;
+        let attempt = self.attempt(name);
         let fifo = self.paths.bundle(name, attempt).join("stdin");
         let live = self.live(name);
         let mut fds: Vec<OwnedFd> = Vec::new();
@@ -467,36 +371,4 @@ impl Monitor {
             self.reply(id, &Reply::Exited(exit_code), &[]);
         }
     }
-}
-
-/// What keeps a container from having been started, where that is known.
-fn why_not_started(c: &Container, state: &ContainerState) -> Option<Error> {
-    let (kind, reason, message) = match &state.now {
-        Now::Waiting { reason, message } => match reason.as_str() {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-                (Kind::Image, reason, message)
-            }
-            "CreateContainerConfigError" | "CreateContainerError" => {
-                (Kind::StartFailed, reason, message)
-            }
-            "CrashLoopBackOff" => {
-                let last = state.last.as_ref().filter(|l| l.reason == "StartError")?;
-                (Kind::StartFailed, &last.reason, &last.message)
-            }
-            _ => return None,
-        },
-        Now::Ended(e) if e.reason == "StartError" => (Kind::StartFailed, &e.reason, &e.message),
-        _ => return None,
-    };
-    // An image's name that is refused says so itself.
-    let message = message
-        .strip_prefix(&format!("{reason}: "))
-        .unwrap_or(message);
-    let error = Error::new(kind, format!("container {}: {reason}: {message}", c.name));
-    Some(match kind {
-        Kind::Image if reason != "InvalidImageName" => error.hint(
-            "`carob images` lists what is here; `carob load -i FILE` brings an image from an archive",
-        ),
-        _ => error,
-    })
 }

@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, fstat};
 
-use super::{Monitor, Source};
+use super::{Fact, Monitor, Source};
 use crate::sys::notify::signal_at_deletions;
 use crate::{Error, Result};
 
@@ -49,7 +49,8 @@ impl Monitor {
         let dir = open(&self.paths.dir, flags, Mode::empty())
             .map_err(|e| Error::sys(format!("open({})", self.paths.dir.display()), e))?;
         signal_at_deletions(dir.as_fd()).map_err(|e| Error::sys("fcntl(F_NOTIFY)", e))?;
-        self.watch(&signals, EpollFlags::EPOLLIN, Source::Directory)?;
+        self.events
+            .watch(&signals, EpollFlags::EPOLLIN, Source::Directory)?;
         Ok(DirectoryWatch { signals, _dir: dir })
     }
 
@@ -65,12 +66,15 @@ impl Monitor {
         if !is_gone || std::mem::replace(&mut self.abandoned, true) {
             return;
         }
-        let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
+        let grace = Duration::from_secs(self.pod().spec.termination_grace_period);
         self.event(
             true,
             "RecordRemoved",
             format!("{} is gone: the Pod ends", self.paths.dir.display()),
         );
-        self.delete(grace, false);
+        self.tell(Fact::Delete {
+            grace,
+            force: false,
+        });
     }
 }

@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::child::Child;
-use super::lifecycle::Stage;
-use super::{Monitor, Source};
+use super::helper::Helper;
+use super::{Fact, Monitor, Source};
 use crate::image::{Image, Keyring, Progress, PullOptions, Reference, Store};
-use crate::pod::state::Now;
 use crate::spec::PullPolicy;
 use crate::{Error, Kind, Result};
 
@@ -18,7 +16,7 @@ use crate::{Error, Kind, Result};
 /// them is an error.
 #[derive(Debug)]
 pub(super) struct Pull {
-    child: Child,
+    helper: Helper,
     reference: Reference,
     /// The bytes of a message that has not come whole.
     received: Vec<u8>,
@@ -89,7 +87,9 @@ impl Monitor {
                  imagePullPolicy"
             ))),
             (None, _) => {
-                self.event(false, "Pulling", format!("Pulling image {:?}", c.image));
+                self.tell(Fact::Pulling {
+                    container: name.to_owned(),
+                });
                 self.start_pull(name, reference)?;
                 Ok(None)
             }
@@ -110,7 +110,7 @@ impl Monitor {
         let source = Source::Pull(name.to_owned());
         let looked = self.spec_of(name).pull_policy != PullPolicy::Always;
         let wanted = reference.clone();
-        let child = self.start_child(source, |monitor, mut pipe| {
+        let helper = self.start_helper(source, |monitor, mut pipe| {
             // A monitor that died has no use for it.
             let mut tell = |m: &Message| {
                 let line = serde_json::to_string(m).unwrap_or_default() + "\n";
@@ -129,8 +129,8 @@ impl Monitor {
                 }));
             }
         })?;
-        self.live(name).stage = Stage::Pulling(Pull {
-            child,
+        self.live(name).pull = Some(Pull {
+            helper,
             reference,
             received: Vec::new(),
             error: None,
@@ -143,7 +143,7 @@ impl Monitor {
     /// In the child.
     fn pull(&self, reference: &Reference, watch: &mut dyn FnMut(&Progress)) -> Result<()> {
         self.enter_host()?;
-        let secrets = self.pod.pull_secrets.iter();
+        let secrets = self.pod().pull_secrets.iter();
         let options = PullOptions {
             secrets: secrets.map(Keyring::from_secret).collect::<Result<_>>()?,
             ..PullOptions::default()
@@ -155,21 +155,21 @@ impl Monitor {
 
     /// The pulling child has sent something, or closed its pipe: then it has ended.
     pub(super) fn on_pull(&mut self, name: &str) {
-        let Stage::Pulling(pull) = &mut self.live(name).stage else {
+        let Some(pull) = &mut self.live(name).pull else {
             return;
         };
         let received = pull.receive();
         if let Ok(true) = received {
             return self.tell_waiting();
         }
-        let Stage::Pulling(pull) = std::mem::take(&mut self.live(name).stage) else {
+        let Some(pull) = self.live(name).pull.take() else {
             return;
         };
         let source = Source::Pull(name.to_owned());
         match received {
-            Ok(_) => self.reap_child(&pull.child, &source),
+            Ok(_) => self.reap_helper(&pull.helper, &source),
             // It has not closed its pipe, from which nobody reads any more.
-            Err(_) => self.kill_child(&pull.child, &source),
+            Err(_) => self.kill_helper(&pull.helper, &source),
         }
         let failure = received.err().or(pull.error);
         let result = match failure {
@@ -182,45 +182,22 @@ impl Monitor {
         };
         match result {
             Ok(image) => {
-                self.event(
-                    false,
-                    "Pulled",
-                    format!("Successfully pulled image \"{}\"", pull.reference),
-                );
-                self.launch_or_report(name, &image);
+                self.tell(Fact::Pulled {
+                    image: pull.reference.to_string(),
+                });
+                self.start_with(name, &image);
             }
-            Err(e) => self.wait_for_image(name, e),
+            Err(error) => self.tell(Fact::ImageMissing {
+                container: name.to_owned(),
+                error,
+            }),
         }
     }
 
     pub(super) fn cancel_pull(&mut self, name: &str) {
-        if !matches!(self.live(name).stage, Stage::Pulling(_)) {
-            return;
+        if let Some(pull) = self.live(name).pull.take() {
+            self.kill_helper(&pull.helper, &Source::Pull(name.to_owned()));
         }
-        if let Stage::Pulling(pull) = std::mem::take(&mut self.live(name).stage) {
-            self.kill_child(&pull.child, &Source::Pull(name.to_owned()));
-        }
-    }
-
-    /// ErrImagePull, then ImagePullBackOff, as a kubelet has it.
-    pub(super) fn wait_for_image(&mut self, name: &str, e: Error) {
-        let image = self.spec_of(name).image;
-        let waited = matches!(
-            self.state.containers.get(name).map(|s| &s.now),
-            Some(Now::Waiting { reason, .. }) if reason == "ErrImagePull" || reason == "ImagePullBackOff"
-        );
-        let reason = match e.kind() {
-            Kind::Invalid => "InvalidImageName",
-            Kind::NotFound => "ErrImageNeverPull",
-            _ if waited => "ImagePullBackOff",
-            _ => "ErrImagePull",
-        };
-        self.event(
-            true,
-            "Failed",
-            format!("Failed to pull image {image:?}: {e}"),
-        );
-        self.wait_again(name, reason, e);
     }
 }
 
@@ -238,7 +215,7 @@ impl Pull {
         /// An error's text may be long, but not endless.
         const MOST: usize = 1 << 20;
         let mut buffer = [0; 4096];
-        let n = nix::unistd::read(self.child.pipe(), &mut buffer)
+        let n = nix::unistd::read(self.helper.pipe(), &mut buffer)
             .map_err(|e| Error::sys("read(<pull>)", e))?;
         self.received.extend_from_slice(&buffer[..n]);
         while let Some(end) = self.received.iter().position(|b| *b == b'\n') {

@@ -9,7 +9,7 @@ use std::fs::FileType;
 use std::os::unix::fs::FileTypeExt;
 
 use super::Monitor;
-use super::lifecycle::message_of;
+use super::kubelet::message_of;
 use crate::linux::apparmor;
 use crate::linux::selinux::{self, Context};
 use crate::pod::client;
@@ -92,18 +92,9 @@ fn startable(wanted: Context, options: Option<&SeLinuxOptions>) -> Result<Contex
 }
 
 impl Monitor {
-    /// Whether this host may run the Pod. A Pod that was refused stays refused.
-    pub(super) fn admit(&mut self) -> bool {
-        if self.state.failed.is_some() {
-            return false;
-        }
-        match lsm::app_armor_refusal(&self.pod.spec, apparmor::is_enabled()) {
-            None => true,
-            Some(why) => {
-                self.fail("AppArmor", &why);
-                false
-            }
-        }
+    /// Why this host may not run the Pod.
+    pub(super) fn refusal(&self) -> Option<String> {
+        lsm::app_armor_refusal(&self.pod().spec, apparmor::is_enabled())
     }
 
     /// The name of the container's AppArmor profile, which is loaded then.
@@ -137,7 +128,7 @@ impl Monitor {
     /// files.
     pub(super) fn se_linux(&mut self, c: &Container) -> Result<Option<(Option<String>, String)>> {
         let options = c.security.se_linux.as_ref();
-        let Some(labels) = of_pod(&self.layout, &self.pod)? else {
+        let Some(labels) = of_pod(&self.layout, self.pod())? else {
             let why = match selinux::is_enabled() {
                 true if options.is_some() => {
                     return Err(Error::invalid(
@@ -175,7 +166,7 @@ impl Monitor {
     /// program would only see EACCES.
     fn check_host_paths(&self, c: &Container, process: &str) -> Result<()> {
         for m in &c.mounts {
-            let volume = self.pod.spec.volume(&m.volume);
+            let volume = self.pod().spec.volume(&m.volume);
             let Some(VolumeSource::HostPath { path, .. }) = volume.map(|v| &v.source) else {
                 continue;
             };

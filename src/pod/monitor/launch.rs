@@ -9,16 +9,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Instant;
 
-use jiff::Timestamp;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::EpollFlags;
 use nix::sys::stat::Mode;
 
-use super::lifecycle::Stage;
+use super::child::Child;
+use super::kubelet::container_id;
 use super::output::{Output, make_fifo};
-use super::{Monitor, Source};
+use super::{Fact, Monitor, Source};
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
 use crate::container::plan::{self, Plan};
 use crate::container::spawn::{self, Spawn, Starting, Stdio};
@@ -36,17 +35,10 @@ use crate::pod::bundle::{self, Bundle};
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
 use crate::pod::logs::Stream;
-use crate::pod::state::{Now, Running, User};
-use crate::spec::{Container, Hook, Seccomp};
+use crate::pod::state::User;
+use crate::spec::{Container, Seccomp};
 use crate::store::{self, make_dir};
 use crate::{Context, Error, Result};
-
-/// 64 hex digits, as other tools expect; they follow from the attempt.
-pub(super) fn container_id(uid: &str, name: &str, attempt: u32) -> String {
-    use sha2::{Digest, Sha256};
-    let hash = Sha256::digest(format!("{uid}/{name}/{attempt}"));
-    hash.iter().map(|b| format!("{b:02x}")).collect()
-}
 
 impl Monitor {
     /// Clones a new attempt of a container. What was made for an attempt that
@@ -67,13 +59,13 @@ impl Monitor {
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
         let bundle = bundle::plan(&bundle::Inputs {
-            pod: &self.pod,
+            pod: self.pod(),
             paths: &self.paths,
             container: &c,
             image: &image.config,
             accounts: &accounts,
-            ips: &self.state.ips,
-            host_ip: self.state.host_ip,
+            ips: &self.state().ips,
+            host_ip: self.state().host_ip,
             termination_log: &termination_log,
             node_name: &self.host.name,
             app_armor: app_armor.as_deref(),
@@ -83,7 +75,7 @@ impl Monitor {
             node_memory: limits::node_memory(),
         })?;
         store::save(&dir.join("config.json"), &bundle.spec)?;
-        let id = container_id(&self.pod.uid, name, attempt);
+        let id = container_id(&self.pod().uid, name, attempt);
         let plan = self.plan(&id, &c, &bundle)?;
 
         let log = self.open_log(name, attempt)?;
@@ -101,10 +93,10 @@ impl Monitor {
                 return Err(e);
             }
         };
-        self.watch(
-            &starting,
-            EpollFlags::EPOLLIN,
-            Source::Starting(name.to_owned()),
+        let child = Child::new(
+            starting,
+            &mut self.events,
+            Source::Container(name.to_owned()),
         )?;
         let process = Rc::new(plan.process);
         let live = self.live(name);
@@ -112,17 +104,20 @@ impl Monitor {
         live.outputs = outputs;
         live.process = Some(process);
         live.stop_signal = image.config.stop_signal.as_deref().and_then(signal::parse);
-        live.stage = Stage::Starting(starting);
+        live.child = Some(child);
         Ok(())
     }
 
     /// The next number that no attempt has used, even one that was cut short.
     fn new_attempt(&mut self, name: &str) -> Result<u32> {
-        let mut attempt = self.container_state(name).attempt;
+        let mut attempt = self.attempt(name);
         while self.paths.bundle(name, attempt).exists() {
             attempt += 1;
         }
-        self.container_state(name).attempt = attempt;
+        self.tell(Fact::Attempt {
+            container: name.to_owned(),
+            number: attempt,
+        });
         self.publish_first()?;
         self.forget_attempts_before(name, attempt.saturating_sub(1));
         make_dir(&self.paths.bundle(name, attempt).join("rootfs"))?;
@@ -246,8 +241,8 @@ impl Monitor {
 
     pub(super) fn watch_oom(&mut self, name: &str, events: &OomEvents) -> Result<()> {
         let flags = EpollFlags::from_bits_truncate(events.awaited().bits().into());
-        self.watch(events, flags, Source::Oom(name.to_owned()))
-            .map(drop)
+        self.events
+            .watch(events, flags, Source::Oom(name.to_owned()))
     }
 
     pub(super) fn watch_output(
@@ -258,8 +253,8 @@ impl Monitor {
     ) -> Result<()> {
         // Edge-triggered: a line's beginning may stay in the FIFO for long.
         let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        self.watch(output, flags, Source::Output(name.to_owned(), stream))
-            .map(drop)
+        self.events
+            .watch(output, flags, Source::Output(name.to_owned(), stream))
     }
 
     /// The container's end of its stdin. With stdinOnce it is to end when the one
@@ -291,52 +286,26 @@ impl Monitor {
     }
 
     /// The child has become the container's program.
-    pub(super) fn now_runs(&mut self, name: &str, starting: Starting, terminal: Option<OwnedFd>) {
-        let c = self.spec_of(name);
-        let attempt = self.container_state(name).attempt;
-        let running = Running {
-            id: container_id(&self.pod.uid, name, attempt),
-            pid: starting.pid.as_raw(),
-            pid_start: Stat::of(starting.pid.as_raw()).map_or(0, |s| s.start),
-            since: Timestamp::now(),
-            started: c.post_start.is_none(),
-        };
+    pub(super) fn now_runs(&mut self, name: &str, pid: i32, terminal: Option<OwnedFd>) {
         let user = self.live(name).process.as_ref().map(|p| User {
             uid: p.uid,
             gid: p.gid,
             supplemental_groups: p.groups.clone(),
         });
-        self.count_restart(name);
-        let state = self.container_state(name);
-        state.user = user;
-        state.now = Now::Running(running);
-        self.live(name).started_at = Some(Instant::now());
+        self.tell(Fact::Started {
+            container: name.to_owned(),
+            pid,
+            pid_start: Stat::of(pid).map_or(0, |s| s.start),
+            user,
+        });
         if let Some(master) = terminal
             && let Err(e) = self.take_master(name, master)
         {
             self.event(true, "FailedLogging", e.to_string());
         }
-        let pidfd = starting.pidfd;
-        let watched = self.watch(
-            &pidfd,
-            EpollFlags::EPOLLIN,
-            Source::Process(name.to_owned()),
-        );
-        if let Err(e) = watched {
-            self.event(true, "Failed", e.to_string());
-        }
-        self.live(name).stage = Stage::Running { pidfd };
-        self.event(false, "Started", format!("Started container {name}"));
         self.attach_waiting(name);
         // Its output was left alone so far, for those to see it all.
         self.pump(name, false);
-        match c.post_start {
-            Some(Hook::Exec(command)) => {
-                self.run_hook(name, super::exec::Purpose::PostStart, command)
-            }
-            Some(Hook::Sleep(seconds)) => self.sleep_hook(name, seconds),
-            None => {}
-        }
     }
 
     fn take_master(&mut self, name: &str, master: OwnedFd) -> Result<()> {

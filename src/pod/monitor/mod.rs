@@ -4,154 +4,107 @@
 //! thread around epoll(7): pidfds tell of ends, FIFOs of output, one socket of
 //! requests; timers are deadlines. Nothing polls, and an idle Pod wakes nobody.
 //!
+//! What is to be done [`kubelet`] decides, in pure functions; all else here is the engine
+//! that does it. The engine tells the kubelet what has happened ([`Monitor::tell`]) and
+//! executes the actions that follow ([`Monitor::execute`]), one after the other.
+//!
 //! It may be killed at any moment. Containers live on, their output waits in
-//! FIFOs, and whoever looks at the Pod next starts a new monitor, which reads the
-//! record, enters the pinned namespaces and goes on.
+//! FIFOs, and the next command that looks at the Pod starts a new monitor, which reads the
+//! record, enters the pinned namespaces and goes on ([`adopt`]).
 //!
 //! A file each: [`sandbox`], [`setup`], [`etc`] and [`resolver`] (what containers share),
-//! [`lifecycle`] (which container runs when), [`launch`] (one container's start), [`image`]
-//! (pulls), [`exec`] (exec and hooks), [`rules`] (of nftables), [`termination`],
-//! [`logs`] and [`log_file`], [`clients`], [`record`] (of the state), [`directory`].
-//! [`policy`] decides, without touching anything.
+//! [`launch`] (one container's start), [`container`] (its end), [`child`] (a process in a
+//! container), [`output`] and [`log`] (what containers write), [`oom`], [`image`] (pulls),
+//! [`exec`] (exec and hooks), [`rules`] (of nftables), [`clients`], [`publish`] (of the
+//! state), [`directory`], [`removal`]; [`events`] (epoll), [`helper`] (children that do
+//! what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
 mod child;
 mod clients;
+mod container;
 mod directory;
 mod etc;
+mod events;
 mod exec;
+mod helper;
 mod image;
+pub mod kubelet;
 mod labels;
 mod launch;
-mod lifecycle;
+mod log;
+mod oom;
 pub mod output;
-pub mod policy;
-mod record;
+mod publish;
+mod removal;
 mod resolver;
 mod rules;
 mod sandbox;
 mod setup;
 mod start;
-mod termination;
 mod update;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::EpollFlags;
 
 use super::damage;
-use super::state::{ContainerState, Event, Running, State};
+use super::state::{Running, State};
 use crate::linux::procfs::boot_id;
 use crate::linux::seccomp;
 use crate::linux::{caller, capability};
-use crate::spec::Pod;
+use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
-use crate::{Context, Error, Result};
+use crate::{Context, Result};
 
-use crate::pod::logs::Stream;
 use clients::Client;
+use container::Live;
 use directory::DirectoryWatch;
+use events::{Events, Source, Timer};
 use exec::ExecProcess;
-use lifecycle::Live;
+use kubelet::trace::Trace;
+use kubelet::{Action, Fact, Kubelet, Moment, Warning};
 use output::Glass;
-use record::{SpareFd, Unrecorded};
+use publish::{SpareFd, Unrecorded};
 use rules::Rules;
 use sandbox::Host;
 pub(super) use sandbox::{cgroup_of_root, monitor_cgroup_of_root};
 pub use start::{find, start};
-use termination::Termination;
 
-/// What an fd in the epoll set stands for. The token is its index here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
-    Listener,
-    Client(u64),
-    /// The socket on which a container's child says how it went.
-    Starting(String),
-    /// The pidfd of a container's first process.
-    Process(String),
-    Output(String, Stream),
-    Oom(String),
-    Pull(String),
-    ExecStarting(u64),
-    ExecProcess(u64),
-    /// Notifications of nftables.
-    Rules,
-    /// Something has gone from the Pod's directory.
-    Directory,
-    /// The child that restores the Pods' rules.
-    Restoring,
-}
-
-/// What a deadline is for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    /// Back-off is over.
-    Retry(String),
-    /// The grace period of a container is over, or its hook's.
-    Stop(String),
-    /// A sleep hook's.
-    HookSleep(String),
-    /// The log could not be written, or there is more for it: try again.
-    Log(String),
-    /// Look again whether the memory limit has killed somebody.
-    Oom(String),
-    /// The sandbox could not be made: try again.
-    Sandbox,
-    /// activeDeadlineSeconds.
-    Deadline,
-    /// The Pod's grace period is over.
-    Grace,
-    /// Look whether the Pods' rules are still there.
-    Rules,
-    /// Something of a deleted Pod could not be removed: try again.
-    Removal,
-    /// The state could not be written: try again.
-    Record,
-    /// No client could be accepted for want of fds: try again.
-    Listen,
-    /// Long enough idle to give memory back.
-    Settle,
-}
-
-/// See the module's head.
+/// The engine. See the module's head.
 #[derive(Debug)]
 pub struct Monitor {
     layout: Layout,
     paths: PodPaths,
-    pod: Pod,
-    state: State,
     host: Host,
-    epoll: Epoll,
-    sources: BTreeMap<u64, Source>,
-    next_id: u64,
-    timers: BTreeMap<Timer, Instant>,
+    kubelet: Kubelet,
+    /// What the kubelet wants done next.
+    actions: VecDeque<Action>,
+    trace: Option<Trace>,
+    events: Events,
     live: BTreeMap<String, Live>,
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, ExecProcess>,
-    termination: Option<Termination>,
-    /// Of [`State::sandbox_error`], with its kind and hint.
-    sandbox_failure: Option<Error>,
-    /// The last pause between two tries to make the sandbox.
-    sandbox_pause: Option<Duration>,
     glass: Glass,
     filters: BTreeMap<u64, Rc<seccomp::Filter>>,
     rules: Rules,
     listener: OwnedFd,
-    /// The state has changed since it was written.
+    /// Clients are to be told anew, or the record written, though the state is the same.
     dirty: bool,
     unrecorded: Option<Unrecorded>,
     spare_fd: SpareFd,
     directory: Option<DirectoryWatch>,
-    /// Somebody has removed the Pod's record.
+    /// The Pod's record has been removed, not by this monitor.
     abandoned: bool,
+    /// All that there was of the Pod has been removed.
+    removed: bool,
     lock: Lock,
 }
 
@@ -183,7 +136,7 @@ impl Monitor {
             None => damage::load_state(&layout, uid),
             Some(e) => Err(e),
         };
-        let state = match found {
+        let mut state = match found {
             Ok(Some(state)) if state.boot_id == boot_id()? => state,
             Ok(_) => new_state(&pod)?,
             // EMFILE, EIO: the record may be whole, and the next monitor read it.
@@ -193,8 +146,7 @@ impl Monitor {
                 ..new_state(&pod)?
             },
         };
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-            .map_err(|e| Error::sys("epoll_create1()", e))?;
+        state.monitor_pid = std::process::id() as i32;
         let mut monitor = Monitor {
             host,
             live: pod
@@ -205,17 +157,12 @@ impl Monitor {
             glass: Glass::new()?,
             layout,
             paths,
-            pod,
-            state,
-            epoll,
-            sources: BTreeMap::new(),
-            next_id: 0,
-            timers: BTreeMap::new(),
+            trace: Trace::open(&pod, &state),
+            kubelet: Kubelet::new(pod, state),
+            actions: VecDeque::new(),
+            events: Events::new()?,
             clients: BTreeMap::new(),
             execs: BTreeMap::new(),
-            termination: None,
-            sandbox_failure: None,
-            sandbox_pause: None,
             filters: BTreeMap::new(),
             rules: Rules::default(),
             listener,
@@ -224,178 +171,139 @@ impl Monitor {
             spare_fd: SpareFd::default(),
             directory: None,
             abandoned: false,
+            removed: false,
             lock,
         };
         monitor.spare_fd.refill(&monitor.listener);
-        monitor.state.monitor_pid = std::process::id() as i32;
-        let id = monitor.new_id(Source::Listener);
-        let event = EpollEvent::new(EpollFlags::EPOLLIN, id);
         monitor
-            .epoll
-            .add(&monitor.listener, event)
-            .map_err(|e| Error::sys("epoll_ctl()", e))?;
+            .events
+            .watch(&monitor.listener, EpollFlags::EPOLLIN, Source::Listener)?;
         Ok(monitor)
     }
 
     fn run(mut self) -> Result<()> {
         // While this process is in the host's network namespace.
         self.watch_rules();
-        if let Some(why) = self.state.damaged.clone() {
-            // What runs goes on, and is only ended by a deletion.
-            self.event(true, "RecordDamaged", why);
-        } else if self.state.sandbox_ready.is_some() {
-            self.adopt()?;
-        } else if self.state.deletion.is_none() && self.admit() {
-            self.make_sandbox();
-        }
-        self.resume_deletion();
+        let refusal = self.refusal();
+        self.tell(Fact::Begun { refusal });
+        self.execute_all()?;
         self.watch_directory();
         loop {
-            if self.advance() {
-                break;
+            self.execute_all()?;
+            if self.removed {
+                return self.leave();
             }
             self.publish();
-            let events = self.wait()?;
-            for id in events {
+            let deadline = self.kubelet.next_deadline();
+            for id in self.events.wait(deadline)? {
                 self.handle(id);
             }
-            self.fire_timers();
-        }
-        self.finish()
-    }
-
-    fn new_id(&mut self, source: Source) -> u64 {
-        self.next_id += 1;
-        self.sources.insert(self.next_id, source);
-        self.next_id
-    }
-
-    fn watch(&mut self, fd: impl AsFd, flags: EpollFlags, source: Source) -> Result<u64> {
-        let id = self.new_id(source);
-        self.epoll
-            .add(fd, EpollEvent::new(flags, id))
-            .map_err(|e| Error::sys("epoll_ctl(EPOLL_CTL_ADD)", e))?;
-        Ok(id)
-    }
-
-    /// Forgets a source; its fd is about to be closed, but a child may share it.
-    fn unwatch(&mut self, fd: impl AsFd, source: &Source) {
-        let _ = self.epoll.delete(fd);
-        self.sources.retain(|_, s| s != source);
-    }
-
-    fn set_timer(&mut self, timer: Timer, after: Duration) {
-        self.timers.insert(timer, Instant::now() + after);
-    }
-
-    /// The ids of the sources that have something to say; empty at a deadline.
-    fn wait(&mut self) -> Result<Vec<u64>> {
-        let timeout = match self.timers.values().min() {
-            None => EpollTimeout::NONE,
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                // Rounded up: a deadline is never met too early.
-                let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128) as i32;
-                EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX)
+            for timer in self.events.due() {
+                self.fire(timer);
             }
-        };
-        let mut events = [EpollEvent::empty(); 32];
-        match self.epoll.wait(&mut events, timeout) {
-            Ok(n) => Ok(events[..n].iter().map(EpollEvent::data).collect()),
-            Err(Errno::EINTR) => Ok(Vec::new()),
-            Err(e) => Err(Error::sys("epoll_wait()", e)),
+            if deadline.is_some_and(|d| d <= events::clock()) {
+                self.tell(Fact::Time);
+            }
         }
+    }
+
+    /// Tells the kubelet what has happened; what follows is done later, in its turn.
+    fn tell(&mut self, fact: Fact) {
+        let at = Moment {
+            clock: events::clock(),
+            date: Timestamp::now(),
+        };
+        let told = self.trace.is_some().then(|| fact.clone());
+        let actions = self.kubelet.step(at, fact);
+        if let (Some(trace), Some(fact)) = (&mut self.trace, told) {
+            trace.step(at, &fact, &actions);
+        }
+        self.actions.extend(actions);
+    }
+
+    fn execute_all(&mut self) -> Result<()> {
+        while let Some(action) = self.actions.pop_front() {
+            self.execute(action)?;
+        }
+        Ok(())
+    }
+
+    /// Does what the kubelet wants. What fails is told as a fact; an error ends the
+    /// monitor.
+    fn execute(&mut self, action: Action) -> Result<()> {
+        match action {
+            Action::Adopt => self.adopt()?,
+            Action::MakeSandbox => self.make_sandbox(),
+            Action::Start { container } => self.start(&container),
+            Action::CancelPull { container } => self.cancel_pull(&container),
+            Action::KillStarting { container } => self.kill_starting(&container),
+            Action::Stop { container, signal } => self.send_stop_signal(&container, signal),
+            Action::Kill { container } => self.kill(&container),
+            Action::RunHook {
+                container,
+                hook,
+                command,
+            } => self.run_hook(&container, hook, command),
+            Action::TellEnd {
+                container,
+                exit_code,
+            } => self.tell_attached(&container, Some(exit_code)),
+            Action::Remove => self.remove(),
+        }
+        Ok(())
     }
 
     fn handle(&mut self, id: u64) {
-        // A source may have gone while an earlier event of the batch was handled.
-        let Some(source) = self.sources.get(&id).cloned() else {
+        let Some(source) = self.events.source(id) else {
             return;
         };
         match source {
             Source::Listener => self.accept_clients(),
             Source::Client(client) => self.serve(client),
-            Source::Starting(name) => self.on_starting(&name),
-            Source::Process(name) => self.on_process(&name),
+            Source::Container(name) => self.follow_container(&name),
+            Source::Exec(exec) => self.follow_exec(exec),
             Source::Output(name, _) => self.pump(&name, false),
             Source::Oom(name) => self.on_oom(&name),
             Source::Pull(name) => self.on_pull(&name),
-            Source::ExecStarting(exec) => self.on_exec_starting(exec),
-            Source::ExecProcess(exec) => self.on_exec_process(exec),
             Source::Rules => self.on_rules_changed(),
             Source::Directory => self.on_deletion_in_directory(),
             Source::Restoring => self.on_restored(),
         }
     }
 
-    fn fire_timers(&mut self) {
-        let now = Instant::now();
-        let due: Vec<Timer> = self
-            .timers
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(t, _)| t.clone())
-            .collect();
-        for timer in due {
-            self.timers.remove(&timer);
-            match timer {
-                // `advance` and `finish` see that the time has come.
-                Timer::Retry(_) | Timer::Grace | Timer::Removal => {}
-                Timer::Stop(name) => self.on_stop_deadline(&name),
-                Timer::HookSleep(name) => self.on_hook_end(&name, Ok(())),
-                Timer::Log(name) => self.pump(&name, false),
-                Timer::Oom(name) => self.look_for_oom_kill(&name),
-                Timer::Sandbox => self.make_sandbox(),
-                Timer::Deadline => self.fail(
-                    "DeadlineExceeded",
-                    "Pod was active on the node longer than the specified deadline",
-                ),
-                Timer::Rules => self.look_at_rules(),
-                Timer::Record => self.dirty = true,
-                Timer::Listen => self.listen_again(),
-                Timer::Settle => give_memory_back(),
-            }
+    fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Log(name) => self.pump(&name, false),
+            Timer::Oom(name) => self.look_for_oom_kill(&name),
+            Timer::Rules => self.look_at_rules(),
+            Timer::Record => self.dirty = true,
+            Timer::Listen => self.listen_again(),
+            Timer::Settle => give_memory_back(),
         }
     }
 
-    /// An event that takes the place of the one with the same reason and beginning: a
-    /// number in it has grown.
-    fn update_event(&mut self, reason: &str, beginning: &str, rest: &str) {
-        let message = format!("{beginning}{rest}");
-        let same = |e: &&mut Event| e.reason == reason && e.message.starts_with(beginning);
-        if let Some(known) = self.state.events.iter_mut().find(same) {
-            known.message = message.clone();
-            truncate(&mut known.message, EVENT_MESSAGE);
-        }
-        self.event(true, reason, message);
+    fn set_timer(&mut self, timer: Timer, after: Duration) {
+        self.events.set_timer(timer, after);
     }
 
-    fn event(&mut self, warning: bool, reason: &str, message: impl Into<String>) {
-        let (mut message, now) = (message.into(), Timestamp::now());
-        truncate(&mut message, EVENT_MESSAGE);
-        self.dirty = true;
-        let same = |e: &&mut Event| e.reason == reason && e.message == message;
-        if let Some(known) = self.state.events.iter_mut().find(same) {
-            known.count += 1;
-            known.last = now;
-            return;
-        }
-        if self.state.events.len() >= State::MAX_EVENTS {
-            self.state.events.remove(0);
-        }
-        self.state.events.push(Event {
-            warning,
+    fn event(&mut self, warns: bool, reason: &str, message: impl Into<String>) {
+        self.tell(Fact::Event(Warning {
+            warns,
             reason: reason.to_owned(),
-            message,
-            first: now,
-            last: now,
-            count: 1,
-        });
+            message: message.into(),
+        }));
     }
 
-    fn container_state(&mut self, name: &str) -> &mut ContainerState {
-        self.dirty = true;
-        self.state.containers.entry(name.to_owned()).or_default()
+    fn pod(&self) -> &Pod {
+        self.kubelet.pod()
+    }
+
+    fn state(&self) -> &State {
+        self.kubelet.state()
+    }
+
+    fn spec_of(&self, name: &str) -> Container {
+        self.pod().spec.container(name).cloned().unwrap_or_default()
     }
 
     fn live(&mut self, name: &str) -> &mut Live {
@@ -403,10 +311,12 @@ impl Monitor {
     }
 
     fn running(&self, name: &str) -> Option<&Running> {
-        match &self.state.containers.get(name)?.now {
-            super::state::Now::Running(r) => Some(r),
-            _ => None,
-        }
+        self.kubelet.running(name)
+    }
+
+    /// The number of a container's current attempt.
+    fn attempt(&self, name: &str) -> u32 {
+        self.state().containers.get(name).map_or(0, |c| c.attempt)
     }
 
     /// The default filter for a set of capabilities, compiled once.
@@ -420,7 +330,7 @@ impl Monitor {
         Ok(made)
     }
 
-    fn container_names(&self) -> BTreeSet<String> {
+    fn container_names(&self) -> Vec<String> {
         self.live.keys().cloned().collect()
     }
 }
@@ -429,45 +339,13 @@ fn new_state(pod: &Pod) -> Result<State> {
     let containers = pod
         .spec
         .all_containers()
-        .map(|c| (c.name.clone(), waiting_for(pod, &c.name)));
+        .map(|c| (c.name.clone(), kubelet::waiting_for(pod, &c.name)));
     Ok(State {
         version: State::VERSION,
         boot_id: boot_id()?,
-        monitor_pid: 0,
-        sandbox_ready: None,
-        start_time: None,
-        ips: Vec::new(),
-        host_ip: None,
-        sandbox_error: None,
-        deletion: None,
-        failed: None,
         containers: containers.collect(),
-        conditions: BTreeMap::new(),
-        damaged: None,
-        events: Vec::new(),
+        ..State::default()
     })
-}
-
-/// Ordinary containers wait for the init containers first.
-fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
-    let first = pod.spec.all_containers().next().map(|c| c.name.as_str());
-    let mut state = ContainerState::default();
-    if !pod.spec.init_containers.is_empty() && first != Some(name) {
-        state.now = super::state::Now::Waiting {
-            reason: "PodInitializing".into(),
-            message: String::new(),
-        };
-    }
-    state
-}
-
-/// Bytes of an event's message: as much as an API server takes.
-const EVENT_MESSAGE: usize = 1024;
-
-/// Cuts text to so many bytes, between characters.
-fn truncate(text: &mut String, bytes: usize) {
-    let cut = (0..=bytes.min(text.len())).rfind(|i| text.is_char_boundary(*i));
-    text.truncate(cut.unwrap_or(0));
 }
 
 /// Removes what the Pods of a root share, for a last monitor that died before it

@@ -123,6 +123,10 @@ pub fn make_fifo(path: &Path, label: Option<&str>) -> Result<OwnedFd> {
 }
 
 impl Output {
+    pub fn stream(&self) -> Stream {
+        self.stream
+    }
+
     pub fn from_fifo(stream: Stream, path: &Path) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(path, flags, Mode::empty())

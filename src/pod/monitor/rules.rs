@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::sys::epoll::EpollFlags;
 
-use super::child::Child;
+use super::helper::Helper;
 use super::{Monitor, Source, Timer};
 use crate::network::{self, Restored, Watch};
 use crate::{Error, Result};
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub(super) struct Rules {
     watch: Option<Watch>,
     /// It reports the JSON of a `Result<Restored>`.
-    child: Option<Child>,
+    helper: Option<Helper>,
     /// A notification came while the child was at work.
     again: bool,
 }
@@ -31,13 +31,14 @@ impl Monitor {
     /// Call in the host's network namespace. Without nftables there is nothing to
     /// watch, which the Pod is told when it gets its network.
     pub(super) fn watch_rules(&mut self) {
-        if self.pod.spec.host_network {
+        if self.pod().spec.host_network {
             return;
         }
         let Ok(watch) = Watch::open(&self.layout) else {
             return;
         };
         if self
+            .events
             .watch(&watch, EpollFlags::EPOLLIN, Source::Rules)
             .is_ok()
         {
@@ -49,11 +50,11 @@ impl Monitor {
         if let Some(watch) = &self.rules.watch {
             watch.drain();
         }
-        if self.rules.child.is_some() {
+        if self.rules.helper.is_some() {
             self.rules.again = true;
-        } else if !self.timers.contains_key(&Timer::Rules) {
+        } else if !self.events.timers.contains_key(&Timer::Rules) {
             // One Pod after the other, so that the first mends for all.
-            let turn = match self.state.ips.first() {
+            let turn = match self.state().ips.first() {
                 Some(IpAddr::V4(ip)) => u64::from(ip.octets()[3]),
                 _ => 0,
             };
@@ -62,7 +63,7 @@ impl Monitor {
     }
 
     pub(super) fn look_at_rules(&mut self) {
-        let wanted = self.state.sandbox_ready.is_some() && self.termination.is_none();
+        let wanted = self.state().sandbox_ready.is_some() && !self.kubelet.terminates();
         if !wanted || self.host.network.rules_are_unchanged() {
             return;
         }
@@ -72,36 +73,36 @@ impl Monitor {
     }
 
     fn start_restoring(&mut self) -> Result<()> {
-        let child = self.start_child(Source::Restoring, |monitor, mut pipe| {
+        let helper = self.start_helper(Source::Restoring, |monitor, mut pipe| {
             let report = serde_json::to_vec(&monitor.restore()).unwrap_or_default();
             let _ = pipe.write_all(&report);
         })?;
-        self.rules.child = Some(child);
+        self.rules.helper = Some(helper);
         Ok(())
     }
 
     /// Before the Pod is removed: the child is in the cgroup of the monitors, and would
     /// leave the network's lock behind when it is killed with its parent.
     pub(super) fn end_restoring(&mut self) {
-        if let Some(child) = self.rules.child.take() {
-            self.kill_child(&child, &Source::Restoring);
+        if let Some(helper) = self.rules.helper.take() {
+            self.kill_helper(&helper, &Source::Restoring);
         }
     }
 
     /// In the child.
     fn restore(&self) -> Result<Restored> {
         self.enter_host()?;
-        network::restore(&self.layout, &self.pod.uid)
+        network::restore(&self.layout, &self.pod().uid)
     }
 
     /// The child reports, and ends.
     pub(super) fn on_restored(&mut self) {
-        let Some(child) = self.rules.child.take() else {
+        let Some(helper) = self.rules.helper.take() else {
             return;
         };
         let mut text = Vec::new();
-        let read = child.pipe().take(1 << 20).read_to_end(&mut text);
-        self.reap_child(&child, &Source::Restoring);
+        let read = helper.pipe().take(1 << 20).read_to_end(&mut text);
+        self.reap_helper(&helper, &Source::Restoring);
         let outcome = read.map_err(Error::from).and_then(|_| {
             serde_json::from_slice::<Result<Restored, Error>>(&text).unwrap_or_else(|_| {
                 Err(Error::failed(

@@ -18,6 +18,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
+use super::kubelet;
 use super::sandbox::monitor_cgroup_path;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Join, Select, systemd};
 use crate::linux::mount::Mount;
@@ -30,8 +31,10 @@ use crate::{Context, Error, Result};
 const LOCK_FD: i32 = 3;
 const LISTENER_FD: i32 = 4;
 
-/// What a monitor keeps of its starter's environment: what a pull goes by.
-const ENVIRONMENT: [&str; 12] = [
+/// What a monitor keeps of its starter's environment: what a pull goes by, and where to
+/// record what happens.
+const ENVIRONMENT: [&str; 13] = [
+    kubelet::trace::VARIABLE,
     "PATH",
     "HOME",
     "HTTP_PROXY",

@@ -10,11 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::errno::Errno;
 
-use super::{Monitor, Timer, policy};
-use crate::pod::state::{ConditionRecord, State};
-use crate::pod::status;
+use super::kubelet::{Moment, backoff};
+use super::{Monitor, Timer, events};
+use crate::pod::state::State;
 use crate::store;
 use crate::{Error, Result};
 
@@ -47,37 +46,24 @@ impl SpareFd {
     }
 }
 
-pub(super) fn is_out_of_fds(e: &Error) -> bool {
-    matches!(e.errno(), Some(Errno::EMFILE | Errno::ENFILE))
-}
-
 impl Monitor {
     /// Writes the state and tells the watchers, if it has changed. What cannot be
     /// written is tried again later.
     pub(super) fn publish(&mut self) {
-        if !self.dirty {
+        if !(self.kubelet.take_changed() | std::mem::take(&mut self.dirty)) {
             return;
         }
-        let now = Timestamp::now();
-        for (name, on) in status::conditions(&self.pod, &self.state) {
-            let record = ConditionRecord {
-                status: on,
-                since: now,
-            };
-            match self.state.conditions.get_mut(name) {
-                Some(old) if old.status == on => {}
-                Some(old) => *old = record,
-                None => drop(self.state.conditions.insert(name.to_owned(), record)),
-            }
-        }
+        self.kubelet.note_conditions(Moment {
+            clock: events::clock(),
+            date: Timestamp::now(),
+        });
         match self.write_state() {
             Ok(()) => {
                 self.unrecorded = None;
-                self.timers.remove(&Timer::Record);
+                self.events.timers.remove(&Timer::Record);
             }
             Err(e) => self.write_again_later(e),
         }
-        self.dirty = false;
         self.tell_watchers();
         self.set_timer(Timer::Settle, Duration::from_millis(500));
     }
@@ -95,21 +81,22 @@ impl Monitor {
 
     fn write_state(&mut self) -> Result<()> {
         // Not beside a record that cannot be read, nor where somebody has removed it.
-        if self.state.damaged.is_some() || self.abandoned {
+        if self.state().damaged.is_some() || self.abandoned {
             return Ok(());
         }
-        match self.write(&self.state) {
-            Err(e) if is_out_of_fds(&e) && self.spare_fd.close() => {
-                let written = self.write(&self.state);
+        match self.write(self.state()) {
+            Err(e) if store::is_out_of_fds(&e) && self.spare_fd.close() => {
+                let written = self.write(self.state());
                 self.spare_fd.refill(&self.listener);
                 written
             }
             // What there is room for without the events, which are most of it.
             Err(e) if store::is_full(&e) => {
-                let events = std::mem::take(&mut self.state.events);
-                let written = self.write(&self.state);
-                self.state.events = events;
-                written.map_err(|_| e)
+                let without_events = State {
+                    events: Vec::new(),
+                    ..self.state().clone()
+                };
+                self.write(&without_events).map_err(|_| e)
             }
             other => other,
         }
@@ -127,10 +114,11 @@ impl Monitor {
             let message = format!("{e}: the Pod goes on, and its record is written again later");
             self.event(true, "FailedRecord", message);
         }
-        let pause = policy::doubled(before, PAUSE, PAUSE_MOST);
+        let pause = backoff::doubled(before, PAUSE, PAUSE_MOST);
         self.unrecorded = Some(Unrecorded { why: e, pause });
-        self.timers
+        self.events
+            .timers
             .entry(Timer::Record)
-            .or_insert_with(|| std::time::Instant::now() + pause);
+            .or_insert_with(|| events::clock() + pause);
     }
 }

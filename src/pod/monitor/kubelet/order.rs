@@ -3,16 +3,8 @@
 //! Sources: Kubernetes' documentation, "Pod Lifecycle", "Init Containers",
 //! "Sidecar Containers".
 
-use std::time::Duration;
-
 use crate::pod::state::{Now, State};
 use crate::spec::{Container, RestartPolicy, Spec};
-
-/// Back-off between restarts: the first delay, the longest, and how long a
-/// container has to run for the delay to be the first again.
-pub const BACKOFF_FIRST: Duration = Duration::from_secs(10);
-pub const BACKOFF_MOST: Duration = Duration::from_secs(300);
-pub const BACKOFF_RESET: Duration = Duration::from_secs(600);
 
 /// What is to be done about the containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,16 +90,6 @@ pub fn decide(spec: &Spec, state: &State) -> Decision {
     }
     decision.over = over;
     decision
-}
-
-/// The delay after one of `before` (`None`: the first).
-pub fn next_backoff(before: Option<Duration>) -> Duration {
-    doubled(before, BACKOFF_FIRST, BACKOFF_MOST)
-}
-
-/// The pause after one of `before` (`None`: the first) between two tries.
-pub fn doubled(before: Option<Duration>, first: Duration, most: Duration) -> Duration {
-    before.map_or(first, |pause| (pause * 2).min(most))
 }
 
 #[cfg(test)]
@@ -219,16 +201,5 @@ mod tests {
         // Stopped since all others are done: for good.
         assert_eq!(start(Never, ended(0), ended(0)), "");
         assert_eq!(start(OnFailure, ended(0), ended(0)), "");
-    }
-
-    #[test]
-    fn backoff_doubles_to_five_minutes() {
-        let mut delays = Vec::new();
-        let mut last = None;
-        for _ in 0..7 {
-            last = Some(next_backoff(last));
-            delays.push(last.unwrap().as_secs());
-        }
-        assert_eq!(delays, [10, 20, 40, 80, 160, 300, 300]);
     }
 }

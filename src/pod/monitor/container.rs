@@ -1,0 +1,207 @@
+//! What the monitor holds of a container, and what it does at the container's end.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use super::child::{Child, Progress};
+use super::image::Pull;
+use super::kubelet::{Fact, truncate};
+use super::output::Output;
+use super::{Monitor, Source, sandbox};
+use crate::container::plan;
+use crate::image::Image;
+use crate::linux::cgroup::{Cgroup, OomEvents};
+use crate::pod::logs::write::{self, LogFile};
+
+/// What the monitor holds of a container beside its record.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    /// Its image is being pulled.
+    pub pull: Option<Pull>,
+    /// Its first process.
+    pub child: Option<Child>,
+    pub outputs: Vec<Output>,
+    pub log: Option<LogFile>,
+    pub cgroup: Option<Cgroup>,
+    /// What a process of this container looks like: exec and hooks start from it.
+    pub process: Option<Rc<plan::Process>>,
+    /// The stop signal that the image asks for.
+    pub stop_signal: Option<i32>,
+    /// A terminal's master.
+    pub terminal: Option<OwnedFd>,
+    /// Keeps stdin's FIFO from ending while no client is attached.
+    pub stdin: Option<OwnedFd>,
+    pub oom: Option<OomEvents>,
+    pub oom_kills: u64,
+    pub oom_looks: u32,
+}
+
+impl Live {
+    /// Nothing of it runs or is on the way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pull.is_none() && self.child.is_none()
+    }
+
+    pub(super) fn runs(&self) -> bool {
+        self.child.as_ref().is_some_and(Child::runs)
+    }
+}
+
+impl Monitor {
+    /// Starts a container's next attempt, as far as its image.
+    pub(super) fn start(&mut self, name: &str) {
+        match self.find_image(name) {
+            Ok(Some(image)) => self.start_with(name, &image),
+            // A pull is under way.
+            Ok(None) => {}
+            Err(error) => self.tell(Fact::ImageMissing {
+                container: name.to_owned(),
+                error,
+            }),
+        }
+    }
+
+    pub(super) fn start_with(&mut self, name: &str, image: &Image) {
+        let container = name.to_owned();
+        self.tell(Fact::Image {
+            container: container.clone(),
+            id: image.id.clone(),
+            name: image.names.first().cloned(),
+        });
+        if let Err(error) = self.launch(name, image) {
+            self.tell(Fact::NotStarted { container, error });
+        }
+    }
+
+    /// The container's first process, or the child that is to become it, has something to
+    /// say.
+    pub(super) fn follow_container(&mut self, name: &str) {
+        let source = Source::Container(name.to_owned());
+        let Some(child) = self.live(name).child.take() else {
+            return;
+        };
+        let pid = child.pid();
+        let (child, progress) = child.follow(&mut self.events, &source);
+        self.live(name).child = child;
+        match progress {
+            Progress::Nothing => {}
+            Progress::Runs(terminal) => self.now_runs(name, pid, terminal),
+            Progress::Failed(error) => {
+                self.release_container(name);
+                self.tell(Fact::NotStarted {
+                    container: name.to_owned(),
+                    error,
+                });
+            }
+            Progress::Ended(status) => self.process_ended(name, status),
+        }
+    }
+
+    pub(super) fn process_ended(&mut self, name: &str, status: Option<i32>) {
+        self.pump(name, true);
+        let oom_killed = self.oom_killed(name);
+        self.release_container(name);
+        let message = match status {
+            None => String::new(),
+            Some(status) => self.termination_message(name, status),
+        };
+        self.tell(Fact::Ended {
+            container: name.to_owned(),
+            status,
+            oom_killed,
+            message,
+        });
+        self.end_execs_of(name);
+    }
+
+    /// Asks a container to end: by this signal, else by its image's, else by TERM.
+    pub(super) fn send_stop_signal(&mut self, name: &str, signal: Option<i32>) {
+        let live = self.live(name);
+        let signal = signal.or(live.stop_signal).unwrap_or(libc::SIGTERM);
+        if let Some(child) = live.child.as_ref().filter(|c| c.runs()) {
+            child.send(signal);
+        }
+    }
+
+    pub(super) fn kill(&mut self, name: &str) {
+        let live = self.live(name);
+        if let Some(child) = live.child.as_ref().filter(|c| c.runs()) {
+            child.send(libc::SIGKILL);
+        }
+        if let Some(cgroup) = &live.cgroup {
+            let _ = cgroup.kill();
+        }
+    }
+
+    pub(super) fn kill_starting(&mut self, name: &str) {
+        if let Some(child) = self.live(name).child.as_ref().filter(|c| !c.runs()) {
+            child.send(libc::SIGKILL);
+        }
+    }
+
+    /// Kills and removes what is left of an attempt, its writable layer excepted.
+    pub(super) fn release_container(&mut self, name: &str) {
+        for output in std::mem::take(&mut self.live(name).outputs) {
+            self.events
+                .unwatch(&output, &Source::Output(name.to_owned(), output.stream()));
+        }
+        if let Some(fd) = self.live(name).oom.take() {
+            self.events.unwatch(&fd, &Source::Oom(name.to_owned()));
+        }
+        let live = self.live(name);
+        live.log = None;
+        live.terminal = None;
+        live.stdin = None;
+        if let Some(cgroup) = live.cgroup.take() {
+            let result = cgroup.kill().and_then(|()| cgroup.remove());
+            if let Err(e) = result {
+                self.event(true, "FailedKillPod", format!("container {name}: {e}"));
+            }
+        }
+    }
+
+    fn termination_message(&mut self, name: &str, status: i32) -> String {
+        // As a kubelet's limits: 4 KiB each, 12 KiB for a Pod, whose state has to
+        // fit into one message to its watchers.
+        let limit = (12 * 1024 / self.live.len().max(1)).min(4096);
+        let c = self.spec_of(name);
+        let attempt = self.attempt(name);
+        let mut text = std::fs::File::open(self.paths.termination_log(name))
+            .and_then(|f| {
+                let mut bytes = Vec::new();
+                std::io::Read::read_to_end(&mut std::io::Read::take(f, limit as u64), &mut bytes)?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            })
+            .unwrap_or_default();
+        // What is no UTF-8 has grown.
+        truncate(&mut text, limit);
+        if !text.is_empty() || status == 0 || !c.termination_message_from_logs {
+            return text;
+        }
+        write::tail(&self.log_dir(name), attempt, 80, limit.min(2048))
+    }
+
+    pub(super) fn container_cgroup(&self, name: &str) -> String {
+        format!(
+            "{}/{name}",
+            sandbox::cgroup_path(&self.layout, &self.pod().uid)
+        )
+    }
+
+    /// Files of attempts that nobody can ask for any more.
+    pub(super) fn forget_attempts_before(&self, name: &str, keep_from: u32) {
+        write::remove_old(&self.log_dir(name), keep_from);
+        for base in [
+            self.paths.bundle(name, 0),
+            self.paths.writable_layer(name, 0),
+        ] {
+            let Some(dir) = base.parent() else { continue };
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                let number = entry.file_name().to_string_lossy().parse::<u32>();
+                if number.is_ok_and(|n| n < keep_from) {
+                    let _ = std::fs::remove_dir_all(entry.path());
+                }
+            }
+        }
+    }
+}

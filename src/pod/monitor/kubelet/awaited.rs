@@ -1,0 +1,150 @@
+//! What clients wait for that have asked for the Pod's start.
+
+use super::{Kubelet, Stage};
+use crate::pod::protocol::Wait;
+use crate::pod::state::{ContainerState, Now};
+use crate::spec::Container;
+use crate::{Error, Kind, Result};
+
+impl Kubelet {
+    /// What the start waits for. How far a pull has come the engine knows.
+    pub fn waits(&self) -> Vec<Wait> {
+        let all = self.pod.spec.all_containers();
+        all.filter_map(|c| {
+            let container = c.name.clone();
+            match self.stage(&c.name) {
+                Stage::Pulling => Some(Wait::Pull {
+                    image: c.image.clone(),
+                    done: 0,
+                    size: 0,
+                }),
+                Stage::Running if self.is_init(&c.name) && !c.sidecar => {
+                    Some(Wait::Init { container })
+                }
+                Stage::Running if self.running(&c.name).is_some_and(|r| !r.started) => {
+                    Some(Wait::PostStart { container })
+                }
+                _ => None,
+            }
+        })
+        .collect()
+    }
+
+    /// Whether all containers have been started, or why one is not; `None` while
+    /// that is open. `log`: the last lines of a container's log of an attempt.
+    pub fn start_result(&self, log: &dyn Fn(&str, u32) -> String) -> Option<Result<()>> {
+        if let Some(why) = &self.state.damaged {
+            return Some(Err(Error::failed(why)));
+        }
+        if self.making_sandbox {
+            return None;
+        }
+        if let Some(f) = &self.state.sandbox_error {
+            let e = f.error.clone();
+            return Some(Err(e.unwrap_or_else(|| Error::failed(&f.message))));
+        }
+        if let Some(f) = &self.state.failed {
+            return Some(Err(Error::new(
+                Kind::StartFailed,
+                format!("{}: {}", f.reason, f.message),
+            )));
+        }
+        if self.termination.is_some() {
+            return Some(Err(Error::conflict("the Pod is being deleted")));
+        }
+        let mut all = true;
+        for c in self.pod.spec.all_containers() {
+            let state = self.state.containers.get(&c.name)?;
+            if self.is_replaced(&c.name) {
+                all = false;
+                continue;
+            }
+            let course = self.courses.get(&c.name);
+            if let Some(e) = course.and_then(|c| c.hook_failure.clone()) {
+                let doing = format!("container {}: FailedPostStartHook", c.name);
+                return Some(Err(e.with_kind(Kind::StartFailed).push_context(doing)));
+            }
+            if self.is_init(&c.name)
+                && let Some(e) = self.init_failure(&c.name, state, log)
+            {
+                return Some(Err(e));
+            }
+            if let Some(e) = why_not_started(c, state) {
+                let errno = course.and_then(|c| c.exec_errno);
+                return Some(Err(match errno {
+                    Some(errno) => e.with_errno(errno),
+                    None => e,
+                }));
+            }
+            all &= match &state.now {
+                Now::Running(r) => r.started && (c.sidecar || !self.is_init(&c.name)),
+                Now::Ended(_) => true,
+                // It has been started, and will be again: no start to wait for.
+                Now::Waiting { reason, .. } => reason == "CrashLoopBackOff",
+            };
+        }
+        all.then_some(Ok(()))
+    }
+
+    /// How an init container failed that has run, with what it wrote last.
+    fn init_failure(
+        &self,
+        name: &str,
+        state: &ContainerState,
+        log: &dyn Fn(&str, u32) -> String,
+    ) -> Option<Error> {
+        let ended = match (&state.now, &state.last) {
+            (Now::Ended(e), _) => e,
+            (Now::Waiting { reason, .. }, Some(e)) if reason == "CrashLoopBackOff" => e,
+            _ => return None,
+        };
+        if ended.exit_code == 0 || ended.reason == "StartError" {
+            return None;
+        }
+        let mut text = format!(
+            "init container {name}: ended with exit code {}",
+            ended.exit_code
+        );
+        let log = match ended.message.is_empty() {
+            true => log(name, state.attempt),
+            false => ended.message.clone(),
+        };
+        if let Some(line) = log.lines().rfind(|l| !l.trim().is_empty()) {
+            text = format!("{text}: {}", line.trim());
+        }
+        let hint = format!("carob logs {} -c {name}", self.pod.as_arguments());
+        Some(Error::new(Kind::StartFailed, text).hint(hint))
+    }
+}
+
+/// What keeps a container from having been started, where that is known.
+fn why_not_started(c: &Container, state: &ContainerState) -> Option<Error> {
+    let (kind, reason, message) = match &state.now {
+        Now::Waiting { reason, message } => match reason.as_str() {
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+                (Kind::Image, reason, message)
+            }
+            "CreateContainerConfigError" | "CreateContainerError" => {
+                (Kind::StartFailed, reason, message)
+            }
+            "CrashLoopBackOff" => {
+                let last = state.last.as_ref().filter(|l| l.reason == "StartError")?;
+                (Kind::StartFailed, &last.reason, &last.message)
+            }
+            _ => return None,
+        },
+        Now::Ended(e) if e.reason == "StartError" => (Kind::StartFailed, &e.reason, &e.message),
+        _ => return None,
+    };
+    // An image's name that is refused says so itself.
+    let message = message
+        .strip_prefix(&format!("{reason}: "))
+        .unwrap_or(message);
+    let error = Error::new(kind, format!("container {}: {reason}: {message}", c.name));
+    Some(match kind {
+        Kind::Image if reason != "InvalidImageName" => error.hint(
+            "`carob images` lists what is here; `carob load -i FILE` brings an image from an archive",
+        ),
+        _ => error,
+    })
+}

@@ -1,0 +1,209 @@
+//! What the engine tells the kubelet and what the kubelet tells the engine, as plain data
+//! that can be written to a file ([`super::trace`]).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::pod::state::User;
+use crate::spec::Pod;
+
+/// A point in time, on two clocks: deadlines are measured on the one that nobody can set,
+/// records have the date.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Moment {
+    /// CLOCK_MONOTONIC: since the machine's boot.
+    pub clock: Duration,
+    pub date: Timestamp,
+}
+
+impl Moment {
+    /// How long ago a date was; nothing if it lies ahead.
+    pub fn since(&self, date: Timestamp) -> Duration {
+        Duration::try_from(self.date.duration_since(date)).unwrap_or_default()
+    }
+}
+
+/// Something that has happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Fact {
+    /// A deadline may have passed.
+    Time,
+    /// The monitor has begun. `refusal`: why this host may not run the Pod.
+    Begun {
+        refusal: Option<String>,
+    },
+    SandboxMade {
+        ips: Vec<IpAddr>,
+        host_ip: Option<IpAddr>,
+        warnings: Vec<Warning>,
+    },
+    SandboxFailed {
+        /// Of the event: what was being made.
+        reason: String,
+        error: Error,
+    },
+    /// What an earlier monitor had made is not whole any more.
+    SandboxLost {
+        error: Error,
+    },
+    /// All that an earlier monitor had left has been looked at.
+    Adopted,
+    /// The image is being pulled.
+    Pulling {
+        container: String,
+    },
+    Pulled {
+        image: String,
+    },
+    /// The image is there, and the container is being made of it.
+    Image {
+        container: String,
+        id: String,
+        name: Option<String>,
+    },
+    ImageMissing {
+        container: String,
+        error: Error,
+    },
+    /// The number of the attempt that is being made.
+    Attempt {
+        container: String,
+        number: u32,
+    },
+    /// The attempt never became the container's program.
+    NotStarted {
+        container: String,
+        error: Error,
+    },
+    Started {
+        container: String,
+        pid: i32,
+        /// Field 22 of /proc/PID/stat.
+        pid_start: u64,
+        user: Option<User>,
+    },
+    /// The container that an earlier monitor started still runs.
+    Survived {
+        container: String,
+    },
+    Ended {
+        container: String,
+        /// As wait(2) has it; `None`: nobody saw how.
+        status: Option<i32>,
+        oom_killed: bool,
+        /// The termination message.
+        message: String,
+    },
+    /// A hook's command is over.
+    HookEnded {
+        container: String,
+        hook: HookKind,
+        result: Result<(), Error>,
+    },
+    /// The Pod's record has been changed, in what may change.
+    Changed {
+        pod: Box<Pod>,
+    },
+    /// A client wants to know how the Pod stands now.
+    Asked,
+    Delete {
+        grace: Duration,
+        force: bool,
+    },
+    /// The machine goes down.
+    ShutDown,
+    /// Not everything of a deleted Pod could be removed.
+    NotRemoved {
+        errors: Vec<Error>,
+    },
+    /// An event that is the engine's own to tell.
+    Event(Warning),
+    /// The same, in the place of one with the same reason and beginning: a number in it
+    /// has grown.
+    EventGrew {
+        reason: String,
+        beginning: String,
+        rest: String,
+    },
+}
+
+/// An event, before its time and number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Warning {
+    /// Else it is Normal.
+    pub warns: bool,
+    pub reason: String,
+    pub message: String,
+}
+
+/// Something to be done now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// Take over what an earlier monitor has left; ends with [`Fact::Adopted`] or
+    /// [`Fact::SandboxLost`].
+    Adopt,
+    /// Remove what is there of a sandbox and make it anew.
+    MakeSandbox,
+    /// Find the container's image, pull it if need be, and start a new attempt.
+    Start {
+        container: String,
+    },
+    CancelPull {
+        container: String,
+    },
+    /// Kill an attempt that has not become the container's program.
+    KillStarting {
+        container: String,
+    },
+    /// Send the signal that asks for an end: this one, else the image's, else TERM.
+    Stop {
+        container: String,
+        signal: Option<i32>,
+    },
+    /// Kill all processes of the container.
+    Kill {
+        container: String,
+    },
+    /// Run a hook's command in the container.
+    RunHook {
+        container: String,
+        hook: HookKind,
+        command: Vec<String>,
+    },
+    /// Tell the clients that are attached to the container, and end what ran beside it.
+    TellEnd {
+        container: String,
+        exit_code: i32,
+    },
+    /// Remove all that there is of the Pod, and end.
+    Remove,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum HookKind {
+    PostStart,
+    PreStop,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    /// activeDeadlineSeconds. Before all others: what fails the Pod makes them idle.
+    Deadline,
+    /// The Pod's grace period is over.
+    Grace,
+    /// A container's back-off is over.
+    Retry(String),
+    /// A container's grace period is over, or its hook's.
+    Stop(String),
+    /// A sleep hook's.
+    HookSleep(String, HookKind),
+    /// The sandbox is tried again.
+    Sandbox,
+    /// What could not be removed is tried again.
+    Removal,
+}

@@ -1,0 +1,382 @@
+//! What a kubelet does with a Pod, decided and not done.
+//!
+//! [`Kubelet`] is told [`Fact`]s, each with the time at which it became known, and says
+//! which [`Action`]s follow. It asks neither the kernel nor the clock, so that each rule
+//! is tested as a table, minutes of back-off included, and a recorded run can be replayed
+//! ([`trace`]). The engine around it (`super::Monitor`) has the processes and files.
+//!
+//! After each fact the same three steps are made: the fact changes the state
+//! ([`Kubelet::take`]), deadlines that have passed do ([`Kubelet::fire`]), and then
+//! [`Kubelet::advance`] says what is to be done in the state that there is. That last step
+//! looks at the state alone: a fact that is told twice, or late, does no harm.
+//!
+//! A file each: [`order`] (which container runs when), [`start`] and [`end`] (of one
+//! container), [`termination`] (of containers and of the Pod), [`sandbox`], [`update`],
+//! [`awaited`] (what clients wait for), [`backoff`].
+
+mod awaited;
+pub mod backoff;
+mod end;
+mod fact;
+pub mod order;
+mod sandbox;
+mod start;
+mod termination;
+pub mod trace;
+mod update;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use crate::Error;
+use crate::pod::state::{ConditionRecord, ContainerState, Event, Failure, Now, Running, State};
+use crate::pod::status;
+use crate::spec::{Container, Pod};
+
+use fact::Timer;
+pub use fact::{Action, Fact, HookKind, Moment, Warning};
+use termination::{Removal, Stop, Termination};
+
+/// See the module's head.
+#[derive(Debug)]
+pub struct Kubelet {
+    pod: Pod,
+    state: State,
+    courses: BTreeMap<String, Course>,
+    timers: BTreeMap<Timer, Duration>,
+    termination: Option<Termination>,
+    removal: Option<Removal>,
+    /// All that an earlier monitor had left has been taken over, or there was nothing.
+    adopted: bool,
+    /// The sandbox is being made.
+    making_sandbox: bool,
+    /// The last pause between two tries to make it.
+    sandbox_pause: Option<Duration>,
+    /// The state has changed since it was last asked for.
+    changed: bool,
+    actions: Vec<Action>,
+}
+
+/// What is known of a container beside its record.
+#[derive(Debug, Default)]
+struct Course {
+    stage: Stage,
+    stop: Option<Stop>,
+    /// The last delay between two attempts.
+    backoff: Option<Duration>,
+    /// When the next attempt may be made, on the clock.
+    retry_at: Option<Duration>,
+    /// When the process started, on the clock.
+    started_at: Option<Duration>,
+    /// What execve(2) said of the program of the last attempt: the record has it as
+    /// words alone.
+    exec_errno: Option<Errno>,
+    /// What the last postStart hook failed with, until one succeeds.
+    hook_failure: Option<Error>,
+    /// The attempt that is being started has been killed.
+    killed: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Idle,
+    Pulling,
+    Starting,
+    Running,
+}
+
+impl Kubelet {
+    /// For a Pod whose monitor begins with this state. The first fact is
+    /// [`Fact::Begun`].
+    pub fn new(pod: Pod, state: State) -> Self {
+        let courses = pod
+            .spec
+            .all_containers()
+            .map(|c| (c.name.clone(), Course::default()))
+            .collect();
+        Kubelet {
+            pod,
+            state,
+            courses,
+            timers: BTreeMap::new(),
+            termination: None,
+            removal: None,
+            adopted: false,
+            making_sandbox: false,
+            sandbox_pause: None,
+            changed: true,
+            actions: Vec::new(),
+        }
+    }
+
+    pub fn pod(&self) -> &Pod {
+        &self.pod
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether the Pod, or all that runs of it, is being ended.
+    pub fn terminates(&self) -> bool {
+        self.termination.is_some()
+    }
+
+    /// Takes a fact; what is to be done now, in this order.
+    pub fn step(&mut self, at: Moment, fact: Fact) -> Vec<Action> {
+        self.take(at, fact);
+        self.fire(at);
+        self.advance(at);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// When [`Fact::Time`] is to be told at the latest, on the clock.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.timers.values().min().copied()
+    }
+
+    /// Whether the state has changed since the last call.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Brings the times of the conditions' last changes up to date, before the state is
+    /// written down.
+    pub fn note_conditions(&mut self, at: Moment) {
+        for (name, status) in status::conditions(&self.pod, &self.state) {
+            let since = at.date;
+            let record = ConditionRecord { status, since };
+            match self.state.conditions.get_mut(name) {
+                Some(old) if old.status == status => {}
+                Some(old) => *old = record,
+                None => drop(self.state.conditions.insert(name.to_owned(), record)),
+            }
+        }
+    }
+
+    fn take(&mut self, at: Moment, fact: Fact) {
+        match fact {
+            Fact::Time => {}
+            Fact::Begun { refusal } => self.begin(at, refusal),
+            Fact::SandboxMade {
+                ips,
+                host_ip,
+                warnings,
+            } => self.sandbox_made(at, ips, host_ip, warnings),
+            Fact::SandboxFailed { reason, error } => self.sandbox_failed(at, reason, error),
+            Fact::SandboxLost { error } => self.sandbox_lost(at, &error),
+            Fact::Adopted => self.adopted(at),
+            Fact::Pulling { container } => self.pulling(at, &container),
+            Fact::Pulled { image } => {
+                let text = format!("Successfully pulled image {image:?}");
+                self.event(at, false, "Pulled", text);
+            }
+            Fact::Image {
+                container,
+                id,
+                name,
+            } => self.image_found(&container, id, name),
+            Fact::ImageMissing { container, error } => self.image_missing(at, &container, error),
+            Fact::Attempt { container, number } => self.record_of(&container).attempt = number,
+            Fact::NotStarted { container, error } => self.not_started(at, &container, error),
+            Fact::Started {
+                container,
+                pid,
+                pid_start,
+                user,
+            } => self.started(at, &container, (pid, pid_start), user),
+            Fact::Survived { container } => self.survived(at, &container),
+            Fact::Ended {
+                container,
+                status,
+                oom_killed,
+                message,
+            } => self.ended(at, &container, status, oom_killed, message),
+            Fact::HookEnded {
+                container,
+                hook,
+                result,
+            } => self.hook_ended(at, &container, hook, result),
+            Fact::Changed { pod } => self.pod_changed(at, *pod),
+            Fact::Asked => self.hurry_sandbox(at),
+            Fact::Delete { grace, force } => self.delete(at, grace, force),
+            Fact::ShutDown => self.shut_down(at),
+            Fact::NotRemoved { errors } => self.not_removed(at, &errors),
+            Fact::Event(w) => self.event(at, w.warns, &w.reason, w.message),
+            Fact::EventGrew {
+                reason,
+                beginning,
+                rest,
+            } => self.event_grew(at, &reason, &beginning, &rest),
+        }
+    }
+
+    fn fire(&mut self, at: Moment) {
+        let due: Vec<Timer> = self
+            .timers
+            .iter()
+            .filter(|(_, when)| **when <= at.clock)
+            .map(|(t, _)| t.clone())
+            .collect();
+        for timer in due {
+            self.timers.remove(&timer);
+            match timer {
+                // `advance` sees that the time has come.
+                Timer::Retry(_) | Timer::Grace => {}
+                Timer::Stop(name) => self.stop_deadline(at, &name),
+                Timer::HookSleep(name, hook) => self.hook_ended(at, &name, hook, Ok(())),
+                Timer::Sandbox => self.try_sandbox(at),
+                Timer::Deadline => self.fail(
+                    at,
+                    "DeadlineExceeded",
+                    "Pod was active on the node longer than the specified deadline",
+                ),
+                Timer::Removal => self.remove(),
+            }
+        }
+    }
+
+    /// Takes the next steps.
+    fn advance(&mut self, at: Moment) {
+        if self.termination.is_some() {
+            return self.advance_termination(at);
+        }
+        if self.state.sandbox_ready.is_none() || self.state.damaged.is_some() || !self.adopted {
+            return;
+        }
+        self.stop_replaced(at);
+        let decision = order::decide(&self.pod.spec, &self.state);
+        if decision.over {
+            // What is over cannot fail any more.
+            self.timers.remove(&Timer::Deadline);
+        }
+        for name in decision.stop {
+            if self.course(&name).stop.is_none() {
+                let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
+                self.stop(at, &name, grace, false, true);
+            }
+        }
+        for name in decision.start {
+            let course = self.course(&name);
+            let waits = course.retry_at.is_some_and(|when| when > at.clock);
+            if course.stage == Stage::Idle && !waits && course.stop.is_none() {
+                self.begin_attempt(&name);
+            }
+        }
+    }
+
+    fn event(&mut self, at: Moment, warning: bool, reason: &str, message: impl Into<String>) {
+        let mut message = message.into();
+        truncate(&mut message, EVENT_MESSAGE);
+        self.changed = true;
+        let same = |e: &&mut Event| e.reason == reason && e.message == message;
+        if let Some(known) = self.state.events.iter_mut().find(same) {
+            known.count += 1;
+            known.last = at.date;
+            return;
+        }
+        if self.state.events.len() >= State::MAX_EVENTS {
+            self.state.events.remove(0);
+        }
+        self.state.events.push(Event {
+            warning,
+            reason: reason.to_owned(),
+            message,
+            first: at.date,
+            last: at.date,
+            count: 1,
+        });
+    }
+
+    fn event_grew(&mut self, at: Moment, reason: &str, beginning: &str, rest: &str) {
+        let message = format!("{beginning}{rest}");
+        let same = |e: &&mut Event| e.reason == reason && e.message.starts_with(beginning);
+        if let Some(known) = self.state.events.iter_mut().find(same) {
+            known.message.clone_from(&message);
+            truncate(&mut known.message, EVENT_MESSAGE);
+        }
+        self.event(at, true, reason, message);
+    }
+
+    /// Ends the Pod as failed.
+    fn fail(&mut self, at: Moment, reason: &str, message: &str) {
+        self.event(at, true, reason, message);
+        self.state.failed = Some(Failure::new(reason, message));
+    }
+
+    /// A container's record, to be changed.
+    fn record_of(&mut self, name: &str) -> &mut ContainerState {
+        self.changed = true;
+        self.state.containers.entry(name.to_owned()).or_default()
+    }
+
+    fn course(&mut self, name: &str) -> &mut Course {
+        self.courses.entry(name.to_owned()).or_default()
+    }
+
+    fn stage(&self, name: &str) -> Stage {
+        self.courses.get(name).map_or(Stage::Idle, |c| c.stage)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.courses.keys().cloned().collect()
+    }
+
+    fn spec_of(&self, name: &str) -> Container {
+        self.pod.spec.container(name).cloned().unwrap_or_default()
+    }
+
+    /// The record of a container that runs.
+    pub fn running(&self, name: &str) -> Option<&Running> {
+        match &self.state.containers.get(name)?.now {
+            Now::Running(r) => Some(r),
+            _ => None,
+        }
+    }
+
+    fn is_init(&self, name: &str) -> bool {
+        self.pod.spec.init_containers.iter().any(|c| c.name == name)
+    }
+}
+
+/// Bytes of an event's message: as much as an API server takes.
+const EVENT_MESSAGE: usize = 1024;
+
+/// Cuts text to so many bytes, between characters.
+pub fn truncate(text: &mut String, bytes: usize) {
+    let cut = (0..=bytes.min(text.len())).rfind(|i| text.is_char_boundary(*i));
+    text.truncate(cut.unwrap_or(0));
+}
+
+/// An error and its hint as the message of a status.
+pub fn message_of(e: &Error) -> String {
+    let mut text = match e.get_hint() {
+        Some(hint) => format!("{e} ({hint})"),
+        None => e.to_string(),
+    };
+    truncate(&mut text, 4096);
+    text
+}
+
+/// The first state of a container: ordinary ones wait for the init containers.
+pub fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
+    let first = pod.spec.all_containers().next().map(|c| c.name.as_str());
+    let mut state = ContainerState::default();
+    if !pod.spec.init_containers.is_empty() && first != Some(name) {
+        state.now = Now::waiting("PodInitializing", "");
+    }
+    state
+}
+
+/// 64 hex digits, as other tools expect; they follow from the attempt.
+pub fn container_id(uid: &str, name: &str, attempt: u32) -> String {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(format!("{uid}/{name}/{attempt}"));
+    hash.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,131 @@
+//! The Pod's beginning: its sandbox, made again and again until it works (a port may
+//! become free, a socket appear that a later service makes, a disk get room), or taken
+//! over from an earlier monitor; and how long the Pod may be active.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Action, Kubelet, Moment, Timer, Warning, backoff, message_of};
+use crate::Error;
+use crate::pod::state::{Failure, Now};
+
+/// The first pause between two tries, doubled at each failure.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MOST: Duration = Duration::from_secs(30);
+
+impl Kubelet {
+    pub(super) fn begin(&mut self, at: Moment, refusal: Option<String>) {
+        if let Some(why) = self.state.damaged.clone() {
+            // What runs goes on, and is only ended by a deletion.
+            self.event(at, true, "RecordDamaged", why);
+            self.adopted = true;
+        } else if self.state.sandbox_ready.is_some() {
+            self.actions.push(Action::Adopt);
+        } else {
+            self.adopted = true;
+            // A Pod that was refused stays refused.
+            match refusal.filter(|_| self.state.deletion.is_none() && self.state.failed.is_none()) {
+                Some(why) => self.fail(at, "AppArmor", &why),
+                None => self.try_sandbox(at),
+            }
+        }
+        self.resume_deletion(at);
+    }
+
+    pub(super) fn try_sandbox(&mut self, at: Moment) {
+        self.timers.remove(&Timer::Sandbox);
+        if self.state.deletion.is_some() || self.state.failed.is_some() {
+            return;
+        }
+        self.begin_deadline(at);
+        self.changed = true;
+        self.making_sandbox = true;
+        self.actions.push(Action::MakeSandbox);
+    }
+
+    /// For a client that wants to know how it stands now.
+    pub(super) fn hurry_sandbox(&mut self, at: Moment) {
+        // Nothing may change any more, so that nobody would be told.
+        self.changed = true;
+        if self.state.sandbox_error.is_some() {
+            self.try_sandbox(at);
+        }
+    }
+
+    pub(super) fn sandbox_made(
+        &mut self,
+        at: Moment,
+        ips: Vec<IpAddr>,
+        host_ip: Option<IpAddr>,
+        warnings: Vec<Warning>,
+    ) {
+        self.making_sandbox = false;
+        self.state.ips = ips;
+        self.state.host_ip = host_ip;
+        self.state.sandbox_ready = Some(at.date);
+        self.state.sandbox_error = None;
+        self.sandbox_pause = None;
+        self.changed = true;
+        for w in warnings {
+            self.event(at, w.warns, &w.reason, w.message);
+        }
+    }
+
+    pub(super) fn sandbox_failed(&mut self, at: Moment, reason: String, error: Error) {
+        self.making_sandbox = false;
+        self.event(at, true, &reason, error.to_string());
+        self.state.sandbox_error = Some(Failure {
+            reason,
+            message: message_of(&error),
+            error: Some(error),
+        });
+        let pause = backoff::doubled(self.sandbox_pause, PAUSE, PAUSE_MOST);
+        self.sandbox_pause = Some(pause);
+        self.timers.insert(Timer::Sandbox, at.clock + pause);
+    }
+
+    /// A monitor died while it removed the sandbox, or somebody has unmounted a
+    /// namespace. Nothing runs on in half of one.
+    pub(super) fn sandbox_lost(&mut self, at: Moment, error: &Error) {
+        let text = format!("Pod sandbox changed, it will be killed: {error}");
+        self.event(at, true, "SandboxChanged", text);
+        self.state.sandbox_ready = None;
+        self.adopted = true;
+        self.try_sandbox(at);
+    }
+
+    pub(super) fn adopted(&mut self, at: Moment) {
+        self.adopted = true;
+        self.changed = true;
+        for name in self.names() {
+            self.resume_back_off(at, &name);
+        }
+        self.begin_deadline(at);
+    }
+
+    fn resume_back_off(&mut self, at: Moment, name: &str) {
+        let record = self.record_of(name);
+        let waits =
+            matches!(&record.now, Now::Waiting { reason, .. } if reason == "CrashLoopBackOff");
+        let Some(last) = record.last.as_ref().filter(|_| waits) else {
+            return;
+        };
+        let delay = record.backoff.map_or(backoff::FIRST, Duration::from_secs);
+        let left = delay.saturating_sub(at.since(last.finished));
+        self.course(name).backoff = Some(backoff::next(Some(delay)));
+        self.retry_after(at, name, left);
+    }
+
+    /// activeDeadlineSeconds count from the moment at which the Pod was seen.
+    pub(super) fn begin_deadline(&mut self, at: Moment) {
+        let start = *self.state.start_time.get_or_insert(at.date);
+        if let Some(seconds) = self.pod.spec.active_deadline
+            && self.state.failed.is_none()
+        {
+            let left = Duration::from_secs(seconds).saturating_sub(at.since(start));
+            self.timers
+                .entry(Timer::Deadline)
+                .or_insert(at.clock + left);
+        }
+    }
+}

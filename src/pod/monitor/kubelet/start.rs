@@ -1,0 +1,209 @@
+//! The start of one container: its image, its attempts, its postStart hook.
+
+use std::time::Duration;
+
+use super::{Action, HookKind, Kubelet, Moment, Stage, Timer, backoff, container_id, message_of};
+use crate::pod::state::{Ended, Now, Running, User};
+use crate::spec::Hook;
+use crate::store;
+use crate::{Error, Kind};
+
+impl Kubelet {
+    pub(super) fn begin_attempt(&mut self, name: &str) {
+        let image = self.spec_of(name).image;
+        let record = self.record_of(name);
+        record.image = Some(image);
+        record.backoff = None;
+        let course = self.course(name);
+        course.retry_at = None;
+        course.stage = Stage::Starting;
+        course.killed = false;
+        self.timers.remove(&Timer::Retry(name.to_owned()));
+        self.actions.push(Action::Start {
+            container: name.to_owned(),
+        });
+    }
+
+    pub(super) fn pulling(&mut self, at: Moment, name: &str) {
+        self.course(name).stage = Stage::Pulling;
+        let text = format!("Pulling image {:?}", self.spec_of(name).image);
+        self.event(at, false, "Pulling", text);
+    }
+
+    pub(super) fn image_found(&mut self, name: &str, id: String, image_name: Option<String>) {
+        self.course(name).stage = Stage::Starting;
+        let record = self.record_of(name);
+        record.image_id = Some(id);
+        record.image_name = image_name;
+        if let Now::Ended(ended) = &record.now {
+            record.last = Some(ended.clone());
+        }
+    }
+
+    /// ErrImagePull, then ImagePullBackOff, as a kubelet has it.
+    pub(super) fn image_missing(&mut self, at: Moment, name: &str, e: Error) {
+        let waited = matches!(
+            self.state.containers.get(name).map(|s| &s.now),
+            Some(Now::Waiting { reason, .. }) if reason == "ErrImagePull" || reason == "ImagePullBackOff"
+        );
+        let reason = match e.kind() {
+            Kind::Invalid => "InvalidImageName",
+            Kind::NotFound => "ErrImageNeverPull",
+            _ if waited => "ImagePullBackOff",
+            _ => "ErrImagePull",
+        };
+        let text = format!("Failed to pull image {:?}: {e}", self.spec_of(name).image);
+        self.event(at, true, "Failed", text);
+        self.wait_again(at, name, reason, &e);
+    }
+
+    /// What the manifest, the image or a volume has wrong is tried again until it is
+    /// mended, and counts as no attempt; so is what the host lacks, and what a full
+    /// filesystem or table of fds keeps from being made. Anything else is an attempt that
+    /// failed.
+    pub(super) fn not_started(&mut self, at: Moment, name: &str, e: Error) {
+        self.event(at, true, "Failed", format!("Error: {e}"));
+        match e.kind() {
+            Kind::Invalid => self.wait_again(at, name, "CreateContainerConfigError", &e),
+            Kind::NotFound => self.wait_again(at, name, "CreateContainerError", &e),
+            _ if store::is_full(&e) || store::is_out_of_fds(&e) => {
+                self.wait_again(at, name, "CreateContainerError", &e);
+            }
+            _ => self.start_failed(at, name, &e),
+        }
+    }
+
+    /// An attempt whose container never ran: as the CRI reports it.
+    fn start_failed(&mut self, at: Moment, name: &str, e: &Error) {
+        self.count_restart(name);
+        self.course(name).exec_errno = e.errno().filter(|_| e.kind() == Kind::StartFailed);
+        let attempt = self.record_of(name).attempt;
+        let ended = Ended {
+            id: container_id(&self.pod.uid, name, attempt),
+            exit_code: 128,
+            signal: None,
+            reason: "StartError".into(),
+            message: message_of(e),
+            started: None,
+            finished: at.date,
+        };
+        self.settle_end(at, name, ended);
+    }
+
+    /// An attempt that is not the first one counts as a restart.
+    fn count_restart(&mut self, name: &str) {
+        let record = self.record_of(name);
+        if record.last.is_some() {
+            record.restart_count += 1;
+        }
+    }
+
+    /// Sets a state from which another try is made later.
+    fn wait_again(&mut self, at: Moment, name: &str, reason: &str, e: &Error) {
+        self.record_of(name).now = Now::waiting(reason, message_of(e));
+        let course = self.course(name);
+        course.stage = Stage::Idle;
+        let delay = backoff::next(course.backoff);
+        course.backoff = Some(delay);
+        self.retry_after(at, name, delay);
+    }
+
+    pub(super) fn retry_after(&mut self, at: Moment, name: &str, delay: Duration) {
+        let when = at.clock + delay;
+        self.course(name).retry_at = Some(when);
+        self.timers.insert(Timer::Retry(name.to_owned()), when);
+    }
+
+    /// The attempt has become the container's program.
+    pub(super) fn started(
+        &mut self,
+        at: Moment,
+        name: &str,
+        (pid, pid_start): (i32, u64),
+        user: Option<User>,
+    ) {
+        let hook = self.spec_of(name).post_start;
+        self.count_restart(name);
+        let attempt = self.record_of(name).attempt;
+        let id = container_id(&self.pod.uid, name, attempt);
+        let record = self.record_of(name);
+        record.user = user;
+        record.now = Now::Running(Running {
+            id,
+            pid,
+            pid_start,
+            since: at.date,
+            started: hook.is_none(),
+        });
+        let course = self.course(name);
+        course.stage = Stage::Running;
+        course.started_at = Some(at.clock);
+        self.event(at, false, "Started", format!("Started container {name}"));
+        if let Some(hook) = hook {
+            self.begin_hook(at, name, HookKind::PostStart, hook);
+        }
+    }
+
+    /// A container of an earlier monitor runs on. A postStart hook that was running has no
+    /// parent that would tell its end.
+    pub(super) fn survived(&mut self, at: Moment, name: &str) {
+        let Some(running) = self.running(name).cloned() else {
+            return;
+        };
+        let course = self.course(name);
+        course.stage = Stage::Running;
+        course.started_at = Some(at.clock.saturating_sub(at.since(running.since)));
+        if !running.started {
+            self.post_start_ended(at, name, Ok(()));
+        }
+    }
+
+    pub(super) fn begin_hook(&mut self, at: Moment, name: &str, kind: HookKind, hook: Hook) {
+        let container = name.to_owned();
+        match hook {
+            Hook::Exec(command) => self.actions.push(Action::RunHook {
+                container,
+                hook: kind,
+                command,
+            }),
+            Hook::Sleep(seconds) => {
+                let when = at.clock + Duration::from_secs(seconds);
+                self.timers.insert(Timer::HookSleep(container, kind), when);
+            }
+        }
+    }
+
+    pub(super) fn hook_ended(
+        &mut self,
+        at: Moment,
+        name: &str,
+        hook: HookKind,
+        result: Result<(), Error>,
+    ) {
+        match hook {
+            HookKind::PostStart => self.post_start_ended(at, name, result),
+            HookKind::PreStop => self.pre_stop_ended(at, name, result),
+        }
+    }
+
+    fn post_start_ended(&mut self, at: Moment, name: &str, result: Result<(), Error>) {
+        match result {
+            Ok(()) => {
+                if let Now::Running(r) = &mut self.record_of(name).now {
+                    r.started = true;
+                }
+                self.course(name).hook_failure = None;
+            }
+            Err(e) => {
+                let text = format!("PostStartHook failed: {e}");
+                self.event(at, true, "FailedPostStartHook", text);
+                // "If the hook fails, the container is killed": with its grace.
+                let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
+                if self.stage(name) == Stage::Running && self.course(name).stop.is_none() {
+                    self.course(name).hook_failure = Some(e);
+                    self.stop(at, name, grace, true, true);
+                }
+            }
+        }
+    }
+}

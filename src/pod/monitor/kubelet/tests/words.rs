@@ -1,0 +1,297 @@
+//! The words of the tables, as facts and actions.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::super::*;
+use crate::Kind;
+use crate::pod::state::{Deletion, Ended};
+use crate::spec::{Hook, RestartPolicy, Spec};
+
+pub(super) fn moment(seconds: f64) -> Moment {
+    // As on a machine that has been up for a while.
+    let clock = Duration::from_secs(100_000) + Duration::from_secs_f64(seconds);
+    Moment {
+        clock,
+        date: Timestamp::from_second(1_800_000_000).unwrap() + clock,
+    }
+}
+
+/// A line that begins with `pod`, as the parent's head has it. Before the first `;` are the
+/// Pod's own settings: policy, grace, deadline; `running=a,b`: the record of an earlier
+/// monitor has these running; `hooking=a`: with its postStart hook; `crashed=a:40`: has it
+/// waiting to be restarted 40 s after its end at 0; `deleted=N`: asked to be deleted at 0
+/// with a grace of N; `damaged`.
+pub(super) fn kubelet_of(line: &str) -> Kubelet {
+    let mut parts = line.split(';').map(str::trim);
+    let head = parts.next().unwrap().strip_prefix("pod").unwrap();
+    let settings = head
+        .split_whitespace()
+        .map(|word| word.split_once('=').unwrap_or((word, "")));
+    let mut spec = Spec {
+        termination_grace_period: 30,
+        ..Spec::default()
+    };
+    for (kind, c) in parts.map(container_of) {
+        match kind {
+            Some(_) => spec.init_containers.push(c),
+            None => spec.containers.push(c),
+        }
+    }
+    let mut pod = Pod {
+        version: Pod::VERSION,
+        uid: "u".into(),
+        namespace: "default".into(),
+        name: "p".into(),
+        labels: Default::default(),
+        annotations: Default::default(),
+        created: moment(0.0).date,
+        spec,
+        pull_secrets: Vec::new(),
+        manifest: serde_json::Value::Null,
+    };
+    let records = pod
+        .spec
+        .all_containers()
+        .map(|c| (c.name.clone(), waiting_for(&pod, &c.name)));
+    let mut state = State {
+        containers: records.collect(),
+        ..State::default()
+    };
+    for (key, value) in settings {
+        let number = || value.parse().unwrap();
+        match key {
+            "policy" => {
+                pod.spec.restart_policy = match value {
+                    "Always" => RestartPolicy::Always,
+                    "OnFailure" => RestartPolicy::OnFailure,
+                    "Never" => RestartPolicy::Never,
+                    other => panic!("{other}"),
+                }
+            }
+            "grace" => pod.spec.termination_grace_period = number(),
+            "deadline" => pod.spec.active_deadline = Some(number()),
+            "damaged" => state.damaged = Some("not JSON".into()),
+            "deleted" => {
+                state.deletion = Some(Deletion {
+                    requested: moment(0.0).date,
+                    grace_period: number(),
+                })
+            }
+            what => value
+                .split(',')
+                .for_each(|name| record_earlier(&mut state, what, name)),
+        }
+    }
+    Kubelet::new(pod, state)
+}
+
+fn container_of(part: &str) -> (Option<&str>, Container) {
+    let mut words = part.split_whitespace().peekable();
+    let kind = words.next_if(|w| ["init", "sidecar"].contains(w));
+    let mut c = Container {
+        name: words.next().unwrap().into(),
+        image: "image:1".into(),
+        sidecar: kind == Some("sidecar"),
+        ..Container::default()
+    };
+    for word in words {
+        let (key, value) = word.split_once('=').unwrap();
+        let hook = || match value.split_once(':') {
+            Some(("sleep", seconds)) => Hook::Sleep(seconds.parse().unwrap()),
+            _ => Hook::Exec(vec![value.to_owned()]),
+        };
+        match key {
+            "preStop" => c.pre_stop = Some(hook()),
+            "postStart" => c.post_start = Some(hook()),
+            "stopSignal" => c.stop_signal = Some(value.parse().unwrap()),
+            other => panic!("{other}"),
+        }
+    }
+    (kind, c)
+}
+
+/// What an earlier monitor has recorded of a container.
+fn record_earlier(state: &mut State, what: &str, name: &str) {
+    let then = moment(0.0).date;
+    state.sandbox_ready = Some(then);
+    state.start_time = Some(then);
+    let (name, delay) = name.split_once(':').unwrap_or((name, "0"));
+    let record = state.containers.get_mut(name).unwrap();
+    record.image = Some("image:1".into());
+    let running = |started| {
+        Now::Running(Running {
+            id: String::new(),
+            pid: 1,
+            pid_start: 1,
+            since: then,
+            started,
+        })
+    };
+    match what {
+        "running" => record.now = running(true),
+        "hooking" => record.now = running(false),
+        "crashed" => {
+            record.now = Now::waiting("CrashLoopBackOff", "");
+            record.backoff = Some(delay.parse().unwrap());
+            record.last = Some(Ended {
+                id: String::new(),
+                exit_code: 1,
+                signal: None,
+                reason: "Error".into(),
+                message: String::new(),
+                started: None,
+                finished: then,
+            });
+        }
+        other => panic!("{other}"),
+    }
+}
+
+/// The facts behind the words of a line.
+pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let error = |kind, text: &str| Error::new(kind, text);
+    let fact = match words.as_slice() {
+        ["-"] => Fact::Time,
+        ["begun"] => Fact::Begun { refusal: None },
+        ["refused"] => Fact::Begun {
+            refusal: Some("no AppArmor".into()),
+        },
+        ["sandbox", "made"] => Fact::SandboxMade {
+            ips: vec!["10.0.0.2".parse().unwrap()],
+            host_ip: None,
+            warnings: Vec::new(),
+        },
+        ["sandbox", "failed"] => Fact::SandboxFailed {
+            reason: "FailedCreatePodSandBox".into(),
+            error: error(Kind::Conflict, "port 80 is taken"),
+        },
+        ["sandbox", "lost"] => Fact::SandboxLost {
+            error: error(Kind::Failed, "no namespace"),
+        },
+        ["adopted"] => Fact::Adopted,
+        ["asked"] => Fact::Asked,
+        ["shutdown"] => Fact::ShutDown,
+        ["delete", "now"] => Fact::Delete {
+            grace: Duration::ZERO,
+            force: true,
+        },
+        ["delete", grace] => Fact::Delete {
+            grace: Duration::from_secs(grace.parse().unwrap()),
+            force: false,
+        },
+        ["removal", "failed"] => Fact::NotRemoved {
+            errors: vec![error(Kind::Failed, "EBUSY")],
+        },
+        ["deadline", "of", seconds] => {
+            let mut pod = kubelet.pod().clone();
+            pod.spec.active_deadline = Some(seconds.parse().unwrap());
+            Fact::Changed { pod: Box::new(pod) }
+        }
+        [name, rest @ ..] => return facts_of_container(kubelet, name, rest),
+        [] => panic!("no fact"),
+    };
+    vec![fact]
+}
+
+fn facts_of_container(kubelet: &Kubelet, name: &str, words: &[&str]) -> Vec<Fact> {
+    let container = name.to_owned();
+    let error = |kind, text: &str| Error::new(kind, text);
+    let kind = |name: &str| match name {
+        "invalid" => Kind::Invalid,
+        "absent" => Kind::NotFound,
+        "image" => Kind::Image,
+        "program" => Kind::StartFailed,
+        _ => Kind::Failed,
+    };
+    let number = |text: &str| text.parse::<i32>().unwrap();
+    let fact = match words {
+        ["pulling"] => Fact::Pulling { container },
+        ["has", "no", "image", why] => Fact::ImageMissing {
+            container,
+            error: error(kind(why), "no such image"),
+        },
+        ["image"] => Fact::Image {
+            container,
+            id: "sha256:1".into(),
+            name: None,
+        },
+        ["not", "started", why] => Fact::NotStarted {
+            container,
+            error: error(kind(why), "why"),
+        },
+        ["up"] => {
+            let mut facts = facts_of(kubelet, &format!("{container} image"));
+            facts.push(Fact::Attempt {
+                container: container.clone(),
+                number: 0,
+            });
+            facts.push(Fact::Started {
+                container,
+                pid: 7,
+                pid_start: 9,
+                user: None,
+            });
+            return facts;
+        }
+        ["survived"] => Fact::Survived { container },
+        ["ended", how @ ..] => Fact::Ended {
+            container,
+            status: match how {
+                ["unseen"] => None,
+                ["signal", n] | ["oom", n] => Some(number(n)),
+                [code] => Some(number(code) << 8),
+                other => panic!("{other:?}"),
+            },
+            oom_killed: how[0] == "oom",
+            message: String::new(),
+        },
+        [hook @ ("postStart" | "preStop"), how] => Fact::HookEnded {
+            container,
+            hook: match *hook {
+                "preStop" => HookKind::PreStop,
+                _ => HookKind::PostStart,
+            },
+            result: match *how {
+                "ok" => Ok(()),
+                _ => Err(error(Kind::Failed, "the command ended with 1")),
+            },
+        },
+        ["to", image] => {
+            let mut pod = kubelet.pod().clone();
+            let spec = &mut pod.spec;
+            let all = spec.init_containers.iter_mut().chain(&mut spec.containers);
+            for c in all.filter(|c| c.name == container) {
+                c.image = (*image).to_owned();
+            }
+            Fact::Changed { pod: Box::new(pod) }
+        }
+        other => panic!("{name} {other:?}"),
+    };
+    vec![fact]
+}
+
+pub(super) fn words_of(action: &Action) -> String {
+    match action {
+        Action::Adopt => "adopt".into(),
+        Action::MakeSandbox => "sandbox".into(),
+        Action::Start { container } => format!("start {container}"),
+        Action::CancelPull { container } => format!("cancel pull {container}"),
+        Action::KillStarting { container } => format!("kill start {container}"),
+        Action::Stop { container, signal } => match signal {
+            None => format!("stop {container}"),
+            Some(n) => format!("stop {container} by {n}"),
+        },
+        Action::Kill { container } => format!("kill {container}"),
+        Action::RunHook {
+            container, hook, ..
+        } => format!("{} {container}", format!("{hook:?}").to_lowercase()),
+        Action::TellEnd {
+            container,
+            exit_code,
+        } => format!("told {container} {exit_code}"),
+        Action::Remove => "remove".into(),
+    }
+}
