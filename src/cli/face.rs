@@ -11,6 +11,7 @@ use crate::cli::show::object;
 use crate::cli::show::output::strip_styles;
 use crate::linux::kernel;
 use crate::pod::client::{self, View};
+use crate::pod::command_line::with_root;
 use crate::store::Layout;
 use crate::{Error, Kind, Result};
 
@@ -99,28 +100,9 @@ pub(super) fn remember_root(root: Option<&Path>) {
     }
 }
 
-/// A command line of carob in a hint is to be typed as it stands, so that it needs the
-/// `--root` of this one.
-fn with_root(hint: &str, root: Option<&Path>) -> String {
-    let Some(root) = root else {
-        return hint.to_owned();
-    };
-    let mut root = root.display().to_string();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%=:,".contains(c);
-    if root.is_empty() || !root.chars().all(plain) {
-        root = format!("'{}'", root.replace('\'', r"'\''"));
-    }
-    let mut parts = hint.split("carob ");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let verb = part.split([' ', '`', ',', ':']).next().unwrap_or_default();
-        text.push_str("carob ");
-        if super::VERBS.iter().any(|v| v.name == verb) {
-            text.push_str(&format!("--root {root} "));
-        }
-        text.push_str(part);
-    }
-    text
+/// A hint whose command lines have the `--root` of this one.
+fn placed(hint: &str) -> String {
+    with_root(hint, ROOT.get().map(PathBuf::as_path))
 }
 
 /// On stderr: `error: ...`, each further line as it is, `hint: ...`; or one
@@ -128,7 +110,7 @@ fn with_root(hint: &str, root: Option<&Path>) -> String {
 pub(super) fn report(e: &Error, json: bool) {
     let mut e = e.clone();
     if let Some(hint) = e.get_hint() {
-        let hint = with_root(hint, ROOT.get().map(PathBuf::as_path));
+        let hint = placed(hint);
         e = e.hint(hint);
     }
     let mut err = std::io::stderr().lock();
@@ -146,6 +128,19 @@ pub(super) fn report(e: &Error, json: bool) {
 /// A remark on stderr that changes nothing.
 pub(super) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "warning: {}", strip_styles(text));
+}
+
+/// As [`warn`], with the hint.
+pub(super) fn warn_of(e: &Error) {
+    warn(&e.to_string());
+    if let Some(hint) = e.get_hint() {
+        say_hint(hint);
+    }
+}
+
+/// What to do about what has just been said.
+pub(super) fn say_hint(hint: &str) {
+    say(&format!("hint: {}", placed(hint)));
 }
 
 /// What is shown of a Pod without a monitor is what was recorded last.
@@ -191,15 +186,5 @@ mod tests {
             let args: Vec<OsString> = line.split(' ').map(Into::into).collect();
             assert_eq!(wants_json(&args), want, "{line}");
         }
-    }
-
-    #[test]
-    fn command_lines_in_hints_have_the_root_of_this_one() {
-        let hint = "`carob logs -p web -n a` shows it; carob needs root, carob-oci does too";
-        assert_eq!(with_root(hint, None), hint);
-        assert_eq!(
-            with_root(hint, Some(Path::new("/a b"))),
-            "`carob --root '/a b' logs -p web -n a` shows it; carob needs root, carob-oci does too"
-        );
     }
 }

@@ -143,8 +143,8 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
             "--root {} does not exist: carob has made nothing there",
             root.display()
         ));
-        face::say(
-            "hint: correct --root, or CAROB_ROOT; without them carob uses the system's directories",
+        face::say_hint(
+            "correct --root, or CAROB_ROOT; without them carob uses the system's directories",
         );
     }
     // Scripts say -n "$NS"; an empty one is none, as for kubectl.
@@ -264,6 +264,13 @@ mod tests {
         let mut g = grammar();
         g.build();
         g.debug_assert();
+    }
+
+    /// Texts of other modules name verbs, and need their `--root` too.
+    #[test]
+    fn command_lines_in_texts_know_every_verb() {
+        let names: Vec<&str> = VERBS.iter().map(|v| v.name).collect();
+        assert_eq!(names, crate::pod::command_line::VERBS);
     }
 
     /// Each example is a command line that this grammar takes.

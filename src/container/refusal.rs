@@ -17,6 +17,7 @@ use nix::fcntl::OFlag;
 use super::plan::DEFAULT_PATH;
 use super::process::is_executable;
 use crate::linux::elf::{self, Elf};
+use crate::linux::mount_table;
 use crate::{Error, Kind};
 
 /// An image can have a directory with millions of names.
@@ -124,6 +125,34 @@ fn unknown_name(name: &str, path: &str) -> String {
     }
 }
 
+/// Whose file `path` is, to be changed there: the image's, or a volume's that is mounted
+/// above it. Without a /proc nothing is known of volumes.
+fn holder(path: &Path) -> String {
+    let whole = whole(path);
+    // The mount of a path that is not there is that of the directory where it would be.
+    let there = whole.ancestors().find_map(|p| p.canonicalize().ok());
+    let mounts = mount_table::of("self").unwrap_or_default();
+    let points = mounts.iter().map(|mount| &mount.point);
+    let point = there.and_then(|there| {
+        let over = points.filter(|point| there.starts_with(point));
+        over.max_by_key(|point| point.components().count())
+    });
+    match point {
+        Some(point) if point != Path::new("/") => {
+            format!("the volume mounted at {}", point.display())
+        }
+        _ => "the image".to_owned(),
+    }
+}
+
+/// Absolute, as it is from the working directory.
+fn whole(path: &Path) -> PathBuf {
+    match std::env::current_dir() {
+        Ok(dir) => dir.join(path).components().collect(),
+        Err(_) => path.to_owned(),
+    }
+}
+
 /// A whole command line in the place of the program's name.
 fn words_hint(name: &str) -> Option<String> {
     let words: Vec<&str> = name.split_whitespace().collect();
@@ -169,10 +198,11 @@ fn no_interpreter(interpreter: &str) -> String {
         &name.to_string_lossy(),
         DEFAULT_PATH.split(':').map(Path::new),
     );
-    let text = format!("the script's interpreter {interpreter:?} is not in the image");
+    let holder = holder(Path::new(interpreter));
+    let text = format!("the script's interpreter {interpreter:?} is not in {holder}");
     match has {
         Some(file) => format!(
-            "{text}, which has {0}: begin the script with #!{0}",
+            "{text}; {0} is there: begin the script with #!{0}",
             file.display()
         ),
         None => format!("{text}: install it there, or correct the script's first line"),
@@ -208,14 +238,16 @@ fn foreign(architecture: &str) -> String {
 /// ENOEXEC.
 fn no_program(path: &str) -> String {
     if std::fs::metadata(path).is_ok_and(|m| m.len() == 0) {
-        return "the file is empty: write the program into it when the image is built".into();
+        let holder = holder(Path::new(path));
+        return format!("the file is empty: write the program into it, in {holder}");
     }
     let Some(head) = head(path) else {
         return "neither a program nor a script that begins with #!".into();
     };
     match Elf::parse(&head) {
         Some(elf) if elf.architecture == elf::host() => {
-            "the program's file is damaged or cut off: copy it into the image anew".into()
+            let holder = holder(Path::new(path));
+            format!("the program's file is damaged or cut off: copy it into {holder} anew")
         }
         Some(elf) => foreign(&elf.architecture),
         None if head.starts_with(b"#!") => {
@@ -235,14 +267,12 @@ fn missing(path: &str) -> String {
     }
     if let Ok(target) = std::fs::read_link(path) {
         return format!(
-            "it is a link to {target:?}, which is not in the image: correct the link, or name \
-             another program"
+            "it is a link to {target:?}, which is not in {}: correct the link, or name another \
+             program",
+            holder(&target_of(path, &target))
         );
     }
-    let whole = match std::env::current_dir() {
-        Ok(dir) => dir.join(path).components().collect(),
-        Err(_) => PathBuf::from(path),
-    };
+    let whole = whole(Path::new(path));
     let name = whole.file_name().unwrap_or_default().to_string_lossy();
     if let Some(file) = in_dirs(&name, DEFAULT_PATH.split(':').map(Path::new)) {
         return format!("the image has it as {}: correct the path", file.display());
@@ -251,7 +281,7 @@ fn missing(path: &str) -> String {
     let mut parts: Vec<&Path> = whole.ancestors().collect();
     parts.reverse();
     let Some(gap) = parts.iter().find(|part| !part.exists()) else {
-        return "no such file in the image: correct the path".into();
+        return format!("no such file in {}: correct the path", holder(&whole));
     };
     let dir = gap.parent().unwrap_or(Path::new("/"));
     if !dir.is_dir() {
@@ -262,7 +292,7 @@ fn missing(path: &str) -> String {
     }
     let mut names = names_in(dir);
     let sought = gap.file_name().unwrap_or_default().to_string_lossy();
-    let text = format!("the image has no {}", gap.display());
+    let text = format!("{} has no {}", holder(gap), gap.display());
     if let Some(near) = nearest(&sought, &names) {
         return format!("{text}: did you mean {}?", dir.join(near).display());
     }
@@ -313,7 +343,8 @@ fn denied(path: &str) -> String {
             _ => format!(", or run a script by its interpreter: [\"sh\", {path:?}]"),
         };
         return format!(
-            "its mode is {mode:04o}, so nobody may execute it: chmod +x it in the image{by}"
+            "its mode is {mode:04o}, so nobody may execute it: chmod +x it in {}{by}",
+            holder(Path::new(path))
         );
     }
     if is_executable(Path::new(path)).is_err() {
@@ -324,7 +355,7 @@ fn denied(path: &str) -> String {
                 "it is on a filesystem that is mounted noexec: put the program elsewhere, or run a \
                  script by its interpreter: [\"sh\", {path:?}]"
             ),
-            false => closed("execute", &file),
+            false => closed("execute", Path::new(path), &file),
         };
     }
     "its mode allows it: a script's interpreter may not be executed, or a security module denies it"
@@ -341,13 +372,13 @@ fn closed_directory(path: &Path) -> String {
         is_executable(dir).is_err().then_some((dir, stat))
     });
     match refused {
-        Some((dir, stat)) => format!("{}: {}", dir.display(), closed("search", &stat)),
+        Some((dir, stat)) => format!("{}: {}", dir.display(), closed("search", dir, &stat)),
         None => "a directory on the way to it may not be searched by this user".into(),
     }
 }
 
 /// The mode lets others do it, and not this user.
-fn closed(what: &str, file: &std::fs::Metadata) -> String {
+fn closed(what: &str, path: &Path, file: &std::fs::Metadata) -> String {
     let mode = file.mode() & 0o7777;
     let (owner, group) = (file.uid(), file.gid());
     let user = nix::unistd::geteuid();
@@ -357,7 +388,8 @@ fn closed(what: &str, file: &std::fs::Metadata) -> String {
     };
     format!(
         "its mode is {mode:04o} and its owner {owner}:{group}, so user {user} may not {what} it: \
-         chmod o+rx it in the image{group_may}, or run as its owner (runAsUser: {owner})"
+         chmod o+rx it in {}{group_may}, or run as its owner (runAsUser: {owner})",
+        holder(path)
     )
 }
 
@@ -384,6 +416,12 @@ fn head(path: &str) -> Option<Vec<u8>> {
 fn first_line(head: &[u8]) -> Option<String> {
     let line = head.strip_prefix(b"#!")?.split(|b| *b == b'\n').next()?;
     Some(String::from_utf8_lossy(line).trim_start().to_owned())
+}
+
+/// Where a link leads that is at `path`.
+fn target_of(path: &str, target: &Path) -> PathBuf {
+    let dir = whole(Path::new(path));
+    dir.parent().unwrap_or(Path::new("/")).join(target)
 }
 
 fn is_program(path: &Path) -> bool {

@@ -56,7 +56,10 @@ impl Accounts {
                     Kind::StartFailed,
                     format!("user {user:?}: not in the image's /etc/passwd"),
                 )
-                .hint("use a number, or an image that has the user")
+                .hint(
+                    "set securityContext.runAsUser to the user's number, or use an image whose \
+                     /etc/passwd has the user",
+                )
             })?,
         };
         if let Some(group) = group.filter(|g| !g.is_empty()) {
@@ -66,6 +69,10 @@ impl Accounts {
                     Error::new(
                         Kind::StartFailed,
                         format!("group {group:?}: not in the image's /etc/group"),
+                    )
+                    .hint(
+                        "set securityContext.runAsUser and runAsGroup to numbers, or use an image \
+                         whose /etc/group has the group",
                     )
                 })?,
             };

@@ -28,6 +28,9 @@ const MAX_NAMES: usize = 10_000;
 /// Indexes within indexes.
 const MAX_NESTING: usize = 3;
 
+const ARCHIVES: &str = "name what docker save, podman save or skopeo copy (to oci-archive:, \
+                        docker-archive: or oci:) wrote";
+
 /// The names that containerd and Docker give, and the one of the OCI.
 pub(super) const FULL_NAME: &str = "io.containerd.image.name";
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -102,7 +105,10 @@ impl Store {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<Image>> {
         let transaction = Transaction::begin(self)?;
-        let archive = Archive::open(from, &transaction)?;
+        let archive = Archive::open(from, &transaction).map_err(|e| match e.kind() {
+            Kind::Invalid if e.get_hint().is_none() => e.hint(ARCHIVES),
+            _ => e,
+        })?;
         let mut found = if archive.has("index.json") {
             oci_images(&archive, &self.limits)?
         } else if archive.has("manifest.json") {
@@ -110,7 +116,8 @@ impl Store {
         } else {
             return Err(Error::invalid(
                 "neither an OCI layout (index.json) nor a docker-archive (manifest.json)",
-            ));
+            )
+            .hint(ARCHIVES));
         };
         if found.is_empty() {
             return Err(Error::invalid("it holds no image"));

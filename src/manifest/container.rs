@@ -81,6 +81,14 @@ pub(super) fn lower(
     let pull_policy = c.image_pull_policy.as_deref();
     let message_policies = [("File", false), ("FallbackToLogsOnError", true)];
     let message_policy = c.termination_message_policy.as_deref();
+    if let Some([first, ..]) = c.command.as_deref()
+        && first.is_empty()
+    {
+        r.warn(
+            &path.key("command").index(0),
+            "it is empty: the container cannot start; name a program there, or leave command out",
+        );
+    }
     Container {
         name: c.name.clone(),
         image,

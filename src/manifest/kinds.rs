@@ -4,8 +4,8 @@
 
 use super::tree::Node;
 
-const TEMPLATE: &str =
-    "not supported yet; apply its spec.template as a Pod (kind: Pod, with a name)";
+const TEMPLATE: &str = "not supported yet; apply its spec.template as a Pod: write apiVersion: v1 \
+                        and kind: Pod above it, and a name into its metadata";
 
 const REFUSED: &[(&str, &str)] = &[
     (
@@ -24,7 +24,8 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "Job",
-        "not supported yet; apply its spec.template as a Pod with restartPolicy OnFailure or Never",
+        "not supported yet; apply its spec.template as a Pod: write apiVersion: v1 and kind: Pod \
+         above it, a name into its metadata, and restartPolicy: OnFailure or Never into its spec",
     ),
     (
         "NetworkPolicy",

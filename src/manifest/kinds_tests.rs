@@ -40,7 +40,7 @@ fn refused_kinds_name_a_way_on() {
     for (version, kind, way) in [
         ("apps/v1", "Deployment", "apply its spec.template as a Pod"),
         ("apps/v1", "StatefulSet", "apply its spec.template as a Pod"),
-        ("batch/v1", "Job", "restartPolicy OnFailure or Never"),
+        ("batch/v1", "Job", "restartPolicy: OnFailure or Never"),
         ("batch/v1", "CronJob", "systemd timer"),
         ("v1", "ConfigMap", "env values"),
         ("v1", "PersistentVolumeClaim", "hostPath"),

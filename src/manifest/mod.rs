@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 pub use quantity::Quantity;
 pub use report::{Note, NoteKind};
 pub use selector::{Selector, parse_selector};
-pub use source::{Source, read};
+pub use source::{Source, missing_hint, read};
 
 use crate::error::Problem;
 use crate::spec::Pod;

@@ -78,13 +78,14 @@ fn not_found(e: std::io::Error, name: &str) -> Error {
         .with_kind(kind)
         .push_context(format!("open({name})"));
     match missing {
-        true => error.hint(missing_hint(Path::new(name))),
+        true => error.hint(missing_hint(Path::new(name), &[".yaml", ".yml", ".json"])),
         false => error,
     }
 }
 
-/// The first part of `path` that is not there, and what may have been meant.
-fn missing_hint(path: &Path) -> String {
+/// The first part of `path` that is not there, and what may have been meant: of a directory,
+/// names that end in one of `ends`.
+pub fn missing_hint(path: &Path, ends: &[&str]) -> String {
     /// Of a directory, what is read and what is listed.
     const READ: usize = 4096;
     const LISTED: usize = 6;
@@ -118,11 +119,7 @@ fn missing_hint(path: &Path) -> String {
         };
         return format!("did you mean {}?", near.display());
     }
-    names.retain(|n| {
-        [".yaml", ".yml", ".json"]
-            .iter()
-            .any(|end| n.ends_with(end))
-    });
+    names.retain(|n| ends.iter().any(|end| n.ends_with(end)));
     let more = if names.len() > LISTED { ", ..." } else { "" };
     names.truncate(LISTED);
     match names.is_empty() {

@@ -177,7 +177,10 @@ pub(super) fn other_format(bytes: &[u8]) -> Option<&'static str> {
             "this is a tar archive, not a manifest; an image's archive is for carob load -i FILE"
         }
         _ if begins(b"PK\x03\x04") => "this is a zip archive: unpack the manifest from it",
-        _ if begins(b"\x7fELF") => "this is a program, not a manifest",
+        _ if begins(b"\x7fELF") => {
+            "this is a program, not a manifest: name the YAML file, -f FILE; a program runs from an \
+             image: carob run NAME --image IMAGE -- PROGRAM"
+        }
         _ if tag(b"<!doctype html") || tag(b"<html") => {
             "this is a web page (HTML), not a manifest: download the file itself; a page of a \
              repository has a link `Raw`"

@@ -111,26 +111,35 @@ pub(super) fn check_free(
             .filter(|(other, _)| *other != uid)
             .find(|(_, l)| l.ports.iter().any(|p| p.clashes(port)));
         if let Some((_, lease)) = holder {
-            return Err(in_use(port, &format!("pod {}", lease.pod)));
+            let (namespace, name) = lease.pod.split_once('/').unwrap_or(("default", &lease.pod));
+            let mend = format!("delete that Pod: carob delete pod {name} -n {namespace}");
+            return Err(in_use(port, &format!("pod {}", lease.pod), &mend));
         }
         if let Some(diag) = diag
             && let Some(inode) = listener(diag, port)?
         {
-            let by = match holder_of(inode) {
-                Some((pid, name)) => format!("pid {pid} ({name})"),
-                None => {
-                    format!("a socket of the kernel or of a process out of sight, inode {inode}")
-                }
+            let (by, mend) = match holder_of(inode) {
+                Some((pid, name)) => (
+                    format!("pid {pid} ({name})"),
+                    format!(
+                        "end that process: kill {pid}, or stop its service (systemctl status \
+                         {pid} names it)"
+                    ),
+                ),
+                None => (
+                    format!("a socket of the kernel or of a process out of sight, inode {inode}"),
+                    "end the program that has it".to_owned(),
+                ),
             };
-            return Err(in_use(port, &by));
+            return Err(in_use(port, &by, &mend));
         }
     }
     Ok(())
 }
 
-fn in_use(port: &HostPort, by: &str) -> Error {
+fn in_use(port: &HostPort, by: &str, mend: &str) -> Error {
     Error::conflict(format!("host port {port} is in use by {by}"))
-        .hint("choose another hostPort, or stop what uses this one")
+        .hint(format!("choose another hostPort, or {mend}"))
 }
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;

@@ -199,8 +199,16 @@ fn plan_argv(c: &Container, image: &image::Config, own: &Vars) -> Result<Vec<Str
         argv.extend(image.cmd.iter().cloned());
     }
     if argv.is_empty() {
-        return Err(config_error("no command specified")
-            .hint("the image has neither ENTRYPOINT nor CMD: give `command`"));
+        return Err(config_error("no command specified").hint(
+            "the image has neither ENTRYPOINT nor CMD: set command in the container, such as \
+                 command: [\"/bin/app\"]",
+        ));
+    }
+    if argv[0].is_empty() {
+        return Err(config_error("the first item of the command is empty").hint(
+            "name a program there, such as command: [\"/bin/app\"], or leave command out for the \
+             image's own; a variable in it, $(NAME), may be empty",
+        ));
     }
     Ok(argv)
 }

@@ -458,9 +458,13 @@ fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
     let link = layout.name_link(&pod.namespace, &pod.name);
     if let Some(owner) = name_owner(layout, &pod.namespace, &pod.name) {
         if layout.pod(&owner).dir.exists() {
+            let state = damage::load_state(layout, &owner).ok().flatten();
+            if state.is_some_and(|state| state.deletion.is_some()) {
+                return Err(being_deleted(pod));
+            }
             return Err(
                 Error::conflict(format!("pods {:?} already exists", pod.name)).hint(format!(
-                    "carob delete pod {}, or another name",
+                    "delete it first (carob delete pod {}), or choose another name",
                     pod.as_arguments()
                 )),
             );
@@ -472,6 +476,14 @@ fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
     }
     std::os::unix::fs::symlink(&pod.uid, &link)
         .with_context(|| format!("symlink({}, {})", pod.uid, link.display()))
+}
+
+/// The error where the name belongs to a Pod that ends.
+pub fn being_deleted(pod: &Pod) -> Error {
+    Error::conflict(format!("pods {:?} is being deleted", pod.name)).hint(format!(
+        "wait for its end: carob wait pod/{} -n {} --for=delete",
+        pod.name, pod.namespace
+    ))
 }
 
 fn name_owner(layout: &Layout, namespace: &str, name: &str) -> Option<String> {

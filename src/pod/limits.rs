@@ -1,9 +1,11 @@
 //! From requests and limits to what cgroups and the OOM killer are told: the
 //! kubelet's arithmetic.
 
+use nix::errno::Errno;
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{SysconfVar, sysconf};
 
+use crate::Error;
 use crate::linux::cgroup::{DeviceRule, Limit, Resources, default_device_rules};
 use crate::spec::{Container, QosClass, Spec};
 
@@ -64,19 +66,47 @@ pub fn beyond_machine(spec: &Spec, cpu: u64, memory: u64) -> Vec<String> {
     let mut beyond = Vec::new();
     if wants_cpu > cpu {
         beyond.push(format!(
-            "it requests {} CPUs, and this machine has {}: it runs with what there is",
+            "it requests {} CPUs, and this machine has {}: it runs with what there is, where a \
+             cluster would not start it; lower resources.requests.cpu",
             thousandths(wants_cpu),
             thousandths(cpu)
         ));
     }
     if wants_memory > memory {
         beyond.push(format!(
-            "it requests {} MiB of memory, and this machine has {}: it runs with what there is",
+            "it requests {} MiB of memory, and this machine has {}: it runs with what there is, \
+             where a cluster would not start it; lower resources.requests.memory",
             wants_memory >> 20,
             memory >> 20
         ));
     }
     beyond
+}
+
+/// The kernel's own memory for a cgroup is charged to the one above, so that mkdir(2) fails
+/// with ENOMEM where the limit of the Pod is too low for any program.
+pub fn out_of_memory(e: Error, c: &Container) -> Error {
+    match (e.errno(), c.resources.memory_limit) {
+        (Some(Errno::ENOMEM), Some(limit)) => e.hint(format!(
+            "resources.limits.memory of this container is {}: raise it, such as to 64Mi (the \
+             suffix m means thousandths, Mi means mebibytes)",
+            bytes(limit)
+        )),
+        _ => e,
+    }
+}
+
+/// As a manifest has it: 64Mi, or a number of bytes.
+pub fn bytes(n: u64) -> String {
+    let units = [("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let unit = units
+        .iter()
+        .find(|(_, shift)| n > 0 && n.is_multiple_of(1 << shift));
+    match (unit, n) {
+        (Some((suffix, shift)), _) => format!("{}{suffix}", n >> shift),
+        (None, 1) => "1 byte".to_owned(),
+        (None, _) => format!("{n} bytes"),
+    }
 }
 
 fn thousandths(milli: u64) -> String {

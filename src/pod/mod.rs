@@ -7,6 +7,7 @@
 pub mod abandoned;
 pub mod bundle;
 pub mod client;
+pub mod command_line;
 pub mod damage;
 pub mod layers;
 pub mod limits;

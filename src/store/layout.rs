@@ -49,9 +49,9 @@ impl Layout {
         let root = std::path::absolute(root).context(format!("--root {}", root.display()))?;
         if std::fs::metadata(&root).is_ok_and(|m| !m.is_dir()) {
             let error = Error::invalid(format!("--root {} is not a directory", root.display()));
-            return Err(
-                error.hint("--root takes the directory below which all of carob's files are")
-            );
+            return Err(error.hint(
+                "name a directory, such as --root /srv/carob: carob makes it where it is not there",
+            ));
         }
         Ok(Layout {
             state: root.join("run"),

@@ -178,8 +178,8 @@ fn ends_that_call_for_another_manifest() {
             "eats",
             eats,
             limit,
-            "it had more memory than resources.limits.memory allows: raise that, or see what the \
-             program did",
+            "it needed more memory than resources.limits.memory allows, 16Mi: raise that in the \
+             manifest, such as to 64Mi, or see what the program did",
         ),
     ] {
         let spec = json!({

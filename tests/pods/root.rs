@@ -134,9 +134,13 @@ impl Root {
 
     /// With this on its standard input.
     pub fn feed(&self, args: &[&str], input: &str) -> Ran {
+        self.feed_to(self.command(args), input)
+    }
+
+    /// To a command line that ends with [`Root::command`]'s.
+    pub fn feed_to(&self, mut command: Command, input: &str) -> Ran {
         use std::io::Write;
-        let mut child = self
-            .command(args)
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

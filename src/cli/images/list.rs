@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use jiff::Timestamp;
+use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use crate::cli::face::{Face, usage};
@@ -14,9 +15,10 @@ use crate::cli::show::progress::Shown;
 use crate::cli::show::table::Table;
 use crate::cli::{Verb, show::age};
 use crate::image::{Image, PullOptions, Reference, Store};
+use crate::manifest;
 use crate::pod::state::State;
 use crate::pod::{client, layers};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Pull {
@@ -71,7 +73,7 @@ impl Verb for Pull {
             let image = store.pull(&r, &options, &mut |p| shown.show(&p));
             // An error is not to be written over bars.
             shown.end();
-            let image = image?;
+            let image = image.map_err(|e| without_room(face, e))?;
             if let Format::Table { .. } = format {
                 output::text(&format!("{}\n", image.id), false)?;
             }
@@ -131,7 +133,7 @@ impl Verb for Load {
             shown.show(&p);
         });
         shown.end();
-        let loaded = loaded?;
+        let loaded = loaded.map_err(|e| without_room(face, missing_archive(&self.input, e)))?;
         if let Format::Table { .. } = format {
             for image in &loaded {
                 let names = match image.names.is_empty() {
@@ -283,6 +285,27 @@ pub(crate) fn used_images(face: &Face) -> Result<BTreeSet<String>> {
         })
         .collect::<Result<_>>()?;
     Ok(image_ids(states))
+}
+
+/// An archive that is not there, with what may have been meant.
+fn missing_archive(input: &str, e: Error) -> Error {
+    const ENDS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"];
+    match e.kind() == Kind::NotFound && input != "-" && !Path::new(input).exists() {
+        true => e.hint(manifest::missing_hint(Path::new(input), ENDS)),
+        false => e,
+    }
+}
+
+/// An error for want of room, with the filesystem that has none.
+fn without_room(face: &Face, e: Error) -> Error {
+    if e.get_hint().is_some() || !matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT)) {
+        return e;
+    }
+    e.hint(format!(
+        "the filesystem of {0} is full (df -h {0}): carob image-prune removes the images that no \
+         Pod uses",
+        face.layout.data.display()
+    ))
 }
 
 /// As [`used_images`], without those of Pods whose record cannot be read.

@@ -8,7 +8,7 @@ use clap::Args;
 use nix::poll::{PollFd, PollFlags};
 use serde_json::Value;
 
-use crate::cli::face::{Face, say, warn};
+use crate::cli::face::{Face, say_hint, warn, warn_of};
 use crate::cli::pods::delete::{self, Grace};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::waiting::Waiting;
@@ -187,7 +187,7 @@ pub(crate) fn dry_run(format: &Format, pods: Vec<Pod>) -> Result<u8> {
 
 pub(crate) fn create(face: &Face, pod: &Pod) -> Result<()> {
     for warning in client::create(&face.layout, pod)? {
-        warn(&warning.to_string());
+        warn_of(&warning);
     }
     Ok(())
 }
@@ -244,12 +244,7 @@ fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static st
     }
     let delete_it = format!("carob delete pod {} -n {}", pod.name, pod.namespace);
     if deleting {
-        return Err(
-            Error::conflict(format!("pods {:?} is being deleted", pod.name)).hint(format!(
-                "wait for its end: carob wait pod/{} -n {} --for=delete",
-                pod.name, pod.namespace
-            )),
-        );
+        return Err(client::being_deleted(pod));
     }
     if update::is_allowed(&view.pod.spec, &pod.spec) {
         return Err(Error::conflict(format!(
@@ -411,7 +406,7 @@ pub(crate) fn warn_of_trouble(face: &Face, pods: &[(Pod, String)]) {
         };
         if let Some(t) = trouble::of(&face.layout, &view) {
             warn(&format!("pod {}: {}", pod.name, t.text()));
-            say(&format!("hint: {}", t.mend));
+            say_hint(&t.mend);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! What is wrong with a Pod, in one sentence: the first container that failed or waits
 //! for something, what it wrote last, and the command that shows more.
 
+use std::path::{Path, PathBuf};
+
 use crate::cli::pods::logs::find_attempt;
 use crate::cli::show::object;
 use crate::cli::show::output::strip_styles;
 use crate::pod::client::View;
+use crate::pod::limits;
 use crate::pod::logs::Record;
 use crate::pod::logs::read::Reader;
 use crate::pod::status::{ContainerStatus, Terminated};
@@ -54,7 +57,7 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     let mend = match ended {
         Some(t) if has_run(t) => {
             let logs = logs_command(&view.pod, &c.name, waits);
-            let change = change_for(t).map(str::to_owned);
+            let change = change_for(t, view.pod.spec.container(&c.name));
             match change.or_else(|| change_for_words(&view.pod, &c.name, &lines)) {
                 Some(change) => format!("{change}: {logs}"),
                 None => logs,
@@ -71,19 +74,34 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
 }
 
 /// The change to the manifest that an end calls for.
-fn change_for(t: &Terminated) -> Option<&'static str> {
+fn change_for(t: &Terminated, container: Option<&Container>) -> Option<String> {
     match (t.reason.as_str(), t.exit_code) {
-        ("OOMKilled", _) => Some(
-            "it had more memory than resources.limits.memory allows: raise that, or see what the \
-             program did",
-        ),
+        ("OOMKilled", _) => Some(match container.and_then(|c| c.resources.memory_limit) {
+            Some(limit) => format!(
+                "it needed more memory than resources.limits.memory allows, {}: raise that in \
+                     the manifest, such as to {}, or see what the program did",
+                limits::bytes(limit),
+                limits::bytes(more_than(limit))
+            ),
+            None => "the kernel ended it, since the Pod or the machine had no memory left: \
+                         stop other programs (free -m shows what is left), or see what the \
+                         program did"
+                .to_owned(),
+        }),
         // Only a container that is started again is in trouble with this.
         (_, 0) => Some(
             "a program that ends needs restartPolicy OnFailure or Never, a server has to stay in \
-             the foreground",
+             the foreground"
+                .to_owned(),
         ),
         _ => None,
     }
+}
+
+/// Twice a memory limit, and never less than most programs start with.
+fn more_than(limit: u64) -> u64 {
+    const LEAST: u64 = 64 << 20;
+    limit.saturating_mul(2).max(LEAST)
 }
 
 /// Lines from the end among which an error of the system is looked for.
@@ -98,6 +116,7 @@ fn change_for_words(pod: &Pod, container: &str, lines: &[String]) -> Option<Stri
 }
 
 fn change_for_line(line: &str, spec: &Container, host_network: bool) -> Option<String> {
+    let words = line;
     let line = line.to_ascii_lowercase();
     let says = |words: &str| line.contains(words);
     let security = &spec.security;
@@ -111,16 +130,29 @@ fn change_for_line(line: &str, spec: &Container, host_network: bool) -> Option<S
              program that has this one (ss -lntup names it)"
                 .into()
         }
-        () if says("permission denied") && says("bind") => format!(
-            "{user} may not listen on a port below 1024: let it listen on a higher one, or run \
-             it as user 0"
-        ),
+        () if says("permission denied") && says("bind") => {
+            let sysctl = match host_network {
+                true => "",
+                false => {
+                    ", set securityContext.sysctls of the Pod: [{name: \
+                     net.ipv4.ip_unprivileged_port_start, value: \"0\"}]"
+                }
+            };
+            format!(
+                "{user} may not listen on a port below 1024: let it listen on a higher one{sysctl}, \
+                 or run it as user 0 (runAsUser: 0)"
+            )
+        }
         () if says("read-only file system") && security.read_only_root => {
-            "readOnlyRootFilesystem is set: mount an emptyDir where it writes".into()
+            format!(
+                "readOnlyRootFilesystem is set: {}",
+                room_for(&written(words))
+            )
         }
         () if says("permission denied") && security.run_as_user != Some(0) => format!(
-            "{user} may not write there, or read it: mount an emptyDir there, set fsGroup for a \
-             volume, or set another runAsUser"
+            "{user} may not write there, or read it: {}, set fsGroup for a volume, or set another \
+             runAsUser",
+            room_for(&written(words))
         ),
         () if says("no space left on device") => {
             "a filesystem is full: raise emptyDir.sizeLimit of the volume it writes to, or free \
@@ -129,6 +161,39 @@ fn change_for_line(line: &str, spec: &Container, host_network: bool) -> Option<S
         }
         () => return None,
     })
+}
+
+/// The directory of the file that a line names.
+fn written(line: &str) -> Option<PathBuf> {
+    let is_end = |c: char| c.is_whitespace() || "'\"`:,;()[]".contains(c);
+    let word = line.split(is_end).find(|word| word.starts_with('/'))?;
+    Path::new(word).parent().map(Path::to_owned)
+}
+
+/// A volume that the container may write to, where it wants to write to `dir`. An emptyDir
+/// hides what the image has at its place, so that none can be where the system's files are.
+fn room_for(dir: &Option<PathBuf>) -> String {
+    const OF_THE_SYSTEM: &[&str] = &[
+        "bin", "dev", "etc", "lib", "lib64", "proc", "sbin", "sys", "usr",
+    ];
+    let first = |dir: &Path| {
+        dir.iter()
+            .nth(1)
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    match dir {
+        Some(dir) => match first(dir) {
+            Some(name) if !OF_THE_SYSTEM.contains(&name.as_str()) => {
+                format!("mount an emptyDir at {}", dir.display())
+            }
+            _ => format!(
+                "let it write to a directory of its own, such as /data, and not to {}, and mount \
+                 an emptyDir at /data",
+                dir.display()
+            ),
+        },
+        None => "mount an emptyDir at the directory that it writes to".to_owned(),
+    }
 }
 
 /// What to look at where a container has not started since another one failed or runs
@@ -241,4 +306,26 @@ pub(crate) fn logs_command(pod: &Pod, container: &str, previous: bool) -> String
         _ => format!(" -c {container}"),
     };
     format!("carob logs {previous}{}{which}", pod.as_arguments())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_advised_where_one_can_be() {
+        let at = |line: &str| room_for(&written(line));
+        let line = "sh: can't create /var/lib/app/x: Read-only file system";
+        assert_eq!(at(line), "mount an emptyDir at /var/lib/app");
+        let line = "open '/srv/x': Permission denied";
+        assert_eq!(at(line), "mount an emptyDir at /srv");
+        for (line, not) in [
+            ("touch: /x: Read-only file system", "/"),
+            ("open(/etc/x.conf)", "/etc"),
+        ] {
+            let own = format!("and not to {not}, and mount an emptyDir at /data");
+            assert!(at(line).ends_with(&own), "{}", at(line));
+        }
+        assert!(at("Read-only file system").ends_with("the directory that it writes to"));
+    }
 }

@@ -442,9 +442,7 @@ impl Registry {
             401 | 403 => Failure::lasting(self.denied(&text)),
             404 => Failure {
                 status: 404,
-                ..Failure::lasting(self.error(&text).hint(
-                    "check the repository and the tag; a private one may hide behind this too",
-                ))
+                ..Failure::lasting(self.not_there(&text))
             },
             408 | 429 | 500..=599 => {
                 let mut error = self.error(&text);
@@ -452,8 +450,10 @@ impl Registry {
                 if let Some(wait) = wait {
                     error = error.hint(format!("it asks to wait for {} s", wait.as_secs()));
                 } else if status == 429 {
-                    error =
-                        error.hint("the registry limits pulls: wait, or log in with skopeo, podman or docker login");
+                    error = error.hint(format!(
+                        "the registry limits pulls: wait, or {}",
+                        self.log_in()
+                    ));
                 }
                 Failure {
                     retry_after,
@@ -497,16 +497,34 @@ impl Registry {
     }
 
     fn denied(&self, text: &str) -> Error {
+        let log_in = self.log_in();
         let hint = if self.credentials.is_some() {
-            "the credentials for this registry are not accepted"
+            format!("the credentials for this registry are not accepted: {log_in}, once more")
         } else {
-            &format!(
-                "log in with skopeo, podman or docker login {}, or give the Pod an \
-                 imagePullSecret",
-                self.endpoint.registry
-            )
+            format!("{log_in}, or give the Pod an imagePullSecret")
         };
         self.error(text).hint(hint)
+    }
+
+    /// The error of a 404. What is private is answered so too by some registries.
+    fn not_there(&self, text: &str) -> Error {
+        let (registry, repository) = (&self.endpoint.registry, &self.endpoint.repository);
+        let private = match self.credentials {
+            Some(_) => String::new(),
+            None => format!(
+                "; a private image may be answered so too: {}",
+                self.log_in()
+            ),
+        };
+        self.error(text).hint(format!(
+            "correct the repository or the tag (skopeo list-tags docker://{registry}/{repository} \
+             lists the tags){private}"
+        ))
+    }
+
+    fn log_in(&self) -> String {
+        let registry = &self.endpoint.registry;
+        format!("log in: skopeo login {registry} (or podman login, docker login)")
     }
 
     pub(crate) fn error(&self, text: &str) -> Error {

@@ -67,9 +67,14 @@ pub(crate) fn unreachable(e: &ureq::Error) -> Option<Errno> {
     let ureq::Error::Io(e) = e else {
         return matches!(e, ureq::Error::Timeout(_)).then_some(Errno::ETIMEDOUT);
     };
+    use std::io::ErrorKind;
     let errno = match (e.raw_os_error(), e.kind()) {
         (Some(raw), _) => Errno::from_raw(raw),
-        (None, std::io::ErrorKind::NotFound) => Errno::EHOSTUNREACH,
+        (None, ErrorKind::NotFound) => Errno::EHOSTUNREACH,
+        // Of a name server, whose text has its address.
+        (None, ErrorKind::NetworkUnreachable) => Errno::ENETUNREACH,
+        (None, ErrorKind::HostUnreachable | ErrorKind::ConnectionRefused) => Errno::EHOSTUNREACH,
+        (None, ErrorKind::TimedOut) => Errno::ETIMEDOUT,
         _ => return None,
     };
     is_unreachable(errno).then_some(errno)

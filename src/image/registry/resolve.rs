@@ -16,6 +16,8 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use crate::image::registry::refusal::io_text;
+
 /// As resolv.conf(5): MAXNS, and the bounds of its options.
 const MAX_SERVERS: usize = 3;
 const MAX_SEARCH: usize = 6;
@@ -191,7 +193,11 @@ impl Settings {
                     Err(e) => {
                         last = Some(io::Error::new(
                             e.kind(),
-                            format!("look up {name} at the name server {}: {e}", server.ip()),
+                            format!(
+                                "look up {name} at the name server {}: {}",
+                                server.ip(),
+                                io_text(&e)
+                            ),
                         ));
                     }
                 }

@@ -22,6 +22,15 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use crate::linux::mount_table::unescape;
 use crate::{Context, Error, Result};
 
+/// The hint where the mount at `point` refuses a change with EROFS.
+pub(super) fn read_only_hint(point: &Path) -> String {
+    format!(
+        "the cgroup filesystem is mounted read-only: mount -o remount,rw {}; in a container, give \
+         it its own cgroups, or run it with --privileged",
+        point.display()
+    )
+}
+
 /// A set of controllers, v1 and v2 under one name each (`blkio` is `io`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Controllers(u16);
@@ -265,9 +274,9 @@ impl Hierarchies {
         let flags = fstatvfs(h).context("fstatvfs(<cgroup2>)")?.flags();
         match flags.contains(FsFlags::ST_RDONLY) {
             true => {
-                let point = h.point.display();
-                let e = Error::sys(format_args!("cgroup2 at {point}"), Errno::EROFS);
-                Err(e.hint(format!("mount -o remount,rw {point}")))
+                let at = h.point.display();
+                let e = Error::sys(format_args!("cgroup2 at {at}"), Errno::EROFS);
+                Err(e.hint(read_only_hint(&h.point)))
             }
             false => Ok(()),
         }

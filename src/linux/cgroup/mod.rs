@@ -379,11 +379,7 @@ fn make_dirs(h: &Hierarchy, path: &str) -> Result<bool> {
 fn mkdir_error(h: &Hierarchy, path: &str, e: Errno) -> Error {
     let error = Error::sys(format_args!("mkdir({:?}, 0755)", h.point().join(path)), e);
     match e {
-        Errno::EROFS => error.hint(format!(
-            "the cgroup filesystem is mounted read-only: mount -o remount,rw {}; in a container, \
-             give it its own cgroups, or run it with --privileged",
-            h.point().display()
-        )),
+        Errno::EROFS => error.hint(hierarchy::read_only_hint(h.point())),
         // The kernel's own memory for it is charged to the cgroup above.
         Errno::ENOMEM => error.hint(
             "the memory limit of a cgroup above leaves no room for another: raise it (of a Pod: \

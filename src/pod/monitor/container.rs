@@ -8,6 +8,7 @@ use super::image::Pull;
 use super::kubelet::{Fact, truncate};
 use super::output::Output;
 use super::{Monitor, Source, sandbox};
+use crate::Error;
 use crate::container::plan;
 use crate::image::Image;
 use crate::linux::cgroup::{Cgroup, OomEvents};
@@ -54,23 +55,35 @@ impl Monitor {
             Ok(Some(image)) => self.start_with(name, &image),
             // A pull is under way.
             Ok(None) => {}
-            Err(error) => self.tell(Fact::ImageMissing {
-                container: name.to_owned(),
-                error,
-            }),
+            Err(e) => self.image_missing(name, e),
         }
     }
 
     pub(super) fn start_with(&mut self, name: &str, image: &Image) {
-        let container = name.to_owned();
         self.tell(Fact::Image {
-            container: container.clone(),
+            container: name.to_owned(),
             id: image.id.clone(),
             name: image.names.first().cloned(),
         });
-        if let Err(error) = self.launch(name, image) {
-            self.tell(Fact::NotStarted { container, error });
+        if let Err(e) = self.launch(name, image) {
+            self.not_started(name, e);
         }
+    }
+
+    pub(super) fn image_missing(&mut self, name: &str, e: Error) {
+        let error = self.with_root(e);
+        self.tell(Fact::ImageMissing {
+            container: name.to_owned(),
+            error,
+        });
+    }
+
+    fn not_started(&mut self, name: &str, e: Error) {
+        let error = self.with_root(e);
+        self.tell(Fact::NotStarted {
+            container: name.to_owned(),
+            error,
+        });
     }
 
     /// The container's first process, or the child that is to become it, has something to
@@ -86,12 +99,9 @@ impl Monitor {
         match progress {
             Progress::Nothing => {}
             Progress::Runs(terminal) => self.now_runs(name, pid, terminal),
-            Progress::Failed(error) => {
+            Progress::Failed(e) => {
                 self.release_container(name);
-                self.tell(Fact::NotStarted {
-                    container: name.to_owned(),
-                    error,
-                });
+                self.not_started(name, e);
             }
             Progress::Ended(status) => self.process_ended(name, status),
         }

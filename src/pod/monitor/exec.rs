@@ -221,7 +221,7 @@ impl Monitor {
                 result: match result {
                     Ok(0) => Ok(()),
                     Ok(code) => Err(Error::failed(format!("the command ended with {code}"))),
-                    Err(e) => Err(e),
+                    Err(e) => Err(self.with_root(e)),
                 },
             }),
             (Purpose::Nobody, _) => {}

@@ -187,10 +187,7 @@ impl Monitor {
                 });
                 self.start_with(name, &image);
             }
-            Err(error) => self.tell(Fact::ImageMissing {
-                container: name.to_owned(),
-                error,
-            }),
+            Err(e) => self.image_missing(name, e),
         }
     }
 

@@ -112,7 +112,7 @@ impl Monitor {
                 Ok(()) => Ok(Some(apparmor::DEFAULT.to_owned())),
                 Err(e) if asked => Err(e.with_kind(Kind::NotFound)),
                 Err(e) => {
-                    let why = message_of(&e);
+                    let why = message_of(&self.with_root(e));
                     let text = format!(
                         "container {} runs without an AppArmor profile: {why}",
                         c.name

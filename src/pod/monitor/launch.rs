@@ -83,7 +83,8 @@ impl Monitor {
             &self.host.hierarchies,
             &self.container_cgroup(name),
             Select::Pod,
-        )?;
+        )
+        .map_err(|e| limits::out_of_memory(e, &c))?;
         self.live(name).cgroup = Some(cgroup);
         let cloned = self.clone_container(name, &c, &plan, &root, &mountpoint, &bundle);
         let (starting, outputs) = match cloned {

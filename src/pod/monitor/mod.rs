@@ -55,6 +55,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
+use super::command_line::with_root;
 use super::damage;
 use super::state::{Running, State};
 use crate::linux::procfs::boot_id;
@@ -62,7 +63,7 @@ use crate::linux::seccomp;
 use crate::linux::{caller, capability};
 use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
-use crate::{Context, Result};
+use crate::{Context, Error, Result};
 
 use clients::Client;
 use container::Live;
@@ -284,6 +285,16 @@ impl Monitor {
 
     fn set_timer(&mut self, timer: Timer, after: Duration) {
         self.events.set_timer(timer, after);
+    }
+
+    /// The error with a hint whose command lines can be typed as they stand, in a text
+    /// whose reader does not know the root.
+    fn with_root(&self, e: Error) -> Error {
+        let hint = e.get_hint().map(|h| with_root(h, self.layout.root()));
+        match hint {
+            Some(hint) => e.hint(hint),
+            None => e,
+        }
     }
 
     fn event(&mut self, warns: bool, reason: &str, message: impl Into<String>) {

@@ -30,7 +30,7 @@ impl Monitor {
             Err((reason, error)) => {
                 // A port or an address that stays taken meanwhile is another Pod's loss.
                 self.remove_sandbox();
-                let reason = reason.to_owned();
+                let (reason, error) = (reason.to_owned(), self.with_root(error));
                 Fact::SandboxFailed { reason, error }
             }
         };

@@ -1,6 +1,7 @@
 //! What clients wait for that have asked for the Pod's start.
 
 use super::{Kubelet, Stage};
+use crate::pod::client;
 use crate::pod::protocol::Wait;
 use crate::pod::state::{ContainerState, Now};
 use crate::spec::Container;
@@ -50,7 +51,7 @@ impl Kubelet {
             )));
         }
         if self.termination.is_some() {
-            return Some(Err(Error::conflict("the Pod is being deleted")));
+            return Some(Err(client::being_deleted(&self.pod)));
         }
         let mut all = true;
         for c in self.pod.spec.all_containers() {
@@ -141,10 +142,12 @@ fn why_not_started(c: &Container, state: &ContainerState) -> Option<Error> {
         .strip_prefix(&format!("{reason}: "))
         .unwrap_or(message);
     let error = Error::new(kind, format!("container {}: {reason}: {message}", c.name));
+    // What the message says already is not said again.
     Some(match kind {
-        Kind::Image if reason != "InvalidImageName" => error.hint(
-            "`carob images` lists what is here; `carob load -i FILE` brings an image from an archive",
-        ),
+        Kind::Image if message.contains("carob images") => error,
+        Kind::Image if reason != "InvalidImageName" => {
+            error.hint("`carob images` lists what is here")
+        }
         _ => error,
     })
 }

@@ -354,7 +354,7 @@ pub fn truncate(text: &mut String, bytes: usize) {
     text.truncate(cut.unwrap_or(0));
 }
 
-/// An error and its hint as the message of a status.
+/// An error and its hint as the message of a status or an event.
 pub fn message_of(e: &Error) -> String {
     let mut text = match e.get_hint() {
         Some(hint) => format!("{e} ({hint})"),

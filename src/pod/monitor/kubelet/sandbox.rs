@@ -73,10 +73,11 @@ impl Kubelet {
 
     pub(super) fn sandbox_failed(&mut self, at: Moment, reason: String, error: Error) {
         self.making_sandbox = false;
-        self.event(at, true, &reason, error.to_string());
+        let message = message_of(&error);
+        self.event(at, true, &reason, message.clone());
         self.state.sandbox_error = Some(Failure {
             reason,
-            message: message_of(&error),
+            message,
             error: Some(error),
         });
         let pause = backoff::doubled(self.sandbox_pause, PAUSE, PAUSE_MOST);

@@ -52,7 +52,8 @@ impl Kubelet {
             _ if waited => "ImagePullBackOff",
             _ => "ErrImagePull",
         };
-        let text = format!("Failed to pull image {:?}: {e}", self.spec_of(name).image);
+        let image = self.spec_of(name).image;
+        let text = format!("Failed to pull image {image:?}: {}", message_of(&e));
         self.event(at, true, "Failed", text);
         self.wait_again(at, name, reason, &e);
     }
@@ -62,7 +63,7 @@ impl Kubelet {
     /// filesystem or table of fds keeps from being made. Anything else is an attempt that
     /// failed.
     pub(super) fn not_started(&mut self, at: Moment, name: &str, e: Error) {
-        self.event(at, true, "Failed", format!("Error: {e}"));
+        self.event(at, true, "Failed", format!("Error: {}", message_of(&e)));
         match e.kind() {
             Kind::Invalid => self.wait_again(at, name, "CreateContainerConfigError", &e),
             Kind::NotFound => self.wait_again(at, name, "CreateContainerError", &e),
@@ -195,7 +196,7 @@ impl Kubelet {
                 self.course(name).hook_failure = None;
             }
             Err(e) => {
-                let text = format!("PostStartHook failed: {e}");
+                let text = format!("PostStartHook failed: {}", message_of(&e));
                 self.event(at, true, "FailedPostStartHook", text);
                 // "If the hook fails, the container is killed": with its grace.
                 let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
