@@ -90,6 +90,26 @@ pub(super) fn wants_json(args: &[OsString]) -> bool {
     false
 }
 
+/// `--root` of a command line that clap has refused.
+pub(super) fn root_of(args: &[OsString]) -> Option<PathBuf> {
+    let mut words = args.iter().skip(1).take_while(|a| *a != "--");
+    while let Some(word) = words.next() {
+        if word == "--root" {
+            return words.next().map(Into::into);
+        }
+        let text = word.to_string_lossy();
+        if let Some(root) = text.strip_prefix("--root=") {
+            return Some(root.into());
+        }
+    }
+    None
+}
+
+pub(super) fn root_of_environment() -> Option<PathBuf> {
+    let root = std::env::var_os("CAROB_ROOT").filter(|v| !v.is_empty());
+    root.map(Into::into)
+}
+
 /// `--root` as it was given, for the command lines in hints.
 static ROOT: OnceLock<PathBuf> = OnceLock::new();
 

@@ -122,18 +122,15 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
         },
         error,
     };
+    let root = matches.get_one::<PathBuf>("root").cloned();
+    let root = root.or_else(face::root_of_environment);
+    face::remember_root(root.as_deref());
     if verb.needs_root() && !nix::unistd::geteuid().is_root() {
         return Err(failure(
             Error::new(Kind::Permission, format!("carob {} needs root", V::NAME))
                 .hint(format!("run it as `sudo carob {} ...`", V::NAME)),
         ));
     }
-    let root = matches.get_one::<PathBuf>("root").cloned().or_else(|| {
-        std::env::var_os("CAROB_ROOT")
-            .filter(|v| !v.is_empty())
-            .map(Into::into)
-    });
-    face::remember_root(root.as_deref());
     if let Some(root) = &root
         && verb.needs_root()
         && !verb.makes_root()
@@ -251,7 +248,11 @@ fn help(e: clap::Error, args: &[OsString]) -> Result<u8> {
             output::text(&e.render().ansi().to_string(), output::stdout_is_terminal())?;
             Ok(0)
         }
-        _ => Err(usage::explain(&e, args)),
+        _ => {
+            let root = face::root_of(args).or_else(face::root_of_environment);
+            face::remember_root(root.as_deref());
+            Err(usage::explain(&e, args))
+        }
     }
 }
 

@@ -111,7 +111,10 @@ pub(super) fn lower(
     {
         r.warn(
             &path.keys("limits.memory"),
-            format!("no program starts in {limit} bytes; is a suffix such as Mi missing?"),
+            match limit {
+                1 => "no program starts in 1 byte; is a suffix such as Mi missing?".to_owned(),
+                _ => format!("no program starts in {limit} bytes; is a suffix such as Mi missing?"),
+            },
         );
     }
     Resources {

@@ -204,7 +204,11 @@ fn check_text(bytes: &[u8]) -> Result<&str, Problem> {
         ));
     }
     if bytes.len() > 1 && bytes.iter().take(2).filter(|b| **b == 0).count() == 1 {
-        let why = "this is UTF-16 without a byte order mark; save the file as UTF-8";
+        let order = if bytes[0] == 0 { "BE" } else { "LE" };
+        let why = format!(
+            "this is UTF-16 without a byte order mark: save it as UTF-8 (iconv -f UTF-16{order} -t \
+             UTF-8 FILE)"
+        );
         return Err(problem(1, why));
     }
     let line_at = |end: usize| 1 + bytes[..end].iter().filter(|b| **b == b'\n').count();

@@ -212,6 +212,13 @@ fn failures_of_manifests_have_their_text() {
             b"kind: Pod\nmetadata: {name: caf\xe9}\n".to_vec(),
         ),
         ("program", elf(62, "/lib/none")),
+        (
+            "utf16.yaml",
+            "kind: Pod\n"
+                .encode_utf16()
+                .flat_map(u16::to_le_bytes)
+                .collect(),
+        ),
         ("empty.yaml", Vec::new()),
     ] {
         std::fs::write(dir.join(name), content).unwrap();
@@ -413,6 +420,10 @@ fn command_lines_in_a_message_have_the_root() {
     for line in ["pull localhost/carob/nope:1", "load -i FILE", "images"] {
         assert!(text.contains(&format!("{root_flag}{line}")), "{text}");
     }
+    // Those of a command line that is refused, too.
+    let ran = root.command(&["ps"]).output().unwrap();
+    let text = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(text.contains(&format!("{root_flag}get pods")), "{text}");
     let message = ".status.containerStatuses[0].state.waiting.message";
     let message = root.field("p", message);
     assert!(message.contains(&format!("{root_flag}load")), "{message}");

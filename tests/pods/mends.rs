@@ -272,7 +272,7 @@ fn a_root_that_is_a_file() {
         .unwrap();
     Ran::from(ran)
         .fails(3, "/file is not a directory")
-        .fails(3, "hint: --root takes the directory");
+        .fails(3, "hint: name a directory, such as --root /srv/carob");
 }
 
 #[test]

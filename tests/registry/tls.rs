@@ -329,6 +329,8 @@ fn an_untrusted_self_signed_ca_is_refused_with_the_files_that_are_read() {
     assert!(text.contains("is self-signed, and none of those"), "{text}");
     let put = format!("/etc/containers/certs.d/localhost:{}/ca.crt", registry.port);
     assert!(hint.contains(&put), "{hint}");
+    let save = format!("openssl s_client -connect localhost:{} ", registry.port);
+    assert!(hint.contains(&save), "{hint}");
     assert!(hint.contains("trusted are those in: "), "{hint}");
 }
 

@@ -141,7 +141,9 @@ fn certificate(e: &CertificateError, registry: &str, trust: &Trust) -> (String, 
             Some(Refused::SelfSigned) => (
                 "its certificate is self-signed, and none of those that are trusted here".into(),
                 format!(
-                    "compare it with the registry's own, and {}",
+                    "save it (openssl s_client -connect {} </dev/null | openssl x509 >ca.crt), \
+                     compare it with the registry's own, and {}",
+                    address(registry),
                     put("that certificate")
                 ),
             ),
@@ -176,6 +178,14 @@ fn certificate(e: &CertificateError, registry: &str, trust: &Trust) -> (String, 
             format!("its certificate is not taken: {other}"),
             "give the registry another certificate".into(),
         ),
+    }
+}
+
+/// With the port that a registry's name leaves out.
+fn address(registry: &str) -> String {
+    match registry.rsplit_once(':') {
+        Some((_, port)) if port.bytes().all(|b| b.is_ascii_digit()) => registry.to_owned(),
+        _ => format!("{registry}:443"),
     }
 }
 
