@@ -189,4 +189,27 @@ mod tests {
         );
         assert_eq!(spec.memory_limit(), Some(6 << 30));
     }
+
+    /// On cgroup v1 mkdir(2) fails so; on v2 the container's first process is ended.
+    #[test]
+    fn a_memory_limit_too_low_for_a_cgroup_is_named() {
+        let hint = |errno, limit| {
+            let mut c = Container::default();
+            c.resources.memory_limit = limit;
+            let e = out_of_memory(Error::sys("mkdir", errno), &c);
+            e.get_hint().unwrap_or_default().to_owned()
+        };
+        let text = "resources.limits.memory of this container is 1 byte: raise it";
+        assert!(hint(Errno::ENOMEM, Some(1)).starts_with(text));
+        assert!(hint(Errno::ENOMEM, Some(64 << 10)).contains("is 64Ki: raise it"));
+        assert_eq!(hint(Errno::ENOMEM, None), "");
+        assert_eq!(hint(Errno::EROFS, Some(1)), "");
+    }
+
+    #[test]
+    fn bytes_are_written_as_in_a_manifest() {
+        let texts = [0, 1, 1000, 1 << 10, 3 << 19, 1 << 30].map(bytes);
+        let want = ["0 bytes", "1 byte", "1000 bytes", "1Ki", "1536Ki", "1Gi"];
+        assert_eq!(texts, want);
+    }
 }
