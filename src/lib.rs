@@ -7,6 +7,7 @@
 //! - [`image`], [`volume`], [`network`]: what a Pod is made of.
 //! - [`oci`]: a container that a bundle describes. [`container`]: the mechanism of one.
 //! - [`spec`]: what is wanted, as plain data.
+//! - [`error`], [`nearest`]: what every layer says of a fault, and of a misspelt name.
 //! - [`store`]: records, locks, the layout on disk.
 //! - [`linux`]: kernel objects as safe Rust values; [`sys`]: the only `unsafe`.
 
@@ -19,6 +20,7 @@ pub mod error;
 pub mod image;
 pub mod linux;
 pub mod manifest;
+pub mod nearest;
 pub mod network;
 pub mod oci;
 pub mod oci_cli;

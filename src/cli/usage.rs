@@ -8,6 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use crate::Error;
 use crate::cli::VERBS;
 use crate::cli::face::usage;
+use crate::nearest::nearest;
 
 /// Verbs of kubectl, podman, docker and crictl that are not carob's, and the way on.
 /// One that begins with "not yet" has no counterpart so far.
@@ -116,9 +117,6 @@ const FOREIGN: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// A verb that differs in more letters than this is another one.
-const TYPOS: usize = 2;
-
 /// `args`: the whole command line.
 pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
     let context = |kind| match e.get(kind) {
@@ -190,13 +188,8 @@ fn unknown_verb(word: &str) -> Error {
     if let Some((_, way)) = FOREIGN.iter().find(|(words, _)| words.contains(&word)) {
         return error.hint(*way);
     }
-    let near = VERBS
-        .iter()
-        .map(|v| (strsim::osa_distance(v.name, word), v.name))
-        .min()
-        .filter(|(distance, name)| *distance <= TYPOS && *distance < name.len());
-    error.hint(match near {
-        Some((_, name)) => format!("did you mean `carob {name}`? carob --help lists the verbs"),
+    error.hint(match nearest(word, VERBS.iter().map(|v| v.name)) {
+        Some(name) => format!("did you mean `carob {name}`? carob --help lists the verbs"),
         None => "carob --help lists the verbs".to_owned(),
     })
 }

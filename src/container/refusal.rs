@@ -18,6 +18,7 @@ use super::plan::DEFAULT_PATH;
 use super::process::is_executable;
 use crate::linux::elf::{self, Elf};
 use crate::linux::mount_table;
+use crate::nearest::nearest;
 use crate::{Error, Kind};
 
 /// An image can have a directory with millions of names.
@@ -115,7 +116,7 @@ fn unknown_name(name: &str, path: &str) -> String {
                 (distroless, scratch): give the whole path of the image's own program"
             .into();
     }
-    match nearest(name, &names) {
+    match nearest(name, names.iter().map(String::as_str)) {
         Some(near) => {
             format!("the command is not in the image; check its spelling: did you mean {near:?}?")
         }
@@ -293,7 +294,7 @@ fn missing(path: &str) -> String {
     let mut names = names_in(dir);
     let sought = gap.file_name().unwrap_or_default().to_string_lossy();
     let text = format!("{} has no {}", holder(gap), gap.display());
-    if let Some(near) = nearest(&sought, &names) {
+    if let Some(near) = nearest(&sought, names.iter().map(String::as_str)) {
         return format!("{text}: did you mean {}?", dir.join(near).display());
     }
     names.sort_unstable();
@@ -443,19 +444,4 @@ fn names_in(dir: &Path) -> Vec<String> {
         .filter_map(|name| name.into_string().ok())
         .filter(|name| !name.contains(char::is_control))
         .collect()
-}
-
-/// The name that most likely was meant, if any is near.
-fn nearest<'n>(name: &str, names: &'n [String]) -> Option<&'n str> {
-    // The distance costs the product of the lengths.
-    if !(3..=64).contains(&name.len()) {
-        return None;
-    }
-    names
-        .iter()
-        .filter(|other| other.len() <= 64)
-        .map(|other| (strsim::osa_distance(name, other), other.as_str()))
-        .min()
-        .filter(|(distance, _)| *distance <= name.len() / 3)
-        .map(|(_, other)| other)
 }

@@ -23,6 +23,7 @@ use std::sync::OnceLock;
 
 use caps::{CapSet, Capability};
 
+use crate::nearest::nearest;
 use crate::{Context, Error, Kind, Result};
 
 /// A set of capabilities, bit n for the capability of that number.
@@ -121,15 +122,15 @@ impl Set {
 fn parse(name: &str) -> Result<Capability> {
     let canonical = caps::to_canonical(name);
     Capability::from_str(&canonical).map_err(|_| {
-        let known: Vec<String> = caps::all().iter().map(Capability::to_string).collect();
-        let near = known
-            .iter()
-            .max_by(|a, b| {
-                let close = |k: &str| strsim::jaro_winkler(k, &canonical);
-                close(a).total_cmp(&close(b))
-            })
-            .map(|k| format!("did you mean {}?", k.trim_start_matches("CAP_")));
-        Error::invalid(format!("{name:?}: no such capability")).hint(near.unwrap_or_default())
+        let short = |name: &str| name.trim_start_matches("CAP_").to_owned();
+        let known = caps::all().into_iter().map(|c| short(&c.to_string()));
+        let known: Vec<String> = known.collect();
+        let near = nearest(&short(&canonical), known.iter().map(String::as_str));
+        let error = Error::invalid(format!("{name:?}: no such capability"));
+        error.hint(match near {
+            Some(near) => format!("did you mean {near}?"),
+            None => "capabilities(7) lists them".to_owned(),
+        })
     })
 }
 

@@ -16,6 +16,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeser
 
 use super::quantity::{json_number, printed};
 use super::tree::{Node, Path, Value, quote};
+use crate::nearest::nearest;
 
 /// A value of the wrong type, or a field that does not exist.
 #[derive(Clone, Debug, PartialEq)]
@@ -394,23 +395,6 @@ pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The candidate that `name` most likely was meant to be, if any is near.
-pub(super) fn nearest<'c>(
-    name: &str,
-    candidates: impl Iterator<Item = &'c str>,
-) -> Option<&'c str> {
-    // The distance costs the product of the lengths.
-    if name.len() > 64 {
-        return None;
-    }
-    let lower = name.to_lowercase();
-    candidates
-        .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))
-        .min()
-        .filter(|(distance, c)| *distance <= 1.max(name.len().max(c.len()) / 3))
-        .map(|(_, c)| c)
-}
-
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;
@@ -515,20 +499,6 @@ spec:
         ];
         let expected: Vec<_> = expected.map(|(l, m)| (l, m.to_owned())).into();
         assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn names_the_nearest() {
-        let fields = ["containerPort", "hostIP", "hostPort", "name", "protocol"];
-        for (wrong, right) in [
-            ("contanerPort", Some("containerPort")),
-            ("ContainerPort", Some("containerPort")),
-            ("hostip", Some("hostIP")),
-            ("nmae", Some("name")),
-            ("zebra", None),
-        ] {
-            assert_eq!(nearest(wrong, fields.into_iter()), right, "{wrong}");
-        }
     }
 
     #[test]

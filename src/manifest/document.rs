@@ -10,6 +10,7 @@ use super::secret::{self, Secret};
 use super::tree::{Key, Node, Path, Value, quote};
 use super::{FieldVerdict, Verdict, decode, defaults, kinds, pod};
 use crate::error::Problem;
+use crate::nearest::nearest;
 use crate::spec::Pod;
 
 /// Where an object comes from.
@@ -308,7 +309,7 @@ fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
             let message = format!("{kind} of {}: the version here is v1", quote(version));
             r.problem(&root.key("apiVersion"), message);
         }
-        (_, kind) => match (known, decode::nearest(kind, ["Pod", "List"].into_iter())) {
+        (_, kind) => match (known, nearest(kind, ["Pod", "List"])) {
             (Some(way), _) => r.refused(&root.key("kind"), format!("{kind}: {way}")),
             (None, Some(near)) => {
                 let message = format!("no kind {} here: did you mean {near:?}?", quote(kind));

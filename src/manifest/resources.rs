@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
-use super::decode::nearest;
 use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::Path;
+use crate::nearest::nearest;
 use crate::spec::Resources;
 
 /// A memory limit below this keeps any program from starting; it is nearly
@@ -37,7 +37,7 @@ fn check_name(r: &mut Report<'_>, path: &Path, name: &str) {
     if is_known(name) {
         return;
     }
-    let near = nearest(name, STANDARD.into_iter());
+    let near = nearest(name, STANDARD);
     let near = near.map_or(String::new(), |n| format!(": did you mean {n:?}?"));
     r.invalid(
         path,

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::names;
 use super::report::Report;
 use super::tree::Path;
+use crate::nearest::nearest;
 use crate::spec::{AppArmor, SeLinuxOptions, Seccomp, Security};
 
 /// capabilities(7), in the kernel's order.
@@ -377,7 +378,7 @@ fn capabilities(
             list.push(meant.to_owned());
             continue;
         }
-        match super::decode::nearest(meant, known) {
+        match nearest(meant, known) {
             Some(near) => r.invalid(
                 &path,
                 name,

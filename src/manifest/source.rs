@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::decode::nearest;
 use super::yaml::{MAX_BYTES, other_format};
+use crate::nearest::nearest;
 use crate::{Context, Error, Kind, Result};
 
 /// Bytes, and whence.

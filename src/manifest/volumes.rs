@@ -10,6 +10,7 @@ use super::quantity::Quantity;
 use super::report::Report;
 use super::resources::quantity;
 use super::tree::Path;
+use crate::nearest::nearest;
 use crate::spec::{HostPathKind, Mount, Propagation, Volume, VolumeSource};
 
 /// Volumes of kinds that carob does not have are left out: the table of fields
@@ -110,7 +111,7 @@ pub(super) fn mounts(
         if m.name.is_empty() {
             r.required(&name, "");
         } else if !known.contains(m.name.as_str()) {
-            let near = super::decode::nearest(&m.name, known.iter().copied());
+            let near = nearest(&m.name, known.iter().copied());
             let near = near.map_or(String::new(), |n| format!(": did you mean {n:?}?"));
             let message = format!("Not found: {}{near}", super::tree::quote(&m.name));
             r.problem(&name, message);

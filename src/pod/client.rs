@@ -22,6 +22,7 @@ use crate::linux::cgroup::devices;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
 use crate::linux::{capability, kernel};
+use crate::nearest::nearest;
 use crate::spec::Pod;
 use crate::store::{self, Layout, Lock, PodPaths};
 use crate::{Context, Error, Kind, Result};
@@ -214,11 +215,6 @@ pub fn absent(layout: &Layout, namespace: &str, name: &str) -> Error {
         names.collect()
     };
     let here = names_in(&layout.names().join(namespace));
-    let near = here
-        .iter()
-        .map(|other| (strsim::osa_distance(name, other), other))
-        .min()
-        .filter(|(distance, other)| *distance <= 1.max(name.len().max(other.len()) / 4));
     let elsewhere = || {
         let mut namespaces = names_in(&layout.names());
         namespaces.sort_unstable();
@@ -227,8 +223,8 @@ pub fn absent(layout: &Layout, namespace: &str, name: &str) -> Error {
             .find(|n| n != namespace && name_owner(layout, n, name).is_some())
     };
     let list = format!("`carob get pods -n {namespace}` lists those there are");
-    let hint = match near {
-        Some((_, other)) => format!("did you mean {other}? {list}"),
+    let hint = match nearest(name, here.iter().map(String::as_str)) {
+        Some(other) => format!("did you mean {other}? {list}"),
         None => match elsewhere() {
             Some(other) => format!("there is one in the namespace {other}: -n {other}"),
             None => list,
