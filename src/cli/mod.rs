@@ -18,7 +18,6 @@ mod face;
 mod system;
 mod usage;
 mod version;
-mod watch;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

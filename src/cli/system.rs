@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 
 use crate::cli::Verb;
 use crate::cli::face::{Face, usage, warn};
-use crate::cli::images::list::{bytes, known_images, used_images};
+use crate::cli::images::list::bytes;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::table::Table;
 use crate::image::{LayerForm, Store};
 use crate::pod::abandoned::{self, Abandoned};
 use crate::pod::layers;
 use crate::pod::shutdown::{self, Terminated};
+use crate::pod::verbs::images;
 use crate::store::disk_usage;
 use crate::{Error, Result};
 
@@ -119,7 +120,7 @@ fn shutdown(face: &Face, format: &Format) -> Result<u8> {
 }
 
 fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {
-    let used = used_images(face)?;
+    let used = images::used(&face.layout)?;
     let pruned = Store::open(&face.layout)?.prune(all, &|id| used.contains(id))?;
     layers::release(&face.layout)?;
     let removed = &pruned.removed;
@@ -180,7 +181,7 @@ fn set_layers(face: &Face, form: Option<&str>, format: &Format) -> Result<u8> {
 }
 
 fn df(face: &Face, format: &Format) -> Result<u8> {
-    let used = known_images(face)?;
+    let used = images::known(&face.layout)?;
     let images = Store::open(&face.layout)?.usage(&|id| used.contains(id))?;
     let (mut containers, mut volumes) = (Kept::default(), Kept::default());
     if let Ok(pods) = std::fs::read_dir(face.layout.data.join("pods")) {
@@ -267,8 +268,8 @@ impl Kept {
 
 fn check(face: &Face, repair: bool, format: &Format) -> Result<u8> {
     let used = match repair {
-        true => used_images(face)?,
-        false => known_images(face)?,
+        true => images::used(&face.layout)?,
+        false => images::known(&face.layout)?,
     };
     let report = Store::open(&face.layout)?.check(repair, &|id| used.contains(id))?;
     let left = report.faults.iter().filter(|f| !f.repaired).count();

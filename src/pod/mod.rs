@@ -1,6 +1,8 @@
 //! One Pod's life: what has been seen of it ([`state`]), what a kubelet would say of that
 //! ([`status`]), the process that looks after it ([`monitor`]), and how all others talk to
 //! that process ([`client`], [`protocol`]). [`logs`]: what its containers have written.
+//! [`verbs`]: what a command asks for, as functions that return data; [`watch`]: waits for
+//! changes of Pods.
 //! [`shutdown`]: what becomes of Pods when the machine goes down; [`abandoned`]: of those
 //! whose root is gone.
 
@@ -20,3 +22,5 @@ pub mod shutdown;
 pub mod state;
 pub mod status;
 pub mod update;
+pub mod verbs;
+pub mod watch;

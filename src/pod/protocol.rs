@@ -6,6 +6,8 @@
 //! along by SCM_RIGHTS. The client sends one [`Request`]; the monitor answers
 //! with [`Reply`] packets until the request's last one.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::state::State;
@@ -79,4 +81,18 @@ pub enum Wait {
     Init { container: String },
     /// The end of a postStart hook.
     PostStart { container: String },
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Pull { image, .. } => write!(f, "pulling image {image}"),
+            Wait::Init { container } => {
+                write!(f, "waiting for the end of init container {container}")
+            }
+            Wait::PostStart { container } => {
+                write!(f, "waiting for the postStart hook of container {container}")
+            }
+        }
+    }
 }

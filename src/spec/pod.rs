@@ -38,6 +38,16 @@ impl Pod {
             namespace => format!("{} -n {namespace}", self.name),
         }
     }
+
+    /// `carob logs` with what names this container, for hints.
+    pub fn logs_command(&self, container: &str, previous: bool) -> String {
+        let previous = if previous { "-p " } else { "" };
+        let which = match self.spec.all_containers().count() {
+            1 => String::new(),
+            _ => format!(" -c {container}"),
+        };
+        format!("carob logs {previous}{}{which}", self.as_arguments())
+    }
 }
 
 impl Pod<serde::de::IgnoredAny> {

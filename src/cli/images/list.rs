@@ -1,6 +1,5 @@
 //! `carob pull`, `load`, `images` and `rmi`.
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::Path;
 
@@ -16,8 +15,8 @@ use crate::cli::show::table::Table;
 use crate::cli::{Verb, show::age};
 use crate::image::{Image, PullOptions, Reference, Store};
 use crate::manifest;
-use crate::pod::state::State;
-use crate::pod::{client, layers};
+use crate::pod::layers;
+use crate::pod::verbs::images;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -237,7 +236,7 @@ impl Verb for Rmi {
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         let store = Store::open(&face.layout)?;
-        let used = used_images(face)?;
+        let used = images::used(&face.layout)?;
         let mut errors: Vec<Error> = vec![];
         let (mut untagged, mut deleted) = (vec![], vec![]);
         for name in &self.images {
@@ -266,27 +265,6 @@ impl Verb for Rmi {
     }
 }
 
-/// The IDs of images that Pods have.
-pub(crate) fn used_images(face: &Face) -> Result<BTreeSet<String>> {
-    let states = client::list(&face.layout, None)?
-        .into_iter()
-        .filter_map(|v| Some((v.pod, v.state?)));
-    let states: Vec<State> = states
-        .map(|(pod, state)| match &state.damaged {
-            None => Ok(state),
-            Some(why) => Err(Error::conflict(format!(
-                "the images that pod {}/{} uses are not known: {why}",
-                pod.namespace, pod.name
-            ))
-            .hint(format!(
-                "delete it first: carob delete pod {} -n {}",
-                pod.name, pod.namespace
-            ))),
-        })
-        .collect::<Result<_>>()?;
-    Ok(image_ids(states))
-}
-
 /// An archive that is not there, with what may have been meant.
 fn missing_archive(input: &str, e: Error) -> Error {
     const ENDS: &[&str] = &[".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2"];
@@ -306,19 +284,6 @@ fn without_room(face: &Face, e: Error) -> Error {
          Pod uses",
         face.layout.data.display()
     ))
-}
-
-/// As [`used_images`], without those of Pods whose record cannot be read.
-pub(crate) fn known_images(face: &Face) -> Result<BTreeSet<String>> {
-    let views = client::list(&face.layout, None)?;
-    Ok(image_ids(
-        views.into_iter().filter_map(|v| v.state).collect(),
-    ))
-}
-
-fn image_ids(states: Vec<State>) -> BTreeSet<String> {
-    let containers = states.into_iter().flat_map(|s| s.containers.into_values());
-    containers.filter_map(|c| c.image_id).collect()
 }
 
 pub(crate) fn print_objects(format: &Format, images: &[Image]) -> Result<()> {

@@ -2,25 +2,22 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
-use nix::poll::{PollFd, PollFlags};
-use serde_json::Value;
 
 use crate::cli::face::{Face, say_hint, warn, warn_of};
-use crate::cli::pods::delete::{self, Grace};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::waiting::Waiting;
 use crate::cli::terminal::raw::Signals;
-use crate::cli::watch::poll_until;
 use crate::cli::{Verb, show::age, show::object, show::trouble};
 use crate::manifest::{self, Parsed};
-use crate::pod::client::{self, Connection, View};
-use crate::pod::protocol::{Reply, Request};
-use crate::pod::update;
+use crate::pod::client::{self, View};
+use crate::pod::verbs::Grace;
+use crate::pod::verbs::apply::apply;
+use crate::pod::verbs::start::{self, Progress};
 use crate::spec::Pod;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
@@ -134,12 +131,16 @@ impl Verb for Apply {
         let (mut pods, mut errors) = (vec![], vec![]);
         for pod in parsed.pods {
             // One that cannot be made is no reason to leave out those that follow.
-            match settle(face, &pod, self.force.then_some(grace)) {
-                Ok((done, uid)) => {
+            match apply(&face.layout, &pod, self.force.then_some(grace)) {
+                Ok(applied) => {
+                    for warning in &applied.warnings {
+                        warn_of(warning);
+                    }
+                    let done = applied.done.word();
                     if let Format::Table { .. } = format {
                         output::text(&format!("pod/{} {done}\n", pod.name), false)?;
                     }
-                    pods.push((pod, uid));
+                    pods.push((pod, applied.uid));
                 }
                 Err(e) => errors.push(e),
             }
@@ -185,123 +186,7 @@ pub(crate) fn dry_run(format: &Format, pods: Vec<Pod>) -> Result<u8> {
     Ok(0)
 }
 
-pub(crate) fn create(face: &Face, pod: &Pod) -> Result<()> {
-    for warning in client::create(&face.layout, pod)? {
-        warn_of(&warning);
-    }
-    Ok(())
-}
-
-/// Makes the one Pod, or changes what may be changed. Returns the word for it
-/// and the UID.
-fn settle(face: &Face, pod: &Pod, replace: Option<Grace>) -> Result<(&'static str, String)> {
-    let view = match client::find(&face.layout, &pod.namespace, &pod.name) {
-        Ok(v) => v,
-        Err(e) if e.kind() == Kind::NotFound => {
-            create(face, pod)?;
-            return Ok(("created", pod.uid.clone()));
-        }
-        Err(e) => return Err(e),
-    };
-    let uid = view.pod.uid.clone();
-    let damaged = view.state.as_ref().and_then(|s| s.damaged.as_ref());
-    if let (Some(why), None) = (damaged, replace) {
-        return Err(Error::conflict(format!(
-            "pods {:?} exists and cannot be read: {why}",
-            pod.name
-        ))
-        .hint(format!(
-            "delete it first (carob delete pod {} -n {}), or let `apply --force` do so",
-            pod.name, pod.namespace
-        )));
-    }
-    let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
-    let over = object::status(&view).phase.is_terminal();
-    let same_spec = view.pod.spec == pod.spec;
-    let may_become = same_spec || (update::is_allowed(&view.pod.spec, &pod.spec) && !over);
-    if may_become && !deleting {
-        let same = same_spec
-            && view.pod.labels == pod.labels
-            && view.pod.annotations == pod.annotations
-            && view.pod.pull_secrets == pod.pull_secrets
-            && view.pod.manifest["spec"] == pod.manifest["spec"];
-        if same {
-            return Ok(("unchanged", uid));
-        }
-        let mut changed = view.pod.clone();
-        changed.spec.clone_from(&pod.spec);
-        changed.labels.clone_from(&pod.labels);
-        changed.annotations.clone_from(&pod.annotations);
-        changed.pull_secrets.clone_from(&pod.pull_secrets);
-        changed.manifest.clone_from(&pod.manifest);
-        client::update(&face.layout, &uid, &changed)?;
-        return Ok(("configured", uid));
-    }
-    if let Some(grace) = replace {
-        delete::delete(face, &view, grace, None)?;
-        create(face, pod)?;
-        return Ok(("replaced", pod.uid.clone()));
-    }
-    let delete_it = format!("carob delete pod {} -n {}", pod.name, pod.namespace);
-    if deleting {
-        return Err(client::being_deleted(pod));
-    }
-    if update::is_allowed(&view.pod.spec, &pod.spec) {
-        return Err(Error::conflict(format!(
-            "pods {:?} has ended: a change would have no effect",
-            pod.name
-        ))
-        .hint(format!(
-            "delete it first ({delete_it}), or let `apply --force` delete and make it anew"
-        )));
-    }
-    let mut fields = vec![];
-    differences(
-        &view.pod.manifest["spec"],
-        &pod.manifest["spec"],
-        "spec",
-        &mut fields,
-    );
-    // An image may change; something else is in the way.
-    fields.retain(|f| !f.ends_with("].image"));
-    let fields = match fields.len() {
-        0 => "spec".to_owned(),
-        _ => fields.join(", "),
-    };
-    Err(Error::conflict(format!(
-        "pods {:?} exists and cannot be changed in: {fields}",
-        pod.name
-    ))
-    .hint(format!(
-        "delete it first ({delete_it}), or let `apply --force` delete and make it anew"
-    )))
-}
-
-/// The paths of what differs, no deeper than needed and not more than ten.
-fn differences(old: &Value, new: &Value, path: &str, out: &mut Vec<String>) {
-    const MOST: usize = 10;
-    if old == new || out.len() >= MOST {
-        return;
-    }
-    match (old, new) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k)));
-            for k in keys {
-                differences(&old[k], &new[k], &format!("{path}.{k}"), out);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (i, (a, b)) in a.iter().zip(b).enumerate() {
-                differences(a, b, &format!("{path}[{i}]"), out);
-            }
-        }
-        _ => out.push(path.to_owned()),
-    }
-}
-
-/// Waits for all of them together. Those that do not start are told one by
-/// one; the first is the error. The Pods stay, to be looked at. A signal ends the
-/// waiting without an error: it stays readable for the caller.
+/// Waits for the start of these Pods, and shows what they wait for.
 pub(crate) fn await_started(
     face: &Face,
     pods: &[(Pod, String)],
@@ -309,92 +194,16 @@ pub(crate) fn await_started(
     signals: Option<&Signals>,
     waiting: &mut Waiting,
 ) -> Result<()> {
-    let mut errors: Vec<Error> = vec![];
-    let mut open: Vec<(&Pod, Connection)> = vec![];
-    for (pod, uid) in pods {
-        let asked = Connection::open(&face.layout, uid).and_then(|c| {
-            c.send(&Request::AwaitStarted, &[])?;
-            Ok(c)
-        });
-        match asked {
-            Ok(c) => open.push((pod, c)),
-            Err(e) => errors.push(of_pod(e, pod)),
+    let interrupt = signals.map(AsFd::as_fd);
+    let errors = start::await_started(&face.layout, pods, until, interrupt, &mut |progress| {
+        match progress {
+            Progress::Waits { pod, waits } => waiting.set(&pod.name, waits.to_vec()),
+            Progress::Due => waiting.show(),
         }
-    }
-    while !open.is_empty() {
-        let ready: Vec<bool> = {
-            let mut fds: Vec<PollFd> = open
-                .iter()
-                .map(|(_, c)| PollFd::new(c.as_fd(), PollFlags::POLLIN))
-                .collect();
-            fds.extend(signals.map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)));
-            let due = waiting.due();
-            if !poll_until(&mut fds, due.into_iter().chain(until).min())? {
-                if until.is_none_or(|u| Instant::now() < u) {
-                    waiting.show();
-                    continue;
-                }
-                let pods = open.iter().map(|(p, _)| *p);
-                errors.extend(pods.map(|p| late(p, waiting)));
-                break;
-            }
-            let mut ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(true)).collect();
-            if signals.is_some() && ready.pop() == Some(true) {
-                break;
-            }
-            ready
-        };
-        let mut ready = ready.into_iter();
-        open.retain(|(pod, c)| {
-            if !ready.next().unwrap_or(false) {
-                return true;
-            }
-            match c.recv(Some(Duration::ZERO)) {
-                Ok(Some((Reply::Waits(waits), _))) => {
-                    waiting.set(&pod.name, waits);
-                    true
-                }
-                Ok(Some((Reply::Settled, _))) => {
-                    waiting.set(&pod.name, vec![]);
-                    false
-                }
-                Ok(Some((Reply::Failed(e), _))) => {
-                    waiting.set(&pod.name, vec![]);
-                    errors.push(of_pod(e, pod));
-                    false
-                }
-                Ok(Some(_)) => true,
-                Err(e) if e.kind() == Kind::Timeout => true,
-                Ok(None) => {
-                    errors.push(of_pod(
-                        Error::failed("its monitor ended before it was started")
-                            .hint(format!("look at it with: carob describe pod {}", pod.name)),
-                        pod,
-                    ));
-                    false
-                }
-                Err(e) => {
-                    errors.push(of_pod(e, pod));
-                    false
-                }
-            }
-        });
-    }
+        waiting.due()
+    });
     waiting.end();
     face.first_of(errors)
-}
-
-/// The time is over before the Pod is started.
-fn late(pod: &Pod, waiting: &Waiting) -> Error {
-    let mut text = format!("timed out waiting for the start of {}", pod.name);
-    let why = waiting.of(&pod.name);
-    if !why.is_empty() {
-        text = format!("{text}: {why}");
-    }
-    Error::new(Kind::Timeout, text).hint(match waiting.init_of(&pod.name) {
-        Some(init) => trouble::logs_command(pod, init, false),
-        None => format!("carob describe pod {}", pod.as_arguments()),
-    })
 }
 
 /// Containers that have been started and are no more: no error of the start, but what
@@ -408,36 +217,5 @@ pub(crate) fn warn_of_trouble(face: &Face, pods: &[(Pod, String)]) {
             warn(&format!("pod {}: {}", pod.name, t.text()));
             say_hint(&t.mend);
         }
-    }
-}
-
-/// The monitor's errors name their Pod; others may not.
-fn of_pod(e: Error, pod: &Pod) -> Error {
-    if e.to_string().starts_with("pod ") {
-        e
-    } else {
-        e.push_context(format!("pod {}", pod.name))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn differences_are_named_by_path() {
-        let old = json!({"a": 1, "c": [{"image": "x", "name": "n"}, {"name": "m"}], "gone": 1});
-        let new = json!({"a": 1, "c": [{"image": "y", "name": "n"}, {"name": "m", "tty": true}], "l": [1]});
-        let mut out = vec![];
-        differences(&old, &new, "spec", &mut out);
-        assert_eq!(
-            out,
-            ["spec.c[0].image", "spec.c[1].tty", "spec.gone", "spec.l"]
-        );
-        let mut out = vec![];
-        differences(&json!({"c": [1]}), &json!({"c": [1, 2]}), "spec", &mut out);
-        assert_eq!(out, ["spec.c"]);
     }
 }

@@ -9,10 +9,10 @@ use crate::cli::face::{Face, say};
 use crate::cli::pods::exec::{code_of, container_of, need_terminal, talk};
 use crate::cli::terminal::raw::Signals;
 use crate::cli::terminal::stream::{self, End, Pump};
-use crate::cli::watch::next_reply;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::Now;
+use crate::pod::watch::next_reply;
 use crate::spec::Pod;
 use crate::{Error, Result};
 

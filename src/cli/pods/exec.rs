@@ -19,10 +19,10 @@ use crate::cli::Verb;
 use crate::cli::face::{Face, say, usage};
 use crate::cli::terminal::raw::{Signals, raw};
 use crate::cli::terminal::stream::{self, End, Pump};
-use crate::cli::watch::next_reply;
 use crate::linux::selinux;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};
+use crate::pod::watch::next_reply;
 use crate::sys::tty;
 use crate::{Context, Error, Result};
 

@@ -8,10 +8,10 @@ use crate::cli::face::{Face, say, usage, warn_of_unattended};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::rows::Columns;
 use crate::cli::show::table::Table;
-use crate::cli::watch::{Change, Watcher};
 use crate::cli::{Verb, show::object};
 use crate::manifest;
 use crate::pod::client::{self, Detail, View};
+use crate::pod::watch::{Change, Watcher};
 
 #[derive(Args, Debug)]
 pub(crate) struct Get {

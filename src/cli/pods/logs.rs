@@ -12,13 +12,13 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use crate::cli::face::{Face, usage};
 use crate::cli::pods::exec::container_of;
 use crate::cli::terminal::raw::{Signals, Wake};
-use crate::cli::watch::{next_reply, poll_until};
 use crate::cli::{Verb, show::age, show::trouble};
 use crate::pod::client::{Connection, View};
 use crate::pod::logs::read::Reader;
 use crate::pod::logs::{self, Record, attempts};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};
+use crate::pod::watch::{next_reply, poll_until};
 use crate::store::Layout;
 use crate::{Context, Error, Kind, Result};
 

@@ -3,8 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::face::{Face, say, usage, warn};
-use crate::cli::pods::delete::{self, Grace};
+use crate::cli::face::{Face, say, usage, warn, warn_of};
 use crate::cli::pods::exec::{code_of, need_terminal};
 use crate::cli::pods::logs::Followed;
 use crate::cli::show::output::{self, Format};
@@ -15,6 +14,7 @@ use crate::cli::{Verb, pods::apply, pods::attach, pods::logs, show::object};
 use crate::manifest;
 use crate::pod::client;
 use crate::pod::state::Now;
+use crate::pod::verbs::delete::{self, Grace};
 use crate::spec::Pod;
 use crate::{Error, Kind, Result};
 
@@ -116,7 +116,9 @@ impl Verb for Run {
             need_terminal(self.tty, self.stdin)?;
         }
         face.make_ready()?;
-        apply::create(face, &pod)?;
+        for warning in client::create(&face.layout, &pod)? {
+            warn_of(&warning);
+        }
         if self.attached() {
             return self.stay(face, &pod);
         }
@@ -227,7 +229,7 @@ impl Run {
                     seconds: over.then_some(1),
                     force: false,
                 };
-                delete::delete(face, &view, grace, None)
+                delete::delete(&face.layout, &view, grace, None)
             });
             match gone {
                 Ok(()) if !self.quiet => say(&format!(

@@ -8,10 +8,10 @@ use clap::Args;
 use crate::cli::face::{Face, usage};
 use crate::cli::show::jsonpath::{Template, plain};
 use crate::cli::show::output::{self, Format};
-use crate::cli::watch::{Change, Watcher};
 use crate::cli::{Verb, show::age, show::object, show::rows, show::trouble};
 use crate::manifest;
 use crate::pod::client::{self, View};
+use crate::pod::watch::{Change, Watcher};
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]

@@ -56,7 +56,7 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     };
     let mend = match ended {
         Some(t) if has_run(t) => {
-            let logs = logs_command(&view.pod, &c.name, waits);
+            let logs = view.pod.logs_command(&c.name, waits);
             let change = change_for(t, view.pod.spec.container(&c.name));
             match change.or_else(|| change_for_words(&view.pod, &c.name, &lines)) {
                 Some(change) => format!("{change}: {logs}"),
@@ -210,12 +210,12 @@ pub(crate) fn in_the_way(view: &View, container: &str) -> Option<String> {
             Some((state, _)) => Some(format!(
                 "its init container {} comes first and failed ({state}): {}",
                 c.name,
-                logs_command(pod, &c.name, waits)
+                pod.logs_command(&c.name, waits)
             )),
             None if c.state.running.is_some() && !c.ready => Some(format!(
                 "its init container {} comes first and runs: {}",
                 c.name,
-                logs_command(pod, &c.name, false)
+                pod.logs_command(&c.name, false)
             )),
             None => None,
         }
@@ -296,16 +296,6 @@ fn last_lines(layout: &Layout, view: &View, container: &str, previous: bool) -> 
         }
     }
     lines
-}
-
-/// `carob logs` with what names this container.
-pub(crate) fn logs_command(pod: &Pod, container: &str, previous: bool) -> String {
-    let previous = if previous { "-p " } else { "" };
-    let which = match pod.spec.all_containers().count() {
-        1 => String::new(),
-        _ => format!(" -c {container}"),
-    };
-    format!("carob logs {previous}{}{which}", pod.as_arguments())
 }
 
 #[cfg(test)]

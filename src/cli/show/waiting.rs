@@ -51,10 +51,10 @@ impl Waiting {
 
     /// The Pod waits for these, and for nothing else.
     pub(crate) fn set(&mut self, pod: &str, waits: Vec<Wait>) {
-        let was = |e: &Entry| e.pod == pod && waits.iter().any(|w| text(w) == text(&e.wait));
+        let was = |e: &Entry| e.pod == pod && waits.iter().any(|w| is_same(w, &e.wait));
         self.entries.retain(|e| e.pod != pod || was(e));
         for wait in waits {
-            let known = |e: &&mut Entry| e.pod == pod && text(&e.wait) == text(&wait);
+            let known = |e: &&mut Entry| e.pod == pod && is_same(&e.wait, &wait);
             match self.entries.iter_mut().find(known) {
                 Some(e) => e.wait = wait,
                 None => self.entries.push(Entry {
@@ -84,18 +84,14 @@ impl Waiting {
             if !e.shown && e.since + MOMENT <= now {
                 e.shown = true;
                 if self.manner == Manner::Lines {
-                    out.push_str(&strip_styles(&format!(
-                        "pod/{}: {}\n",
-                        e.pod,
-                        text(&e.wait)
-                    )));
+                    out.push_str(&strip_styles(&format!("pod/{}: {}\n", e.pod, e.wait)));
                 }
             }
         }
         if self.manner == Manner::Terminal {
             let shown = self.entries.iter().filter(|e| e.shown);
             let parts: Vec<String> = shown
-                .map(|e| format!("pod/{}: {}{}", e.pod, text(&e.wait), numbers(&e.wait)))
+                .map(|e| format!("pod/{}: {}{}", e.pod, e.wait, numbers(&e.wait)))
                 .collect();
             // A line that wraps could not be taken back.
             let columns = match window_size(std::io::stderr()) {
@@ -115,22 +111,6 @@ impl Waiting {
         let _ = std::io::stderr().lock().write_all(out.as_bytes());
     }
 
-    /// What a Pod is waited for with, for an error; empty if it is not known.
-    pub(crate) fn of(&self, pod: &str) -> String {
-        let all = self.entries.iter().filter(|e| e.pod == pod);
-        let all: Vec<String> = all.map(|e| text(&e.wait)).collect();
-        all.join("; ")
-    }
-
-    /// The init container whose end a Pod is waited for with.
-    pub(crate) fn init_of(&self, pod: &str) -> Option<&str> {
-        let mut all = self.entries.iter().filter(|e| e.pod == pod);
-        all.find_map(|e| match &e.wait {
-            Wait::Init { container } => Some(container.as_str()),
-            _ => None,
-        })
-    }
-
     /// Takes the line away.
     pub(crate) fn end(&mut self) {
         self.entries.clear();
@@ -138,14 +118,9 @@ impl Waiting {
     }
 }
 
-fn text(wait: &Wait) -> String {
-    match wait {
-        Wait::Pull { image, .. } => format!("pulling image {image}"),
-        Wait::Init { container } => format!("waiting for the end of init container {container}"),
-        Wait::PostStart { container } => {
-            format!("waiting for the postStart hook of container {container}")
-        }
-    }
+/// But for how far it is.
+fn is_same(a: &Wait, b: &Wait) -> bool {
+    a.to_string() == b.to_string()
 }
 
 fn numbers(wait: &Wait) -> String {

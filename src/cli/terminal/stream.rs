@@ -11,9 +11,9 @@ use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{read, write};
 
 use crate::cli::terminal::raw::{Signals, Wake};
-use crate::cli::watch::{next_reply, poll_until};
 use crate::pod::client::Connection;
 use crate::pod::protocol::Reply;
+use crate::pod::watch::{next_reply, poll_until};
 use crate::sys::tty;
 use crate::{Error, Result};
 

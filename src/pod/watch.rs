@@ -11,19 +11,19 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::pod::client::{self, Connection, View};
-use crate::pod::protocol::{Reply, Request};
+use super::client::{self, Connection, View};
+use super::protocol::{Reply, Request};
 use crate::store::{Layout, make_dir};
 use crate::{Context, Error, Kind, Result};
 
-pub(super) enum Change {
+pub enum Change {
     /// New, or another state.
     Seen(View),
     /// Its name is free, or another Pod's.
     Gone(View),
 }
 
-pub(super) struct Watcher<'l> {
+pub struct Watcher<'l> {
     layout: &'l Layout,
     namespace: Option<String>,
     inotify: Inotify,
@@ -45,7 +45,7 @@ const NAME_EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
 impl<'l> Watcher<'l> {
     /// Begins to watch; what is there already comes from the first
     /// [`Watcher::refresh`].
-    pub(super) fn new(layout: &'l Layout, namespace: Option<&str>) -> Result<Self> {
+    pub fn new(layout: &'l Layout, namespace: Option<&str>) -> Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|e| Error::sys("inotify_init1(IN_CLOEXEC)", e))?;
         make_dir(&layout.names())?;
@@ -60,7 +60,7 @@ impl<'l> Watcher<'l> {
 
     /// Compares the Pods that there are with those that were there. Watches are
     /// set before the look, so that nothing falls between.
-    pub(super) fn refresh(&mut self) -> Result<Vec<Change>> {
+    pub fn refresh(&mut self) -> Result<Vec<Change>> {
         let names = self.layout.names();
         self.add_watch(&names)?;
         // A new Pod has its name first, and is one when its directory gets its own.
@@ -137,7 +137,7 @@ impl<'l> Watcher<'l> {
     }
 
     /// Waits for the next changes; none when the time has passed.
-    pub(super) fn wait(&mut self, until: Option<Instant>) -> Result<Vec<Change>> {
+    pub fn wait(&mut self, until: Option<Instant>) -> Result<Vec<Change>> {
         loop {
             let ready = {
                 let mut fds = vec![PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
@@ -208,7 +208,7 @@ impl<'l> Watcher<'l> {
 ///
 /// # Errors
 /// [`Kind::Timeout`] when the time has passed.
-pub(super) fn next_reply(
+pub fn next_reply(
     connection: &Connection,
     until: Option<Instant>,
 ) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
@@ -222,7 +222,7 @@ pub(super) fn next_reply(
 }
 
 /// poll(2), restarted after signals; false when the time has passed.
-pub(super) fn poll_until(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result<bool> {
+pub fn poll_until(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result<bool> {
     loop {
         let timeout = match until {
             None => PollTimeout::NONE,

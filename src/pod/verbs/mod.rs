@@ -1,0 +1,10 @@
+//! The verbs on Pods as functions: they take what was asked for as plain data, decide and
+//! act, and return what has come of it. A face parses, calls and prints. Nothing here
+//! prints, or reads a command line or standard input; progress is told by a callback.
+
+pub mod apply;
+pub mod delete;
+pub mod images;
+pub mod start;
+
+pub use delete::Grace;
