@@ -1,6 +1,5 @@
 //! `carob wait`: sleeps until Pods are as asked for.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clap::Args;
@@ -10,8 +9,8 @@ use crate::cli::show::jsonpath::{Template, plain};
 use crate::cli::show::output::{self, Format};
 use crate::cli::{Verb, show::age, show::object, show::rows, show::trouble};
 use crate::manifest;
-use crate::pod::client::{self, View};
-use crate::pod::watch::{Change, Watcher};
+use crate::pod::client::View;
+use crate::pod::verbs::wait::{self, Waited, Waiter};
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -91,7 +90,8 @@ impl Goal {
             .hint("wait for condition=NAME[=false], delete, create or jsonpath=PATH[=VALUE]"))
     }
 
-    fn is_met(&self, view: &View) -> Result<bool> {
+    /// Of a Pod that exists.
+    fn holds(&self, view: &View) -> Result<bool> {
         Ok(match self {
             Goal::Create => true,
             Goal::Delete => false,
@@ -126,71 +126,40 @@ impl Verb for Wait {
         if names.is_empty() && self.selector.is_none() && !self.all {
             return Err(usage("no Pod is named").hint("name Pods, or give --all or -l LABELS"));
         }
-        let mut watcher = Watcher::new(&face.layout, Some(&face.namespace))?;
-        let mut changes = watcher.refresh()?;
+        let mut waiter = Waiter::new(&face.layout, &face.namespace)?;
         if names.is_empty() {
             let selector = self
                 .selector
                 .as_deref()
                 .map(manifest::parse_selector)
                 .transpose()?;
-            names = client::list(&face.layout, Some(&face.namespace))?
-                .into_iter()
+            names = waiter
+                .present()
                 .filter(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)))
-                .map(|v| v.pod.name)
+                .map(|v| v.pod.name.clone())
                 .collect();
             if names.is_empty() && goal != Goal::Delete {
                 return Err(Error::not_found("no matching resources found"));
             }
         }
-
-        let mut open: BTreeMap<String, ()> = names.into_iter().map(|n| (n, ())).collect();
-        let mut present: BTreeMap<String, View> = BTreeMap::new();
-        let mut first = true;
-        loop {
-            for change in changes {
-                match change {
-                    Change::Seen(v) => drop(present.insert(v.pod.name.clone(), v)),
-                    // A new Pod may have the name by now; its Seen follows.
-                    Change::Gone(v) => drop(present.remove(&v.pod.name)),
-                }
+        let holds = |view: &View| goal.holds(view);
+        let asked = match goal {
+            Goal::Delete => wait::Goal::Deleted,
+            Goal::Create => wait::Goal::Created,
+            _ => wait::Goal::Holds(&holds),
+        };
+        let mut met = |name: &str, view: Option<&View>| match (&format, view) {
+            (Format::Table { .. }, _) => {
+                output::text(&format!("pod/{name} condition met\n"), false)
             }
-            let mut met = vec![];
-            for name in open.keys() {
-                match present.get(name) {
-                    Some(v) if goal.is_met(v)? => met.push((name.clone(), Some(v.clone()))),
-                    Some(_) => {}
-                    None if goal == Goal::Delete => met.push((name.clone(), None)),
-                    None if goal == Goal::Create => {}
-                    // Never seen, or gone meanwhile: it will not come to be so.
-                    None => {
-                        let e = client::absent(&face.layout, &face.namespace, name);
-                        return Err(match first {
-                            true => e,
-                            false => e.push_context("it was deleted while waited for"),
-                        });
-                    }
-                }
-            }
-            for (name, view) in met {
-                open.remove(&name);
-                match (&format, view) {
-                    (Format::Table { .. }, _) => {
-                        output::text(&format!("pod/{name} condition met\n"), false)?;
-                    }
-                    (Format::Name, _) => output::text(&format!("pod/{name}\n"), false)?,
-                    (_, Some(v)) => format.print(vec![object::v1(&v)], false)?,
-                    (_, None) => {}
-                }
-            }
-            let Some(next) = open.keys().next() else {
-                return Ok(0);
-            };
-            if Instant::now() >= until {
-                return Err(late(face, next, present.get(next)));
-            }
-            first = false;
-            changes = watcher.wait(Some(until))?;
+            (Format::Name, _) => output::text(&format!("pod/{name}\n"), false),
+            (_, Some(v)) => format.print(vec![object::v1(v)], false),
+            (_, None) => Ok(()),
+        };
+        let names = names.into_iter().collect();
+        match waiter.wait(names, &asked, until, &mut met)? {
+            Waited::Met => Ok(0),
+            Waited::Late { name, view } => Err(late(face, &name, view.as_deref())),
         }
     }
 }

@@ -6,5 +6,6 @@ pub mod apply;
 pub mod delete;
 pub mod images;
 pub mod start;
+pub mod wait;
 
 pub use delete::Grace;
