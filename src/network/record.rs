@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 
 use super::{HostPort, Subnet};
-use crate::{Context, Error, Kind, Result, store};
+use crate::store::{self, Versioned};
+use crate::{Context, Error, Result};
 
 const VERSION: u32 = 1;
 
@@ -24,6 +25,13 @@ pub(super) struct Bridge {
     /// What the host would not let us set; every Pod is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
+}
+
+impl Versioned for Bridge {
+    const VERSION: u32 = VERSION;
+    fn version(&self) -> u32 {
+        self.version
+    }
 }
 
 impl Bridge {
@@ -43,10 +51,7 @@ impl Bridge {
     }
 
     pub(super) fn load(network: &Path) -> Result<Option<Self>> {
-        let path = Self::path(network);
-        let bridge: Option<Self> = load(&path)?;
-        check_version(&path, bridge.as_ref().map(|b| b.version))?;
-        Ok(bridge)
+        store::load_versioned(&Self::path(network))
     }
 
     pub(super) fn save(&self, network: &Path) -> Result<()> {
@@ -73,6 +78,13 @@ pub(super) struct Lease {
     pub ports: Vec<HostPort>,
 }
 
+impl Versioned for Leases {
+    const VERSION: u32 = VERSION;
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
 impl Default for Leases {
     fn default() -> Self {
         Leases {
@@ -89,10 +101,7 @@ impl Leases {
     }
 
     pub(super) fn load(network: &Path) -> Result<Self> {
-        let path = Self::path(network);
-        let leases: Option<Self> = load(&path)?;
-        check_version(&path, leases.as_ref().map(|l| l.version))?;
-        Ok(leases.unwrap_or_default())
+        Ok(store::load_versioned(&Self::path(network))?.unwrap_or_default())
     }
 
     /// After one was added: only with the room set aside that their removal takes.
@@ -150,24 +159,6 @@ fn full(subnet: Subnet) -> Error {
         "delete Pods that are not needed; the subnet is chosen when a root's first Pod is made, \
          as wide as the routes of the host allow, and again when the root has no Pod left",
     )
-}
-
-fn load<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    match store::load(path) {
-        Ok(v) => Ok(Some(v)),
-        Err(e) if e.kind() == Kind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-fn check_version(path: &Path, version: Option<u32>) -> Result<()> {
-    match version {
-        Some(v) if v != VERSION => Err(Error::unsupported(format!(
-            "the record {} is of version {v}, this program reads version {VERSION}",
-            path.display()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// Takes a lock whose file its last user removes. The file locked may have been

@@ -147,7 +147,8 @@ pub(super) fn list_uids(layout: &Layout) -> Result<BTreeSet<String>> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
     Whole,
-    /// Without the manifest: [`Pod::manifest`] is null. Enough for a row of a table.
+    /// The manifest may be left out: [`Pod::manifest`] is null then. Enough for a row of a
+    /// table.
     Summary,
 }
 
@@ -184,7 +185,7 @@ pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Re
         let view = match recorded {
             Recorded::Attended(view) => Ok(Some(*view)),
             Recorded::OfAnotherNamespace => Ok(None),
-            Recorded::Unclear => view(layout, &pods, uid, namespace, detail),
+            Recorded::Unclear => find_out(layout, &pods, uid, namespace),
         };
         match view {
             Ok(v) => found.extend(v),
@@ -252,7 +253,7 @@ enum Recorded {
     /// It has a live monitor, which has written all that it knows.
     Attended(Box<View>),
     OfAnotherNamespace,
-    /// [`view`] has to find out.
+    /// [`find_out`] has to.
     Unclear,
 }
 
@@ -333,38 +334,43 @@ fn view(
     namespace: Option<&str>,
     detail: Detail,
 ) -> Result<Option<View>> {
-    let paths = PodPaths::below_pods(uid);
-    let (pod, damaged) = match load_pod(pods, &paths, detail) {
-        Ok(pod) if pod.version == Pod::VERSION => (pod, None),
-        // Gone, damaged or of another version.
-        _ => damage::load_pod(layout, uid)?,
-    };
+    match read_record(pods, uid, namespace, detail) {
+        Recorded::Attended(view) => Ok(Some(*view)),
+        Recorded::OfAnotherNamespace => Ok(None),
+        Recorded::Unclear => find_out(layout, pods, uid, namespace),
+    }
+}
+
+/// Of a Pod of which [`read_record`] has not said all: a new one, one whose records are
+/// damaged or behind, or one without a monitor, which gets a new one.
+fn find_out(
+    layout: &Layout,
+    pods: &store::Dir,
+    uid: &str,
+    namespace: Option<&str>,
+) -> Result<Option<View>> {
+    let (pod, damaged) = damage::load_pod(layout, uid)?;
     if namespace.is_some_and(|n| n != pod.namespace) {
         return Ok(None);
     }
     if let Some(why) = damaged {
         return Ok(Some(View::new(pod, Some(damage::state(&why)))));
     }
-    if !pods.is_lock_held(&paths.monitor_lock())? && layout.pod(uid).dir.exists() {
-        if let Err(e) = monitor::start(layout, uid) {
-            return unattended(layout, pod, e).map(Some);
-        }
-        // Its first act is to look at what there is; what was written before may
-        // be long wrong.
-        if let Some(state) = ask_state(layout, uid) {
-            return Ok(Some(View::new(pod, Some(state))));
-        }
+    let lock = PodPaths::below_pods(uid).monitor_lock();
+    let revived = !pods.is_lock_held(&lock)? && layout.pod(uid).dir.exists();
+    if revived && let Err(e) = monitor::start(layout, uid) {
+        return unattended(layout, pod, e).map(Some);
     }
-    let state = match pods.load_marked::<State>(&paths.state()) {
-        Ok((state, stale)) if state.version == State::VERSION => {
-            // The monitor could not write all that it knows.
-            let newer = (stale || pods.is_read_only()).then(|| ask_state(layout, uid));
-            Some(newer.flatten().unwrap_or(state))
-        }
-        _ => match damage::load_state(layout, uid) {
-            Ok(state) => state,
-            // Its monitor knows, and writes the record anew at the next change.
-            Err(e) => Some(ask_state(layout, uid).unwrap_or_else(|| damage::state(&e))),
+    let state = match (revived, damage::load_state(layout, uid)) {
+        // Nothing has been seen of it yet.
+        (false, Ok(None)) => None,
+        // A monitor's first act is to look at what there is: what was written before may
+        // be long wrong. One that lives knows more than a record that is marked as stale,
+        // and writes a damaged one anew at the next change.
+        (_, recorded) => match (ask_state(layout, uid), recorded) {
+            (Some(state), _) => Some(state),
+            (None, Ok(state)) => state,
+            (None, Err(e)) => Some(damage::state(&e)),
         },
     };
     Ok(Some(View::new(pod, state)))

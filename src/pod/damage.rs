@@ -4,20 +4,13 @@
 //! and it can be deleted. It never stands in the way of other Pods.
 
 use jiff::Timestamp;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use nix::errno::Errno;
 
 use super::state::{Ended, Now, State};
 use crate::linux::procfs::Stat;
 use crate::spec::{Pod, Spec};
-use crate::store::{self, Layout};
+use crate::store::{self, Layout, Versioned};
 use crate::{Error, Kind, Result};
-
-/// A record with its version.
-trait Versioned: DeserializeOwned {
-    const VERSION: u32;
-    fn version(&self) -> u32;
-}
 
 impl Versioned for Pod {
     const VERSION: u32 = Pod::VERSION;
@@ -33,29 +26,6 @@ impl Versioned for State {
     }
 }
 
-fn load<T: Versioned>(path: &std::path::Path) -> Result<T> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u32,
-    }
-    let other = |version: u32| {
-        Error::unsupported(format!(
-            "the record {} has version {version}, this carob reads {}",
-            path.display(),
-            T::VERSION
-        ))
-    };
-    match store::load::<T>(path) {
-        Ok(record) if record.version() == T::VERSION => Ok(record),
-        Ok(record) => Err(other(record.version())),
-        Err(e) if e.kind() == Kind::NotFound => Err(e),
-        Err(e) => match store::load::<Version>(path) {
-            Ok(v) if v.version != T::VERSION => Err(other(v.version)),
-            _ => Err(e),
-        },
-    }
-}
-
 /// The Pod's record; if it cannot be read, a Pod without containers in its place, and
 /// why.
 ///
@@ -63,9 +33,15 @@ fn load<T: Versioned>(path: &std::path::Path) -> Result<T> {
 /// [`Kind::NotFound`]: there is no such Pod.
 pub fn load_pod(layout: &Layout, uid: &str) -> Result<(Pod, Option<Error>)> {
     let paths = layout.pod(uid);
-    match load(&paths.record()) {
-        Ok(pod) => Ok((pod, None)),
-        Err(e) if e.kind() == Kind::NotFound && !paths.dir.exists() => Err(e),
+    let gone = || {
+        Error::from(Errno::ENOENT)
+            .with_kind(Kind::NotFound)
+            .push_context(format!("open({})", paths.record().display()))
+    };
+    match store::load_versioned(&paths.record()) {
+        Ok(Some(pod)) => Ok((pod, None)),
+        Ok(None) if !paths.dir.exists() => Err(gone()),
+        Ok(None) => Ok((stand_in(layout, uid), Some(gone()))),
         Err(e) => Ok((stand_in(layout, uid), Some(e))),
     }
 }
@@ -75,11 +51,7 @@ pub fn load_pod(layout: &Layout, uid: &str) -> Result<(Pod, Option<Error>)> {
 /// # Errors
 /// The record is there and cannot be read.
 pub fn load_state(layout: &Layout, uid: &str) -> Result<Option<State>> {
-    match load(&layout.pod(uid).state()) {
-        Ok(state) => Ok(Some(state)),
-        Err(e) if e.kind() == Kind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
+    store::load_versioned(&layout.pod(uid).state())
 }
 
 /// A record, in which containers whose process has gone no longer run: what their next

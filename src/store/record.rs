@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{Context, Error, Kind, Result};
 
@@ -25,6 +25,40 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
             .push_context(format!("open({})", path.display()))
     })?;
     parse(&bytes, || path.to_owned())
+}
+
+/// A record that holds the version of its form.
+pub trait Versioned: DeserializeOwned {
+    const VERSION: u32;
+    fn version(&self) -> u32;
+}
+
+/// Reads a record; `None` if there is none, which means that a new one is due.
+///
+/// # Errors
+/// The record is there and is damaged or of another version: both name the file.
+pub fn load_versioned<T: Versioned>(path: &Path) -> Result<Option<T>> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let other = |version: u32| {
+        Err(Error::unsupported(format!(
+            "the record {} has version {version}, this carob reads {}",
+            path.display(),
+            T::VERSION
+        )))
+    };
+    match load::<T>(path) {
+        Ok(record) if record.version() == T::VERSION => Ok(Some(record)),
+        Ok(record) => other(record.version()),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        // Another version may have other fields.
+        Err(e) => match load::<Version>(path) {
+            Ok(v) if v.version != T::VERSION => other(v.version),
+            _ => Err(e),
+        },
+    }
 }
 
 pub(super) fn parse<T: DeserializeOwned>(
@@ -233,6 +267,52 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["fill", "r.json", "r.json.spare"]);
+    }
+
+    #[test]
+    fn only_a_missing_record_means_a_new_one() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Record {
+            version: u32,
+            value: String,
+        }
+        impl Versioned for Record {
+            const VERSION: u32 = 2;
+            fn version(&self) -> u32 {
+                self.version
+            }
+        }
+        let fs = Small::new("versions");
+        let path = fs.0.join("r.json");
+        assert_eq!(load_versioned::<Record>(&path).unwrap(), None);
+        for (text, why, kind) in [
+            ("", "r.json is damaged", Kind::Failed),
+            ("{}", "r.json is damaged", Kind::Failed),
+            (r#"{"version": 2}"#, "r.json is damaged", Kind::Failed),
+            // Of another version, with the same fields and with others.
+            (
+                r#"{"version": 1, "value": "v"}"#,
+                "r.json has version 1, this carob reads 2",
+                Kind::Unsupported,
+            ),
+            (
+                r#"{"version": 3, "values": []}"#,
+                "r.json has version 3, this carob reads 2",
+                Kind::Unsupported,
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let e = load_versioned::<Record>(&path).unwrap_err();
+            assert!(e.to_string().contains(why), "{text}: {e}");
+            assert_eq!(e.kind(), kind, "{text}");
+        }
+        std::fs::write(&path, r#"{"version": 2, "value": "v"}"#).unwrap();
+        let value = load_versioned::<Record>(&path).unwrap().unwrap().value;
+        assert_eq!(value, "v");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        let e = load_versioned::<Record>(&path).unwrap_err();
+        assert!(e.to_string().contains("r.json"), "{e}");
     }
 
     #[test]

@@ -27,7 +27,8 @@ use serde::{Deserialize, Serialize};
 use super::bridge::in_netns;
 use super::nft::forward;
 use super::{Host, nft};
-use crate::{Context, Error, Kind, Result, store};
+use crate::store::{self, Versioned};
+use crate::{Context, Error, Result};
 
 const VERSION: u32 = 1;
 
@@ -43,26 +44,27 @@ struct Record {
     warnings: Vec<String>,
 }
 
+impl Versioned for Record {
+    const VERSION: u32 = VERSION;
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
 impl Record {
     fn path(network: &Path) -> PathBuf {
         network.join("firewall.json")
     }
 
     fn load(network: &Path) -> Result<Self> {
-        match store::load(&Self::path(network)) {
-            Ok(Record { version, .. }) if version != VERSION => Err(Error::unsupported(format!(
-                "the record {} is of version {version}, this program reads version {VERSION}",
-                Self::path(network).display()
-            ))),
-            Err(e) if e.kind() == Kind::NotFound => Ok(Record {
-                version: VERSION,
-                generation: None,
-                zone: false,
-                legacy: false,
-                warnings: Vec::new(),
-            }),
-            other => other,
-        }
+        let new = || Record {
+            version: VERSION,
+            generation: None,
+            zone: false,
+            legacy: false,
+            warnings: Vec::new(),
+        };
+        Ok(store::load_versioned(&Self::path(network))?.unwrap_or_else(new))
     }
 
     fn save(&self, network: &Path) -> Result<()> {
