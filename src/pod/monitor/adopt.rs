@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use super::child::Child;
-use super::output::Output;
+use super::container::child::Child;
+use super::container::output::Output;
 use super::{Fact, Monitor, Source, sandbox};
 use crate::container::plan;
 use crate::linux::capability::{Set, Sets, permitted};

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
 
-use super::output::Sink;
+use super::container::output::Sink;
 use super::{Fact, Monitor, Source, Timer};
 use crate::linux::socket::{Packets, accept};
 use crate::pod::logs;

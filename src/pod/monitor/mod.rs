@@ -12,35 +12,21 @@
 //! FIFOs, and the next command that looks at the Pod starts a new monitor, which reads the
 //! record, enters the pinned namespaces and goes on ([`adopt`]).
 //!
-//! A file each: [`sandbox`], [`setup`], [`etc`] and [`resolver`] (what containers share),
-//! [`launch`] (one container's start), [`container`] (its end), [`child`] (a process in a
-//! container), [`output`] and [`log`] (what containers write), [`oom`], [`image`] (pulls),
-//! [`exec`] (exec and hooks), [`rules`] (of nftables), [`clients`], [`publish`] (of the
-//! state), [`directory`], [`removal`]; [`events`] (epoll), [`helper`] (children that do
-//! what takes long), [`start`] (of the monitor itself).
+//! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
+//! its first. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
+//! the Pod, when it is removed), [`removal`]; [`events`] (epoll), [`helper`] (children that
+//! do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
-mod child;
 mod clients;
 mod container;
 mod directory;
-mod etc;
 mod events;
-mod exec;
 mod helper;
-mod image;
 pub mod kubelet;
-mod labels;
-mod launch;
-mod log;
-mod oom;
-pub mod output;
 mod publish;
 mod removal;
-mod resolver;
-mod rules;
 mod sandbox;
-mod setup;
 mod start;
 mod update;
 
@@ -67,15 +53,15 @@ use crate::{Context, Error, Result};
 
 use clients::Client;
 use container::Live;
+use container::exec::ExecProcess;
+use container::output::Glass;
 use directory::DirectoryWatch;
 use events::{Events, Source, Timer};
-use exec::ExecProcess;
 use kubelet::trace::Trace;
 use kubelet::{Action, Fact, Kubelet, Moment, Warning};
-use output::Glass;
 use publish::{SpareFd, Unrecorded};
-use rules::Rules;
 use sandbox::Host;
+use sandbox::rules::Rules;
 pub(super) use sandbox::{cgroup_of_root, monitor_cgroup_of_root};
 pub use start::{find, start};
 

@@ -11,7 +11,11 @@ use crate::{Context, Result};
 
 /// Their names and content. `servers` are the host's resolv.conf(5) as far as it holds
 /// in the Pod: [`super::resolver`].
-pub(super) fn texts(pod: &Pod, ips: &[IpAddr], servers: &str) -> [(&'static str, String); 3] {
+pub(in crate::pod::monitor) fn texts(
+    pod: &Pod,
+    ips: &[IpAddr],
+    servers: &str,
+) -> [(&'static str, String); 3] {
     let host_hosts = pod
         .spec
         .host_network
@@ -23,7 +27,7 @@ pub(super) fn texts(pod: &Pod, ips: &[IpAddr], servers: &str) -> [(&'static str,
     ]
 }
 
-pub(super) fn write(paths: &PodPaths, texts: &[(&str, String)]) -> Result<()> {
+pub(in crate::pod::monitor) fn write(paths: &PodPaths, texts: &[(&str, String)]) -> Result<()> {
     let dir = paths.etc();
     make_dir(&dir)?;
     for (name, text) in texts {

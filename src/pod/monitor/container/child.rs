@@ -5,14 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::epoll::EpollFlags;
 
-use super::adopt;
-use super::events::{Events, Source};
 use crate::container::spawn::{Started, Starting};
+use crate::pod::monitor::adopt;
+use crate::pod::monitor::events::{Events, Source};
 use crate::sys::process as sys;
 use crate::{Error, Result};
 
 #[derive(Debug)]
-pub(super) enum Child {
+pub(in crate::pod::monitor) enum Child {
     /// Between clone3(2) and execve(2).
     Starting(Starting),
     /// It has said why it cannot become the program, and has not been reaped.
@@ -33,7 +33,7 @@ pub(super) enum Child {
 
 /// What has become of a child.
 #[derive(Debug)]
-pub(super) enum Progress {
+pub(in crate::pod::monitor) enum Progress {
     Nothing,
     /// It is the program now. A terminal's master comes along.
     Runs(Option<OwnedFd>),
@@ -45,12 +45,16 @@ pub(super) enum Progress {
 
 impl Child {
     /// A child that has just been cloned.
-    pub(super) fn new(starting: Starting, events: &mut Events, source: Source) -> Result<Self> {
+    pub(in crate::pod::monitor) fn new(
+        starting: Starting,
+        events: &mut Events,
+        source: Source,
+    ) -> Result<Self> {
         events.watch(&starting, EpollFlags::EPOLLIN, source)?;
         Ok(Child::Starting(starting))
     }
 
-    pub(super) fn adopted(
+    pub(in crate::pod::monitor) fn adopted(
         pidfd: OwnedFd,
         (pid, pid_start): (i32, u64),
         events: &mut Events,
@@ -66,7 +70,11 @@ impl Child {
 
     /// Looks what has become of it; returns it as long as it is there. `source` is the one
     /// that it was made with.
-    pub(super) fn follow(self, events: &mut Events, source: &Source) -> (Option<Self>, Progress) {
+    pub(in crate::pod::monitor) fn follow(
+        self,
+        events: &mut Events,
+        source: &Source,
+    ) -> (Option<Self>, Progress) {
         let progress = match &self {
             Child::Starting(_) => return self.follow_start(events, source),
             Child::Failing { pidfd, why } => match sys::wait_pidfd(pidfd.as_fd()) {
@@ -117,7 +125,7 @@ impl Child {
         }
     }
 
-    pub(super) fn pidfd(&self) -> BorrowedFd<'_> {
+    pub(in crate::pod::monitor) fn pidfd(&self) -> BorrowedFd<'_> {
         match self {
             Child::Starting(starting) => starting.pidfd.as_fd(),
             Child::Failing { pidfd, .. }
@@ -127,7 +135,7 @@ impl Child {
     }
 
     /// In the host's pid namespace; 0 of one whose start is over.
-    pub(super) fn pid(&self) -> i32 {
+    pub(in crate::pod::monitor) fn pid(&self) -> i32 {
         match self {
             Child::Starting(starting) => starting.pid.as_raw(),
             Child::Adopted { pid, .. } => *pid,
@@ -136,12 +144,12 @@ impl Child {
     }
 
     /// Whether it is the program that it was cloned for.
-    pub(super) fn runs(&self) -> bool {
+    pub(in crate::pod::monitor) fn runs(&self) -> bool {
         matches!(self, Child::Running { .. } | Child::Adopted { .. })
     }
 
     /// ESRCH, that it has ended, its pidfd says next.
-    pub(super) fn send(&self, signal: i32) {
+    pub(in crate::pod::monitor) fn send(&self, signal: i32) {
         let _ = sys::pidfd_send_signal(self.pidfd(), signal);
     }
 }

@@ -5,6 +5,16 @@
 //! by being its children, and the host's network is reached through fds opened
 //! before. Every name here follows from the Pod's UID, so that [`remove`] finds
 //! whatever a crash has left, without having been told.
+//!
+//! [`setup`] tries to make it, [`etc`] writes the files of /etc ([`resolver`]: what it takes
+//! of the host's resolv.conf), [`labels`] are those of AppArmor and SELinux, [`rules`] are
+//! restored when nftables has lost them.
+
+mod etc;
+pub(super) mod labels;
+mod resolver;
+pub(super) mod rules;
+mod setup;
 
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +35,7 @@ use crate::{Context, Error, Result, volume};
 
 /// The way back to the host, for a process that lives in a Pod's namespaces.
 #[derive(Debug)]
-pub(super) struct Host {
+pub(in crate::pod::monitor) struct Host {
     /// The node's: the monitor's own UTS namespace is soon the Pod's.
     pub name: String,
     pub netns: OwnedFd,
@@ -36,7 +46,7 @@ pub(super) struct Host {
 
 impl Host {
     /// Call in the host's own namespaces.
-    pub(super) fn open(layout: &Layout) -> Result<Self> {
+    pub(in crate::pod::monitor) fn open(layout: &Layout) -> Result<Self> {
         let name = nix::unistd::gethostname().map_err(|e| Error::sys("gethostname()", e))?;
         Ok(Host {
             name: name.to_string_lossy().into_owned(),
@@ -50,7 +60,7 @@ impl Host {
 
 /// What a sandbox came to.
 #[derive(Debug, Default)]
-pub(super) struct Made {
+pub(in crate::pod::monitor) struct Made {
     pub ips: Vec<IpAddr>,
     pub host_ip: Option<IpAddr>,
     pub warnings: Vec<String>,
@@ -58,13 +68,13 @@ pub(super) struct Made {
 }
 
 /// The Pod's cgroup; a container's is one below it.
-pub(super) fn cgroup_path(layout: &Layout, uid: &str) -> String {
+pub(in crate::pod::monitor) fn cgroup_path(layout: &Layout, uid: &str) -> String {
     format!("{}/pod{uid}", cgroup_of_root(layout.tag()))
 }
 
 /// Where the monitors of a root are: not in the Pods' cgroups, whose limits are
 /// not theirs.
-pub(super) fn monitor_cgroup_path(layout: &Layout) -> String {
+pub(in crate::pod::monitor) fn monitor_cgroup_path(layout: &Layout) -> String {
     monitor_cgroup_of_root(layout.tag())
 }
 
@@ -87,7 +97,12 @@ fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + 
 
 /// Makes the sandbox, volumes excepted, and moves the calling process into it. `label`: the
 /// SELinux label of the files that its containers share.
-pub(super) fn make(layout: &Layout, pod: &Pod, host: &Host, label: Option<&str>) -> Result<Made> {
+pub(in crate::pod::monitor) fn make(
+    layout: &Layout,
+    pod: &Pod,
+    host: &Host,
+    label: Option<&str>,
+) -> Result<Made> {
     let (spec, paths) = (&pod.spec, layout.pod(&pod.uid));
     let mut made = Made {
         host_ip: host_ip(),
@@ -163,11 +178,11 @@ pub(super) fn make(layout: &Layout, pod: &Pod, host: &Host, label: Option<&str>)
     }
     let mut servers = String::new();
     if spec.dns.from_host {
-        let of_host = super::resolver::of_host(!spec.host_network);
+        let of_host = resolver::of_host(!spec.host_network);
         servers = of_host.text;
         made.dns_warning = of_host.warning.filter(|_| spec.dns.nameservers.is_empty());
     }
-    make_shared(&paths, &super::etc::texts(pod, &made.ips, &servers), label)?;
+    make_shared(&paths, &etc::texts(pod, &made.ips, &servers), label)?;
     Ok(made)
 }
 
@@ -187,12 +202,12 @@ fn make_shared(paths: &PodPaths, texts: &[(&str, String)], label: Option<&str>) 
             .with_context(|| format!("mount at {}", at.display()))
     };
     tmpfs("700", &size.to_string(), &paths.shared())?;
-    super::etc::write(paths, texts)?;
+    etc::write(paths, texts)?;
     tmpfs("1777", "65536k", &paths.shm())
 }
 
 /// Moves the calling process into a sandbox that an earlier monitor made.
-pub(super) fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
+pub(in crate::pod::monitor) fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
     let paths = layout.pod(&pod.uid);
     for (kind, name) in own_kinds(&pod.spec) {
         namespace::enter(&paths.namespace(name), kind)?;
@@ -202,7 +217,7 @@ pub(super) fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
 
 /// Removes the sandbox, or as much of one as there is. Goes on past failures and
 /// returns them all, the first one first.
-pub(super) fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
+pub(in crate::pod::monitor) fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
     let paths = layout.pod(&pod.uid);
     let mut errors = Vec::new();
     let mut attempt = |what: &str, result: Result<()>| {
@@ -235,7 +250,7 @@ pub(super) fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
 
 /// What is left of a Pod once its sandbox is gone: its logs, its layers, its
 /// name, its record. After this it does not exist; [`dead_dir`] does.
-pub(super) fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
+pub(in crate::pod::monitor) fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
     let paths = layout.pod(&pod.uid);
     let mut errors = Vec::new();
     errors.extend(remove_tree(&layout.pod_logs(&pod.namespace, &pod.name, &pod.uid)).err());
@@ -257,12 +272,12 @@ pub(super) fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
 
 /// Where the Pod's directory is from [`forget`] on, until nothing at all is left:
 /// as long as it is there, somebody knows that there is something to remove.
-pub(super) fn dead_dir(layout: &Layout, uid: &str) -> PathBuf {
+pub(in crate::pod::monitor) fn dead_dir(layout: &Layout, uid: &str) -> PathBuf {
     layout.pods().join(format!(".dead-{uid}"))
 }
 
 /// Whether a Pod has a record: then what Pods share is in use.
-pub(super) fn any_left(layout: &Layout) -> bool {
+pub(in crate::pod::monitor) fn any_left(layout: &Layout) -> bool {
     std::fs::read_dir(layout.pods()).is_ok_and(|mut d| {
         d.any(|e| e.is_ok_and(|e| !e.file_name().as_encoded_bytes().starts_with(b".")))
     })
@@ -270,7 +285,11 @@ pub(super) fn any_left(layout: &Layout) -> bool {
 
 /// Removes what the Pods of a root share. The directories fall only if no other
 /// monitor is in them.
-pub(super) fn remove_shared(layout: &Layout, network: &network::Host, hierarchies: &Hierarchies) {
+pub(in crate::pod::monitor) fn remove_shared(
+    layout: &Layout,
+    network: &network::Host,
+    hierarchies: &Hierarchies,
+) {
     let _ = network.remove_bridge_if_unused();
     if !any_left(layout) {
         let _ = network.remove_unrecorded(false);

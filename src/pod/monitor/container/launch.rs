@@ -15,9 +15,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::stat::Mode;
 
 use super::child::Child;
-use super::kubelet::container_id;
 use super::output::{Output, make_fifo};
-use super::{Fact, Monitor, Source};
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
 use crate::container::plan::{self, Plan};
 use crate::container::spawn::{self, Spawn, Starting, Stdio};
@@ -35,6 +33,8 @@ use crate::pod::bundle::{self, Bundle};
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
 use crate::pod::logs::Stream;
+use crate::pod::monitor::kubelet::container_id;
+use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::state::User;
 use crate::spec::{Container, Seccomp};
 use crate::store::{self, make_dir};
@@ -43,7 +43,7 @@ use crate::{Context, Error, Result};
 impl Monitor {
     /// Clones a new attempt of a container. What was made for an attempt that
     /// fails goes with it.
-    pub(super) fn launch(&mut self, name: &str, image: &Image) -> Result<()> {
+    pub(in crate::pod::monitor) fn launch(&mut self, name: &str, image: &Image) -> Result<()> {
         let c = self.spec_of(name);
         let app_armor = self.app_armor(&c)?;
         let labels = self.se_linux(&c)?;
@@ -240,13 +240,17 @@ impl Monitor {
         Ok((starting, outputs))
     }
 
-    pub(super) fn watch_oom(&mut self, name: &str, events: &OomEvents) -> Result<()> {
+    pub(in crate::pod::monitor) fn watch_oom(
+        &mut self,
+        name: &str,
+        events: &OomEvents,
+    ) -> Result<()> {
         let flags = EpollFlags::from_bits_truncate(events.awaited().bits().into());
         self.events
             .watch(events, flags, Source::Oom(name.to_owned()))
     }
 
-    pub(super) fn watch_output(
+    pub(in crate::pod::monitor) fn watch_output(
         &mut self,
         name: &str,
         output: &Output,
@@ -287,7 +291,12 @@ impl Monitor {
     }
 
     /// The child has become the container's program.
-    pub(super) fn now_runs(&mut self, name: &str, pid: i32, terminal: Option<OwnedFd>) {
+    pub(in crate::pod::monitor) fn now_runs(
+        &mut self,
+        name: &str,
+        pid: i32,
+        terminal: Option<OwnedFd>,
+    ) {
         let user = self.live(name).process.as_ref().map(|p| User {
             uid: p.uid,
             gid: p.gid,
@@ -351,7 +360,7 @@ fn birth(
 }
 
 /// A null device to hand into a container: [`Mount::null_device`].
-pub(super) fn open_null() -> Result<OwnedFd> {
+pub(in crate::pod::monitor) fn open_null() -> Result<OwnedFd> {
     reopen(Mount::null_device()?.as_fd(), OFlag::O_RDWR).context("/dev/null")
 }
 

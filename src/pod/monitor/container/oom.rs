@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Monitor, Source, Timer};
+use crate::pod::monitor::{Monitor, Source, Timer};
 
 impl Monitor {
-    pub(super) fn on_oom(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn on_oom(&mut self, name: &str) {
         let Some(events) = self.live(name).oom.take() else {
             return;
         };
@@ -22,7 +22,7 @@ impl Monitor {
     /// v1 kills one process; the container is meant to die as a whole. It also
     /// tells of the limit before it kills, and has no event for the kill: so a few
     /// more looks, 1 ms to 1 s after it told.
-    pub(super) fn look_for_oom_kill(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn look_for_oom_kill(&mut self, name: &str) {
         const LOOKS: u32 = 10;
         if !self.live(name).runs() {
             return;
@@ -38,7 +38,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn oom_killed(&mut self, name: &str) -> bool {
+    pub(in crate::pod::monitor) fn oom_killed(&mut self, name: &str) -> bool {
         let live = self.live(name);
         let kills = live
             .cgroup

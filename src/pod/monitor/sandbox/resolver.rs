@@ -19,13 +19,13 @@ const UPSTREAM: [&str; 3] = [
 
 /// The text of a resolv.conf(5), and what the user has to know.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Servers {
+pub(in crate::pod::monitor) struct Servers {
     pub text: String,
     pub warning: Option<String>,
 }
 
 /// `own_network`: the Pod has a network namespace of its own.
-pub(super) fn of_host(own_network: bool) -> Servers {
+pub(in crate::pod::monitor) fn of_host(own_network: bool) -> Servers {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     match own_network {
         true => reachable(read, dnsmasq_settings),

@@ -8,18 +8,18 @@
 use std::fs::FileType;
 use std::os::unix::fs::FileTypeExt;
 
-use super::Monitor;
-use super::kubelet::message_of;
 use crate::linux::apparmor;
 use crate::linux::selinux::{self, Context};
 use crate::pod::client;
 use crate::pod::lsm::{self, Labels};
+use crate::pod::monitor::Monitor;
+use crate::pod::monitor::kubelet::message_of;
 use crate::spec::{Container, Pod, SeLinuxOptions, VolumeSource};
 use crate::store::{self, Layout};
 use crate::{Error, Kind, Result};
 
 /// The Pod's labels; `None` where SELinux is off, or its policy has no domain for containers.
-pub(super) fn of_pod(layout: &Layout, pod: &Pod) -> Result<Option<Labels>> {
+pub(in crate::pod::monitor) fn of_pod(layout: &Layout, pod: &Pod) -> Result<Option<Labels>> {
     if !selinux::is_enabled() {
         return Ok(None);
     }
@@ -93,12 +93,12 @@ fn startable(wanted: Context, options: Option<&SeLinuxOptions>) -> Result<Contex
 
 impl Monitor {
     /// Why this host may not run the Pod.
-    pub(super) fn refusal(&self) -> Option<String> {
+    pub(in crate::pod::monitor) fn refusal(&self) -> Option<String> {
         lsm::app_armor_refusal(&self.pod().spec, apparmor::is_enabled())
     }
 
     /// The name of the container's AppArmor profile, which is loaded then.
-    pub(super) fn app_armor(&mut self, c: &Container) -> Result<Option<String>> {
+    pub(in crate::pod::monitor) fn app_armor(&mut self, c: &Container) -> Result<Option<String>> {
         match lsm::app_armor(&c.security, apparmor::is_enabled()) {
             lsm::Profile::None => Ok(None),
             lsm::Profile::Named(name) => match apparmor::is_loaded(name)? {
@@ -126,7 +126,10 @@ impl Monitor {
 
     /// The container's SELinux labels: of its process, unless it is privileged, and of its
     /// files.
-    pub(super) fn se_linux(&mut self, c: &Container) -> Result<Option<(Option<String>, String)>> {
+    pub(in crate::pod::monitor) fn se_linux(
+        &mut self,
+        c: &Container,
+    ) -> Result<Option<(Option<String>, String)>> {
         let options = c.security.se_linux.as_ref();
         let Some(labels) = of_pod(&self.layout, self.pod())? else {
             let why = match selinux::is_enabled() {

@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::helper::Helper;
-use super::{Fact, Monitor, Source};
 use crate::image::{Image, Keyring, Progress, PullOptions, Reference, Store};
+use crate::pod::monitor::helper::Helper;
+use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::spec::PullPolicy;
 use crate::{Error, Kind, Result};
 
 /// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
 /// them is an error.
 #[derive(Debug)]
-pub(super) struct Pull {
+pub(in crate::pod::monitor) struct Pull {
     helper: Helper,
     reference: Reference,
     /// The bytes of a message that has not come whole.
@@ -63,7 +63,7 @@ impl Sum {
 
 impl Monitor {
     /// The container's image if it is there; `None` if it is being pulled.
-    pub(super) fn find_image(&mut self, name: &str) -> Result<Option<Image>> {
+    pub(in crate::pod::monitor) fn find_image(&mut self, name: &str) -> Result<Option<Image>> {
         let c = self.spec_of(name);
         if let Some(id) = image_id(&c.image) {
             return self.find_by_id(id).map(Some);
@@ -154,7 +154,7 @@ impl Monitor {
     }
 
     /// The pulling child has sent something, or closed its pipe: then it has ended.
-    pub(super) fn on_pull(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn on_pull(&mut self, name: &str) {
         let Some(pull) = &mut self.live(name).pull else {
             return;
         };
@@ -191,7 +191,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn cancel_pull(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn cancel_pull(&mut self, name: &str) {
         if let Some(pull) = self.live(name).pull.take() {
             self.kill_helper(&pull.helper, &Source::Pull(name.to_owned()));
         }

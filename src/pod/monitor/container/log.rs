@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::output::Flow;
-use super::{Fact, Monitor, Timer};
 use crate::Result;
 use crate::pod::logs::write::{self, LogFile};
+use crate::pod::monitor::{Fact, Monitor, Timer};
 use crate::spec::WhenLogFull;
 
 impl Monitor {
     /// Moves a container's output on. `last`: it has ended.
-    pub(super) fn pump(&mut self, name: &str, last: bool) {
+    pub(in crate::pod::monitor) fn pump(&mut self, name: &str, last: bool) {
         let Some(live) = self.live.get_mut(name) else {
             return;
         };
@@ -54,13 +54,13 @@ impl Monitor {
         }
     }
 
-    pub(super) fn open_log(&self, name: &str, attempt: u32) -> Result<LogFile> {
+    pub(in crate::pod::monitor) fn open_log(&self, name: &str, attempt: u32) -> Result<LogFile> {
         let note = self.paths.bundle(name, attempt).join("logged");
         let when_full = WhenLogFull::of(&self.pod().annotations);
         LogFile::open(&self.log_dir(name), attempt, &note, when_full)
     }
 
-    pub(super) fn log_dir(&self, name: &str) -> std::path::PathBuf {
+    pub(in crate::pod::monitor) fn log_dir(&self, name: &str) -> std::path::PathBuf {
         let pod = self.pod();
         self.layout
             .pod_logs(&pod.namespace, &pod.name, &pod.uid)

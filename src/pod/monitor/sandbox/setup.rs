@@ -2,14 +2,15 @@
 
 use nix::sched::CloneFlags;
 
-use super::kubelet::Warning;
-use super::sandbox::Made;
-use super::{Fact, Monitor, labels, sandbox};
+use super::Made;
+use super::labels;
+use crate::pod::monitor::kubelet::Warning;
+use crate::pod::monitor::{Fact, Monitor, sandbox};
 use crate::{Error, Result, volume};
 
 impl Monitor {
     /// What is there of an earlier try, or of a monitor that died, is removed first.
-    pub(super) fn make_sandbox(&mut self) {
+    pub(in crate::pod::monitor) fn make_sandbox(&mut self) {
         self.remove_sandbox();
         let fact = match self.try_sandbox() {
             Ok(made) => {

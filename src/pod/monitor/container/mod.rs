@@ -1,22 +1,33 @@
-//! What the monitor holds of a container, and what it does at the container's end.
+//! One container: [`launch`] starts it, [`child`] is its first process or one beside it
+//! ([`exec`]: of clients and hooks), [`image`] pulls, [`output`] and [`log`] move on what it
+//! writes, [`oom`] sees to its memory limit. This file: what the monitor holds of a
+//! container, and what it does at the container's end.
+
+pub(super) mod child;
+pub(super) mod exec;
+mod image;
+pub(super) mod launch;
+mod log;
+mod oom;
+pub mod output;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use super::child::{Child, Progress};
-use super::image::Pull;
-use super::kubelet::{Fact, truncate};
-use super::output::Output;
-use super::{Monitor, Source, sandbox};
 use crate::Error;
 use crate::container::plan;
 use crate::image::Image;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::logs::write::{self, LogFile};
+use crate::pod::monitor::kubelet::{Fact, truncate};
+use crate::pod::monitor::{Monitor, Source, sandbox};
+use child::{Child, Progress};
+use image::Pull;
+use output::Output;
 
 /// What the monitor holds of a container beside its record.
 #[derive(Debug, Default)]
-pub(super) struct Live {
+pub(in crate::pod::monitor) struct Live {
     /// Its image is being pulled.
     pub pull: Option<Pull>,
     /// Its first process.
@@ -39,18 +50,18 @@ pub(super) struct Live {
 
 impl Live {
     /// Nothing of it runs or is on the way.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::pod::monitor) fn is_idle(&self) -> bool {
         self.pull.is_none() && self.child.is_none()
     }
 
-    pub(super) fn runs(&self) -> bool {
+    pub(in crate::pod::monitor) fn runs(&self) -> bool {
         self.child.as_ref().is_some_and(Child::runs)
     }
 }
 
 impl Monitor {
     /// Starts a container's next attempt, as far as its image.
-    pub(super) fn start(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn start(&mut self, name: &str) {
         match self.find_image(name) {
             Ok(Some(image)) => self.start_with(name, &image),
             // A pull is under way.
@@ -59,7 +70,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn start_with(&mut self, name: &str, image: &Image) {
+    pub(in crate::pod::monitor) fn start_with(&mut self, name: &str, image: &Image) {
         self.tell(Fact::Image {
             container: name.to_owned(),
             id: image.id.clone(),
@@ -70,7 +81,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn image_missing(&mut self, name: &str, e: Error) {
+    pub(in crate::pod::monitor) fn image_missing(&mut self, name: &str, e: Error) {
         let error = self.with_root(e);
         self.tell(Fact::ImageMissing {
             container: name.to_owned(),
@@ -88,7 +99,7 @@ impl Monitor {
 
     /// The container's first process, or the child that is to become it, has something to
     /// say.
-    pub(super) fn follow_container(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn follow_container(&mut self, name: &str) {
         let source = Source::Container(name.to_owned());
         let Some(child) = self.live(name).child.take() else {
             return;
@@ -107,7 +118,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn process_ended(&mut self, name: &str, status: Option<i32>) {
+    pub(in crate::pod::monitor) fn process_ended(&mut self, name: &str, status: Option<i32>) {
         self.pump(name, true);
         let oom_killed = self.oom_killed(name);
         self.release_container(name);
@@ -125,7 +136,7 @@ impl Monitor {
     }
 
     /// Asks a container to end: by this signal, else by its image's, else by TERM.
-    pub(super) fn send_stop_signal(&mut self, name: &str, signal: Option<i32>) {
+    pub(in crate::pod::monitor) fn send_stop_signal(&mut self, name: &str, signal: Option<i32>) {
         let live = self.live(name);
         let signal = signal.or(live.stop_signal).unwrap_or(libc::SIGTERM);
         if let Some(child) = live.child.as_ref().filter(|c| c.runs()) {
@@ -133,7 +144,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn kill(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn kill(&mut self, name: &str) {
         let live = self.live(name);
         if let Some(child) = live.child.as_ref().filter(|c| c.runs()) {
             child.send(libc::SIGKILL);
@@ -143,14 +154,14 @@ impl Monitor {
         }
     }
 
-    pub(super) fn kill_starting(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn kill_starting(&mut self, name: &str) {
         if let Some(child) = self.live(name).child.as_ref().filter(|c| !c.runs()) {
             child.send(libc::SIGKILL);
         }
     }
 
     /// Kills and removes what is left of an attempt, its writable layer excepted.
-    pub(super) fn release_container(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn release_container(&mut self, name: &str) {
         for output in std::mem::take(&mut self.live(name).outputs) {
             self.events
                 .unwatch(&output, &Source::Output(name.to_owned(), output.stream()));
@@ -191,7 +202,7 @@ impl Monitor {
         write::tail(&self.log_dir(name), attempt, 80, limit.min(2048))
     }
 
-    pub(super) fn container_cgroup(&self, name: &str) -> String {
+    pub(in crate::pod::monitor) fn container_cgroup(&self, name: &str) -> String {
         format!(
             "{}/{name}",
             sandbox::cgroup_path(&self.layout, &self.pod().uid)
@@ -199,7 +210,7 @@ impl Monitor {
     }
 
     /// Files of attempts that nobody can ask for any more.
-    pub(super) fn forget_attempts_before(&self, name: &str, keep_from: u32) {
+    pub(in crate::pod::monitor) fn forget_attempts_before(&self, name: &str, keep_from: u32) {
         write::remove_old(&self.log_dir(name), keep_from);
         for base in [
             self.paths.bundle(name, 0),

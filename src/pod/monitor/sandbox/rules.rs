@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use nix::sys::epoll::EpollFlags;
 
-use super::helper::Helper;
-use super::{Monitor, Source, Timer};
 use crate::network::{self, Restored, Watch};
+use crate::pod::monitor::helper::Helper;
+use crate::pod::monitor::{Monitor, Source, Timer};
 use crate::{Error, Result};
 
 /// Part of the [`Monitor`].
 #[derive(Debug, Default)]
-pub(super) struct Rules {
+pub(in crate::pod::monitor) struct Rules {
     watch: Option<Watch>,
     /// It reports the JSON of a `Result<Restored>`.
     helper: Option<Helper>,
@@ -30,7 +30,7 @@ const BURST: Duration = Duration::from_millis(50);
 impl Monitor {
     /// Call in the host's network namespace. Without nftables there is nothing to
     /// watch, which the Pod is told when it gets its network.
-    pub(super) fn watch_rules(&mut self) {
+    pub(in crate::pod::monitor) fn watch_rules(&mut self) {
         if self.pod().spec.host_network {
             return;
         }
@@ -46,7 +46,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn on_rules_changed(&mut self) {
+    pub(in crate::pod::monitor) fn on_rules_changed(&mut self) {
         if let Some(watch) = &self.rules.watch {
             watch.drain();
         }
@@ -62,7 +62,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn look_at_rules(&mut self) {
+    pub(in crate::pod::monitor) fn look_at_rules(&mut self) {
         let wanted = self.state().sandbox_ready.is_some() && !self.kubelet.terminates();
         if !wanted || self.host.network.rules_are_unchanged() {
             return;
@@ -83,7 +83,7 @@ impl Monitor {
 
     /// Before the Pod is removed: the child is in the cgroup of the monitors, and would
     /// leave the network's lock behind when it is killed with its parent.
-    pub(super) fn end_restoring(&mut self) {
+    pub(in crate::pod::monitor) fn end_restoring(&mut self) {
         if let Some(helper) = self.rules.helper.take() {
             self.kill_helper(&helper, &Source::Restoring);
         }
@@ -96,7 +96,7 @@ impl Monitor {
     }
 
     /// The child reports, and ends.
-    pub(super) fn on_restored(&mut self) {
+    pub(in crate::pod::monitor) fn on_restored(&mut self) {
         let Some(helper) = self.rules.helper.take() else {
             return;
         };

@@ -6,19 +6,20 @@ use std::rc::Rc;
 use nix::sched::CloneFlags;
 
 use super::child::{Child, Progress};
-use super::kubelet::HookKind;
 use super::launch::open_null;
-use super::{Fact, Monitor, Source, labels};
 use crate::container::spawn::Stdio;
 use crate::container::{exec, plan};
 use crate::linux::selinux;
+use crate::pod::monitor::kubelet::HookKind;
+use crate::pod::monitor::sandbox::labels;
+use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::protocol::{Exec, Reply};
 use crate::pod::state::Now;
 use crate::{Error, Result};
 
 /// For whom a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(in crate::pod::monitor) enum Purpose {
     Client(u64),
     Hook(HookKind),
     /// Nobody waits for its end any more; it is still to be reaped.
@@ -26,7 +27,7 @@ pub(super) enum Purpose {
 }
 
 #[derive(Debug)]
-pub(super) struct ExecProcess {
+pub(in crate::pod::monitor) struct ExecProcess {
     container: String,
     purpose: Purpose,
     child: Child,
@@ -34,7 +35,12 @@ pub(super) struct ExecProcess {
 
 impl Monitor {
     /// Runs a client's command. The fds are its stdin, stdout and stderr.
-    pub(super) fn exec_for(&mut self, client: u64, request: Exec, fds: Vec<OwnedFd>) -> Result<()> {
+    pub(in crate::pod::monitor) fn exec_for(
+        &mut self,
+        client: u64,
+        request: Exec,
+        fds: Vec<OwnedFd>,
+    ) -> Result<()> {
         if !request.tty && fds.len() != 3 {
             return Err(Error::invalid("exec without a terminal needs three fds"));
         }
@@ -102,7 +108,7 @@ impl Monitor {
     }
 
     /// With why, and the command that tells more.
-    pub(super) fn not_running(&self, name: &str) -> Error {
+    pub(in crate::pod::monitor) fn not_running(&self, name: &str) -> Error {
         let container = self.state().containers.get(name);
         let has_run = container.is_some_and(|c| c.last.is_some());
         let (why, has_run) = match container.map(|c| &c.now) {
@@ -176,7 +182,7 @@ impl Monitor {
         Ok(())
     }
 
-    pub(super) fn follow_exec(&mut self, id: u64) {
+    pub(in crate::pod::monitor) fn follow_exec(&mut self, id: u64) {
         let Some(exec) = self.execs.remove(&id) else {
             return;
         };
@@ -231,7 +237,7 @@ impl Monitor {
     /// The container has ended, and with its pid namespace all that ran in it; on
     /// the host's, its cgroup was killed. Processes whose end is not known yet tell later,
     /// but a hook's end then says nothing about the container's next attempt.
-    pub(super) fn end_execs_of(&mut self, name: &str) {
+    pub(in crate::pod::monitor) fn end_execs_of(&mut self, name: &str) {
         let of_it = self.execs.iter().filter(|(_, e)| e.container == name);
         for id in of_it.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.follow_exec(id);
@@ -244,7 +250,12 @@ impl Monitor {
     }
 
     /// Runs a hook's command; that it could not be started is the hook's failure.
-    pub(super) fn run_hook(&mut self, name: &str, hook: HookKind, command: Vec<String>) {
+    pub(in crate::pod::monitor) fn run_hook(
+        &mut self,
+        name: &str,
+        hook: HookKind,
+        command: Vec<String>,
+    ) {
         let run = |monitor: &mut Self| -> Result<()> {
             let mut process = (*monitor.process_of(name)?).clone();
             process.argv = command;
