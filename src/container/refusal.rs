@@ -297,7 +297,6 @@ fn missing(path: &str) -> String {
     if let Some(near) = nearest(&sought, names.iter().map(String::as_str)) {
         return format!("{text}: did you mean {}?", dir.join(near).display());
     }
-    names.sort_unstable();
     let more = if names.len() > LISTED { ", ..." } else { "" };
     names.truncate(LISTED);
     match names.is_empty() {
@@ -436,12 +435,16 @@ fn in_dirs<'d>(name: &str, dirs: impl Iterator<Item = &'d Path>) -> Option<PathB
     dirs.map(|dir| dir.join(name)).find(|file| is_program(file))
 }
 
+/// Some names of a directory, sorted: the order of readdir(3) is another one on each
+/// filesystem.
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().take(ENTRIES);
     let names = entries.flatten().map(|entry| entry.file_name());
     // What a terminal would act on is not repeated.
-    names
+    let mut names: Vec<String> = names
         .filter_map(|name| name.into_string().ok())
         .filter(|name| !name.contains(char::is_control))
-        .collect()
+        .collect();
+    names.sort_unstable();
+    names
 }

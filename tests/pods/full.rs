@@ -289,8 +289,15 @@ fn containers_for_which_there_are_no_fds_wait_and_their_pod_goes() {
         .output();
     let applied: crate::root::Ran = applied.unwrap().into();
     applied.fails(7, "EMFILE");
-    let table = root.carob(&["get", "pods"]).ok();
-    assert!(table.contains("CreateContainerError"), "{table}");
+    // `apply` returns at the first of them, when others may still be on their way.
+    let table = until(|| {
+        let table = root.carob(&["get", "pods"]).ok();
+        match table.contains("CreateContainerError") {
+            true => Ok(()),
+            false => Err(table),
+        }
+    });
+    table.unwrap_or_else(|table| panic!("{table}"));
     root.carob(&["delete", "pod", "p"]).ok();
     let data = root.dir().join("data/pods");
     assert_eq!(std::fs::read_dir(data).unwrap().count(), 0);
