@@ -509,6 +509,7 @@ impl Registry {
     /// The error of a 404. What is private is answered so too by some registries.
     fn not_there(&self, text: &str) -> Error {
         let (registry, repository) = (&self.endpoint.registry, &self.endpoint.repository);
+        let insecure = self.option_of_skopeo();
         let private = match self.credentials {
             Some(_) => String::new(),
             None => format!(
@@ -517,14 +518,23 @@ impl Registry {
             ),
         };
         self.error(text).hint(format!(
-            "correct the repository or the tag (skopeo list-tags docker://{registry}/{repository} \
-             lists the tags){private}"
+            "correct the repository or the tag (skopeo list-tags {insecure}docker://{registry}/\
+             {repository} lists the tags){private}"
         ))
+    }
+
+    /// skopeo tries no http by itself.
+    fn option_of_skopeo(&self) -> &'static str {
+        match self.spoken() {
+            "http" => "--tls-verify=false ",
+            _ => "",
+        }
     }
 
     fn log_in(&self) -> String {
         let registry = &self.endpoint.registry;
-        format!("log in: skopeo login {registry} (or podman login, docker login)")
+        let insecure = self.option_of_skopeo();
+        format!("log in: skopeo login {insecure}{registry} (or podman login, docker login)")
     }
 
     pub(crate) fn error(&self, text: &str) -> Error {
