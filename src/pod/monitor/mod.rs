@@ -209,7 +209,9 @@ impl Monitor {
     }
 
     fn execute_all(&mut self) -> Result<()> {
-        while let Some(action) = self.actions.pop_front() {
+        while !self.removed
+            && let Some(action) = self.actions.pop_front()
+        {
             self.execute(action)?;
         }
         Ok(())

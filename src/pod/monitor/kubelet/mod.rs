@@ -10,6 +10,10 @@
 //! [`Kubelet::advance`] says what is to be done in the state that there is. That last step
 //! looks at the state alone: a fact that is told twice, or late, does no harm.
 //!
+//! A new rule is a fact, action or timer in [`fact`], an arm in `take` or `fire`, words for
+//! it in `tests/words.rs` and a table in `tests/`; the engine's side of an action is
+//! `Monitor::execute`.
+//!
 //! A file each: [`order`] (which container runs when), [`start`] and [`end`] (of one
 //! container), [`termination`] (of containers and of the Pod), [`sandbox`], [`update`],
 //! [`awaited`] (what clients wait for), [`backoff`].
@@ -67,8 +71,10 @@ pub struct Kubelet {
 struct Course {
     stage: Stage,
     stop: Option<Stop>,
-    /// The last delay between two attempts.
+    /// The delay before the next restart but the one that is waited for.
     backoff: Option<Duration>,
+    /// The last delay between two tries to make an attempt (of its image, say).
+    pause: Option<Duration>,
     /// When the next attempt may be made, on the clock.
     retry_at: Option<Duration>,
     /// When the process started, on the clock.
@@ -232,11 +238,7 @@ impl Kubelet {
                 Timer::Stop(name) => self.stop_deadline(at, &name),
                 Timer::HookSleep(name, hook) => self.hook_ended(at, &name, hook, Ok(())),
                 Timer::Sandbox => self.try_sandbox(at),
-                Timer::Deadline => self.fail(
-                    at,
-                    "DeadlineExceeded",
-                    "Pod was active on the node longer than the specified deadline",
-                ),
+                Timer::Deadline => self.deadline_passed(at),
                 Timer::Removal => self.remove(),
             }
         }
@@ -253,8 +255,10 @@ impl Kubelet {
         self.stop_replaced(at);
         let decision = order::decide(&self.pod.spec, &self.state);
         if decision.over {
-            // What is over cannot fail any more.
             self.timers.remove(&Timer::Deadline);
+            for name in self.names() {
+                self.cancel_pull(&name);
+            }
         }
         for name in decision.stop {
             if self.course(&name).stop.is_none() {

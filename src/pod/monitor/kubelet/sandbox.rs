@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Action, Kubelet, Moment, Timer, Warning, backoff, message_of};
+use super::{Action, Kubelet, Moment, Timer, Warning, backoff, message_of, order};
 use crate::Error;
 use crate::pod::state::{Failure, Now};
 
@@ -92,7 +92,10 @@ impl Kubelet {
         self.event(at, true, "SandboxChanged", text);
         self.state.sandbox_ready = None;
         self.adopted = true;
-        self.try_sandbox(at);
+        // Nothing would run in it.
+        if !order::decide(&self.pod.spec, &self.state).over {
+            self.try_sandbox(at);
+        }
     }
 
     pub(super) fn adopted(&mut self, at: Moment) {
@@ -127,6 +130,14 @@ impl Kubelet {
             self.timers
                 .entry(Timer::Deadline)
                 .or_insert(at.clock + left);
+        }
+    }
+
+    pub(super) fn deadline_passed(&mut self, at: Moment) {
+        // What is over cannot fail any more.
+        if !order::decide(&self.pod.spec, &self.state).over {
+            let text = "Pod was active on the node longer than the specified deadline";
+            self.fail(at, "DeadlineExceeded", text);
         }
     }
 }

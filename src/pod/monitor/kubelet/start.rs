@@ -101,11 +101,15 @@ impl Kubelet {
 
     /// Sets a state from which another try is made later.
     fn wait_again(&mut self, at: Moment, name: &str, reason: &str, e: &Error) {
-        self.record_of(name).now = Now::waiting(reason, message_of(e));
+        let record = self.record_of(name);
+        if let Now::Ended(ended) = &record.now {
+            record.last = Some(ended.clone());
+        }
+        record.now = Now::waiting(reason, message_of(e));
         let course = self.course(name);
         course.stage = Stage::Idle;
-        let delay = backoff::next(course.backoff);
-        course.backoff = Some(delay);
+        let delay = backoff::next(course.pause);
+        course.pause = Some(delay);
         self.retry_after(at, name, delay);
     }
 
@@ -123,7 +127,9 @@ impl Kubelet {
         (pid, pid_start): (i32, u64),
         user: Option<User>,
     ) {
-        let hook = self.spec_of(name).post_start;
+        // One that is to end at once gets no hook.
+        let ends = self.termination.is_some() || self.state.failed.is_some();
+        let hook = self.spec_of(name).post_start.filter(|_| !ends);
         self.count_restart(name);
         let attempt = self.record_of(name).attempt;
         let id = container_id(&self.pod.uid, name, attempt);
@@ -139,6 +145,7 @@ impl Kubelet {
         let course = self.course(name);
         course.stage = Stage::Running;
         course.started_at = Some(at.clock);
+        course.pause = None;
         self.event(at, false, "Started", format!("Started container {name}"));
         if let Some(hook) = hook {
             self.begin_hook(at, name, HookKind::PostStart, hook);

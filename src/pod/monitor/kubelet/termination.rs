@@ -70,13 +70,20 @@ impl Kubelet {
         }
         let grace = if force { LAST_CHANCE } else { grace };
         let deadline = at.clock + grace;
+        // Who asks for it by force later waits for no hook any more.
+        let mut forced = false;
         if let Some(t) = &mut self.termination {
+            forced = force && !t.force;
+            let end = t.end();
             t.force |= force;
             let begins = !std::mem::replace(&mut t.deletes, true);
-            if deadline >= t.deadline && !begins {
+            if deadline >= t.deadline && !begins && !forced {
                 return;
             }
-            t.deadline = t.deadline.min(deadline);
+            t.deadline = match forced {
+                true => deadline.min(end),
+                false => deadline.min(t.deadline),
+            };
         } else {
             self.termination = Some(Termination {
                 deadline,
@@ -92,10 +99,11 @@ impl Kubelet {
         let text = format!("Stopping pod with a grace period of {}s", grace.as_secs());
         self.event(at, false, "Killing", text);
         for name in self.names() {
-            if let Some(stop) = &mut self.course(&name).stop
-                && deadline < stop.deadline
-            {
-                let was_in_hook = stop.stage == StopStage::Hook;
+            let Some(stop) = &mut self.course(&name).stop else {
+                continue;
+            };
+            let was_in_hook = stop.stage == StopStage::Hook;
+            if deadline < stop.deadline || (forced && was_in_hook) {
                 stop.deadline = deadline;
                 self.timers.insert(Timer::Stop(name.clone()), deadline);
                 if force && was_in_hook {

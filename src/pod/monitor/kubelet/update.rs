@@ -29,6 +29,7 @@ impl Kubelet {
         self.timers.remove(&Timer::Retry(name.to_owned()));
         let course = self.course(name);
         course.backoff = None;
+        course.pause = None;
         course.retry_at = None;
         course.hook_failure = None;
         let fresh = waiting_for(&self.pod, name).now;

@@ -11,8 +11,8 @@
 //! A line is a time in seconds, a fact, and after `=>` all actions that follow it. After
 //! `|` is what must hold then: a container's state, `next SECONDS` until the next deadline
 //! (`next -`: none), `event REASON xN`, `restarts NAME N`, `failed REASON`, `settled` or
-//! `unsettled WORDS` (what a waiting `apply` is told). The words of facts are in
-//! [`words`].
+//! `unsettled WORDS` (what a waiting `apply` is told). The words of facts
+//! and of the first line are in [`words`].
 
 mod words;
 

@@ -21,7 +21,7 @@ pub(super) fn moment(seconds: f64) -> Moment {
 /// A line that begins with `pod`, as the parent's head has it. Before the first `;` are the
 /// Pod's own settings: policy, grace, deadline; `running=a,b`: the record of an earlier
 /// monitor has these running; `hooking=a`: with its postStart hook; `crashed=a:40`: has it
-/// waiting to be restarted 40 s after its end at 0; `deleted=N`: asked to be deleted at 0
+/// waiting to be restarted 40 s after its end at 0; `ended=a`: ended with 1 at 0; `deleted=N`: asked to be deleted at 0
 /// with a grace of N; `damaged`.
 pub(super) fn kubelet_of(line: &str) -> Kubelet {
     let mut parts = line.split(';').map(str::trim);
@@ -132,10 +132,8 @@ fn record_earlier(state: &mut State, what: &str, name: &str) {
     match what {
         "running" => record.now = running(true),
         "hooking" => record.now = running(false),
-        "crashed" => {
-            record.now = Now::waiting("CrashLoopBackOff", "");
-            record.backoff = Some(delay.parse().unwrap());
-            record.last = Some(Ended {
+        "crashed" | "ended" => {
+            let ended = Ended {
                 id: String::new(),
                 exit_code: 1,
                 signal: None,
@@ -143,7 +141,15 @@ fn record_earlier(state: &mut State, what: &str, name: &str) {
                 message: String::new(),
                 started: None,
                 finished: then,
-            });
+            };
+            match what {
+                "ended" => record.now = Now::Ended(ended),
+                _ => {
+                    record.now = Now::waiting("CrashLoopBackOff", "");
+                    record.backoff = Some(delay.parse().unwrap());
+                    record.last = Some(ended);
+                }
+            }
         }
         other => panic!("{other}"),
     }
