@@ -3,6 +3,9 @@
 //! No decision about Pods is made here. Grammar, flags and output are kubectl's
 //! wherever kubectl has the verb; `docs/cli.md` is the contract.
 //!
+//! A verb is a type with the trait `Verb` in a file of `pods/` or `images/`, a row in
+//! `VERBS` here, and its name in [`crate::pod::command_line::VERBS`], in the same order.
+//!
 //! Start-up matters, since an `exec` is worth a few milliseconds: a verb's
 //! arguments are described to clap only when that verb was asked for
 //! ([`clap::Command::defer`]), and the monitor, which starts with every Pod,

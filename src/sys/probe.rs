@@ -1,4 +1,4 @@
-//! Whether the kernel has a call, asked by calling it so that it can do nothing. A
+//! Probes of the kernel, not of containers: whether it has a call, asked by calling it so that it can do nothing. A
 //! kernel without the call says ENOSYS; one without a part of it, or a seccomp filter,
 //! says something else than the kernel that has it.
 

@@ -1,5 +1,6 @@
 //! A Pod's volumes on the host: emptyDir (a directory on disk, or a tmpfs) and
-//! hostPath (what is there, checked for its type).
+//! hostPath (what is there, checked for its type). Where a volume lies, for the mounts of
+//! containers, says `pod/mounts.rs`.
 //!
 //! Every function may be run twice and from any half-made state.
 

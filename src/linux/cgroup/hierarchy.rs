@@ -1,4 +1,5 @@
-//! Which cgroup hierarchies this machine has, and where.
+//! Which cgroup hierarchies this machine has, and where; and the set of the controllers
+//! that are known, `Controllers`, where a new one begins.
 //!
 //! Three layouts exist: *pure v2* (one hierarchy at /sys/fs/cgroup), *hybrid*
 //! (v1 hierarchies with the controllers, and v2 at /sys/fs/cgroup/unified,
@@ -31,7 +32,8 @@ pub(super) fn read_only_hint(point: &Path) -> String {
     )
 }
 
-/// A set of controllers, v1 and v2 under one name each (`blkio` is `io`).
+/// A set of controllers, v1 and v2 under one name each (`blkio` is `io`). All 16 bits are in
+/// use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Controllers(u16);
 

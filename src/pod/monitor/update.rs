@@ -1,4 +1,5 @@
-//! The Pod's record, as it is when the monitor begins and when a client has changed it.
+//! Not what may be changed (`pod/update.rs`) nor what follows (`kubelet/update.rs`): the
+//! Pod's record, as it is when the monitor begins and when a client has changed it.
 
 use super::sandbox::Host;
 use super::{Fact, Monitor};
