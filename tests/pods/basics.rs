@@ -32,4 +32,6 @@ fn a_pod_from_manifest_to_deletion() {
         "pod \"one\" deleted from default namespace\n"
     );
     root.carob(&["get", "pod", "one"]).fails(4, "not found");
+    // The end of each root replays them: that these are there shows that it has some.
+    assert!(root.replay() > 5, "{} facts", root.replay());
 }

@@ -289,14 +289,14 @@ impl Root {
 }
 
 impl Root {
-    /// What the monitors of this root were told leads to the same actions again.
-    fn replay(&self) {
-        for entry in std::fs::read_dir(self.dir.join("facts"))
-            .into_iter()
-            .flatten()
-        {
-            trace::replay(&entry.unwrap().path()).unwrap();
-        }
+    /// What the monitors of this root were told leads to the same actions again. How many
+    /// facts that was.
+    pub fn replay(&self) -> usize {
+        let records = std::fs::read_dir(self.dir.join("facts"));
+        let records = records.into_iter().flatten();
+        records
+            .map(|entry| trace::replay(&entry.unwrap().path()).unwrap())
+            .sum()
     }
 }
 
