@@ -171,6 +171,15 @@ pub struct Ended {
     pub finished: Timestamp,
 }
 
+impl ContainerState {
+    /// Before another state takes the place of an end: the end is the last one from then on.
+    pub fn keep_end(&mut self) {
+        if let Now::Ended(ended) = &self.now {
+            self.last = Some(ended.clone());
+        }
+    }
+}
+
 impl Default for ContainerState {
     fn default() -> Self {
         ContainerState {

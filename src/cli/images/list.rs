@@ -5,7 +5,6 @@ use std::path::Path;
 
 use clap::Args;
 use jiff::Timestamp;
-use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use crate::cli::face::{Face, usage};
@@ -17,6 +16,7 @@ use crate::image::{Image, PullOptions, Reference, Store};
 use crate::manifest;
 use crate::pod::layers;
 use crate::pod::verbs::images;
+use crate::store;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -276,7 +276,7 @@ fn missing_archive(input: &str, e: Error) -> Error {
 
 /// An error for want of room, with the filesystem that has none.
 fn without_room(face: &Face, e: Error) -> Error {
-    if e.get_hint().is_some() || !matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT)) {
+    if e.get_hint().is_some() || !store::is_full(&e) {
         return e;
     }
     e.hint(format!(

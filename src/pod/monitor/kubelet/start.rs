@@ -35,9 +35,7 @@ impl Kubelet {
         let record = self.record_of(name);
         record.image_id = Some(id);
         record.image_name = image_name;
-        if let Now::Ended(ended) = &record.now {
-            record.last = Some(ended.clone());
-        }
+        record.keep_end();
     }
 
     /// ErrImagePull, then ImagePullBackOff, as a kubelet has it.
@@ -102,9 +100,7 @@ impl Kubelet {
     /// Sets a state from which another try is made later.
     fn wait_again(&mut self, at: Moment, name: &str, reason: &str, e: &Error) {
         let record = self.record_of(name);
-        if let Now::Ended(ended) = &record.now {
-            record.last = Some(ended.clone());
-        }
+        record.keep_end();
         record.now = Now::waiting(reason, message_of(e));
         let course = self.course(name);
         course.stage = Stage::Idle;
