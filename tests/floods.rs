@@ -1,5 +1,6 @@
 //! What takes every CPU: floods of output, clients and processes. A program of its
-//! own, since tests of one program run side by side and others have clocks.
+//! own, since tests of one program run side by side and others have clocks; and one
+//! flood at a time, since each bound is for a machine that has that flood alone.
 
 #[path = "pods/root.rs"]
 #[allow(dead_code)]
@@ -7,9 +8,20 @@ mod root;
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::root::{IMAGE, Root, pod_text, until};
+use crate::root::{IMAGE, Root, pod_text, slack, until};
+
+/// How long an answer may take beside a flood. A monitor that serves the flood first
+/// never answers; one that takes turns needs some milliseconds and its share of the CPUs.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Held for the length of a test.
+fn alone() -> MutexGuard<'static, ()> {
+    static FLOOD: Mutex<()> = Mutex::new(());
+    FLOOD.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Asks something of the Pod's monitor, and says how long the answer took.
 fn asked(root: &Root, name: &str) -> Duration {
@@ -32,6 +44,7 @@ fn resident(root: &Root, name: &str) -> u64 {
 /// small, and lets the Pod be deleted.
 #[test]
 fn output_without_end_does_not_take_the_monitor() {
+    let _alone = alone();
     let root = Root::new();
     let floods = [
         ("lines", "while :; do yes; done", ""),
@@ -86,7 +99,7 @@ fn output_without_end_does_not_take_the_monitor() {
             "{name}: answers in {worst:?}, gone in {:?}",
             start.elapsed()
         );
-        assert!(worst < Duration::from_secs(1), "{name}: {worst:?}");
+        assert!(worst < slack(ANSWERED_WITHIN), "{name}: {worst:?}");
     }
 }
 
@@ -95,6 +108,7 @@ fn output_without_end_does_not_take_the_monitor() {
 fn a_flood_of_clients_does_not_take_the_monitor() {
     use carob::linux::socket::Packets;
     use std::os::fd::AsFd;
+    let _alone = alone();
     let root = Root::new();
     let rest = "  containers:\n  - name: calm\n";
     root.apply(&pod_text("flood", IMAGE, rest, "exec sleep 1000"))
@@ -131,13 +145,14 @@ fn a_flood_of_clients_does_not_take_the_monitor() {
     });
     settled.unwrap();
     let took = asked(&root, "flood");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(took < slack(ANSWERED_WITHIN), "{took:?}");
     assert!(resident(&root, "flood") < 20 << 20);
 }
 
 /// T10. A fork bomb meets the Pod's bound, and the Pod can still be deleted.
 #[test]
 fn a_fork_bomb_stays_in_its_pod() {
+    let _alone = alone();
     let root = Root::new();
     let rest = format!(
         "  containers:\n  - name: calm\n    image: {IMAGE}\n    command: [sleep, '1000']\n  - name: main\n"
@@ -145,7 +160,7 @@ fn a_fork_bomb_stays_in_its_pod() {
     let bomb = "i=0; while [ $i -lt 300 ]; do (while :; do sleep 100; done) & i=$((i+1)); done; exec sleep 1000";
     root.apply(&pod_text("bomb", IMAGE, &rest, bomb)).ok();
     std::thread::sleep(Duration::from_secs(1));
-    assert!(asked(&root, "bomb") < Duration::from_secs(2));
+    assert!(asked(&root, "bomb") < slack(ANSWERED_WITHIN));
     root.carob(&["delete", "pod", "bomb", "--grace-period=0"])
         .ok();
 }
