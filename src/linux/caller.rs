@@ -61,6 +61,15 @@ pub fn leave() {
     let _ = sys::set_personality(0);
 }
 
+/// Number, soft and hard limit of each that is in force for the calling process: those of
+/// a daemon after [`leave`], or what the kernel allowed of them.
+pub fn limits() -> Vec<(u32, u64, u64)> {
+    let own = Pid::from_raw(0);
+    let numbers = daemon_limits().into_iter().map(|(number, ..)| number);
+    let limits = numbers.filter_map(|n| sys::limits(own, n).ok().map(|(s, h)| (n, s, h)));
+    limits.collect()
+}
+
 pub fn reset_umask() {
     nix::sys::stat::umask(UMASK);
 }

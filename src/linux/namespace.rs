@@ -12,14 +12,6 @@ use nix::unistd::Pid;
 use super::mount;
 use crate::{Context, Error, Result};
 
-/// The kinds that a Pod's containers share, with their names below
-/// /proc/<pid>/ns.
-pub const POD_KINDS: [(CloneFlags, &str); 3] = [
-    (CloneFlags::CLONE_NEWNET, "net"),
-    (CloneFlags::CLONE_NEWUTS, "uts"),
-    (CloneFlags::CLONE_NEWIPC, "ipc"),
-];
-
 /// The calling process's own namespace of a kind.
 pub fn open_own(kind: &str) -> Result<OwnedFd> {
     open(Path::new(&format!("/proc/self/ns/{kind}")))

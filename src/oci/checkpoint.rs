@@ -23,9 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use super::criu::{self, Criu, Log, Message, Request, Start, field};
 use super::end;
+use super::plan::mount::SUB_DIRECTORY;
 use super::record::{Containers, Record, Status};
 use crate::container::plan::namespace::{CGROUP, MOUNT, NET, PID, TIME, USER};
-use crate::container::plan::{self, Plan, Source};
+use crate::container::plan::{self, Mount, Plan, Source};
 use crate::linux::cgroup::Cgroup;
 use crate::linux::mount_table::{self, Entry};
 use crate::linux::root::{Links, Root, fd_path};
@@ -187,7 +188,7 @@ pub fn checkpoint(containers: &Containers, id: &str, order: &Order) -> Result<()
         }
     }
     let mut plan = super::plan::plan_container(id, &containers.config(id)?)?;
-    check_namespaces(&plan)?;
+    check_can_be_restored(&plan)?;
     let root = record.open_root()?;
     find_targets(&mut plan, &Root::new(root.as_fd()));
     let program = criu::find(&order.options.criu)?;
@@ -218,7 +219,7 @@ pub fn checkpoint(containers: &Containers, id: &str, order: &Order) -> Result<()
 }
 
 /// What no restore could bring back.
-pub(super) fn check_namespaces(plan: &Plan) -> Result<()> {
+pub(super) fn check_can_be_restored(plan: &Plan) -> Result<()> {
     let n = &plan.namespaces;
     if !n.new.contains(MOUNT) {
         return Err(Error::unsupported(
@@ -235,7 +236,15 @@ pub(super) fn check_namespaces(plan: &Plan) -> Result<()> {
             )));
         }
     }
-    Ok(())
+    // criu would follow the links that the container has put there.
+    let in_part = |m: &&Mount| matches!(m.source, Source::SubPath { .. });
+    match plan.mounts.iter().find(in_part) {
+        Some(m) => Err(Error::unsupported(format!(
+            "mounts: {}: a container with {SUB_DIRECTORY}... among its mounts has no checkpoints",
+            m.target.display()
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn dump(

@@ -101,7 +101,7 @@ pub(super) fn announce(order: &Order, pid: i32, pidfd: Option<BorrowedFd>) -> Re
 
 /// See the module's head. `stdio` becomes that of the container's first process.
 pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<Made> {
-    let mut prepared = Prepared::read(order)?;
+    let mut prepared = Prepared::read(containers, order)?;
     // A machine without resctrl is told so before anything is made.
     let resctrl = match prepared.plan.resctrl.take() {
         Some(wanted) => Some((Resctrl::open().context("linux.intelRdt")?, wanted)),

@@ -16,10 +16,10 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
+use oci_spec::runtime as oci;
+
+use super::config::Config;
 use super::record::{Containers, Record};
-use crate::container::plan::Plan;
-use crate::container::plan::mount::{Mount, Source};
-use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change};
 use crate::store::make_dir;
 use crate::{Context, Error, Result};
 
@@ -32,32 +32,33 @@ const NAME: &str = "socket";
 /// How long the host may take to read what it is told, milliseconds.
 const READ_WITHIN: u16 = 5000;
 
-/// Makes the directory and plans its mount. The socket comes with [`Ready::listen`].
-pub(super) fn prepare(containers: &Containers, plan: &mut Plan) -> Result<()> {
-    let dir = containers.notify_dir(&plan.id);
+/// Adds the mount and the variable to the configuration.
+pub(super) fn add(containers: &Containers, id: &str, spec: &mut Config) -> Result<()> {
+    let options = ["bind", "ro", "nosuid", "nodev", "noexec"];
+    let mount = oci::MountBuilder::default()
+        .destination(INSIDE)
+        .typ("bind")
+        .source(containers.notify_dir(id))
+        .options(options.map(str::to_owned))
+        .build()
+        .map_err(|e| Error::failed(format!("the mount of {INSIDE}: {e}")))?;
+    spec.mounts.get_or_insert_default().push(mount);
+    if let Some(process) = &mut spec.process {
+        let env = process.env.get_or_insert_default();
+        env.retain(|e| !e.starts_with(&format!("{VARIABLE}=")));
+        env.push(format!("{VARIABLE}={INSIDE}/{NAME}"));
+    }
+    Ok(())
+}
+
+/// Makes the directory. The socket comes with [`Ready::listen`].
+pub(super) fn make_directory(containers: &Containers, id: &str) -> Result<()> {
+    let dir = containers.notify_dir(id);
     make_dir(&dir)?;
     // The container's user need not be root. Only this mount leads here: what is
     // above is closed to everybody else.
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("chmod({})", dir.display()))?;
-    let mut own = Change::default();
-    own.then(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, 0);
-    plan.mounts.push(Mount {
-        target: INSIDE.into(),
-        source: Source::Bind {
-            path: dir,
-            recursive: false,
-        },
-        own,
-        tree: Change::default(),
-        propagation: Vec::new(),
-        idmap: None,
-        copy_up: false,
-    });
-    let env = &mut plan.process.env;
-    env.retain(|e| !e.starts_with(&format!("{VARIABLE}=")));
-    env.push(format!("{VARIABLE}={INSIDE}/{NAME}"));
-    Ok(())
+        .with_context(|| format!("chmod({})", dir.display()))
 }
 
 /// The container's socket, and where its word goes.

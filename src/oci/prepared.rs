@@ -38,10 +38,13 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Reads and plans the configuration of the bundle.
-    pub(super) fn read(order: &Order) -> Result<Prepared> {
+    pub(super) fn read(containers: &Containers, order: &Order) -> Result<Prepared> {
         check_id(&order.id)?;
-        let (spec, bytes) = read_config(&order.bundle.join("config.json"))?;
+        let (mut spec, bytes) = read_config(&order.bundle.join("config.json"))?;
         check_version(&spec.oci_version)?;
+        if order.notify {
+            notify::add(containers, &order.id, &mut spec)?;
+        }
         let mut warnings = Vec::new();
         let plan = plan_for(order, &spec, &mut warnings)?;
         let hooks = plan_hooks(spec.hooks.as_ref())?;
@@ -83,7 +86,7 @@ impl Prepared {
     /// Writes the first record of the container, whose id is claimed, and its
     /// configuration; then makes its cgroup, unless systemd is to.
     pub(super) fn record(
-        &mut self,
+        &self,
         containers: &Containers,
         order: &Order,
         undo: &mut Undo,
@@ -106,7 +109,7 @@ impl Prepared {
         containers.save(&record)?;
         containers.keep_config(&order.id, &self.bytes)?;
         if order.notify {
-            notify::prepare(containers, &mut self.plan)?;
+            notify::make_directory(containers, &order.id)?;
         }
         let join = match &record.cgroup {
             Some(place) => Some(make_cgroup(containers, place, &self.resources, undo)?),

@@ -22,7 +22,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
-use super::checkpoint::{BY_INODE, DESCRIPTORS, OUTSIDE, Options, Outside, check_namespaces};
+use super::checkpoint::{BY_INODE, DESCRIPTORS, OUTSIDE, Options, Outside, check_can_be_restored};
 use super::create::{Made, Order, Undo, announce, hand_over_terminal, run_runtime_hooks};
 use super::criu::{self, Criu, Log, Message, Request, Start, field};
 use super::end;
@@ -71,7 +71,7 @@ pub fn restore(
     how: &Restore,
     stdio: &Stdio,
 ) -> Result<Made> {
-    let mut prepared = Prepared::read(order)?;
+    let mut prepared = Prepared::read(containers, order)?;
     check_restorable(&prepared.plan)?;
     let program = criu::find(&how.options.criu)?;
     let images = criu::open_own_dir(&how.options.images).context("--image-path")?;
@@ -157,7 +157,7 @@ pub fn restore(
 }
 
 fn check_restorable(plan: &Plan) -> Result<()> {
-    check_namespaces(plan)?;
+    check_can_be_restored(plan)?;
     match plan.resctrl {
         Some(_) => Err(Error::unsupported(
             "linux.intelRdt: a class of service is not restored",

@@ -1,11 +1,13 @@
-//! `linux.seccomp` of a configuration as a [`Profile`] (runtime-spec, config-linux.md).
+//! `linux.seccomp` of a configuration as a [`Profile`], and the other way round
+//! (runtime-spec, config-linux.md).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use oci_spec::runtime::{
     Arch as OciArch, LinuxSeccomp, LinuxSeccompAction as OciAction, LinuxSeccompArg,
-    LinuxSeccompFilterFlag as OciFlag, LinuxSeccompOperator as OciOp, LinuxSyscall,
+    LinuxSeccompArgBuilder, LinuxSeccompFilterFlag as OciFlag, LinuxSeccompOperator as OciOp,
+    LinuxSyscall,
 };
 
 use crate::linux::seccomp::{Action, Arch, Arg, Flags, Op, Profile, Rule};
@@ -252,9 +254,158 @@ pub fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
     Ok(profile)
 }
 
+/// The configuration that [`plan`] reads as `profile`.
+///
+/// # Errors
+/// What a configuration cannot say: two conditions of one rule on the same argument.
+pub fn describe(profile: &Profile) -> Result<LinuxSeccomp> {
+    let (default_action, default_errno) = oci_action(profile.default_action);
+    let mut calls: Vec<LinuxSyscall> = Vec::with_capacity(profile.rules.len());
+    let mut before: Option<&Rule> = None;
+    for rule in &profile.rules {
+        let alternative = before.is_some_and(|before| is_alternative(before, rule));
+        before = Some(rule);
+        let args = rule.args.iter().map(oci_arg).collect::<Result<Vec<_>>>()?;
+        match calls.last_mut() {
+            Some(last) if alternative => {
+                let mut all = last.args().clone().unwrap_or_default();
+                all.extend(args);
+                last.set_args(Some(all));
+            }
+            _ => {
+                let (action, errno) = oci_action(rule.action);
+                let mut call = LinuxSyscall::default();
+                call.set_names(rule.names.iter().map(|n| n.clone().into_owned()).collect())
+                    .set_action(action)
+                    .set_errno_ret(errno)
+                    .set_args(Some(args).filter(|args| !args.is_empty()));
+                calls.push(call);
+            }
+        }
+        let mut indexes: Vec<u8> = rule.args.iter().map(|a| a.index).collect();
+        indexes.sort_unstable();
+        if indexes.windows(2).any(|w| w[0] == w[1]) {
+            return Err(Error::unsupported(format!(
+                "seccomp rule for {}: two conditions on one argument",
+                rule.names.join(", ")
+            )));
+        }
+    }
+    let Flags {
+        log,
+        tsync,
+        spec_allow,
+        wait_killable,
+    } = profile.flags;
+    let flags = [
+        (log, OciFlag::SeccompFilterFlagLog),
+        (tsync, OciFlag::SeccompFilterFlagTsync),
+        (spec_allow, OciFlag::SeccompFilterFlagSpecAllow),
+        (wait_killable, OciFlag::SeccompFilterFlagWaitKillableRecv),
+    ];
+    let flags = flags
+        .into_iter()
+        .filter(|(on, _)| *on)
+        .map(|(_, flag)| flag);
+    let mut seccomp = LinuxSeccomp::default();
+    seccomp
+        .set_default_action(default_action)
+        .set_default_errno_ret(default_errno)
+        .set_architectures(Some(
+            profile.architectures.iter().map(|a| oci_arch(*a)).collect(),
+        ))
+        .set_flags(Some(flags.collect()))
+        .set_syscalls(Some(calls));
+    Ok(seccomp)
+}
+
+/// Whether `rule` can be one more argument of the entry that `before` is in: several
+/// conditions on one argument are alternatives there.
+fn is_alternative(before: &Rule, rule: &Rule) -> bool {
+    let same = before.names == rule.names && before.action == rule.action;
+    match (before.args.as_slice(), rule.args.as_slice()) {
+        ([one], [other]) => same && one.index == other.index,
+        _ => false,
+    }
+}
+
+fn oci_action(action: Action) -> (OciAction, Option<u32>) {
+    match action {
+        Action::KillProcess => (OciAction::ScmpActKillProcess, None),
+        Action::KillThread => (OciAction::ScmpActKillThread, None),
+        Action::Trap => (OciAction::ScmpActTrap, None),
+        Action::Errno(n) => (OciAction::ScmpActErrno, Some(n.into())),
+        Action::Notify => (OciAction::ScmpActNotify, None),
+        Action::Trace(n) => (OciAction::ScmpActTrace, Some(n.into())),
+        Action::Log => (OciAction::ScmpActLog, None),
+        Action::Allow => (OciAction::ScmpActAllow, None),
+    }
+}
+
+fn oci_arch(arch: Arch) -> OciArch {
+    match arch {
+        Arch::X86 => OciArch::ScmpArchX86,
+        Arch::X86_64 => OciArch::ScmpArchX86_64,
+        Arch::X32 => OciArch::ScmpArchX32,
+        Arch::Arm => OciArch::ScmpArchArm,
+        Arch::Aarch64 => OciArch::ScmpArchAarch64,
+    }
+}
+
+fn oci_arg(arg: &Arg) -> Result<LinuxSeccompArg> {
+    let op = match arg.op {
+        Op::Ne => OciOp::ScmpCmpNe,
+        Op::Lt => OciOp::ScmpCmpLt,
+        Op::Le => OciOp::ScmpCmpLe,
+        Op::Eq => OciOp::ScmpCmpEq,
+        Op::Ge => OciOp::ScmpCmpGe,
+        Op::Gt => OciOp::ScmpCmpGt,
+        Op::MaskedEq => OciOp::ScmpCmpMaskedEq,
+    };
+    let oci = LinuxSeccompArgBuilder::default()
+        .index(usize::from(arg.index))
+        .value(arg.value)
+        .op(op);
+    let oci = match arg.op {
+        Op::MaskedEq => oci.value_two(arg.value_two),
+        _ => oci,
+    };
+    oci.build()
+        .map_err(|e| Error::failed(format!("a seccomp rule's argument: {e}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::capability::Set;
+    use crate::linux::seccomp::profile::runtime_default;
+
+    #[test]
+    fn a_profile_is_the_same_after_the_way_through_a_configuration() {
+        for set in [Set::EMPTY, Set::container_default(), Set::supported()] {
+            let profile = runtime_default(set);
+            let written = serde_json::to_vec(&describe(&profile).unwrap()).unwrap();
+            let read = plan(&serde_json::from_slice(&written).unwrap()).unwrap();
+            assert_eq!(read, profile);
+        }
+        let twice = Arg {
+            index: 1,
+            value: 7,
+            value_two: 0,
+            op: Op::Ge,
+        };
+        let profile = Profile {
+            default_action: Action::Trace(3),
+            architectures: vec![Arch::NATIVE],
+            rules: vec![Rule {
+                names: vec!["read".into()],
+                action: Action::Errno(7),
+                args: vec![twice, twice],
+            }],
+            flags: Flags::default(),
+        };
+        assert!(describe(&profile).is_err());
+    }
 
     #[test]
     fn features_are_asked_of_the_kernel() {

@@ -1,6 +1,7 @@
 //! From a Pod's container and its image to an OCI runtime configuration: pure but
 //! for what it is given. The result is written to the bundle as `config.json` and
-//! planned by [`crate::container::plan`].
+//! planned by [`crate::oci::plan`]: all that the container is stands there, so that
+//! another monitor, or another runtime, makes the same of it.
 //!
 //! Sources: Kubernetes' API reference (Container, SecurityContext), the defaults
 //! of containerd's CRI plugin, OCI runtime-spec config.md.
@@ -8,17 +9,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use oci_spec::runtime as oci;
 
 use super::limits::{oom_score, plan_resources};
 use super::mounts::plan_mounts;
 use crate::container::plan::DEFAULT_PATH;
+use crate::container::plan::namespace::{IPC, KINDS, NET, UTS};
 use crate::container::user::{Accounts, User};
 use crate::image;
 use crate::linux::capability::Set;
-use crate::linux::cgroup::Resources;
+use crate::linux::seccomp::profile::runtime_default;
 use crate::oci::config::{Capabilities, Config, Process};
-use crate::spec::{Container, EnvValue, Pod};
+use crate::oci::plan::describe_rlimits;
+use crate::oci::seccomp;
+use crate::spec::{Container, EnvValue, Pod, Seccomp, Spec};
 use crate::store::PodPaths;
 use crate::{Context, Error, Kind, Result};
 
@@ -37,6 +42,14 @@ pub struct Inputs<'a> {
     pub node_name: &'a str,
     /// The AppArmor profile that it runs under.
     pub app_armor: Option<&'a str>,
+    /// What this program has: it cannot give more.
+    pub permitted: Set,
+    /// getrlimit(2): number, soft and hard limit.
+    pub rlimits: &'a [(u32, u64, u64)],
+    /// Absolute: [`crate::linux::cgroup::Place::from_path`].
+    pub cgroup: &'a str,
+    /// Whether the memory controller is cgroup v2's.
+    pub memory_is_v2: bool,
     /// SELinux labels of its process and of its files.
     pub process_label: Option<&'a str>,
     pub file_label: Option<&'a str>,
@@ -46,22 +59,18 @@ pub struct Inputs<'a> {
     pub node_memory: u64,
 }
 
-/// A capability set, and what [`plan`] could not put into OCI's terms.
-#[derive(Debug)]
-pub struct Bundle {
-    pub spec: Config,
-    pub capabilities: Set,
-    pub resources: Resources,
-    /// For each of the configuration's mounts, the part of its source that is meant.
-    /// config.json has no field for it, since it must be looked up safely.
-    pub sub_paths: Vec<Option<PathBuf>>,
-}
+/// The namespaces that the containers of a Pod share: their flags, and their names in
+/// /proc/<pid>/ns.
+pub(super) const SHARED: [(CloneFlags, &str); 3] = [(NET, "net"), (UTS, "uts"), (IPC, "ipc")];
 
-impl Bundle {
-    pub fn file_label(&self) -> Option<&str> {
-        let linux = self.spec.linux.as_ref()?;
-        linux.mount_label().as_deref()
-    }
+/// Those that the Pod has of its own; of the others it shares the host's.
+pub(super) fn pod_namespaces(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> {
+    let (net, ipc) = (!spec.host_network, !spec.host_ipc);
+    SHARED.into_iter().filter(move |(kind, _)| match *kind {
+        NET => net,
+        IPC => ipc,
+        _ => true,
+    })
 }
 
 const MASKED: [&str; 12] = [
@@ -89,7 +98,7 @@ const READ_ONLY: [&str; 5] = [
 /// # Errors
 /// [`Kind::Invalid`] with what a kubelet calls CreateContainerConfigError: a user
 /// that is not there, root where it is forbidden, a variable that has no value.
-pub fn plan(inputs: &Inputs) -> Result<Bundle> {
+pub fn plan(inputs: &Inputs) -> Result<Config> {
     let Inputs {
         container: c,
         image,
@@ -104,7 +113,7 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         Set::container_default()
             .adjusted(&security.capabilities_add, &security.capabilities_drop)?
     };
-    let (mounts, sub_paths) = plan_mounts(inputs, &env.own)?;
+    let mounts = plan_mounts(inputs, &env.own)?;
     let argv = plan_argv(c, image, &env.own)?;
     let oci_user = oci::UserBuilder::default()
         .uid(user.uid)
@@ -120,7 +129,8 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         // An absolute one replaces the slash.
         cwd: Path::new("/").join(cwd),
         user: oci_user.build().map_err(from_builder)?,
-        capabilities: Some(oci_capabilities(set, user.uid == 0)),
+        capabilities: Some(oci_capabilities(set & inputs.permitted, user.uid == 0)),
+        rlimits: Some(describe_rlimits(inputs.rlimits)?),
         no_new_privileges: Some(security.allow_privilege_escalation == Some(false)),
         oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.node_memory)),
         terminal: Some(c.tty),
@@ -129,16 +139,6 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
         ..Process::default()
     };
 
-    let namespaces = ["pid", "mount", "cgroup"]
-        .iter()
-        .filter(|k| !(inputs.pod.spec.host_pid && **k == "pid"))
-        .map(|k| {
-            oci::LinuxNamespaceBuilder::default()
-                .typ(oci::LinuxNamespaceType::try_from(*k).map_err(from_builder)?)
-                .build()
-                .map_err(from_builder)
-        })
-        .collect::<Result<Vec<_>>>()?;
     let paths = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
     let bare = security.privileged || security.unmasked_proc;
     let devices = if security.privileged {
@@ -148,33 +148,57 @@ pub fn plan(inputs: &Inputs) -> Result<Bundle> {
     };
     let mut linux = oci::LinuxBuilder::default()
         .devices(devices)
-        .namespaces(namespaces)
+        .namespaces(plan_namespaces(inputs)?)
         .masked_paths(if bare { Vec::new() } else { paths(&MASKED) })
         .readonly_paths(if bare { Vec::new() } else { paths(&READ_ONLY) })
-        .resources(oci::LinuxResources::default())
+        .resources(plan_resources(c, inputs.memory_is_v2))
+        .cgroups_path(inputs.cgroup)
         .build()
         .map_err(from_builder)?;
+    if security.seccomp == Seccomp::RuntimeDefault && !security.privileged {
+        // By what the manifest gives, also of what this program cannot pass on: the same
+        // manifest has the same filter on every machine.
+        linux.set_seccomp(Some(seccomp::describe(&runtime_default(set))?));
+    }
     linux.set_mount_label(inputs.file_label.map(str::to_owned));
     let root = oci::RootBuilder::default()
         .path("rootfs")
         .readonly(security.read_only_root)
         .build()
         .map_err(from_builder)?;
-    let spec = Config {
-        oci_version: "1.2.0".into(),
-        hostname: Some(inputs.pod.spec.hostname.clone()),
+    Ok(Config {
+        oci_version: "1.3.0".into(),
         root: Some(root),
         mounts: Some(mounts),
         process: Some(process),
         linux: Some(linux),
         ..Config::default()
-    };
-    Ok(Bundle {
-        spec,
-        capabilities: set,
-        resources: plan_resources(c),
-        sub_paths,
     })
+}
+
+/// Its own, and those of its Pod by the paths where they are pinned. A kind that is not
+/// there is the host's.
+fn plan_namespaces(inputs: &Inputs) -> Result<Vec<oci::LinuxNamespace>> {
+    let spec = &inputs.pod.spec;
+    let own = ["pid", "mount", "cgroup"];
+    let own = own
+        .into_iter()
+        .filter(|kind| !(spec.host_pid && *kind == "pid"));
+    let own = own.map(|kind| (kind, None));
+    let joined = pod_namespaces(spec).map(|(flag, name)| {
+        let kind = KINDS.iter().find(|(f, ..)| *f == flag);
+        let path = inputs.paths.namespace(name);
+        (kind.map_or(name, |(_, kind, _)| kind), Some(path))
+    });
+    own.chain(joined)
+        .map(|(kind, path)| {
+            let mut namespace = oci::LinuxNamespace::default();
+            namespace
+                .set_typ(oci::LinuxNamespaceType::try_from(kind).map_err(from_builder)?)
+                .set_path(path);
+            Ok(namespace)
+        })
+        .collect()
 }
 
 pub(super) fn from_builder(e: impl std::fmt::Display) -> Error {

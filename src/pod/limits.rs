@@ -4,9 +4,10 @@
 use nix::errno::Errno;
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{SysconfVar, sysconf};
+use oci_spec::runtime as oci;
 
 use crate::Error;
-use crate::linux::cgroup::{DeviceRule, Limit, Resources, default_device_rules};
+use crate::linux::cgroup::{Limit, Resources};
 use crate::spec::{Container, QosClass, Spec};
 
 /// CPU time per period that a kubelet gives limits in, microseconds.
@@ -25,23 +26,37 @@ pub fn node_memory() -> u64 {
     sysinfo().map_or(u64::MAX, |info| info.ram_total())
 }
 
-/// One container's cgroup.
-pub fn plan_resources(c: &Container) -> Resources {
+/// One container's cgroup, in a configuration's words.
+///
+/// `memory_is_v2`: then, out of memory, all of it is killed. v1 always kills one process.
+pub fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxResources {
     let r = c.resources;
-    let mut devices = default_device_rules();
+    let mut cpu = oci::LinuxCpu::default();
+    cpu.set_shares(Some(shares(r.cpu_request.or(r.cpu_limit).unwrap_or(0))));
+    if let Some(limit) = r.cpu_limit {
+        cpu.set_quota(i64::try_from(quota(limit)).ok())
+            .set_period(Some(PERIOD_US));
+    }
+    let mut resources = oci::LinuxResources::default();
+    // The devices that every container has are the runtime's to add.
+    resources.set_cpu(Some(cpu)).set_devices(None);
+    if let Some(limit) = r.memory_limit {
+        let limit = i64::try_from(limit).ok();
+        let mut memory = oci::LinuxMemory::default();
+        // Memory and swap together: no swap.
+        memory.set_limit(limit).set_swap(limit);
+        resources.set_memory(Some(memory));
+    }
     if c.security.privileged {
-        devices = vec![DeviceRule::ALLOW_ALL];
+        let mut all = oci::LinuxDeviceCgroup::default();
+        all.set_allow(true).set_access(Some("rwm".to_owned()));
+        resources.set_devices(Some(vec![all]));
     }
-    Resources {
-        cpu_shares: Some(shares(r.cpu_request.or(r.cpu_limit).unwrap_or(0))),
-        cpu_quota_us: r.cpu_limit.map(quota),
-        cpu_period_us: r.cpu_limit.map(|_| PERIOD_US),
-        memory_max: r.memory_limit.map(Limit::At),
-        memory_swap_max: r.memory_limit.map(|_| Limit::At(0)),
-        oom_group: Some(true),
-        devices,
-        ..Resources::default()
+    if memory_is_v2 {
+        let group = ("memory.oom.group".to_owned(), "1".to_owned());
+        resources.set_unified(Some([group].into()));
     }
+    resources
 }
 
 /// The Pod's own cgroup: sums, and a bound only where every container has one.
@@ -51,7 +66,7 @@ pub fn plan_pod_resources(spec: &Spec) -> Resources {
     let memory = spec.memory_limit();
     Resources {
         cpu_shares: Some(shares(requests)),
-        cpu_quota_us: cpu.map(quota),
+        cpu_quota_us: cpu.map(|limit| Limit::At(quota(limit))),
         cpu_period_us: cpu.map(|_| PERIOD_US),
         memory_max: memory.map(Limit::At),
         pids_max: Some(Limit::At(POD_PIDS)),
@@ -125,8 +140,8 @@ fn shares(milli_cpu: u64) -> u64 {
 /// The kernel refuses less than 1 ms and more than this (MAX_BW in kernel/sched/core.c).
 const MOST_QUOTA_US: u64 = (1 << 44) - 1;
 
-fn quota(milli_cpu: u64) -> Limit {
-    Limit::At((milli_cpu.saturating_mul(PERIOD_US) / 1000).clamp(1000, MOST_QUOTA_US))
+fn quota(milli_cpu: u64) -> u64 {
+    (milli_cpu.saturating_mul(PERIOD_US) / 1000).clamp(1000, MOST_QUOTA_US)
 }
 
 /// oom_score_adj by QoS class, as a kubelet sets it.
@@ -154,11 +169,11 @@ mod tests {
     fn cpu_becomes_shares_and_quota() {
         assert_eq!(shares(0), 2);
         assert_eq!(shares(500), 512);
-        assert_eq!(quota(500), Limit::At(50_000));
-        assert_eq!(quota(1), Limit::At(1000));
+        assert_eq!(quota(500), 50_000);
+        assert_eq!(quota(1), 1000);
         // A manifest may say `cpu: 8E`.
         assert_eq!(shares(u64::MAX), 262_144);
-        assert_eq!(quota(u64::MAX), Limit::At((1 << 44) - 1));
+        assert_eq!(quota(u64::MAX), (1 << 44) - 1);
         let mut c = Container::default();
         c.resources.cpu_limit = Some(u64::MAX);
         let spec = Spec {

@@ -1,5 +1,5 @@
 //! The mounts of a Pod's container: the kernel's filesystems, the Pod's files, the
-//! volumes, and which part of a volume is meant.
+//! volumes. The part of a volume that is meant (subPath) is an option of its mount.
 //!
 //! Sources: Kubernetes' API reference (VolumeMount), the defaults of containerd's CRI
 //! plugin.
@@ -9,15 +9,13 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use super::bundle::{Inputs, Vars, config_error, expand_all_or_fail, from_builder};
+use crate::oci::plan::mount::SUB_DIRECTORY;
 use crate::spec::{Mount, Propagation, Spec, VolumeSource};
 use crate::store::PodPaths;
 use crate::{Context, Result};
 
-/// The mounts in their order, and for each the part of its source that is meant.
-pub(super) fn plan_mounts(
-    inputs: &Inputs,
-    own: &Vars,
-) -> Result<(Vec<oci::Mount>, Vec<Option<PathBuf>>)> {
+/// The mounts in their order.
+pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>> {
     let (c, paths) = (inputs.container, inputs.paths);
     let access = if c.security.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
@@ -60,13 +58,12 @@ pub(super) fn plan_mounts(
             &["nosuid", "noexec", "nodev", access],
         )?,
     ];
-    let mut sub_paths = vec![None; mounts.len()];
     // A mount whose target is below another's comes after it, so that it is not
     // hidden: sorted by depth, as containerd does it. The Pod's files are the kubelet's
     // there, and lie above the volumes in the same way.
     let mut more = Vec::new();
     for (target, source, options) in pod_files(inputs) {
-        more.push((bind(&target, &source, &options)?, None));
+        more.push(bind(&target, &source, &options)?);
     }
     for m in &c.mounts {
         let source = volume_path(&inputs.pod.spec, paths, &m.volume)?;
@@ -80,14 +77,13 @@ pub(super) fn plan_mounts(
             Propagation::Bidirectional => "rshared",
         });
         let sub = sub_path(m, own).with_context(|| format!("volumeMounts {}", m.path))?;
-        more.push((bind(&m.path, &source, &options)?, sub));
+        let sub = sub.map(|sub| format!("{SUB_DIRECTORY}{sub}"));
+        options.extend(sub.as_deref());
+        more.push(bind(&m.path, &source, &options)?);
     }
-    more.sort_by_key(|(m, _)| depth(m.destination()));
-    for (m, sub) in more {
-        mounts.push(m);
-        sub_paths.push(sub);
-    }
-    Ok((mounts, sub_paths))
+    more.sort_by_key(|m| depth(m.destination()));
+    mounts.append(&mut more);
+    Ok(mounts)
 }
 
 fn depth(target: &Path) -> usize {
@@ -137,7 +133,7 @@ fn bind(target: &str, source: &Path, options: &[&str]) -> Result<oci::Mount> {
 /// The part of the volume that is mounted, without `.`; `None` for all of it. An
 /// expression never means all of it: the rest is another container's, or another
 /// tenant's.
-fn sub_path(m: &Mount, own: &Vars) -> Result<Option<PathBuf>> {
+fn sub_path(m: &Mount, own: &Vars) -> Result<Option<String>> {
     let (field, text) = match (&m.sub_path_expr, &m.sub_path) {
         (Some(expr), _) => {
             let text = expand_all_or_fail(expr, own).context("subPathExpr")?;
@@ -149,10 +145,10 @@ fn sub_path(m: &Mount, own: &Vars) -> Result<Option<PathBuf>> {
     if text.contains('\0') {
         return Err(config_error(format!("{field}: a NUL byte in {text:?}")));
     }
-    let mut inside = PathBuf::new();
+    let mut inside = Vec::new();
     for part in Path::new(&text).components() {
         match part {
-            Component::Normal(name) => inside.push(name),
+            Component::Normal(name) => inside.push(name.to_string_lossy()),
             Component::CurDir => {}
             _ => {
                 return Err(config_error(format!(
@@ -161,8 +157,8 @@ fn sub_path(m: &Mount, own: &Vars) -> Result<Option<PathBuf>> {
             }
         }
     }
-    match (inside.as_os_str().is_empty(), &m.sub_path_expr) {
-        (false, _) => Ok(Some(inside)),
+    match (inside.is_empty(), &m.sub_path_expr) {
+        (false, _) => Ok(Some(inside.join("/"))),
         (true, None) => Ok(None),
         (true, Some(_)) => Err(
             config_error(format!("{field}: {text:?} names the whole volume"))

@@ -512,7 +512,7 @@ fn masked_directories_share_a_filesystem() {
 #[test]
 fn kill_reaches_what_a_first_process_has_left() {
     let b = Bundle::new();
-    let script = "sleep 1000 & echo $! >/out/child; sleep 1000 & wait";
+    let script = "sleep 1000 & echo $! >/out/child; wait";
     let out = b.dir().join("out");
     std::fs::create_dir(&out).unwrap();
     b.sh(script, |c| {
@@ -572,4 +572,40 @@ fn events_tell_that_a_process_was_killed_for_memory() {
     }
     b.oci(&["delete", "--force", "box"]).ok();
     assert!(events.wait().unwrap().success());
+}
+
+/// mount(8)'s X-mount.subdir, of a bind mount.
+#[test]
+fn a_directory_of_the_source_is_mounted() {
+    let b = Bundle::new();
+    let source = b.dir().join("source");
+    std::fs::create_dir_all(source.join("there")).unwrap();
+    std::fs::write(source.join("there/file"), "inside\n").unwrap();
+    std::os::unix::fs::symlink("/etc", source.join("out")).unwrap();
+    let mount = |c: &mut Value, subdir: &str| {
+        let options = json!(["rbind", format!("X-mount.subdir={subdir}")]);
+        c["mounts"].as_array_mut().unwrap().push(
+            json!({"destination": "/part", "type": "bind", "source": source, "options": options}),
+        );
+    };
+    b.sh("cat /part/file", |c| mount(c, "there"));
+    assert_eq!(b.oci(&["run", "box"]).ok(), "inside\n");
+    b.sh("ls /part; echo made >/part/file", |c| mount(c, "new/one"));
+    assert_eq!(b.oci(&["run", "box"]).ok(), "");
+    let made = std::fs::read_to_string(source.join("new/one/file"));
+    assert_eq!(made.unwrap(), "made\n");
+    b.sh("cat /part/passwd", |c| mount(c, "out"));
+    b.oci(&["run", "box"]).fails(1, "leads out of it");
+    for bad in ["", "..", "/there", "there/../..", "./there"] {
+        b.sh("true", |c| mount(c, bad));
+        b.oci(&["run", "box"]).fails(1, "X-mount.subdir=");
+    }
+    b.sh("true", |c| {
+        let mounts = c["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({
+            "destination": "/part", "type": "tmpfs", "source": "tmpfs",
+            "options": ["X-mount.subdir=there"],
+        }));
+    });
+    b.oci(&["run", "box"]).fails(1, "is for a bind mount");
 }

@@ -7,6 +7,7 @@
 mod abandoned;
 mod bad_input;
 mod basics;
+mod bundles;
 mod caller;
 mod chatbot;
 mod chroot;

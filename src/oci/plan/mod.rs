@@ -15,7 +15,7 @@ use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
 
 pub use hook::plan_hooks;
-pub use process::plan_process;
+pub use process::{describe_rlimits, plan_process};
 
 use super::config::Config;
 use super::resctrl;

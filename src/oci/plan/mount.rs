@@ -1,6 +1,6 @@
 //! Mounts of a configuration and their options: config.md, "Mounts"; mount(8).
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
@@ -13,6 +13,11 @@ use crate::linux::mount::{ATIME_MASK, Change};
 use crate::{Error, Result};
 
 const ATIME_OPPOSITES: [&str; 2] = ["nostrictatime", "norelatime"];
+
+/// The option of mount(8) that means a directory of the source instead of all of it. Of a
+/// bind mount here: what it names is looked up below the source, no link in it leads out,
+/// and what is missing is made as directories. A Pod's `subPath` is written so.
+pub const SUB_DIRECTORY: &str = "X-mount.subdir=";
 
 fn attribute(name: &str) -> Option<(u64, u64)> {
     if ATIME_OPPOSITES.contains(&name) {
@@ -35,6 +40,7 @@ pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
     let (mut own, mut tree) = (Change::default(), Change::default());
     let mut propagation = Vec::new();
     let (mut bind, mut idmap, mut copy_up) = (None, None, false);
+    let mut sub_path = None;
     let mut data = Vec::new();
     for option in m.options().iter().flatten() {
         let o = option.as_str();
@@ -55,6 +61,9 @@ pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
                 other if other.contains('\0') => {
                     return Err(Error::invalid(format!("options: {other:?}: a NUL byte")));
                 }
+                other if other.starts_with(SUB_DIRECTORY) => {
+                    sub_path = Some(plan_sub_path(&other[SUB_DIRECTORY.len()..])?);
+                }
                 other => {
                     let (key, value) = other.split_once('=').unwrap_or((other, ""));
                     data.push((key.to_owned(), value.to_owned()));
@@ -62,7 +71,18 @@ pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
             }
         }
     }
-    let source = plan_source(m, &target, bind, data)?;
+    let source = match (plan_source(m, &target, bind, data)?, sub_path) {
+        (source, None) => source,
+        (Source::Bind { path, .. }, Some(sub_path)) => Source::SubPath {
+            volume: path,
+            sub_path,
+        },
+        (_, Some(_)) => {
+            return Err(Error::invalid(format!(
+                "options: {SUB_DIRECTORY}... is for a bind mount"
+            )));
+        }
+    };
     if copy_up && !matches!(&source, Source::New { fstype, .. } if fstype == "tmpfs") {
         return Err(Error::invalid("options: tmpcopyup is for a tmpfs"));
     }
@@ -75,6 +95,17 @@ pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
         source,
         copy_up,
     })
+}
+
+fn plan_sub_path(text: &str) -> Result<PathBuf> {
+    let path = Path::new(text);
+    let mut parts = path.components();
+    match !text.is_empty() && parts.all(|p| matches!(p, Component::Normal(_))) {
+        true => Ok(path.to_owned()),
+        false => Err(Error::invalid(format!(
+            "options: {SUB_DIRECTORY}{text}: not a relative path without `.` and `..`"
+        ))),
+    }
 }
 
 fn plan_propagation(option: &str) -> Option<(MsFlags, bool)> {
@@ -175,7 +206,7 @@ fn plan_idmap(
     if option.is_none() && uids.is_empty() {
         return Ok(None);
     }
-    if !matches!(source, Source::Bind { .. }) {
+    if !matches!(source, Source::Bind { .. } | Source::SubPath { .. }) {
         return Err(Error::unsupported(
             "uidMappings: only a bind mount can be idmapped here",
         ));

@@ -167,30 +167,49 @@ fn plan_env(list: &[String]) -> Result<Vec<String>> {
     Ok(env)
 }
 
-fn plan_rlimits(process: &config::Process) -> Result<Vec<(u32, u64, u64)>> {
+/// The names of getrlimit(2)'s resources, and their numbers.
+const RLIMITS: [(oci::PosixRlimitType, u32); 16] = {
     use oci::PosixRlimitType as T;
+    [
+        (T::RlimitCpu, libc::RLIMIT_CPU),
+        (T::RlimitFsize, libc::RLIMIT_FSIZE),
+        (T::RlimitData, libc::RLIMIT_DATA),
+        (T::RlimitStack, libc::RLIMIT_STACK),
+        (T::RlimitCore, libc::RLIMIT_CORE),
+        (T::RlimitRss, libc::RLIMIT_RSS),
+        (T::RlimitNproc, libc::RLIMIT_NPROC),
+        (T::RlimitNofile, libc::RLIMIT_NOFILE),
+        (T::RlimitMemlock, libc::RLIMIT_MEMLOCK),
+        (T::RlimitAs, libc::RLIMIT_AS),
+        (T::RlimitLocks, libc::RLIMIT_LOCKS),
+        (T::RlimitSigpending, libc::RLIMIT_SIGPENDING),
+        (T::RlimitMsgqueue, libc::RLIMIT_MSGQUEUE),
+        (T::RlimitNice, libc::RLIMIT_NICE),
+        (T::RlimitRtprio, libc::RLIMIT_RTPRIO),
+        (T::RlimitRttime, libc::RLIMIT_RTTIME),
+    ]
+};
+
+/// Limits, as number, soft and hard one, as a configuration has them.
+pub fn describe_rlimits(limits: &[(u32, u64, u64)]) -> Result<Vec<oci::PosixRlimit>> {
+    let known = limits.iter().filter_map(|(number, soft, hard)| {
+        let (kind, _) = RLIMITS.iter().find(|(_, n)| n == number)?;
+        let limit = oci::PosixRlimitBuilder::default();
+        Some(limit.typ(*kind).soft(*soft).hard(*hard).build())
+    });
+    known
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Error::failed(format!("process.rlimits: {e}")))
+}
+
+fn plan_rlimits(process: &config::Process) -> Result<Vec<(u32, u64, u64)>> {
     let mut limits: Vec<(u32, u64, u64)> = Vec::new();
     for (i, r) in process.rlimits.iter().flatten().enumerate() {
-        let number = match r.typ() {
-            T::RlimitCpu => libc::RLIMIT_CPU,
-            T::RlimitFsize => libc::RLIMIT_FSIZE,
-            T::RlimitData => libc::RLIMIT_DATA,
-            T::RlimitStack => libc::RLIMIT_STACK,
-            T::RlimitCore => libc::RLIMIT_CORE,
-            T::RlimitRss => libc::RLIMIT_RSS,
-            T::RlimitNproc => libc::RLIMIT_NPROC,
-            T::RlimitNofile => libc::RLIMIT_NOFILE,
-            T::RlimitMemlock => libc::RLIMIT_MEMLOCK,
-            T::RlimitAs => libc::RLIMIT_AS,
-            T::RlimitLocks => libc::RLIMIT_LOCKS,
-            T::RlimitSigpending => libc::RLIMIT_SIGPENDING,
-            T::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
-            T::RlimitNice => libc::RLIMIT_NICE,
-            T::RlimitRtprio => libc::RLIMIT_RTPRIO,
-            T::RlimitRttime => libc::RLIMIT_RTTIME,
-        };
         let field = format!("process.rlimits[{i}]");
-        if limits.iter().any(|(n, ..)| *n == number) {
+        let Some((_, number)) = RLIMITS.iter().find(|(kind, _)| *kind == r.typ()) else {
+            return Err(Error::unsupported(format!("{field}.type: {}", r.typ())));
+        };
+        if limits.iter().any(|(n, ..)| n == number) {
             return Err(Error::invalid(format!(
                 "{field}.type: {} is there twice",
                 r.typ()
@@ -203,7 +222,7 @@ fn plan_rlimits(process: &config::Process) -> Result<Vec<(u32, u64, u64)>> {
                 r.hard()
             )));
         }
-        limits.push((number, r.soft(), r.hard()));
+        limits.push((*number, r.soft(), r.hard()));
     }
     Ok(limits)
 }

@@ -12,15 +12,12 @@ use nix::unistd::Pid;
 use super::container::child::Child;
 use super::container::output::Output;
 use super::{Fact, Monitor, Source, sandbox};
-use crate::container::plan;
-use crate::linux::capability::{Set, Sets, permitted};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::linux::procfs::Stat;
 use crate::oci::config::Config;
 use crate::oci::plan::plan_container;
 use crate::pod::logs::Stream;
 use crate::pod::state::Running;
-use crate::spec::Seccomp;
 use crate::sys::process as sys;
 use crate::{Error, Result};
 
@@ -84,8 +81,10 @@ impl Monitor {
         live.oom = oom;
         live.log = Some(log);
         live.outputs = outputs;
-        let process = self.process_from_bundle(name, &dir)?;
-        self.live(name).process = Some(std::rc::Rc::new(process));
+        // What exec needs.
+        let spec: Config = crate::store::load(&dir.join("config.json"))?;
+        let plan = plan_container(name, &spec)?;
+        self.live(name).process = Some(std::rc::Rc::new(plan.process));
 
         let pid = Pid::from_raw(running.pid);
         let alive = sys::pidfd_open(pid)
@@ -115,24 +114,6 @@ impl Monitor {
             }
         }
         Ok(())
-    }
-
-    /// What exec needs, from the bundle on disk.
-    fn process_from_bundle(&mut self, name: &str, dir: &std::path::Path) -> Result<plan::Process> {
-        let c = self.spec_of(name);
-        let spec: Config = crate::store::load(&dir.join("config.json"))?;
-        let mut process = plan_container(name, &spec)?.process;
-        let set = if c.security.privileged {
-            Set::supported()
-        } else {
-            Set::container_default()
-                .adjusted(&c.security.capabilities_add, &c.security.capabilities_drop)?
-        };
-        process.capabilities = Sets::of_container(set & permitted(), process.uid == 0);
-        if c.security.seccomp == Seccomp::RuntimeDefault && !c.security.privileged {
-            process.seccomp = Some(self.filter(set)?);
-        }
-        Ok(process)
     }
 
     /// An attempt that was being started when the monitor died.

@@ -34,7 +34,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -44,12 +43,11 @@ use nix::sys::epoll::EpollFlags;
 use super::command_line::with_root;
 use super::damage;
 use super::state::{Running, State};
+use crate::linux::caller;
 use crate::linux::procfs::boot_id;
-use crate::linux::seccomp;
-use crate::linux::{caller, capability};
 use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 
 use clients::Client;
 use container::Live;
@@ -80,7 +78,6 @@ pub struct Monitor {
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, ExecProcess>,
     glass: Glass,
-    filters: BTreeMap<u64, Rc<seccomp::Filter>>,
     rules: Rules,
     listener: OwnedFd,
     /// Clients are to be told anew, or the record written, though the state is the same.
@@ -150,7 +147,6 @@ impl Monitor {
             events: Events::new()?,
             clients: BTreeMap::new(),
             execs: BTreeMap::new(),
-            filters: BTreeMap::new(),
             rules: Rules::default(),
             listener,
             dirty: true,
@@ -316,17 +312,6 @@ impl Monitor {
     /// The number of a container's current attempt.
     fn attempt(&self, name: &str) -> u32 {
         self.state().containers.get(name).map_or(0, |c| c.attempt)
-    }
-
-    /// The default filter for a set of capabilities, compiled once.
-    fn filter(&mut self, set: capability::Set) -> Result<Rc<seccomp::Filter>> {
-        if let Some(known) = self.filters.get(&set.bits()) {
-            return Ok(Rc::clone(known));
-        }
-        let profile = seccomp::profile::runtime_default(set);
-        let made = Rc::new(seccomp::Filter::new(&profile).context("the seccomp profile")?);
-        self.filters.insert(set.bits(), Rc::clone(&made));
-        Ok(made)
     }
 
     fn container_names(&self) -> Vec<String> {

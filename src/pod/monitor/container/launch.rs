@@ -16,27 +16,28 @@ use nix::sys::stat::Mode;
 
 use super::child::Child;
 use super::output::{Output, make_fifo};
+use crate::container::plan::Plan;
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
-use crate::container::plan::{self, Plan};
 use crate::container::spawn::{self, Spawn, Starting, Stdio};
 use crate::container::user::Accounts;
 use crate::image::Image;
-use crate::linux::bare;
-use crate::linux::capability::{Sets, permitted};
-use crate::linux::cgroup::{Cgroup, Join, OomEvents, Select};
+use crate::linux::capability::permitted;
+use crate::linux::cgroup::{Cgroup, Controllers, Join, OomEvents, Resources, Select};
 use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
+use crate::linux::{bare, caller};
 use crate::oci::plan::plan_container;
-use crate::pod::bundle::{self, Bundle};
+use crate::oci::resources;
+use crate::pod::bundle;
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
 use crate::pod::logs::Stream;
 use crate::pod::monitor::kubelet::container_id;
 use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::state::User;
-use crate::spec::{Container, Seccomp};
+use crate::spec::Container;
 use crate::store::{self, make_dir};
 use crate::{Context, Error, Result};
 
@@ -58,7 +59,7 @@ impl Monitor {
         let termination_log = self.paths.termination_log(name);
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
-        let bundle = bundle::plan(&bundle::Inputs {
+        let spec = bundle::plan(&bundle::Inputs {
             pod: self.pod(),
             paths: &self.paths,
             container: &c,
@@ -69,14 +70,22 @@ impl Monitor {
             termination_log: &termination_log,
             node_name: &self.host.name,
             app_armor: app_armor.as_deref(),
+            permitted: permitted(),
+            rlimits: &caller::limits(),
+            cgroup: &format!("/{}", self.container_cgroup(name)),
+            memory_is_v2: self.host.hierarchies.v1_with(Controllers::MEMORY).is_none(),
             process_label,
             file_label,
             node_cpu: limits::node_cpu(),
             node_memory: limits::node_memory(),
         })?;
-        store::save(&dir.join("config.json"), &bundle.spec)?;
+        store::save(&dir.join("config.json"), &spec)?;
         let id = container_id(&self.pod().uid, name, attempt);
-        let plan = self.plan(&id, &c, &bundle)?;
+        let plan = plan_container(&id, &spec).context("config.json")?;
+        let limits = match spec.linux.as_ref().and_then(|l| l.resources().as_ref()) {
+            Some(limits) => resources::limits(limits).context("config.json")?,
+            None => Resources::default(),
+        };
 
         let log = self.open_log(name, attempt)?;
         let cgroup = Cgroup::create(
@@ -86,7 +95,14 @@ impl Monitor {
         )
         .map_err(|e| limits::out_of_memory(e, &c))?;
         self.live(name).cgroup = Some(cgroup);
-        let cloned = self.clone_container(name, &c, &plan, &root, &mountpoint, &bundle);
+        let birth = Birth {
+            plan: &plan,
+            limits: &limits,
+            root: &root,
+            mountpoint: &mountpoint,
+            label: file_label,
+        };
+        let cloned = self.clone_container(name, &c, &birth);
         let (starting, outputs) = match cloned {
             Ok(cloned) => cloned,
             Err(e) => {
@@ -149,40 +165,19 @@ impl Monitor {
             .context("mount the root filesystem")
     }
 
-    fn plan(&mut self, id: &str, c: &Container, bundle: &Bundle) -> Result<Plan> {
-        let mut plan = plan_container(id, &bundle.spec).context("config.json")?;
-        for (m, sub_path) in plan.mounts.iter_mut().zip(&bundle.sub_paths) {
-            if let (plan::Source::Bind { path, .. }, Some(sub_path)) = (&m.source, sub_path) {
-                m.source = plan::Source::SubPath {
-                    volume: path.clone(),
-                    sub_path: sub_path.clone(),
-                };
-            }
-        }
-        // What this program itself does not have it cannot give.
-        let set = bundle.capabilities & permitted();
-        plan.process.capabilities = Sets::of_container(set, plan.process.uid == 0);
-        if c.security.seccomp == Seccomp::RuntimeDefault && !c.security.privileged {
-            plan.process.seccomp = Some(self.filter(bundle.capabilities)?);
-        }
-        Ok(plan)
-    }
-
     fn clone_container(
         &mut self,
         name: &str,
         c: &Container,
-        plan: &Plan,
-        root: &Mount,
-        mountpoint: &std::path::Path,
-        bundle: &Bundle,
+        birth: &Birth,
     ) -> Result<(Starting, Vec<Output>)> {
-        let dir = mountpoint.parent().unwrap_or(mountpoint);
+        let label = birth.label;
+        let dir = birth.mountpoint.parent().unwrap_or(birth.mountpoint);
         let live = self.live(name);
         let Some(cgroup) = &live.cgroup else {
             return Err(Error::failed("no cgroup"));
         };
-        cgroup.apply(&bundle.resources).context("limits")?;
+        cgroup.apply(birth.limits).context("limits")?;
         let join = cgroup.join_plan()?;
         live.oom_kills = cgroup.oom_kills().unwrap_or(0);
         live.oom = match c.resources.memory_limit {
@@ -192,23 +187,19 @@ impl Monitor {
         let null = open_null()?;
         // Without a cgroup namespace the child looks for its cgroups below the host's
         // mounts, and with a user namespace it may not enter the host's namespaces.
-        let n = &plan.namespaces;
+        let n = &birth.plan.namespaces;
         let bare = match n.new.contains(MOUNT | CGROUP) && !n.has(USER) {
             true => bare::open(&self.layout.bare_mounts()),
             false => None,
         };
         let bare = bare.as_ref().map(AsFd::as_fd);
-        let label = bundle.file_label();
         let (starting, outputs) = if c.tty {
             let stdio = Stdio {
                 stdin: null.as_fd(),
                 stdout: null.as_fd(),
                 stderr: null.as_fd(),
             };
-            (
-                birth(plan, root, mountpoint, bare, &join, &stdio)?,
-                Vec::new(),
-            )
+            (birth.spawn(bare, &join, &stdio)?, Vec::new())
         } else {
             let stdin = if c.stdin {
                 Some(self.make_stdin(name, c, dir, label)?)
@@ -227,7 +218,7 @@ impl Monitor {
                 stdout: ends[0].as_fd(),
                 stderr: ends[1].as_fd(),
             };
-            (birth(plan, root, mountpoint, bare, &join, &stdio)?, outputs)
+            (birth.spawn(bare, &join, &stdio)?, outputs)
         };
         for (output, stream) in outputs.iter().zip(Stream::BOTH) {
             self.watch_output(name, output, stream)?;
@@ -336,27 +327,38 @@ impl Monitor {
     }
 }
 
-fn birth(
-    plan: &Plan,
-    root: &Mount,
-    mountpoint: &std::path::Path,
-    bare_mounts: Option<BorrowedFd>,
-    join: &Join,
-    stdio: &Stdio,
-) -> Result<Starting> {
-    spawn::spawn(&Spawn {
-        resctrl: &[],
-        plan,
-        root,
-        mountpoint,
-        join: Some(join),
-        stdio,
-        sources: None,
-        start: None,
-        bare_mounts,
-        host_mounts: None,
-        prepare_child: None,
-    })
+/// What a container is cloned from.
+struct Birth<'a> {
+    plan: &'a Plan,
+    limits: &'a Resources,
+    root: &'a Mount,
+    mountpoint: &'a std::path::Path,
+    /// The SELinux label of its files.
+    label: Option<&'a str>,
+}
+
+impl Birth<'_> {
+    fn spawn(
+        &self,
+        bare_mounts: Option<BorrowedFd>,
+        join: &Join,
+        stdio: &Stdio,
+    ) -> Result<Starting> {
+        spawn::spawn(&Spawn {
+            resctrl: &[],
+            plan: self.plan,
+            root: self.root,
+            mountpoint: self.mountpoint,
+            join: Some(join),
+            stdio,
+            // The namespaces that the plan joins are those that this monitor is in.
+            sources: None,
+            start: None,
+            bare_mounts,
+            host_mounts: None,
+            prepare_child: None,
+        })
+    }
 }
 
 /// A null device to hand into a container: [`Mount::null_device`].

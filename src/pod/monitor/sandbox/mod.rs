@@ -25,11 +25,12 @@ use nix::sched::CloneFlags;
 use crate::linux::bare;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Select};
 use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
-use crate::linux::namespace::{self, POD_KINDS};
+use crate::linux::namespace;
 use crate::linux::root::{open_dir, remove_tree};
 use crate::network;
+use crate::pod::bundle::{SHARED, pod_namespaces};
 use crate::pod::{client, limits, shutdown};
-use crate::spec::{Pod, Spec};
+use crate::spec::Pod;
 use crate::store::{Layout, PodPaths, make_dir, tagged};
 use crate::{Context, Error, Result, volume};
 
@@ -87,14 +88,6 @@ pub(crate) fn monitor_cgroup_of_root(tag: &str) -> String {
     format!("{}/monitor", cgroup_of_root(tag))
 }
 
-fn own_kinds(spec: &Spec) -> impl Iterator<Item = (CloneFlags, &'static str)> + '_ {
-    POD_KINDS.into_iter().filter(|(kind, _)| match *kind {
-        CloneFlags::CLONE_NEWNET => !spec.host_network,
-        CloneFlags::CLONE_NEWIPC => !spec.host_ipc,
-        _ => true,
-    })
-}
-
 /// Makes the sandbox, volumes excepted, and moves the calling process into it. `label`: the
 /// SELinux label of the files that its containers share.
 pub(in crate::pod::monitor) fn make(
@@ -128,9 +121,9 @@ pub(in crate::pod::monitor) fn make(
         // has: where the host's root is an initramfs, which cannot be left.
         let _ = bare::open_or_make(&layout.bare_mounts());
     }
-    namespace::leave(own_kinds(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
+    namespace::leave(pod_namespaces(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
     make_dir(&paths.dir.join("ns"))?;
-    for (_, name) in own_kinds(spec) {
+    for (_, name) in pod_namespaces(spec) {
         namespace::pin_own(name, &paths.namespace(name))?;
     }
     let hostname = match &spec.fqdn {
@@ -209,7 +202,7 @@ fn make_shared(paths: &PodPaths, texts: &[(&str, String)], label: Option<&str>) 
 /// Moves the calling process into a sandbox that an earlier monitor made.
 pub(in crate::pod::monitor) fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
     let paths = layout.pod(&pod.uid);
-    for (kind, name) in own_kinds(&pod.spec) {
+    for (kind, name) in pod_namespaces(&pod.spec) {
         namespace::enter(&paths.namespace(name), kind)?;
     }
     Ok(())
@@ -238,7 +231,7 @@ pub(in crate::pod::monitor) fn remove(layout: &Layout, pod: &Pod, host: &Host) -
     attempt("remove the volumes", volume::remove(&paths));
     // With /dev/shm, which is mounted below.
     attempt("unmount the files", mount::unmount(&paths.shared()));
-    for (_, name) in POD_KINDS {
+    for (_, name) in SHARED {
         attempt(
             "unpin a namespace",
             namespace::unpin(&paths.namespace(name)),
