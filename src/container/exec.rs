@@ -35,9 +35,11 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::channel::{Message, Starting, say, tell_failure};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
-use super::spawn::{Message, Starting, Stdio, clone_between, say, tell_failure};
+use super::spawn::clone_between;
+use super::wanted::Stdio;
 use super::{init, process, settings};
 use crate::linux::caller;
 use crate::linux::cgroup::Join;

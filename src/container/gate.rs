@@ -13,7 +13,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 
-use super::spawn::{Channel, wait_for_go};
+use super::channel::{Channel, wait_for_go};
 use crate::linux::socket::{Packets, listen_at};
 use crate::{Error, Result};
 

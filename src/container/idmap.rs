@@ -1,14 +1,14 @@
-//! A user namespace for its mappings alone, as mount_setattr(2) wants one for
-//! MOUNT_ATTR_IDMAP. It is made by a child that does nothing else and ends at once;
-//! the fd keeps it.
+//! The mappings of user namespaces, user_namespaces(7); and a user namespace for its
+//! mappings alone, as mount_setattr(2) wants one for MOUNT_ATTR_IDMAP. It is made by a
+//! child that does nothing else and ends at once; the fd keeps it.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use super::plan::IdMap;
-use super::spawn::write_map;
 use crate::linux::namespace;
 use crate::sys::process::{self as sys, Fork};
 use crate::{Context, Error, Result};
@@ -51,4 +51,21 @@ fn pid_in_proc(pid: Pid, pidfd: BorrowedFd) -> Result<Pid> {
             "{path}: process {pid} is not in /proc"
         ))),
     }
+}
+
+/// user_namespaces(7): one write, before anybody in there becomes anybody.
+pub(super) fn write_map(pid: Pid, file: &str, map: &[IdMap]) -> Result<()> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for m in map {
+        let _ = writeln!(text, "{} {} {}", m.inside, m.outside, m.count);
+    }
+    let path = format!("/proc/{pid}/{file}");
+    std::fs::write(&path, &text).map_err(|e| {
+        let e = Error::from(e).push_context(format!("write({path}, {text:?})"));
+        match e.errno() {
+            Some(Errno::EINVAL) => e.hint("the ranges overlap"),
+            _ => e,
+        }
+    })
 }

@@ -11,7 +11,7 @@
 //!  5. root inside: in a user namespace, what is made from here on is its root's;
 //!  6. sources of bind mounts are opened while the host's paths still mean
 //!     something, and before the tree is made private, so that a propagation that
-//!     was asked for reaches the host (with [`super::spawn::Sources`], the parent
+//!     was asked for reaches the host (with [`super::wanted::Sources`], the parent
 //!     has opened them), but for those inside the root that an earlier mount makes;
 //!  7. the tree is made private, or left for a copy of the bare namespace, which is
 //!     private ([`crate::linux::bare`]): nothing mounted here is seen outside;
@@ -38,9 +38,10 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid};
 
+use super::channel::{Message, say, tell_failure, wait_for_go};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
-use super::spawn::{Message, Spawn, StartGate, say, wait_for_go};
+use super::wanted::{Spawn, StartGate};
 use super::{dev, gate, hook, process, rootfs, settings};
 use crate::linux::bare;
 use crate::linux::caller;
@@ -236,7 +237,7 @@ fn become_program(wanted: &Spawn, labels: process::Labels, parent: &Packets) -> 
     };
     let Err(e) = process::launch(&plan.process, &program, labels, &channel, hooks);
     // `start` is told, not whoever created the container long ago.
-    super::spawn::tell_failure(&channel, e)
+    tell_failure(&channel, e)
 }
 
 /// Whoever made the namespace is nobody in it until it becomes its root. Where 0

@@ -9,6 +9,7 @@
 //!
 //! Never prints, never retries, never clones from a threaded process.
 
+pub mod channel;
 mod copy;
 pub mod dev;
 pub mod exec;
@@ -25,3 +26,4 @@ mod settings;
 pub mod spawn;
 mod sub_path;
 pub mod user;
+pub mod wanted;

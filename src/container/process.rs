@@ -22,9 +22,10 @@ use nix::fcntl::OFlag;
 use nix::sys::prctl;
 use nix::unistd::{Gid, Pid, Uid};
 
+use super::channel::Message;
 use super::plan::{DEFAULT_PATH, Process};
 use super::refusal;
-use super::spawn::{Message, Stdio};
+use super::wanted::Stdio;
 use crate::linux::capability;
 use crate::linux::procfs::Procfs;
 use crate::linux::root::{Links, Root, open_dir};
@@ -346,19 +347,11 @@ fn own_stdio(fd: BorrowedFd, p: &Process) {
     }
 }
 
-/// As execve(2) will see it: access(2) would leave out what only a capability allows.
-pub(super) fn is_executable(path: &Path) -> nix::Result<()> {
-    use nix::fcntl::AtFlags;
-    use nix::unistd::{AccessFlags, faccessat};
-    let cwd = nix::fcntl::AT_FDCWD;
-    faccessat(cwd, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
-}
-
 /// execvp(3)'s search, in the container's PATH, with an answer for people.
 fn find_program(p: &Process) -> Result<String> {
     let name = &p.argv[0];
     if name.contains('/') {
-        return match is_executable(Path::new(name)) {
+        return match refusal::is_executable(Path::new(name)) {
             Ok(()) if Path::new(name).is_dir() => Err(refusal::explain(name, Errno::EACCES)),
             Ok(()) => Ok(name.clone()),
             Err(e) => Err(refusal::explain(name, e)),
@@ -374,7 +367,7 @@ fn find_program(p: &Process) -> Result<String> {
     for dir in path.split(':') {
         let dir = if dir.is_empty() { "." } else { dir };
         let candidate = Path::new(dir).join(name);
-        match is_executable(&candidate) {
+        match refusal::is_executable(&candidate) {
             Ok(()) if candidate.is_file() => return Ok(candidate.to_string_lossy().into_owned()),
             Err(Errno::EACCES) if candidate.is_file() => refused = refused.or(Some(candidate)),
             Err(Errno::EACCES) => closed = closed.or(Some(candidate)),

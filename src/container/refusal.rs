@@ -15,7 +15,6 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use super::plan::DEFAULT_PATH;
-use super::process::is_executable;
 use crate::linux::elf::{self, Elf};
 use crate::linux::mount_table;
 use crate::nearest::nearest;
@@ -447,4 +446,12 @@ fn names_in(dir: &Path) -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
+}
+
+/// As execve(2) will see it: access(2) would leave out what only a capability allows.
+pub(super) fn is_executable(path: &Path) -> nix::Result<()> {
+    use nix::fcntl::AtFlags;
+    use nix::unistd::{AccessFlags, faccessat};
+    let cwd = nix::fcntl::AT_FDCWD;
+    faccessat(cwd, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
 }

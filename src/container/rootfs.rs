@@ -12,10 +12,10 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fstat};
 
+use super::channel::{Message, say, wait_for_go};
 use super::plan::mount::IdMapped;
 use super::plan::namespace::{CGROUP, USER};
 use super::plan::{Mount as MountPlan, Plan, Source};
-use super::spawn::{Message, say, wait_for_go};
 use super::{copy, dev, idmap, sub_path};
 use crate::linux::cgroup::{Hierarchies, Join};
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Change, Mount};

@@ -20,12 +20,12 @@ use nix::mount::MsFlags;
 
 use super::prepared::Prepared;
 use super::record::{Containers, Record};
+use crate::container::channel::{Event, Starting};
 use crate::container::hook::{self, Hooks, Subject};
 use crate::container::plan::Plan;
 use crate::container::plan::namespace::{MOUNT, USER};
-use crate::container::spawn::{
-    self, Event, HostMounts, Sources, Spawn, StartGate, Starting, Stdio,
-};
+use crate::container::spawn;
+use crate::container::wanted::{HostMounts, Sources, Spawn, StartGate, Stdio};
 use crate::container::{gate, rootfs};
 use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join};

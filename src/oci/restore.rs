@@ -31,7 +31,7 @@ use super::record::{Containers, Status};
 use crate::container::dev;
 use crate::container::plan::namespace::{IPC, UTS};
 use crate::container::plan::{Mount, Plan, Source};
-use crate::container::spawn::Stdio;
+use crate::container::wanted::Stdio;
 use crate::linux::cgroup::{Cgroup, Hierarchies};
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Links, Root, is_dir, open_dir, reopen};

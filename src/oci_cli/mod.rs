@@ -32,7 +32,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use args::{Args, Flag, Order, usage};
 use log::Log;
 
-use crate::container::spawn::Stdio;
+use crate::container::wanted::Stdio;
 use crate::linux::kernel;
 use crate::linux::mount::{Mount, OWN_PROGRAM};
 use crate::oci::create::CgroupDriver;

@@ -23,7 +23,7 @@ use nix::unistd::{AccessFlags, Pid, access, execve, geteuid};
 
 pub(super) use self::rpc::{LOCK_BY_NFTABLES, Message, Request, field};
 use self::rpc::{NOTIFY, Response};
-use crate::container::spawn::wait_for_go;
+use crate::container::channel::wait_for_go;
 use crate::linux::cgroup::Join;
 use crate::linux::mount;
 use crate::linux::root::open_dir;

@@ -4,12 +4,9 @@
 //! recorded process only if it started when that one did. Output that waits in
 //! the FIFOs is logged; what was half made is removed and made anew.
 
-use std::os::fd::{AsFd, BorrowedFd};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use super::container::child::Child;
+use super::container::child::{Child, zombie_status};
 use super::container::output::Output;
 use super::{Fact, Monitor, Source, sandbox};
 use crate::linux::cgroup::{Cgroup, Select};
@@ -124,32 +121,4 @@ impl Monitor {
             self.release_container(name);
         }
     }
-}
-
-/// How a process ended that is not our child, once its pidfd says that it has: a
-/// zombie that its parent has not reaped yet shows its status in /proc, and a
-/// reaped one in its pidfd (Linux 6.15). `None`: it was reaped and the kernel does
-/// not tell.
-pub(super) fn exit_status(pid: i32, pid_start: u64, pidfd: BorrowedFd) -> Option<i32> {
-    if let Some(status) = zombie_status(pid, pid_start) {
-        return Some(status);
-    }
-    for _ in 0..100 {
-        match sys::pidfd_exit_status(pidfd) {
-            Ok(Some(status)) => return Some(status),
-            Ok(None) => {
-                // Between its death and its reaping. POLLHUP is the event of the
-                // latter.
-                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLHUP)];
-                let _ = poll(&mut fds, PollTimeout::from(10_u8));
-            }
-            Err(_) => return None,
-        }
-    }
-    None
-}
-
-fn zombie_status(pid: i32, pid_start: u64) -> Option<i32> {
-    let stat = Stat::of(pid).filter(|s| s.ended && s.start == pid_start)?;
-    Some(stat.exit_code)
 }

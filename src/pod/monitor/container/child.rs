@@ -3,10 +3,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;
 
-use crate::container::spawn::{Started, Starting};
-use crate::pod::monitor::adopt;
+use crate::container::channel::{Started, Starting};
+use crate::linux::procfs::Stat;
 use crate::pod::monitor::events::{Events, Source};
 use crate::sys::process as sys;
 use crate::{Error, Result};
@@ -90,7 +91,7 @@ impl Child {
                 pidfd,
                 pid,
                 pid_start,
-            } => Progress::Ended(adopt::exit_status(*pid, *pid_start, pidfd.as_fd())),
+            } => Progress::Ended(exit_status(*pid, *pid_start, pidfd.as_fd())),
         };
         if matches!(progress, Progress::Nothing) {
             return (Some(self), progress);
@@ -152,4 +153,32 @@ impl Child {
     pub(in crate::pod::monitor) fn send(&self, signal: i32) {
         let _ = sys::pidfd_send_signal(self.pidfd(), signal);
     }
+}
+
+/// How a process ended that is not our child, once its pidfd says that it has: a
+/// zombie that its parent has not reaped yet shows its status in /proc, and a
+/// reaped one in its pidfd (Linux 6.15). `None`: it was reaped and the kernel does
+/// not tell.
+fn exit_status(pid: i32, pid_start: u64, pidfd: BorrowedFd) -> Option<i32> {
+    if let Some(status) = zombie_status(pid, pid_start) {
+        return Some(status);
+    }
+    for _ in 0..100 {
+        match sys::pidfd_exit_status(pidfd) {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) => {
+                // Between its death and its reaping. POLLHUP is the event of the
+                // latter.
+                let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLHUP)];
+                let _ = poll(&mut fds, PollTimeout::from(10_u8));
+            }
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+pub(in crate::pod::monitor) fn zombie_status(pid: i32, pid_start: u64) -> Option<i32> {
+    let stat = Stat::of(pid).filter(|s| s.ended && s.start == pid_start)?;
+    Some(stat.exit_code)
 }

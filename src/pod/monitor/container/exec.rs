@@ -7,7 +7,7 @@ use nix::sched::CloneFlags;
 
 use super::child::{Child, Progress};
 use super::launch::open_null;
-use crate::container::spawn::Stdio;
+use crate::container::wanted::Stdio;
 use crate::container::{exec, plan};
 use crate::linux::selinux;
 use crate::pod::monitor::kubelet::HookKind;

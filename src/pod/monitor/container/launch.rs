@@ -16,10 +16,12 @@ use nix::sys::stat::Mode;
 
 use super::child::Child;
 use super::output::{Output, make_fifo};
+use crate::container::channel::Starting;
 use crate::container::plan::Plan;
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
-use crate::container::spawn::{self, Spawn, Starting, Stdio};
+use crate::container::spawn;
 use crate::container::user::Accounts;
+use crate::container::wanted::{Spawn, Stdio};
 use crate::image::Image;
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::{Cgroup, Controllers, Join, OomEvents, Resources, Select};

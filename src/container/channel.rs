@@ -1,0 +1,182 @@
+//! What a child says between its clone and its exec, and how its commander hears it: a
+//! socket of packets that closes with the exec.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::linux::mount::Mount;
+use crate::linux::socket::Packets;
+use crate::sys::process as sys;
+use crate::{Error, Result};
+
+/// What a child says to whoever commands it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Message {
+    Failed(Error),
+    Terminal,
+    Hooks,
+    Waiting,
+    /// The number of an fd in the child.
+    Listener(i32),
+    /// The place in the plan of a mount, which is sent too.
+    MapIds(usize),
+}
+
+/// What a commander hears.
+#[derive(Debug)]
+pub enum Event {
+    NotYet,
+    /// Why there will be no program. The child ends by itself.
+    Failed(Error),
+    /// The master of the process's terminal.
+    Terminal(OwnedFd),
+    /// The hooks of the runtime's namespaces are due; answered by [`Channel::go`].
+    Hooks,
+    /// The child waits at its gate.
+    Waiting,
+    /// The seccomp listener is this fd of the child's; answered by [`Channel::go`].
+    Listener(i32),
+    /// The mount of this place in the plan is to be idmapped, which a process in a user
+    /// namespace may not do: mount_setattr(2) asks for CAP_SYS_ADMIN over the filesystem.
+    /// Answered by [`Channel::go`].
+    MapIds(usize, Mount),
+    /// The program runs, or the child has died without a message.
+    Exec,
+}
+
+/// The connection between a child and its commander.
+#[derive(Debug)]
+pub struct Channel(pub(super) Packets);
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Channel {
+    /// Blocks unless the fd does not.
+    pub fn next(&self) -> Event {
+        let mut buffer = vec![0; 16 * 1024];
+        match self.0.receive(&mut buffer) {
+            Ok(([], _)) => Event::Exec,
+            Ok((bytes, mut fds)) => match serde_json::from_slice(bytes) {
+                Ok(Message::Failed(e)) => Event::Failed(e),
+                Ok(Message::Terminal) => match fds.pop() {
+                    Some(fd) => Event::Terminal(fd),
+                    None => Event::Failed(Error::failed("the child sent no terminal")),
+                },
+                Ok(Message::Hooks) => Event::Hooks,
+                Ok(Message::Waiting) => Event::Waiting,
+                Ok(Message::Listener(n)) => Event::Listener(n),
+                Ok(Message::MapIds(place)) => match fds.pop() {
+                    Some(fd) => Event::MapIds(place, Mount::received(fd)),
+                    None => Event::Failed(Error::failed("the child sent no mount")),
+                },
+                Err(e) => Event::Failed(Error::failed(format!("the child's message: {e}"))),
+            },
+            Err(Errno::EAGAIN) => Event::NotYet,
+            // Unread words of ours at its end: it died, or runs, all the same.
+            Err(Errno::ECONNRESET) => Event::Exec,
+            Err(e) => Event::Failed(Error::sys("recvmsg(<child>)", e)),
+        }
+    }
+
+    pub fn go(&self) -> Result<()> {
+        self.0
+            .send(b"go", &[])
+            .map_err(|e| Error::sys("sendmsg(<child>)", e))
+    }
+}
+
+/// The child's end.
+pub(super) fn say(channel: &Packets, message: &Message, fds: &[BorrowedFd]) -> Result<()> {
+    channel
+        .send(&serde_json::to_vec(message)?, fds)
+        .map_err(|e| Error::sys("sendmsg(<parent>)", e))
+}
+
+/// Waits for [`Channel::go`].
+pub(crate) fn wait_for_go(channel: &Packets) -> Result<()> {
+    match channel.receive(&mut [0; 16]) {
+        Ok(([], _)) => Err(Error::failed("whoever was making this container has died")),
+        Ok(_) => Ok(()),
+        Err(e) => Err(Error::sys("recvmsg(<parent>)", e)),
+    }
+}
+
+/// A child between its clone and its exec.
+#[derive(Debug)]
+pub struct Starting {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+    pub channel: Channel,
+    terminal: Option<OwnedFd>,
+}
+
+/// How it went.
+#[derive(Debug)]
+pub enum Started {
+    /// No message yet.
+    NotYet,
+    /// The program runs. With a terminal, its master.
+    Running(Option<OwnedFd>),
+    /// Why it does not. The child ends by itself.
+    Failed(Error),
+}
+
+impl AsFd for Starting {
+    /// Readable when [`Starting::progress`] has something to say.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+impl Starting {
+    pub(super) fn new(pid: Pid, pidfd: OwnedFd, packets: Packets) -> Self {
+        Starting {
+            pid,
+            pidfd,
+            channel: Channel(packets),
+            terminal: None,
+        }
+    }
+
+    /// Reads what a child without gate, hooks and listener has said, blocking only
+    /// if nothing can be read.
+    pub fn progress(&mut self) -> Started {
+        match self.channel.next() {
+            Event::Exec => Started::Running(self.terminal.take()),
+            Event::Terminal(fd) => {
+                self.terminal = Some(fd);
+                Started::NotYet
+            }
+            Event::Failed(e) => Started::Failed(e),
+            Event::NotYet => Started::NotYet,
+            Event::Hooks | Event::Waiting | Event::Listener(_) | Event::MapIds(..) => {
+                Started::Failed(Error::failed(
+                    "the child waits for what nobody here will do",
+                ))
+            }
+        }
+    }
+
+    /// Ends a child that is not to become anything.
+    pub fn abandon(&self) {
+        sys::kill_and_reap(self.pidfd.as_fd());
+    }
+}
+
+/// The most that a child says of an error, bytes: in JSON six times as many, which
+/// still fits what [`Channel::next`] receives.
+const LAST_WORDS: usize = 2048;
+
+/// The child's last words.
+pub(super) fn tell_failure(parent: &Packets, e: Error) -> ! {
+    let bytes = serde_json::to_vec(&Message::Failed(e.shortened(LAST_WORDS)));
+    let _ = parent.send(&bytes.unwrap_or_default(), &[]);
+    sys::exit_now(127)
+}
