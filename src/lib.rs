@@ -7,7 +7,8 @@
 //! - [`image`], [`volume`], [`network`]: what a Pod is made of.
 //! - [`oci`]: a container that a bundle describes. [`container`]: the mechanism of one.
 //! - [`spec`]: what is wanted, as plain data.
-//! - [`error`], [`nearest`]: what every layer says of a fault, and of a misspelt name.
+//! - [`error`], [`nearest`], [`plain`]: what every layer says of a fault and of a misspelt
+//!   name, and text of others made harmless for a terminal.
 //! - [`store`]: records, locks, the layout on disk.
 //! - [`linux`]: kernel objects as safe Rust values; [`sys`]: the only `unsafe`.
 
@@ -24,6 +25,7 @@ pub mod nearest;
 pub mod network;
 pub mod oci;
 pub mod oci_cli;
+pub mod plain;
 pub mod pod;
 pub mod spec;
 pub mod store;

@@ -8,12 +8,12 @@ use std::sync::OnceLock;
 use serde_json::json;
 
 use crate::cli::show::object;
-use crate::cli::show::output::strip_styles;
 use crate::linux::kernel;
+use crate::plain::strip_styles;
 use crate::pod::client::{self, View};
 use crate::pod::command_line::with_root;
 use crate::store::Layout;
-use crate::{Error, Kind, Result};
+use crate::{Error, Result};
 
 #[derive(Debug)]
 pub(super) struct Face {
@@ -179,10 +179,6 @@ pub(super) fn warn_of_unattended(views: &[View]) {
 /// A line on stderr for whoever watches.
 pub(super) fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", strip_styles(text));
-}
-
-pub(super) fn usage(message: impl Into<String>) -> Error {
-    Error::new(Kind::Usage, message)
 }
 
 #[cfg(test)]

@@ -5,16 +5,14 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::Verb;
-use crate::cli::face::{Face, usage, warn};
-use crate::cli::images::list::bytes;
+use crate::cli::face::{Face, warn};
 use crate::cli::show::output::{self, Format};
+use crate::cli::show::size::bytes;
 use crate::cli::show::table::Table;
 use crate::image::{LayerForm, Store};
 use crate::pod::abandoned::{self, Abandoned};
-use crate::pod::layers;
 use crate::pod::shutdown::{self, Terminated};
-use crate::pod::verbs::images;
-use crate::store::disk_usage;
+use crate::pod::verbs::disk::{self, Disk};
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
@@ -79,13 +77,13 @@ impl Verb for System {
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         if self.repair && self.what != "check" {
-            return Err(usage("--repair is for `system check`"));
+            return Err(Error::usage("--repair is for `system check`"));
         }
         if (self.all || self.force) && self.what != "prune" {
-            return Err(usage("-a and -f are for `system prune`"));
+            return Err(Error::usage("-a and -f are for `system prune`"));
         }
         if self.form.is_some() && self.what != "layers" {
-            return Err(usage("dir and erofs are for `system layers`"));
+            return Err(Error::usage("dir and erofs are for `system layers`"));
         }
         match self.what.as_str() {
             "layers" => set_layers(face, self.form.as_deref(), &format),
@@ -120,9 +118,7 @@ fn shutdown(face: &Face, format: &Format) -> Result<u8> {
 }
 
 fn prune(face: &Face, all: bool, format: &Format) -> Result<u8> {
-    let used = images::used(&face.layout)?;
-    let pruned = Store::open(&face.layout)?.prune(all, &|id| used.contains(id))?;
-    layers::release(&face.layout)?;
+    let pruned = disk::prune(&face.layout, all)?;
     let removed = &pruned.removed;
     if !matches!(format, Format::Table { .. }) {
         format.print_value(&json!({
@@ -181,16 +177,12 @@ fn set_layers(face: &Face, form: Option<&str>, format: &Format) -> Result<u8> {
 }
 
 fn df(face: &Face, format: &Format) -> Result<u8> {
-    let used = images::known(&face.layout)?;
-    let images = Store::open(&face.layout)?.usage(&|id| used.contains(id))?;
-    let (mut containers, mut volumes) = (Kept::default(), Kept::default());
-    if let Ok(pods) = std::fs::read_dir(face.layout.data.join("pods")) {
-        for pod in pods.flatten() {
-            containers.add(&pod.path().join("containers"))?;
-            volumes.add(&pod.path().join("volumes"))?;
-        }
-    }
-    let logs = disk_usage(&face.layout.logs)?;
+    let Disk {
+        images,
+        containers,
+        volumes,
+        logs,
+    } = disk::usage(&face.layout)?;
     let rows = [
         (
             "Images",
@@ -250,30 +242,9 @@ fn df(face: &Face, format: &Format) -> Result<u8> {
     Ok(0)
 }
 
-#[derive(Default)]
-struct Kept {
-    number: usize,
-    bytes: u64,
-}
-
-impl Kept {
-    fn add(&mut self, dir: &std::path::Path) -> Result<()> {
-        if let Ok(entries) = std::fs::read_dir(dir) {
-            self.number += entries.count();
-            self.bytes += disk_usage(dir)?;
-        }
-        Ok(())
-    }
-}
-
 fn check(face: &Face, repair: bool, format: &Format) -> Result<u8> {
-    let used = match repair {
-        true => images::used(&face.layout)?,
-        false => images::known(&face.layout)?,
-    };
-    let report = Store::open(&face.layout)?.check(repair, &|id| used.contains(id))?;
+    let (report, roots) = disk::check(&face.layout, repair)?;
     let left = report.faults.iter().filter(|f| !f.repaired).count();
-    let roots = abandoned::find(&face.layout)?;
     if matches!(format, Format::Table { .. }) {
         let mut text: String = report
             .faults

@@ -7,7 +7,6 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::Error;
 use crate::cli::VERBS;
-use crate::cli::face::usage;
 use crate::nearest::nearest;
 
 /// Verbs of kubectl, podman, docker and crictl that are not carob's, and the way on.
@@ -136,10 +135,10 @@ pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
         ErrorKind::InvalidSubcommand if verb.is_none() => {
             unknown_verb(&context(ContextKind::InvalidSubcommand))
         }
-        ErrorKind::MissingSubcommand if verb.is_none() => usage("no verb").hint(help),
+        ErrorKind::MissingSubcommand if verb.is_none() => Error::usage("no verb").hint(help),
         ErrorKind::UnknownArgument if verb == Some("exec") => {
             let argument = context(ContextKind::InvalidArg);
-            usage(format!(
+            Error::usage(format!(
                 "{argument:?} is no argument of exec: the command goes after --"
             ))
             .hint(format!("carob exec NAME -- {argument}"))
@@ -161,7 +160,7 @@ pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
                 hint.push(example.to_owned());
             }
             hint.push(help);
-            usage(message).hint(hint.join("; "))
+            Error::usage(message).hint(hint.join("; "))
         }
     }
 }
@@ -184,7 +183,7 @@ fn example(verb: &str) -> Option<&'static str> {
 }
 
 fn unknown_verb(word: &str) -> Error {
-    let error = usage(format!("carob has no verb {word:?}"));
+    let error = Error::usage(format!("carob has no verb {word:?}"));
     if let Some((_, way)) = FOREIGN.iter().find(|(words, _)| words.contains(&word)) {
         return error.hint(*way);
     }

@@ -36,12 +36,19 @@ use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
 use crate::linux::procfs::Stat;
 use crate::linux::resctrl::{self, Resctrl};
 use crate::linux::root::open_dir;
-use crate::store::{self, Lock, make_dir};
+use crate::store::{self, Lock, Versioned, make_dir};
 use crate::sys::process as sys;
 use crate::{Context, Error, Result};
 
 /// Of the record's format; one that is newer is not touched.
 const VERSION: u32 = 1;
+
+impl Versioned for Record {
+    const VERSION: u32 = VERSION;
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -139,7 +146,7 @@ impl Containers {
     pub fn gate(&self, id: &str) -> PathBuf {
         self.dir(id).join("gate")
     }
-    /// See [`crate::container::spawn::HostMounts`].
+    /// See [`crate::container::wanted::HostMounts`].
     pub fn mounts_pin(&self, id: &str) -> PathBuf {
         self.dir(id).join("mounts")
     }
@@ -175,13 +182,14 @@ impl Containers {
 
     pub fn load(&self, id: &str) -> Result<Record> {
         check_id(id)?;
-        let record: Record =
-            store::load(&self.dir(id).join("state.json")).map_err(|e| not_there(id, e))?;
-        match record.version == VERSION && record.id == id {
+        let path = self.dir(id).join("state.json");
+        let record: Record = store::load_existing(&path).map_err(|e| not_there(id, e))?;
+        match record.id == id {
             true => Ok(record),
             false => Err(Error::failed(format!(
-                "the record of container {id} is of another version ({}) or another container",
-                record.version
+                "the record {} is of another container, {:?}",
+                path.display(),
+                record.id
             ))),
         }
     }

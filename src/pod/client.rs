@@ -17,6 +17,7 @@ use serde::de::IgnoredAny;
 
 use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::state::State;
+use super::status::{self, PodStatus};
 use super::{damage, limits, monitor, shutdown, update};
 use crate::linux::cgroup::devices;
 use crate::linux::root::remove_tree;
@@ -39,6 +40,11 @@ pub struct View {
 }
 
 impl View {
+    /// What a kubelet would report of it.
+    pub fn status(&self) -> PodStatus {
+        status::of(&self.pod, self.state.as_ref())
+    }
+
     fn new(pod: Pod, state: Option<State>) -> Self {
         View {
             pod,
@@ -408,7 +414,7 @@ fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
 pub fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
     let path = layout.pod(uid).record();
     let names = lock_names(layout)?;
-    let mut pod: Pod = store::load(&path)?;
+    let mut pod: Pod = store::load_existing(&path)?;
     if !update::is_allowed(&pod.spec, &new.spec) {
         return Err(Error::conflict(format!(
             "pods {:?} has been changed meanwhile",
@@ -507,7 +513,7 @@ fn collect_garbage(layout: &Layout, name: &str) -> Result<()> {
     }
     let names = lock_names(layout)?;
     // Its name was taken, perhaps; or it was killed before it wrote the record.
-    if let Ok(pod) = store::load::<Pod>(&dir.join("pod.json")) {
+    if let Ok(pod) = store::load_existing::<Pod>(&dir.join("pod.json")) {
         release_name(layout, &pod)?;
     }
     if name.starts_with(".new-") {

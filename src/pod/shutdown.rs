@@ -98,7 +98,7 @@ pub fn terminate(layout: &Layout) -> Result<Vec<Terminated>> {
     let mut asked = Vec::new();
     let mut longest = 0;
     for uid in list_uids(layout)? {
-        let record = store::load::<Pod>(&layout.pod(&uid).record());
+        let record = store::load_existing::<Pod>(&layout.pod(&uid).record());
         let pod = match &record {
             Ok(pod) => {
                 longest = longest.max(pod.spec.termination_grace_period);

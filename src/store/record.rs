@@ -61,6 +61,16 @@ pub fn load_versioned<T: Versioned>(path: &Path) -> Result<Option<T>> {
     }
 }
 
+/// As [`load_versioned`], of a record that has to be there.
+///
+/// # Errors
+/// [`Kind::NotFound`] if it is not; else as there.
+pub fn load_existing<T: Versioned>(path: &Path) -> Result<T> {
+    load_versioned(path)?.ok_or_else(|| {
+        Error::sys(format!("open({})", path.display()), Errno::ENOENT).with_kind(Kind::NotFound)
+    })
+}
+
 pub(super) fn parse<T: DeserializeOwned>(
     bytes: &[u8],
     path: impl FnOnce() -> PathBuf,

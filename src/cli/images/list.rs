@@ -7,9 +7,10 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::cli::face::{Face, usage};
+use crate::cli::face::Face;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::progress::Shown;
+use crate::cli::show::size::bytes;
 use crate::cli::show::table::Table;
 use crate::cli::{Verb, show::age};
 use crate::image::{Image, PullOptions, Reference, Store};
@@ -118,7 +119,7 @@ impl Verb for Load {
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         if self.input == "-" && std::io::stdin().is_terminal() {
-            return Err(usage("stdin is a terminal").hint("name the archive with -i FILE"));
+            return Err(Error::usage("stdin is a terminal").hint("name the archive with -i FILE"));
         }
         let name = self
             .name
@@ -332,41 +333,9 @@ fn split_name(name: &str) -> (&str, &str) {
     }
 }
 
-/// Decimal units, as registries and docker show sizes.
-pub(crate) fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    match unit {
-        0 => format!("{n}B"),
-        _ if value < 9.995 => format!("{value:.2}{}", UNITS[unit]),
-        _ if value < 99.95 => format!("{value:.1}{}", UNITS[unit]),
-        _ => format!("{value:.0}{}", UNITS[unit]),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes() {
-        for (n, want) in [
-            (0, "0B"),
-            (999, "999B"),
-            (1000, "1.00kB"),
-            (4_260_000, "4.26MB"),
-            (42_600_000, "42.6MB"),
-            (441_000_000, "441MB"),
-            (999_900_000, "1.00GB"),
-        ] {
-            assert_eq!(bytes(n), want);
-        }
-    }
 
     #[test]
     fn names_are_split_at_the_tag() {

@@ -3,12 +3,12 @@
 use clap::Args;
 use serde_json::json;
 
-use crate::Result;
 use crate::cli::Verb;
-use crate::cli::face::{Face, usage};
+use crate::cli::face::Face;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::progress::Shown;
 use crate::image::{PullOptions, Reference, Store};
+use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Push {
@@ -55,7 +55,7 @@ impl Verb for Push {
                 .ok()
                 .filter(|r| matches!(store.lookup(r), Ok(Some(_))))
                 .ok_or_else(|| {
-                    usage("an ID says not where to push").hint("carob push ID NAME does")
+                    Error::usage("an ID says not where to push").hint("carob push ID NAME does")
                 })?,
             None => self.image.parse()?,
         };

@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::Args;
 
 use crate::cli::Verb;
-use crate::cli::face::{Face, usage};
+use crate::cli::face::Face;
 use crate::image::{Form, Store};
 use crate::{Context, Error, Kind, Result};
 
@@ -42,14 +42,16 @@ impl Verb for Save {
         let to = self.output.as_deref().filter(|o| *o != "-");
         match (self.format.as_str(), to) {
             ("oci-dir", None) => {
-                return Err(usage("a directory has to be named").hint("add -o DIR"));
+                return Err(Error::usage("a directory has to be named").hint("add -o DIR"));
             }
             ("oci-dir", Some(dir)) => {
                 directory(Path::new(dir), |d| store.save_layout(&self.images, d))?
             }
             (_, Some(file)) => archive(Path::new(file), |out| store.save(&self.images, form, out))?,
             (_, None) if std::io::stdout().is_terminal() => {
-                return Err(usage("stdout is a terminal").hint("name the archive with -o FILE"));
+                return Err(
+                    Error::usage("stdout is a terminal").hint("name the archive with -o FILE")
+                );
             }
             (_, None) => {
                 let mut out = BufWriter::with_capacity(1 << 20, std::io::stdout().lock());
@@ -66,7 +68,7 @@ fn archive(to: &Path, save: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result
     let special = to.metadata().is_ok_and(|m| !m.is_file());
     let mut name = to
         .file_name()
-        .ok_or_else(|| usage(format!("{} is no file", to.display())))?
+        .ok_or_else(|| Error::usage(format!("{} is no file", to.display())))?
         .to_owned();
     name.push(format!(".{}.tmp", std::process::id()));
     let temporary = match special {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::cli::face::{Face, usage, warn};
+use crate::cli::face::{Face, warn};
 use crate::cli::show::output::{self, Format};
 use crate::cli::{Verb, pods::apply, show::age, show::object};
 use crate::manifest;
@@ -59,10 +59,10 @@ pub(crate) struct Delete {
 /// kubectl's rules for the three flags; the second is what to say of them.
 fn grace(period: i64, force: bool, now: bool) -> Result<(Grace, Option<&'static str>)> {
     if now && period >= 0 {
-        return Err(usage("--now and --grace-period cannot go together"));
+        return Err(Error::usage("--now and --grace-period cannot go together"));
     }
     if force && (period > 0 || now) {
-        return Err(usage("--force needs a grace period of 0"));
+        return Err(Error::usage("--force needs a grace period of 0"));
     }
     let plain = |seconds| Grace {
         seconds,
@@ -145,17 +145,17 @@ impl Delete {
         let mut wanted: Vec<(String, String)> = vec![];
         let many = self.all || self.selector.is_some();
         if self.all_namespaces && !many {
-            return Err(usage("--all-namespaces needs --all or --selector"));
+            return Err(Error::usage("--all-namespaces needs --all or --selector"));
         }
         if self.filename.is_empty() {
             let names = object::names_of(Self::NAME, &self.what)?;
             match (names.is_empty(), many) {
                 (true, false) => {
-                    return Err(usage("no Pod is named")
+                    return Err(Error::usage("no Pod is named")
                         .hint("name Pods, or give -f FILE, --all or -l LABELS"));
                 }
                 (false, true) => {
-                    return Err(usage("names cannot go with --all or --selector"));
+                    return Err(Error::usage("names cannot go with --all or --selector"));
                 }
                 (true, true) => {
                     let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
@@ -176,7 +176,7 @@ impl Delete {
             wanted.extend(names.into_iter().map(|n| (face.namespace.clone(), n)));
         } else {
             if !self.what.is_empty() || many {
-                return Err(usage("-f cannot go with names, --all or --selector"));
+                return Err(Error::usage("-f cannot go with names, --all or --selector"));
             }
             let parsed = apply::read(face, &self.filename, self.recursive)?;
             wanted.extend(parsed.pods.into_iter().map(|p| (p.namespace, p.name)));

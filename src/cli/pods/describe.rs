@@ -6,16 +6,17 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::Result;
-use crate::cli::face::{Face, usage, warn_of_unattended};
-use crate::cli::{Verb, pods::get, show::age, show::object, show::output, show::trouble};
+use crate::cli::face::{Face, warn_of_unattended};
+use crate::cli::{Verb, pods::get, show::age, show::object, show::output};
 use crate::manifest;
 use crate::pod::client::{self, View};
 use crate::pod::state::Event;
 use crate::pod::status::{ContainerStatus, StateOf, Terminated};
+use crate::pod::trouble;
 use crate::spec::{
     Container, EnvValue, Hook, HostPathKind, Port, Propagation, Protocol, Volume, VolumeSource,
 };
+use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
@@ -37,7 +38,7 @@ impl Verb for Describe {
     fn run(self, face: &Face) -> Result<u8> {
         let names = object::names_of(Self::NAME, &self.what)?;
         let views = match (names.is_empty(), &self.selector) {
-            (false, Some(_)) => return Err(usage("names cannot go with --selector")),
+            (false, Some(_)) => return Err(Error::usage("names cannot go with --selector")),
             (false, None) => face.find_all(&names)?,
             (true, selector) => {
                 let selector = selector
@@ -145,7 +146,7 @@ type Said<'a> = &'a dyn Fn(&str, bool) -> Option<String>;
 
 fn describe(view: &View, node: &str, now: Timestamp, said: Said) -> String {
     let pod = &view.pod;
-    let status = object::status(view);
+    let status = view.status();
     let mut p = Page::default();
     let pairs = |map: &std::collections::BTreeMap<String, String>, by: &str| -> Vec<String> {
         map.iter().map(|(k, v)| format!("{k}{by}{v}")).collect()

@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{mkfifo, pipe2, unlink};
 
 use crate::cli::Verb;
-use crate::cli::face::{Face, say, usage};
+use crate::cli::face::{Face, say};
 use crate::cli::terminal::raw::{Signals, raw};
 use crate::cli::terminal::stream::{self, End, Pump};
 use crate::linux::selinux;
@@ -295,7 +295,7 @@ pub(crate) fn cannot_run(e: &Error) -> u8 {
 /// `-t` needs `-i`'s terminal; `attach` and `run` refuse what exec forgives.
 pub(crate) fn need_terminal(tty: bool, stdin: bool) -> Result<()> {
     if tty && stdin && !std::io::stdin().is_terminal() {
-        return Err(usage(
+        return Err(Error::usage(
             "Unable to use a TTY - input is not a terminal or the right kind of file",
         )
         .hint("leave -t out when stdin is a pipe or a file"));

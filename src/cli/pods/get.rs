@@ -3,8 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::Result;
-use crate::cli::face::{Face, say, usage, warn_of_unattended};
+use crate::cli::face::{Face, say, warn_of_unattended};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::rows::Columns;
 use crate::cli::show::table::Table;
@@ -12,6 +11,7 @@ use crate::cli::{Verb, show::object};
 use crate::manifest;
 use crate::pod::client::{self, Detail, View};
 use crate::pod::watch::{Change, Watcher};
+use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Get {
@@ -55,7 +55,9 @@ impl Verb for Get {
             .map(manifest::parse_selector)
             .transpose()?;
         if !names.is_empty() && (self.all_namespaces || selector.is_some()) {
-            return Err(usage("names cannot go with --all-namespaces or --selector"));
+            return Err(Error::usage(
+                "names cannot go with --all-namespaces or --selector",
+            ));
         }
         let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
         let wanted = |v: &View| {
@@ -172,7 +174,7 @@ fn follow(
                     shown.remove(&v.pod.uid);
                 }
                 Change::Seen(v) => {
-                    let status = object::status(&v);
+                    let status = v.status();
                     let deleting = v.state.as_ref().is_some_and(|s| s.deletion.is_some());
                     let wide = printer.columns.wide;
                     let key = (

@@ -9,17 +9,18 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::cli::face::{Face, usage};
+use crate::cli::face::Face;
 use crate::cli::pods::exec::container_of;
 use crate::cli::terminal::raw::{Signals, Wake};
-use crate::cli::{Verb, show::age, show::trouble};
+use crate::cli::{Verb, show::age};
 use crate::pod::client::{Connection, View};
+use crate::pod::logs::attempt::find_attempt;
 use crate::pod::logs::read::Reader;
 use crate::pod::logs::{self, Record, attempts};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::{Now, State};
+use crate::pod::trouble;
 use crate::pod::watch::{next_reply, poll_until};
-use crate::store::Layout;
 use crate::{Context, Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -75,24 +76,27 @@ impl Verb for Logs {
 
     fn run(self, face: &Face) -> Result<u8> {
         if self.follow && self.previous {
-            return Err(usage(
+            return Err(Error::usage(
                 "--follow cannot go with --previous: that container has ended",
             ));
         }
         if self.all_containers && (self.container.is_some() || self.second.is_some()) {
-            return Err(usage("--all-containers cannot go with a container's name"));
+            return Err(Error::usage(
+                "--all-containers cannot go with a container's name",
+            ));
         }
         let tail = match self.tail {
             -1 => None,
             n => Some(
                 u64::try_from(n)
-                    .map_err(|_| usage("--tail must be a number of lines, or -1 for all"))?,
+                    .map_err(|_| Error::usage("--tail must be a number of lines, or -1 for all"))?,
             ),
         };
         let since = match (&self.since, &self.since_time) {
             (Some(d), _) => Timestamp::now().checked_sub(age::parse(d)?).ok(),
             (None, Some(t)) => Some(t.parse().map_err(|_| {
-                usage(format!("{t:?} is not a time")).hint("write it as in 2026-01-02T03:04:05Z")
+                Error::usage(format!("{t:?} is not a time"))
+                    .hint("write it as in 2026-01-02T03:04:05Z")
             })?),
             (None, None) => None,
         };
@@ -111,7 +115,7 @@ impl Verb for Logs {
         };
         let mut streams = vec![];
         for name in containers {
-            match find_attempt(&face.layout, &view, &name, self.previous) {
+            match log_of(face, &view, &name, self.previous) {
                 Ok((dir, attempt)) => streams.push(Stream::new(
                     Reader::open(&dir, attempt, tail)?,
                     dir,
@@ -143,63 +147,14 @@ impl Verb for Logs {
     }
 }
 
-/// The directory and the attempt whose log is meant: the container that runs or
-/// that ran last; before a restart with `previous`.
-pub(crate) fn find_attempt(
-    layout: &Layout,
-    view: &View,
-    container: &str,
-    previous: bool,
-) -> Result<(PathBuf, u32)> {
-    let pod = &view.pod;
-    let dir = layout
-        .pod_logs(&pod.namespace, &pod.name, &pod.uid)
-        .join(container);
-    let seen = view
-        .state
-        .as_ref()
-        .and_then(|s| s.containers.get(container));
-    let waiting = seen.and_then(|s| match &s.now {
-        Now::Waiting { reason, .. } => Some(reason.as_str()),
-        _ => None,
-    });
-    let current = seen.map_or(0, |s| s.attempt);
-    let restarted = seen.is_some_and(|s| s.last.is_some());
-    let logs = attempts(&dir)?;
-    if previous {
-        // While it waits for its restart, the one that ran is the last one.
-        let found = match waiting {
-            Some(_) if restarted => logs.last(),
-            _ => logs.iter().rev().find(|n| **n < current),
-        };
-        return found.map(|n| (dir.clone(), *n)).ok_or_else(|| {
-            Error::not_found(format!(
-                "previous terminated container {container:?} in pod {:?} not found",
-                pod.name
-            ))
-        });
-    }
-    if waiting.is_some() && !restarted || seen.is_none() {
-        let reason = waiting.unwrap_or("ContainerCreating");
-        let error = Error::conflict(format!(
-            "container {container:?} in pod {:?} is waiting to start: {reason}",
-            pod.name
-        ));
-        return Err(match trouble::in_the_way(view, container) {
-            Some(hint) => error.hint(hint),
-            None => error.hint(format!("carob describe pod {}", pod.as_arguments())),
-        });
-    }
-    logs.iter()
-        .rev()
-        .find(|n| **n <= current)
-        .map(|n| (dir.clone(), *n))
-        .ok_or_else(|| {
-            Error::not_found(format!(
-                "no log of container {container:?} in {}",
-                dir.display()
-            ))
-        })
+fn log_of(face: &Face, view: &View, container: &str, previous: bool) -> Result<(PathBuf, u32)> {
+    find_attempt(&face.layout, view, container, previous).map_err(|e| match e.kind() {
+        Kind::Conflict => match trouble::in_the_way(view, container) {
+            Some(hint) => e.hint(hint),
+            None => e.hint(format!("carob describe pod {}", view.pod.as_arguments())),
+        },
+        _ => e,
+    })
 }
 
 /// One container's log on its way out.
@@ -306,7 +261,7 @@ pub(crate) fn follow_container(
     container: &str,
     signals: &Signals,
 ) -> Result<Followed> {
-    let (dir, attempt) = find_attempt(&face.layout, view, container, false)?;
+    let (dir, attempt) = log_of(face, view, container, false)?;
     // The first attempt: it may have been restarted since.
     let attempt = attempts(&dir)?.first().copied().unwrap_or(attempt);
     let reader = Reader::open(&dir, attempt, None)?;

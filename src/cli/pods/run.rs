@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::cli::face::{Face, say, usage, warn, warn_of};
+use crate::cli::face::{Face, say, warn, warn_of};
 use crate::cli::pods::exec::{code_of, need_terminal};
 use crate::cli::pods::logs::Followed;
 use crate::cli::show::output::{self, Format};
@@ -98,8 +98,10 @@ impl Verb for Run {
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
         if self.rm && !self.attached() {
-            return Err(usage("--rm should only be used for attached containers")
-                .hint("add --attach or -i"));
+            return Err(
+                Error::usage("--rm should only be used for attached containers")
+                    .hint("add --attach or -i"),
+            );
         }
         let value = self.manifest(&face.namespace)?;
         let parsed = manifest::pod_from_value(&value, "", Some(&face.namespace))?;

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::cli::face::{Face, usage};
+use crate::cli::face::Face;
 use crate::cli::show::jsonpath::{Template, plain};
 use crate::cli::show::output::{self, Format};
-use crate::cli::{Verb, show::age, show::object, show::rows, show::trouble};
+use crate::cli::{Verb, show::age, show::object, show::rows};
 use crate::manifest;
 use crate::pod::client::View;
+use crate::pod::trouble;
 use crate::pod::verbs::wait::{self, Waited, Waiter};
 use crate::{Error, Kind, Result};
 
@@ -62,7 +63,7 @@ impl Goal {
         if let Some(c) = text.strip_prefix("condition=") {
             let (name, status) = c.split_once('=').unwrap_or((c, "true"));
             if name.is_empty() {
-                return Err(usage("--for=condition= needs a condition's name"));
+                return Err(Error::usage("--for=condition= needs a condition's name"));
             }
             return Ok(Goal::Condition {
                 name: name.into(),
@@ -79,14 +80,16 @@ impl Goal {
                 },
             };
             if value == Some("") {
-                return Err(usage("--for=jsonpath=PATH= needs a value after the ="));
+                return Err(Error::usage(
+                    "--for=jsonpath=PATH= needs a value after the =",
+                ));
             }
             return Ok(Goal::Path {
                 path: Template::parse_relaxed(path)?,
                 value: value.map(|v| v.trim_matches(['"', '\'']).to_owned()),
             });
         }
-        Err(usage(format!("unknown state {text:?} to wait for"))
+        Err(Error::usage(format!("unknown state {text:?} to wait for"))
             .hint("wait for condition=NAME[=false], delete, create or jsonpath=PATH[=VALUE]"))
     }
 
@@ -95,7 +98,7 @@ impl Goal {
         Ok(match self {
             Goal::Create => true,
             Goal::Delete => false,
-            Goal::Condition { name, status } => object::status(view).conditions.iter().any(|c| {
+            Goal::Condition { name, status } => view.status().conditions.iter().any(|c| {
                 c.kind.eq_ignore_ascii_case(name) && c.status.eq_ignore_ascii_case(status)
             }),
             Goal::Path { path, value } => {
@@ -124,7 +127,9 @@ impl Verb for Wait {
         let until = Instant::now() + age::parse_timeout(&self.timeout)?;
         let mut names = object::names_of(Self::NAME, &self.what)?;
         if names.is_empty() && self.selector.is_none() && !self.all {
-            return Err(usage("no Pod is named").hint("name Pods, or give --all or -l LABELS"));
+            return Err(
+                Error::usage("no Pod is named").hint("name Pods, or give --all or -l LABELS")
+            );
         }
         let mut waiter = Waiter::new(&face.layout, &face.namespace)?;
         if names.is_empty() {
@@ -177,7 +182,7 @@ fn late(face: &Face, name: &str, view: Option<&View>) -> Error {
         return late(&format!(": {}", t.text())).hint(t.mend);
     }
     let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
-    let is = rows::summarize(&view.pod, &object::status(view), deleting);
+    let is = rows::summarize(&view.pod, &view.status(), deleting);
     late(&format!(": it is {}", is.status))
         .hint(format!("carob describe pod {}", view.pod.as_arguments()))
 }

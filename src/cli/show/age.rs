@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::Result;
-use crate::cli::face::usage;
+use crate::{Error, Result};
 
 /// The two largest units that matter: `45s`, `5m30s`, `3h12m`, `4d2h`, `2y40d`.
 pub(crate) fn human(seconds: i64) -> String {
@@ -57,7 +56,8 @@ pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
 /// since no `Duration` has one.
 pub(crate) fn parse_signed(text: &str) -> Result<(bool, Duration)> {
     let wrong = || {
-        usage(format!("{text:?} is not a duration")).hint("write it as in 30s, 5m, 1h30m or 100ms")
+        Error::usage(format!("{text:?} is not a duration"))
+            .hint("write it as in 30s, 5m, 1h30m or 100ms")
     };
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(r) => (true, r),
@@ -99,7 +99,7 @@ pub(crate) fn parse_signed(text: &str) -> Result<(bool, Duration)> {
 /// A duration that cannot be negative.
 pub(crate) fn parse(text: &str) -> Result<Duration> {
     match parse_signed(text)? {
-        (true, d) if !d.is_zero() => Err(usage(format!("{text:?}: a negative duration"))),
+        (true, d) if !d.is_zero() => Err(Error::usage(format!("{text:?}: a negative duration"))),
         (_, d) => Ok(d),
     }
 }

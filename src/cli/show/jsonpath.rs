@@ -16,7 +16,6 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use crate::cli::face::usage;
 use crate::{Error, Result};
 
 /// Bounds how deep ranges and filters nest, and so the recursion.
@@ -255,7 +254,7 @@ fn passes(
         (Value::Number(a), Value::Number(b)) => a.as_f64().partial_cmp(&b.as_f64()),
         (Value::String(a), Value::String(b)) => Some(a.cmp(b)),
         (Value::Number(_), Value::String(_)) | (Value::String(_), Value::Number(_)) => {
-            return Err(usage(format!(
+            return Err(Error::usage(format!(
                 "jsonpath: {left} and {right} cannot be compared: one is a number, the other a \
                  text (quotes make a text)"
             )));
@@ -317,7 +316,7 @@ impl<'t> Parser<'t> {
     }
 
     fn wrong(&self, what: &str) -> Error {
-        usage(format!(
+        Error::usage(format!(
             "jsonpath {:?}: {what} at character {}",
             self.text,
             self.text.get(..self.at).map_or(0, |t| t.chars().count()) + 1

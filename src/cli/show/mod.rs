@@ -6,7 +6,7 @@ pub(in crate::cli) mod object;
 pub(in crate::cli) mod output;
 pub(in crate::cli) mod progress;
 pub(in crate::cli) mod rows;
+pub(in crate::cli) mod size;
 pub(in crate::cli) mod table;
-pub(in crate::cli) mod trouble;
 pub(in crate::cli) mod waiting;
 pub(in crate::cli) mod yaml;

@@ -2,15 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::Result;
-use crate::cli::face::usage;
 use crate::pod::client::View;
-use crate::pod::status::{self, PodStatus};
-
-/// The status of what a client has seen.
-pub(crate) fn status(view: &View) -> PodStatus {
-    status::of(&view.pod, view.state.as_ref())
-}
+use crate::pod::status;
+use crate::{Error, Result};
 
 /// The manifest with the record's metadata and the status of now.
 pub(crate) fn v1(view: &View) -> Value {
@@ -46,19 +40,19 @@ pub(crate) fn v1(view: &View) -> Value {
         meta["deletionTimestamp"] = status::rfc3339(end).into();
         meta["deletionGracePeriodSeconds"] = d.grace_period.into();
     }
-    object["status"] = serde_json::to_value(status(view)).unwrap_or_default();
+    object["status"] = serde_json::to_value(view.status()).unwrap_or_default();
     object
 }
 
 /// `web`, `pod/web`, `pods/web`, `po/web`: the name.
 pub(crate) fn name_of(word: &str) -> Result<String> {
     match word.split_once('/') {
-        None if word.is_empty() => Err(usage("a Pod's name is empty")),
+        None if word.is_empty() => Err(Error::usage("a Pod's name is empty")),
         None => Ok(word.to_owned()),
         Some((kind, name)) if is_pod_word(kind) && !name.is_empty() && !name.contains('/') => {
             Ok(name.to_owned())
         }
-        Some(_) => Err(usage(format!("{word:?} does not name a Pod"))
+        Some(_) => Err(Error::usage(format!("{word:?} does not name a Pod"))
             .hint("write NAME or pod/NAME; Pods are the only kind that can be listed")),
     }
 }
@@ -116,10 +110,12 @@ fn is_other_kind(word: &str) -> bool {
 /// An empty list means all of them. `verb` is for what to say of a mistake.
 pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
     match words.split_first() {
-        None => Err(usage("the kind is missing").hint("write it as in `pods` or `pod/NAME`")),
+        None => {
+            Err(Error::usage("the kind is missing").hint("write it as in `pods` or `pod/NAME`"))
+        }
         Some((kind, names)) if is_pod_word(kind) => {
             if let Some(n) = names.iter().find(|n| n.contains('/')) {
-                return Err(usage(format!("{n:?}: the kind is named twice")));
+                return Err(Error::usage(format!("{n:?}: the kind is named twice")));
             }
             Ok(names.to_vec())
         }
@@ -127,13 +123,13 @@ pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
             .iter()
             .map(|w| match w.contains('/') {
                 true => name_of(w),
-                false => Err(usage(format!(
+                false => Err(Error::usage(format!(
                     "{w:?}: write it as pod/{w}, like the others"
                 ))),
             })
             .collect(),
         Some((word, _)) => {
-            let error = usage(format!("there is no kind {word:?} here"));
+            let error = Error::usage(format!("there is no kind {word:?} here"));
             Err(if is_other_kind(word) {
                 error.hint(format!("the only kind is pods: carob {verb} pod NAME"))
             } else {

@@ -5,8 +5,9 @@ use std::io::{IsTerminal, Write};
 use serde_json::{Value, json};
 
 use crate::cli::show::jsonpath::Template;
-use crate::cli::{face::usage, show::yaml};
-use crate::{Context, Result};
+use crate::cli::show::yaml;
+use crate::plain::strip_styles;
+use crate::{Context, Error, Result};
 
 /// `-o` of the verbs that show objects.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Format {
             Some(w) => match w.strip_prefix("jsonpath=") {
                 Some(t) => Format::JsonPath(Template::parse(t)?),
                 None => {
-                    return Err(usage(format!("unknown output format {w:?}"))
+                    return Err(Error::usage(format!("unknown output format {w:?}"))
                         .hint("the formats are: wide, json, yaml, name, jsonpath=TEMPLATE"));
                 }
             },
@@ -107,43 +108,9 @@ pub(crate) fn text(s: &str, styled: bool) -> Result<()> {
     .context("write(stdout)")
 }
 
-/// Takes `ESC [ ... m` out and spells other control characters as JSON does, lines
-/// and tabs excepted: what comes from a manifest or a container's status must not
-/// paint, move or answer for the reader's terminal.
-pub(crate) fn strip_styles(s: &str) -> String {
-    // Nor change the order in which the rest of the line is read.
-    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let harmless = |c: char| !(c.is_control() || turns(c)) || matches!(c, '\n' | '\t');
-    if s.chars().all(harmless) {
-        return s.to_owned();
-    }
-    let mut out = String::with_capacity(s.len());
-    let mut chars = s.chars().peekable();
-    while let Some(c) = chars.next() {
-        if c == '\x1b' {
-            if chars.peek() == Some(&'[') {
-                chars.next();
-                while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
-            }
-        } else if harmless(c) {
-            out.push(c);
-        } else {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn styles_are_taken_out() {
-        assert_eq!(strip_styles("a\x1b[1;31mb\x1b[0mc\x1bd\x1b["), "abcd");
-        assert_eq!(strip_styles("a\r\u{9b}2J\tb\n"), "a\\u000d\\u009b2J\tb\n");
-        assert_eq!(strip_styles("a\u{202e}b\u{2066}"), "a\\u202eb\\u2066");
-    }
 
     #[test]
     fn formats() {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::cli::images::list::bytes;
 use crate::cli::show::output::Format;
+use crate::cli::show::size::bytes;
 use crate::image::Progress;
 
 /// Between two pictures on a terminal, and two JSON lines of one layer.

@@ -4,7 +4,6 @@
 use jiff::Timestamp;
 
 use crate::cli::show::age;
-use crate::cli::show::object;
 use crate::pod::client::View;
 use crate::pod::status::{Condition, ContainerStatus, Phase, PodStatus, Terminated};
 use crate::spec::Pod;
@@ -160,7 +159,7 @@ impl Columns {
 
     pub(crate) fn row(&self, view: &View, now: Timestamp) -> Vec<String> {
         let pod = &view.pod;
-        let status = object::status(view);
+        let status = view.status();
         let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
         let s = summarize(pod, &status, deleting);
         let mut row = vec![];

@@ -279,7 +279,7 @@ fn the_object_is_a_v1_pod() {
         requested: at(10),
         grace_period: 30,
     });
-    let o = object::v1(&v);
+    let o = crate::cli::show::object::v1(&v);
     assert_eq!(o["status"]["phase"], "Running");
     assert_eq!(o["metadata"]["labels"], json!({"app": "web"}));
     assert!(o["metadata"].get("annotations").is_none());

@@ -4,8 +4,9 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::cli::images::list::bytes;
-use crate::cli::show::output::{Format, strip_styles};
+use crate::cli::show::output::Format;
+use crate::cli::show::size::bytes;
+use crate::plain::strip_styles;
 use crate::pod::protocol::Wait;
 use crate::sys::tty::window_size;
 

@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use crate::cli::face::usage;
 use crate::linux::terminal::Raw;
 use crate::{Error, Result};
 
@@ -15,7 +14,7 @@ use crate::{Error, Result};
 pub(crate) fn raw() -> Result<Raw> {
     match std::io::stdin().is_terminal() {
         true => Raw::enter(),
-        false => Err(usage(
+        false => Err(Error::usage(
             "Unable to use a TTY - input is not a terminal or the right kind of file",
         )
         .hint("leave -t out when stdin is a pipe or a file")),

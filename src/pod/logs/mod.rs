@@ -8,6 +8,7 @@
 //! An attempt's log is `<n>.log`. Rotation renames it to `<n>.log.<YYYYMMDD-HHMMSS>` and
 //! begins a new one. The monitor writes ([`write`]), the verbs read ([`read`]).
 
+pub mod attempt;
 pub mod intent;
 pub mod read;
 pub mod write;

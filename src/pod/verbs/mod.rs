@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod delete;
+pub mod disk;
 pub mod images;
 pub mod start;
 pub mod wait;

@@ -6,58 +6,35 @@
 //! Sources: Kubernetes' API reference (Container, SecurityContext), the defaults
 //! of containerd's CRI plugin, OCI runtime-spec config.md.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod env;
+mod expand;
+mod inputs;
+mod mounts;
+
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime as oci;
 
+pub use expand::expand;
+pub use inputs::Inputs;
+
+use env::plan_env;
+use expand::Vars;
+use inputs::{config_error, from_builder};
+use mounts::plan_mounts;
+
 use super::limits::{oom_score, plan_resources};
-use super::mounts::plan_mounts;
-use crate::container::plan::DEFAULT_PATH;
 use crate::container::plan::namespace::{IPC, KINDS, NET, UTS};
-use crate::container::user::{Accounts, User};
+use crate::container::user::User;
 use crate::image;
 use crate::linux::capability::Set;
 use crate::linux::seccomp::profile::runtime_default;
 use crate::oci::config::{Capabilities, Config, Process};
 use crate::oci::plan::describe_rlimits;
 use crate::oci::seccomp;
-use crate::spec::{Container, EnvValue, Pod, Seccomp, Spec};
-use crate::store::PodPaths;
-use crate::{Context, Error, Kind, Result};
-
-/// Everything that decides what a container looks like inside.
-#[derive(Debug)]
-pub struct Inputs<'a> {
-    pub pod: &'a Pod,
-    pub paths: &'a PodPaths,
-    pub container: &'a Container,
-    pub image: &'a image::Config,
-    pub accounts: &'a Accounts,
-    pub ips: &'a [std::net::IpAddr],
-    pub host_ip: Option<std::net::IpAddr>,
-    /// The file that becomes terminationMessagePath.
-    pub termination_log: &'a Path,
-    pub node_name: &'a str,
-    /// The AppArmor profile that it runs under.
-    pub app_armor: Option<&'a str>,
-    /// What this program has: it cannot give more.
-    pub permitted: Set,
-    /// getrlimit(2): number, soft and hard limit.
-    pub rlimits: &'a [(u32, u64, u64)],
-    /// Absolute: [`crate::linux::cgroup::Place::from_path`].
-    pub cgroup: &'a str,
-    /// Whether the memory controller is cgroup v2's.
-    pub memory_is_v2: bool,
-    /// SELinux labels of its process and of its files.
-    pub process_label: Option<&'a str>,
-    pub file_label: Option<&'a str>,
-    /// What the host has, in thousandths of a CPU and bytes: limits that are not
-    /// set mean this to a resourceFieldRef.
-    pub node_cpu: u64,
-    pub node_memory: u64,
-}
+use crate::spec::{Container, Seccomp, Spec};
+use crate::{Context, Result};
 
 /// The namespaces that the containers of a Pod share: their flags, and their names in
 /// /proc/<pid>/ns.
@@ -201,14 +178,6 @@ fn plan_namespaces(inputs: &Inputs) -> Result<Vec<oci::LinuxNamespace>> {
         .collect()
 }
 
-pub(super) fn from_builder(e: impl std::fmt::Display) -> Error {
-    Error::failed(format!("build the OCI configuration: {e}"))
-}
-
-pub(super) fn config_error(message: impl Into<String>) -> Error {
-    Error::new(Kind::Invalid, message)
-}
-
 fn plan_argv(c: &Container, image: &image::Config, own: &Vars) -> Result<Vec<String>> {
     let expand_all = |list: &[String]| list.iter().map(|s| expand(s, own)).collect::<Vec<_>>();
     // command replaces ENTRYPOINT and drops CMD; args alone replaces CMD.
@@ -285,188 +254,6 @@ fn plan_user(inputs: &Inputs) -> Result<User> {
     Ok(user)
 }
 
-/// The variables that `$(NAME)` may name.
-pub(super) type Vars = BTreeMap<String, String>;
-
-struct Env {
-    /// What `$(VAR)` may name: the container's own variables.
-    own: Vars,
-    /// `KEY=value` for the process.
-    all: Vec<String>,
-}
-
-fn plan_env(inputs: &Inputs, user: &User) -> Result<Env> {
-    let c = inputs.container;
-    let mut all: Vec<(String, String)> = vec![(
-        "HOSTNAME".to_owned(),
-        inputs
-            .pod
-            .spec
-            .fqdn
-            .clone()
-            .filter(|_| inputs.pod.spec.set_hostname_as_fqdn)
-            .unwrap_or_else(|| inputs.pod.spec.hostname.clone()),
-    )];
-    if c.tty {
-        all.push(("TERM".into(), "xterm".into()));
-    }
-    let mut set = |name: &str, value: String| match all.iter_mut().find(|(n, _)| n == name) {
-        Some((_, v)) => *v = value,
-        None => all.push((name.to_owned(), value)),
-    };
-    for entry in &inputs.image.env {
-        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
-        set(name, value.to_owned());
-    }
-    let mut own = Vars::new();
-    for v in &c.env {
-        let value = match &v.value {
-            EnvValue::Text(text) => expand(text, &own),
-            EnvValue::Field(path) => {
-                field_value(inputs, path).with_context(|| format!("env {}", v.name))?
-            }
-            EnvValue::Resource {
-                container,
-                resource,
-                divisor,
-            } => resource_value(inputs, container, resource, *divisor)
-                .with_context(|| format!("env {}", v.name))?,
-        };
-        if value.contains('\0') {
-            return Err(config_error(format!(
-                "env {}: a NUL byte in the value",
-                v.name
-            )));
-        }
-        own.insert(v.name.clone(), value.clone());
-        set(&v.name, value);
-    }
-    let has = |all: &[(String, String)], name: &str| all.iter().any(|(n, _)| n == name);
-    if !has(&all, "PATH") {
-        all.push(("PATH".into(), DEFAULT_PATH.into()));
-    }
-    if !has(&all, "HOME") {
-        all.push((
-            "HOME".into(),
-            user.home.clone().unwrap_or_else(|| "/".into()),
-        ));
-    }
-    let all = all.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
-    Ok(Env { own, all })
-}
-
-/// `$(NAME)` becomes its value; `$$` is one `$`; a name without a value stays as it
-/// is written.
-pub fn expand(text: &str, vars: &Vars) -> String {
-    expand_with(text, |name| match vars.get(name) {
-        Some(value) => value.clone(),
-        None => format!("$({name})"),
-    })
-}
-
-/// As [`expand`], where a variable that is missing or empty would lead elsewhere: a
-/// path of which a part is left out names another directory.
-///
-/// # Errors
-/// [`Kind::Invalid`] with a kubelet's text and the variables' names.
-pub(super) fn expand_all_or_fail(text: &str, vars: &Vars) -> Result<String> {
-    let mut missing = BTreeSet::new();
-    let expanded = expand_with(text, |name| {
-        let value = vars.get(name).cloned().unwrap_or_default();
-        if value.is_empty() {
-            missing.insert(name.to_owned());
-        }
-        value
-    });
-    if missing.is_empty() {
-        return Ok(expanded);
-    }
-    let missing = missing.into_iter().collect::<Vec<_>>().join(", ");
-    Err(
-        config_error(format!("missing value for {missing}")).hint(format!(
-            "{text:?} is expanded from the container's env: set each variable that it names"
-        )),
-    )
-}
-
-fn expand_with(text: &str, mut value_of: impl FnMut(&str) -> String) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some(end) = rest.strip_prefix('(').and_then(|r| r.find(')')) {
-            out.push_str(&value_of(&rest[1..=end]));
-            rest = &rest[end + 2..];
-        } else {
-            out.push('$');
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-fn field_value(inputs: &Inputs, path: &str) -> Result<String> {
-    let pod = inputs.pod;
-    let ip = |ip: Option<&std::net::IpAddr>| ip.map(ToString::to_string).unwrap_or_default();
-    if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
-        let map = match map {
-            "metadata.labels" => &pod.labels,
-            "metadata.annotations" => &pod.annotations,
-            _ => return Err(config_error(format!("fieldRef {path}: no such field"))),
-        };
-        return Ok(map.get(key).cloned().unwrap_or_default());
-    }
-    Ok(match path {
-        "metadata.name" => pod.name.clone(),
-        "metadata.namespace" => pod.namespace.clone(),
-        "metadata.uid" => pod.uid.clone(),
-        "spec.nodeName" => inputs.node_name.to_owned(),
-        "spec.serviceAccountName" => "default".into(),
-        "status.podIP" => ip(inputs.ips.first()),
-        "status.podIPs" => inputs
-            .ips
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(","),
-        "status.hostIP" | "status.hostIPs" => ip(inputs.host_ip.as_ref()),
-        _ => return Err(config_error(format!("fieldRef {path}: no such field"))),
-    })
-}
-
-fn resource_value(
-    inputs: &Inputs,
-    container: &str,
-    resource: &str,
-    divisor: u64,
-) -> Result<String> {
-    let c =
-        if container.is_empty() {
-            inputs.container
-        } else {
-            inputs.pod.spec.container(container).ok_or_else(|| {
-                config_error(format!("resourceFieldRef: no container {container:?}"))
-            })?
-        };
-    let r = c.resources;
-    let value = match resource {
-        "limits.cpu" => r.cpu_limit.unwrap_or(inputs.node_cpu),
-        "limits.memory" => r.memory_limit.unwrap_or(inputs.node_memory),
-        "requests.cpu" => r.cpu_request.or(r.cpu_limit).unwrap_or(0),
-        "requests.memory" => r.memory_request.or(r.memory_limit).unwrap_or(0),
-        other => {
-            return Err(config_error(format!(
-                "resourceFieldRef {other}: not supported yet"
-            )));
-        }
-    };
-    Ok(value.div_ceil(divisor.max(1)).to_string())
-}
-
 /// A privileged container has every device of the host, terminals excepted.
 fn host_devices() -> Result<Vec<oci::LinuxDevice>> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -514,51 +301,5 @@ fn oci_capabilities(set: Set, root: bool) -> Capabilities {
         permitted: Some(held),
         inheritable: Some(Vec::new()),
         ambient: Some(Vec::new()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn variables_expand_as_in_kubernetes() {
-        let vars = Vars::from([("A".into(), "1".into()), ("B".into(), "$(A)".into())]);
-        for (text, want) in [
-            ("$(A)", "1"),
-            ("x$(A)y$(A)", "x1y1"),
-            ("$$(A)", "$(A)"),
-            ("$$$(A)", "$1"),
-            ("$(B)", "$(A)"),
-            ("$(NONE)", "$(NONE)"),
-            ("$A $", "$A $"),
-            ("$(A", "$(A"),
-            ("$()", "$()"),
-            ("ü$(A)ü", "ü1ü"),
-        ] {
-            assert_eq!(expand(text, &vars), want, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_path_with_a_missing_or_empty_variable_is_refused() {
-        let vars = Vars::from([("A".into(), "1".into()), ("EMPTY".into(), String::new())]);
-        for (text, want) in [
-            ("a/$(A)", Ok("a/1")),
-            ("$$(NONE)", Ok("$(NONE)")),
-            ("$(EMPTY)", Err("missing value for EMPTY")),
-            ("x/$(NONE)", Err("missing value for NONE")),
-            (
-                "$(NONE)$(A)$(EMPTY)$(NONE)",
-                Err("missing value for EMPTY, NONE"),
-            ),
-            ("$()", Err("missing value for ")),
-        ] {
-            let got = expand_all_or_fail(text, &vars).map_err(|e| {
-                assert_eq!(e.kind(), Kind::Invalid);
-                e.to_string()
-            });
-            assert_eq!(got.as_deref().map_err(String::as_str), want, "{text}");
-        }
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
-use super::bundle::{Inputs, Vars, config_error, expand_all_or_fail, from_builder};
+use super::expand::{Vars, expand_all_or_fail};
+use super::inputs::{Inputs, config_error, from_builder};
 use crate::oci::plan::mount::SUB_DIRECTORY;
 use crate::spec::{Mount, Propagation, Spec, VolumeSource};
 use crate::store::PodPaths;

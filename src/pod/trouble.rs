@@ -3,12 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::pods::logs::find_attempt;
-use crate::cli::show::object;
-use crate::cli::show::output::strip_styles;
+use crate::plain::strip_styles;
 use crate::pod::client::View;
 use crate::pod::limits;
 use crate::pod::logs::Record;
+use crate::pod::logs::attempt::find_attempt;
 use crate::pod::logs::read::Reader;
 use crate::pod::status::{ContainerStatus, Terminated};
 use crate::spec::{Container, Pod};
@@ -20,7 +19,7 @@ const QUOTED: usize = 200;
 const LOOKED_AT: u64 = 20;
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Trouble {
+pub struct Trouble {
     pub container: String,
     /// As in `CrashLoopBackOff (exit code 1, 3 restarts)`.
     pub state: String,
@@ -33,7 +32,7 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     /// All but the mend.
-    pub(crate) fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let text = format!("container {}: {}", self.container, self.state);
         match &self.last_line {
             Some(line) => format!("{text}; its last line: {line}"),
@@ -44,8 +43,8 @@ impl Trouble {
 
 /// `None`: its containers run, or have done what they were to do, or nothing is known
 /// yet.
-pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
-    let status = object::status(view);
+pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
+    let status = view.status();
     let all = status.init_container_statuses.iter();
     let all = all.chain(&status.container_statuses);
     let (c, (state, ended)) = all.into_iter().find_map(|c| Some((c, state_of(c)?)))?;
@@ -198,9 +197,9 @@ fn room_for(dir: &Option<PathBuf>) -> String {
 
 /// What to look at where a container has not started since another one failed or runs
 /// before it.
-pub(crate) fn in_the_way(view: &View, container: &str) -> Option<String> {
+pub fn in_the_way(view: &View, container: &str) -> Option<String> {
     let pod = &view.pod;
-    let status = object::status(view);
+    let status = view.status();
     let all = status.init_container_statuses.iter();
     let mut before = all.take_while(|c| c.name != container);
     before.find_map(|c| {
@@ -258,12 +257,7 @@ fn has_run(t: &Terminated) -> bool {
 
 /// The last line that a container wrote which is not blank. `previous` as in
 /// `carob logs`.
-pub(crate) fn last_line(
-    layout: &Layout,
-    view: &View,
-    container: &str,
-    previous: bool,
-) -> Option<String> {
+pub fn last_line(layout: &Layout, view: &View, container: &str, previous: bool) -> Option<String> {
     let lines = last_lines(layout, view, container, previous);
     lines.last().map(|line| quoted(line))
 }

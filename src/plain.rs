@@ -1,0 +1,40 @@
+//! Text that a manifest, an image or a container has written, for a person's terminal.
+
+/// Takes `ESC [ ... m` out and spells other control characters as JSON does, lines
+/// and tabs excepted: what comes from a manifest or a container's status must not
+/// paint, move or answer for the reader's terminal.
+pub fn strip_styles(s: &str) -> String {
+    // Nor change the order in which the rest of the line is read.
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |c: char| !(c.is_control() || turns(c)) || matches!(c, '\n' | '\t');
+    if s.chars().all(harmless) {
+        return s.to_owned();
+    }
+    let mut out = String::with_capacity(s.len());
+    let mut chars = s.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c == '\x1b' {
+            if chars.peek() == Some(&'[') {
+                chars.next();
+                while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+            }
+        } else if harmless(c) {
+            out.push(c);
+        } else {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn styles_are_taken_out() {
+        assert_eq!(strip_styles("a\x1b[1;31mb\x1b[0mc\x1bd\x1b["), "abcd");
+        assert_eq!(strip_styles("a\r\u{9b}2J\tb\n"), "a\\u000d\\u009b2J\tb\n");
+        assert_eq!(strip_styles("a\u{202e}b\u{2066}"), "a\\u202eb\\u2066");
+    }
+}

@@ -1,0 +1,50 @@
+//! What decides how a container looks inside, and how it is told that it cannot be.
+
+use std::path::Path;
+
+use crate::container::user::Accounts;
+use crate::image;
+use crate::linux::capability::Set;
+use crate::spec::{Container, Pod};
+use crate::store::PodPaths;
+use crate::{Error, Kind};
+
+/// Everything that decides what a container looks like inside.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    pub pod: &'a Pod,
+    pub paths: &'a PodPaths,
+    pub container: &'a Container,
+    pub image: &'a image::Config,
+    pub accounts: &'a Accounts,
+    pub ips: &'a [std::net::IpAddr],
+    pub host_ip: Option<std::net::IpAddr>,
+    /// The file that becomes terminationMessagePath.
+    pub termination_log: &'a Path,
+    pub node_name: &'a str,
+    /// The AppArmor profile that it runs under.
+    pub app_armor: Option<&'a str>,
+    /// What this program has: it cannot give more.
+    pub permitted: Set,
+    /// getrlimit(2): number, soft and hard limit.
+    pub rlimits: &'a [(u32, u64, u64)],
+    /// Absolute: [`crate::linux::cgroup::Place::from_path`].
+    pub cgroup: &'a str,
+    /// Whether the memory controller is cgroup v2's.
+    pub memory_is_v2: bool,
+    /// SELinux labels of its process and of its files.
+    pub process_label: Option<&'a str>,
+    pub file_label: Option<&'a str>,
+    /// What the host has, in thousandths of a CPU and bytes: limits that are not
+    /// set mean this to a resourceFieldRef.
+    pub node_cpu: u64,
+    pub node_memory: u64,
+}
+
+pub(super) fn config_error(message: impl Into<String>) -> Error {
+    Error::new(Kind::Invalid, message)
+}
+
+pub(super) fn from_builder(e: impl std::fmt::Display) -> Error {
+    Error::failed(format!("build the OCI configuration: {e}"))
+}
