@@ -38,10 +38,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("error", &[]),
     ("nearest", &[]),
+    ("plain", &[]),
 ];
 
 /// Files of `src/` that import nothing and that every folder may import.
-const FOR_ALL: &[&str] = &["error", "nearest"];
+const FOR_ALL: &[&str] = &["error", "nearest", "plain"];
 
 /// A source file: its module as a path below `crate`, and its text without comments
 /// and tests.
@@ -213,6 +214,62 @@ fn the_folders_have_no_circle() {
             let below = MAY_IMPORT.iter().position(|(name, _)| name == to).unwrap();
             assert!(floor < below, "{from} stands above {to}, which it imports");
         }
+    }
+}
+
+/// Circles of files that a folder of `src/` may have: two files that know each other are
+/// one subject in two parts, and a third pair says that the folder's parts are cut wrongly.
+const MOST_CIRCLES: usize = 2;
+
+#[test]
+fn files_know_each_other_one_way() {
+    let sources = sources();
+    let files: BTreeSet<&[String]> = sources.iter().map(|s| s.module.as_slice()).collect();
+    let edges: BTreeMap<&[String], BTreeSet<&[String]>> = sources
+        .iter()
+        .map(|source| {
+            let own = source.module.as_slice();
+            let file = |path: &Vec<String>| {
+                let prefixes = (1..=path.len()).rev().map(|n| &path[..n]);
+                prefixes.filter_map(|p| files.get(p).copied()).next()
+            };
+            let to = imports(source)
+                .iter()
+                .filter_map(file)
+                .collect::<BTreeSet<_>>();
+            (own, to.into_iter().filter(|to| *to != own).collect())
+        })
+        .collect();
+    let reached = |from: &[String]| {
+        let mut seen = BTreeSet::new();
+        let mut left: Vec<&[String]> = edges[from].iter().copied().collect();
+        while let Some(next) = left.pop() {
+            if seen.insert(next) {
+                left.extend(&edges[next]);
+            }
+        }
+        seen
+    };
+    let reaches: BTreeMap<&[String], BTreeSet<&[String]>> =
+        files.iter().map(|f| (*f, reached(f))).collect();
+    let mut circles: BTreeMap<&str, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for file in files.iter().filter(|f| reaches[*f].contains(*f)) {
+        let members = files
+            .iter()
+            .filter(|other| reaches[*file].contains(*other) && reaches[*other].contains(*file));
+        let circle: Vec<_> = members.map(|m| m.join("/")).collect();
+        circles.entry(&file[0]).or_default().insert(circle);
+    }
+    for (folder, circles) in circles {
+        for circle in &circles {
+            let own = format!("{folder}/");
+            assert!(circle.iter().all(|f| f.starts_with(&own)), "{circle:?}");
+        }
+        assert!(
+            circles.len() <= MOST_CIRCLES,
+            "src/{folder}: {circles:#?}\nmore than {MOST_CIRCLES} circles of files: move what \
+             both need to a file of its own"
+        );
     }
 }
 

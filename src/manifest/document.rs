@@ -5,22 +5,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
 use super::fields::{self, Answer};
-use super::report::Report;
+use super::report::{Origin, Report};
 use super::secret::{self, Secret};
 use super::tree::{Key, Node, Path, Value, quote};
 use super::{FieldVerdict, Verdict, decode, defaults, kinds, pod};
 use crate::error::Problem;
 use crate::nearest::nearest;
 use crate::spec::Pod;
-
-/// Where an object comes from.
-pub(super) struct Origin<'a> {
-    pub source: &'a str,
-    /// 0-based, among those of the source that are not empty.
-    pub document: usize,
-    /// What `-n` said, if it was given.
-    pub namespace: Option<&'a str>,
-}
 
 /// What came of one object.
 pub(super) struct Outcome<'a> {

@@ -53,7 +53,8 @@ pub use source::{Source, missing_hint, read};
 use crate::error::Problem;
 use crate::spec::Pod;
 use crate::{Context, Error, Kind, Result};
-use document::{Object, Origin, Outcome, WantedSecret};
+use document::{Object, Outcome, WantedSecret};
+use report::Origin;
 use secret::Secret;
 use tree::Node;
 

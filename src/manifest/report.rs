@@ -6,6 +6,15 @@ use super::decode::Fault;
 use super::tree::{Node, Path, quote};
 use crate::error::Problem;
 
+/// Where an object comes from.
+pub(super) struct Origin<'a> {
+    pub source: &'a str,
+    /// 0-based, among those of the source that are not empty.
+    pub document: usize,
+    /// What `-n` said, if it was given.
+    pub namespace: Option<&'a str>,
+}
+
 /// Something worth saying about a manifest that is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {

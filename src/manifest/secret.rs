@@ -5,9 +5,8 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
 
-use super::document::Origin;
 use super::names;
-use super::report::Report;
+use super::report::{Origin, Report};
 use super::tree::{Node, Path, Value, quote};
 use super::{FieldVerdict, Verdict, decode};
 use crate::spec::PullSecret;

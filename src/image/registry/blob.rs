@@ -36,8 +36,18 @@ pub(crate) struct Blob<'a> {
     came: u64,
 }
 
+impl Registry {
+    /// A blob's bytes from `from` up to its `size`, as a stream that goes on
+    /// where it was when a connection breaks. Not verified.
+    pub(crate) fn blob(&self, digest: &Digest, size: u64, from: u64) -> crate::Result<Blob<'_>> {
+        let mut blob = Blob::new(self, digest, size, from);
+        self.retrying(|| blob.connect())?;
+        Ok(blob)
+    }
+}
+
 impl<'a> Blob<'a> {
-    pub(crate) fn new(registry: &'a Registry, digest: &Digest, size: u64, from: u64) -> Self {
+    fn new(registry: &'a Registry, digest: &Digest, size: u64, from: u64) -> Self {
         Blob {
             registry,
             what: format!("blobs/{digest}"),

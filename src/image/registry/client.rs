@@ -20,9 +20,8 @@ use ureq::{Agent, Body};
 use crate::image::digest::Digest;
 use crate::image::limits::raise;
 use crate::image::registry::auth::{self, Challenge, IDENTITY};
-use crate::image::registry::blob::Blob;
 use crate::image::registry::connection::{agent, is_loopback, join, origin};
-use crate::image::registry::registries::Endpoint;
+use crate::image::registry::endpoint::Endpoint;
 use crate::image::registry::retry::{Failure, Paced, Patience, retry_after};
 use crate::image::registry::tls::Trust;
 use crate::image::{Credentials, PullOptions, registry::keyring, registry::refusal};
@@ -143,14 +142,6 @@ impl Registry {
             size: 0,
         };
         self.retrying(|| self.body(self.ask(&ask)?, limit, "blob"))
-    }
-
-    /// A blob's bytes from `from` up to its `size`, as a stream that goes on
-    /// where it was when a connection breaks. Not verified.
-    pub(crate) fn blob(&self, digest: &Digest, size: u64, from: u64) -> Result<Blob<'_>> {
-        let mut blob = Blob::new(self, digest, size, from);
-        self.retrying(|| blob.connect())?;
-        Ok(blob)
     }
 
     pub(crate) fn body(

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use crate::image::registry::endpoint::Endpoint;
 use crate::image::registry::keyring::host_of;
-use crate::image::registry::registries::Endpoint;
 use crate::image::registry::tls::Trust;
 use crate::{Context, Error, Result};
 

@@ -1,6 +1,6 @@
 //! Registries: the servers that a name leads to, and the requests of OCI's distribution-spec.
 //!
-//! `registries` and `hosts` read which servers serve a name; `keyring` finds credentials
+//! `registries` and `hosts` read which servers (`endpoint`) serve a name; `keyring` finds credentials
 //! and `auth` shows them; `connection`, `resolve` and `tls` (with `certificate`, `verifier`
 //! and `refusal`) make connections; `client` asks one server, `sources` several, and `blob`
 //! keeps a download going, as patiently as `retry` says.
@@ -10,6 +10,7 @@ pub(in crate::image) mod blob;
 pub(in crate::image) mod certificate;
 pub(in crate::image) mod client;
 pub(in crate::image) mod connection;
+pub(in crate::image) mod endpoint;
 pub(in crate::image) mod hosts;
 pub(in crate::image) mod keyring;
 pub(in crate::image) mod refusal;

@@ -8,7 +8,8 @@
 use crate::image::digest::Digest;
 use crate::image::registry::blob::Blob;
 use crate::image::registry::client::Registry;
-use crate::image::registry::registries::{Endpoint, endpoints};
+use crate::image::registry::endpoint::Endpoint;
+use crate::image::registry::registries::endpoints;
 use crate::image::{PullOptions, Reference};
 use crate::{Error, Kind, Result};
 
