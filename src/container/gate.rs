@@ -7,14 +7,15 @@
 //! can fail, and if `start` dies there, the container ends with it instead of
 //! waiting for ever.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::socket::{SockFlag, accept4};
+use nix::sys::socket::SockFlag;
 
 use super::channel::{Channel, wait_for_go};
 use crate::linux::socket::{Packets, listen_at};
+use crate::sys::fd;
 use crate::{Error, Result};
 
 /// For the parent, before the clone.
@@ -25,8 +26,8 @@ pub fn build(path: &Path) -> Result<OwnedFd> {
 /// The child's side. Whoever connects and leaves without a message has died.
 pub(super) fn wait(listener: BorrowedFd) -> Result<Packets> {
     let channel = loop {
-        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            Ok(fd) => break Packets::from(crate::sys::own_received_fd(fd)),
+        match fd::accept(listener, SockFlag::empty()) {
+            Ok(fd) => break Packets::from(fd),
             Err(Errno::EINTR | Errno::ECONNABORTED) => {}
             Err(e) => return Err(Error::sys("accept4(<gate>)", e)),
         }

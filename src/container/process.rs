@@ -123,9 +123,7 @@ pub(super) fn label_fds(labels: &Labels) -> impl Iterator<Item = RawFd> {
 pub(super) fn take_stdio(stdio: &Stdio) -> Result<()> {
     // None of the three may be overwritten before it has been copied.
     let copy = |fd: BorrowedFd| {
-        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10))
-            .map(crate::sys::own_received_fd)
-            .map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
+        crate::sys::fd::duplicate(fd, 10).map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
     };
     let copies = [copy(stdio.stdin)?, copy(stdio.stdout)?, copy(stdio.stderr)?];
     for (number, fd) in copies.iter().enumerate() {

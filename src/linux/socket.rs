@@ -1,17 +1,18 @@
 //! Unix sockets that keep message boundaries and carry fds: SOCK_SEQPACKET with
 //! SCM_RIGHTS (unix(7)).
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, bind, connect,
+    listen, sendmsg, socket, socketpair,
 };
 
 use super::root::{fd_path, open_dir};
+use crate::sys::fd;
 use crate::{Error, Result};
 
 /// The most fds that one message brings.
@@ -74,28 +75,7 @@ impl Packets {
     /// One message and its fds; an empty one when the peer has closed. More bytes
     /// than `buffer` holds are EMSGSIZE.
     pub fn receive<'b>(&self, buffer: &'b mut [u8]) -> Result<(&'b [u8], Vec<OwnedFd>), Errno> {
-        // Room for as many as the kernel lets pass (SCM_MAX_FD): of a message that
-        // does not fit the fds would be installed, and nobody know their numbers.
-        let mut control = nix::cmsg_space!([RawFd; 253]);
-        let mut io = [IoSliceMut::new(buffer)];
-        let message = loop {
-            match recvmsg::<()>(
-                self.0.as_raw_fd(),
-                &mut io,
-                Some(&mut control),
-                MsgFlags::MSG_CMSG_CLOEXEC,
-            ) {
-                Err(Errno::EINTR) => {}
-                other => break other?,
-            }
-        };
-        let (length, flags) = (message.bytes, message.flags);
-        let mut fds = Vec::new();
-        for c in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(raw) = c {
-                fds.extend(raw.into_iter().map(crate::sys::own_received_fd));
-            }
-        }
+        let (length, flags, fds) = fd::receive(self.0.as_fd(), buffer)?;
         if flags.contains(MsgFlags::MSG_TRUNC) || fds.len() > MAX_FDS {
             return Err(Errno::EMSGSIZE);
         }
@@ -154,11 +134,8 @@ pub fn listen_at(path: &Path) -> Result<OwnedFd> {
 
 /// The next connection, `None` if none waits (on a non-blocking listener).
 pub fn accept(listener: BorrowedFd) -> Result<Option<Packets>> {
-    match accept4(
-        listener.as_raw_fd(),
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-    ) {
-        Ok(fd) => Ok(Some(Packets(crate::sys::own_received_fd(fd)))),
+    match fd::accept(listener, SockFlag::SOCK_NONBLOCK) {
+        Ok(fd) => Ok(Some(Packets(fd))),
         Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => Ok(None),
         Err(e) => Err(Error::sys("accept4()", e)),
     }

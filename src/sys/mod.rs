@@ -4,11 +4,16 @@
 //! fds out, `Errno` on refusal, close-on-exec from birth. Nothing here decides
 //! anything; [`crate::linux`] gives the calls their meaning and their errors
 //! their text.
+//!
+//! No function is `unsafe`, since no caller may write `unsafe`. What is sound under a
+//! condition alone asks for the condition: [`process::clone3`] for one thread, and what
+//! only the child of a clone may do to its fds for being one.
 #![allow(unsafe_code)]
 
 pub mod attribute;
 pub mod bpf;
 pub mod capability;
+pub mod fd;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
@@ -19,13 +24,3 @@ pub mod pty;
 pub mod seccomp;
 pub mod tty;
 pub mod xattr;
-
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-
-/// Owns an fd that a call of a crate has just returned as a number: accept4(2),
-/// SCM_RIGHTS.
-pub fn own_received_fd(fd: RawFd) -> OwnedFd {
-    // SAFETY: the kernel has just made it for this process; the callers are the
-    // places where it arrives, and pass it nowhere else.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}

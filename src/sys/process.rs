@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, OsString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -35,10 +36,26 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork
 
 /// As [`clone3`], and the new process is a child of the caller's parent, not of
 /// the caller: CLONE_PARENT. Who dies is told by the signal that the caller itself
-/// was born with. Only a process that [`clone3`] has made calls this: it has one
-/// thread, and a container's /proc would be no place to ask for more.
+/// was born with.
+///
+/// # Panics
+/// If the process was not made by [`clone3`]: such a one has one thread, and a
+/// container's /proc would be no place to ask for more.
 pub fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
+    assert_child();
     clone(namespaces | CloneFlags::CLONE_PARENT, cgroup, 0)
+}
+
+/// Whether this process is the child of a clone, and has not executed a program since.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// The child of a clone has the fd table for itself. Values of the parent's memory that
+/// own its fds are there as well; it ends, or executes a program, without dropping them.
+fn assert_child() {
+    assert!(
+        IS_CHILD.load(Ordering::Relaxed),
+        "for the child of a clone only"
+    );
 }
 
 /// libc's constant overflows its type.
@@ -64,7 +81,10 @@ fn clone(
     // thread, so that every lock in the copy is the child's own.
     let n = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     match Errno::result(n)? {
-        0 => Ok(Fork::Child),
+        0 => {
+            IS_CHILD.store(true, Ordering::Relaxed);
+            Ok(Fork::Child)
+        }
         pid => Ok(Fork::Parent {
             pid: Pid::from_raw(pid as i32),
             // SAFETY: the kernel has stored a new fd that nobody else owns.
@@ -139,9 +159,12 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
     Errno::result(n).map(drop)
 }
 
-/// close_range(2) around every fd from 3 on that is not in `kept`. For the child of a
-/// clone only, as with [`dup_to`].
+/// close_range(2) around every fd from 3 on that is not in `kept`.
+///
+/// # Panics
+/// If the process is not the child of a clone: fds that its values own are closed.
 pub fn close_all_but(kept: &[RawFd]) -> Result<()> {
+    assert_child();
     let mut kept: Vec<u32> = kept
         .iter()
         .filter_map(|fd| u32::try_from(*fd).ok())
@@ -151,7 +174,7 @@ pub fn close_all_but(kept: &[RawFd]) -> Result<()> {
     for fd in kept.into_iter().map(Some).chain([None]) {
         let last = fd.map_or(Some(u32::MAX), |fd| fd.checked_sub(1));
         if let Some(last) = last.filter(|last| *last >= first) {
-            // SAFETY: by the caller's contract no value that owns one is used again.
+            // SAFETY: the child of a clone drops no value that owns one.
             Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
         first = fd.map_or(first, |fd| first.max(fd + 1));
@@ -199,28 +222,19 @@ pub fn exec_fd(fd: BorrowedFd, argv: &[CString], envp: &[CString]) -> Errno {
 }
 
 /// dup2(2): makes `to` a copy of `from` that survives exec, whatever `to` was.
-/// For the child of a clone only, which owns its whole fd table: whatever Rust
-/// value of the parent's memory owned `to` is never dropped in the child.
+///
+/// # Panics
+/// If the process is not the child of a clone: a value may own `to`.
 pub fn dup_to(from: impl AsFd, to: RawFd) -> Result<()> {
+    assert_child();
     let from = from.as_fd().as_raw_fd();
     if from == to {
         // dup2 would leave close-on-exec set.
         // SAFETY: F_SETFD takes an integer.
         return Errno::result(unsafe { libc::fcntl(to, libc::F_SETFD, 0) }).map(drop);
     }
-    // SAFETY: see above.
+    // SAFETY: the child of a clone drops no value that owns `to`.
     Errno::result(unsafe { libc::dup2(from, to) }).map(drop)
-}
-
-/// Takes an fd that the program was started with.
-///
-/// # Errors
-/// EBADF if it is not open.
-pub fn inherited_fd(fd: RawFd) -> Result<OwnedFd> {
-    // SAFETY: F_SETFD takes an integer; this also proves that the fd is open.
-    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
-    // SAFETY: open, and by the caller's contract handed over by our parent for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// _exit(2): ends the child of a clone without running the parent's atexit work.
@@ -235,14 +249,39 @@ pub fn default_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-/// Every signal's default effect and an empty mask, as an exec'd program expects.
+/// Whether no signal is ignored but SIGPIPE, which Rust's runtime ignores.
+static NONE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Every signal's default effect and an empty mask, as a program expects that is about
+/// to be executed. execve(2) itself does that to signals that have a handler.
 pub fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL is no handler of ours; a signal that cannot be set is
-        // refused with EINVAL, which is what we want for it.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    if NONE_IGNORED.load(Ordering::Relaxed) {
+        default_sigpipe();
+    } else {
+        for signal in 1..=libc::SIGRTMAX() {
+            // SAFETY: SIG_DFL is no handler of ours; a signal that cannot be set is
+            // refused with EINVAL, which is what we want for it.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
     }
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Gives the signals that the caller ignored their default effect back, SIGPIPE excepted,
+/// of which write(2) tells by its error. Once in a process that starts many: its children
+/// have nothing else to reset.
+pub fn forget_callers_signals() {
+    for signal in (1..=libc::SIGRTMAX()).filter(|s| *s != libc::SIGPIPE) {
+        // SAFETY: sigaction is plain integers, for which zero is valid.
+        let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: asks, and changes nothing; `now` outlives the call.
+        let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) };
+        if asked == 0 && now.sa_sigaction == libc::SIG_IGN {
+            // SAFETY: SIG_DFL is no handler of ours.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+    NONE_IGNORED.store(true, Ordering::Relaxed);
 }
 
 /// Ends this process at each signal whose default effect is to end one. The kernel

@@ -1,10 +1,9 @@
 //! Every verb and flag that callers rely on, by what it does.
 
-use std::io::{IoSliceMut, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde_json::{Value, json};
 
 use super::bundle::Bundle;
@@ -322,21 +321,9 @@ fn lists_and_the_machine() {
 /// The one fd that comes in a message.
 fn received(socket: &UnixListener) -> OwnedFd {
     let (stream, _) = socket.accept().unwrap();
-    let mut byte = [0; 64];
-    let mut space = nix::cmsg_space!([i32; 1]);
-    let mut into = [IoSliceMut::new(&mut byte)];
-    let message = recvmsg::<()>(
-        stream.as_raw_fd(),
-        &mut into,
-        Some(&mut space),
-        MsgFlags::MSG_CMSG_CLOEXEC,
-    );
-    let message = message.unwrap();
-    let Some(ControlMessageOwned::ScmRights(fds)) = message.cmsgs().unwrap().next() else {
-        panic!("no fd came");
-    };
+    let (_, _, mut fds) = carob::sys::fd::receive(stream.as_fd(), &mut [0; 64]).unwrap();
     assert_eq!(fds.len(), 1);
-    carob::sys::process::inherited_fd(fds[0]).unwrap()
+    fds.remove(0)
 }
 
 #[test]

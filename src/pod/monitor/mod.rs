@@ -97,6 +97,7 @@ pub struct Monitor {
 pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     let run = || -> Result<()> {
         caller::leave();
+        crate::sys::process::forget_callers_signals();
         let (layout, uid) = start::parse_arguments(arguments)?;
         let (lock, listener) = start::take_inherited()?;
         Monitor::new(layout, &uid, lock, listener)?.run()

@@ -150,9 +150,7 @@ fn become_monitor(
         nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
         let _ = nix::unistd::chdir("/");
         let dup = |fd: std::os::fd::BorrowedFd| {
-            fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(20))
-                .map(crate::sys::own_received_fd)
-                .map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
+            crate::sys::fd::duplicate(fd, 20).map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
         };
         let (program, lock, listener) = (
             dup(program.as_fd())?,
@@ -197,7 +195,7 @@ pub(super) fn parse_arguments(arguments: &[OsString]) -> Result<(Layout, String)
 /// The lock and the listening socket.
 pub(super) fn take_inherited() -> Result<(Lock, OwnedFd)> {
     let take = |fd| {
-        sys::inherited_fd(fd).map_err(|e| {
+        crate::sys::fd::inherited(fd).map_err(|e| {
             Error::sys(format!("fd {fd}"), e).push_context("monitor is started by carob itself")
         })
     };
