@@ -7,8 +7,8 @@
 //! - [`image`], [`volume`], [`network`]: what a Pod is made of.
 //! - [`oci`]: a container that a bundle describes. [`container`]: the mechanism of one.
 //! - [`spec`]: what is wanted, as plain data.
-//! - [`error`], [`nearest`], [`plain`]: what every layer says of a fault and of a misspelt
-//!   name, and text of others made harmless for a terminal.
+//! - [`error`], [`nearest`], [`plain`], [`debug_log`]: what every layer says of a fault, of a
+//!   misspelt name and of its steps, and text of others made harmless for a terminal.
 //! - [`store`]: records, locks, the layout on disk.
 //! - [`linux`]: kernel objects as safe Rust values; [`sys`]: the only `unsafe`.
 
@@ -17,6 +17,7 @@
 
 pub mod cli;
 pub mod container;
+pub mod debug_log;
 pub mod error;
 pub mod image;
 pub mod linux;
@@ -32,4 +33,5 @@ pub mod store;
 pub mod sys;
 pub mod volume;
 
+pub(crate) use debug_log::Call;
 pub use error::{Context, Error, Kind, Result};

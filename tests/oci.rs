@@ -9,6 +9,8 @@ mod bad_config;
 mod bundle;
 #[path = "oci/caller.rs"]
 mod caller;
+#[path = "oci/debug_log.rs"]
+mod debug_log;
 #[path = "shared/denied.rs"]
 mod denied;
 #[path = "oci/frozen.rs"]

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::cli::VERBS;
 use crate::cli::face::Face;
 use crate::cli::images::list::familiar;
+use crate::debug_log;
 use crate::image::Store;
 use crate::pod::client;
 use crate::store::Layout;
@@ -149,6 +150,7 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
         })),
         "-c" | "--container" => Some(Wanted::Container),
         "--image" => Some(Wanted::Image),
+        "--log-level" => Some(Wanted::Format(&debug_log::LEVELS)),
         // exec and attach have a flag of this name without a value.
         "-i" if verb != Some("load") => None,
         "-f" if verb == Some("logs") => None,
@@ -172,6 +174,8 @@ mod tests {
             ("get pods -o", Format(OBJECTS), Some("pods")),
             ("get pod/a", Kind, Some("a")),
             ("version -o", Format(VALUES), None),
+            ("--log-level", Format(&debug_log::LEVELS), None),
+            ("--log-level debug get", Kind, None),
             ("-n x logs", Pod, None),
             ("logs web", Container, Some("web")),
             ("logs -f web -c", Container, Some("web")),

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
 
 use crate::store::Layout;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, debug_log};
 use face::Face;
 use show::output;
 
@@ -115,6 +115,8 @@ fn command<V: Verb>() -> Command {
 fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
     let verb = V::from_arg_matches(matches)
         .map_err(|e| Error::new(Kind::Usage, e.to_string().trim().to_owned()))?;
+    start_log(matches)?;
+    log::info!("carob {} {}", env!("CARGO_PKG_VERSION"), V::NAME);
     let passes_through = verb.passes_through();
     let failure = |error: Error| Failure {
         code: match error.kind() {
@@ -155,7 +157,28 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
         namespace_given: namespace.is_some(),
         json,
     };
-    verb.run(&face).map_err(failure)
+    let done = verb.run(&face);
+    log::debug!(
+        "{} ends: {}",
+        V::NAME,
+        match &done {
+            Ok(code) => format!("exit code {code}"),
+            Err(e) => e.to_string(),
+        }
+    );
+    done.map_err(failure)
+}
+
+/// The debug log, if the command line or the environment asks for it.
+fn start_log(matches: &ArgMatches) -> Result<()> {
+    let level = match matches.get_one::<String>("log-level") {
+        Some(level) => Some(debug_log::parse_level(level)?),
+        None => debug_log::level_of_environment()?,
+    };
+    if let Some(level) = level {
+        debug_log::start_on_stderr(level);
+    }
+    Ok(())
 }
 
 /// An error and what the program ends with.
@@ -198,6 +221,17 @@ fn grammar() -> Command {
                 .global(true)
                 .value_name("NAME")
                 .help("Namespace of the Pods [default: default]"),
+        )
+        .arg(
+            Arg::new("log-level")
+                .long("log-level")
+                .global(true)
+                .value_name("LEVEL")
+                .value_parser(debug_log::LEVELS)
+                .help(
+                    "Say on standard error what carob does: each step with debug, each call to \
+                     the kernel too with trace [env: CAROB_LOG]",
+                ),
         )
         .subcommands(VERBS.iter().map(|v| (v.command)()))
 }

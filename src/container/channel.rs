@@ -1,12 +1,17 @@
 //! What a child says between its clone and its exec, and how its commander hears it: a
 //! socket of packets that closes with the exec.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use log::LevelFilter;
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{MsgFlags, send};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::steps::Step;
+use crate::debug_log::{self, Line};
 use crate::linux::mount::Mount;
 use crate::linux::socket::Packets;
 use crate::sys::process as sys;
@@ -23,6 +28,8 @@ pub(super) enum Message {
     Listener(i32),
     /// The place in the plan of a mount, which is sent too.
     MapIds(usize),
+    /// A line of the debug log.
+    Step(Step),
 }
 
 /// What a commander hears.
@@ -49,21 +56,40 @@ pub enum Event {
 
 /// The connection between a child and its commander.
 #[derive(Debug)]
-pub struct Channel(pub(super) Packets);
+pub struct Channel {
+    packets: Packets,
+    /// The child.
+    pid: i32,
+}
 
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.packets.as_fd()
     }
 }
 
 impl Channel {
+    pub(super) fn new(packets: Packets, pid: i32) -> Self {
+        Channel { packets, pid }
+    }
+
     /// Blocks unless the fd does not.
     pub fn next(&self) -> Event {
         let mut buffer = vec![0; 16 * 1024];
-        match self.0.receive(&mut buffer) {
+        loop {
+            match self.receive(&mut buffer) {
+                Ok(event) => return event,
+                Err(step) => step.write(self.pid),
+            }
+        }
+    }
+
+    /// An event, or else a line of the debug log.
+    fn receive(&self, buffer: &mut [u8]) -> Result<Event, Step> {
+        Ok(match self.packets.receive(buffer) {
             Ok(([], _)) => Event::Exec,
             Ok((bytes, mut fds)) => match serde_json::from_slice(bytes) {
+                Ok(Message::Step(step)) => return Err(step),
                 Ok(Message::Failed(e)) => Event::Failed(e),
                 Ok(Message::Terminal) => match fds.pop() {
                     Some(fd) => Event::Terminal(fd),
@@ -82,11 +108,11 @@ impl Channel {
             // Unread words of ours at its end: it died, or runs, all the same.
             Err(Errno::ECONNRESET) => Event::Exec,
             Err(e) => Event::Failed(Error::sys("recvmsg(<child>)", e)),
-        }
+        })
     }
 
     pub fn go(&self) -> Result<()> {
-        self.0
+        self.packets
             .send(b"go", &[])
             .map_err(|e| Error::sys("sendmsg(<child>)", e))
     }
@@ -136,12 +162,22 @@ impl AsFd for Starting {
 }
 
 impl Starting {
-    pub(super) fn new(pid: Pid, pidfd: OwnedFd, packets: Packets) -> Self {
-        Starting {
-            pid,
-            pidfd,
-            channel: Channel(packets),
-            terminal: None,
+    /// `packets` leads to the process that was cloned, or was to be.
+    pub(super) fn of(cloned: Result<(Pid, OwnedFd)>, packets: Packets) -> Result<Self> {
+        match cloned {
+            Ok((pid, pidfd)) => {
+                log::debug!("process {pid} is cloned");
+                Ok(Starting {
+                    pid,
+                    pidfd,
+                    channel: Channel::new(packets, pid.as_raw()),
+                    terminal: None,
+                })
+            }
+            Err(e) => {
+                drain_steps(packets);
+                Err(e)
+            }
         }
     }
 
@@ -149,7 +185,10 @@ impl Starting {
     /// if nothing can be read.
     pub fn progress(&mut self) -> Started {
         match self.channel.next() {
-            Event::Exec => Started::Running(self.terminal.take()),
+            Event::Exec => {
+                log::debug!("process {} runs its program, or has died", self.pid);
+                Started::Running(self.terminal.take())
+            }
             Event::Terminal(fd) => {
                 self.terminal = Some(fd);
                 Started::NotYet
@@ -167,6 +206,33 @@ impl Starting {
     /// Ends a child that is not to become anything.
     pub fn abandon(&self) {
         sys::kill_and_reap(self.pidfd.as_fd());
+    }
+}
+
+/// For the child of a clone: from now on lines of the debug log go to `parent`, which the
+/// process keeps until its exec. Its copy of the log's own file is closed.
+pub(super) fn send_steps(parent: &Packets) {
+    let level = log::max_level();
+    debug_log::stop();
+    if level < LevelFilter::Debug {
+        return;
+    }
+    let fd = parent.as_fd().as_raw_fd();
+    let output = move |line: &Line| {
+        let message = Message::Step(Step::of(line, LAST_WORDS));
+        let bytes = serde_json::to_vec(&message).unwrap_or_default();
+        // Nobody reads any more: the log is lost, and nothing else.
+        let _ = send(fd, &bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_EOR);
+    };
+    debug_log::start(level, Box::new(output));
+}
+
+/// Writes what a child has said that never became one of the caller's. Why is known already.
+fn drain_steps(packets: Packets) {
+    if log::max_level() >= LevelFilter::Debug
+        && fcntl(&packets, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).is_ok()
+    {
+        Channel::new(packets, 0).next();
     }
 }
 

@@ -35,7 +35,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::channel::{Message, Starting, say, tell_failure};
+use super::channel::{Message, Starting, say, send_steps, tell_failure};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::spawn::clone_between;
@@ -48,7 +48,7 @@ use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 /// Where a process goes.
 #[derive(Debug)]
@@ -76,11 +76,11 @@ pub fn exec(to: &Target, plan: &Process, stdio: &Stdio) -> Result<Starting> {
     if let Some(cpus) = &plan.affinity.0 {
         set_affinity(cpus).context("process.execCPUAffinity.initial")?;
     }
-    let (pid, pidfd) = match to.namespaces.contains(PID) && !to.namespaces.contains(USER) {
-        true => clone_inside(to, plan, stdio, &theirs)?,
-        false => clone_outside(to, plan, stdio, &ours, &theirs)?,
+    let cloned = match to.namespaces.contains(PID) && !to.namespaces.contains(USER) {
+        true => clone_inside(to, plan, stdio, &theirs),
+        false => clone_outside(to, plan, stdio, &ours, &theirs),
     };
-    Ok(Starting::new(pid, pidfd, ours))
+    Starting::of(cloned, ours)
 }
 
 fn clone_inside(
@@ -160,6 +160,7 @@ fn clone_outside(
     join_namespaces(to, pid_namespace)?;
     let forked = sys::clone3(CloneFlags::empty(), to.join.and_then(Join::v2_fd));
     if let Ok(Fork::Child) = forked {
+        send_steps(theirs);
         let _ = nix::unistd::close(ours.as_fd().as_raw_fd());
         let Err(e) = run_outside(to, plan, stdio, theirs);
         tell_failure(theirs, e)
@@ -268,16 +269,12 @@ fn join_namespaces(to: &Target, namespaces: CloneFlags) -> Result<()> {
     if namespaces.is_empty() {
         return Ok(());
     }
-    nix::sched::setns(to.init, namespaces).map_err(|e| {
-        let error = Error::sys(
-            format!("setns(<init>, {})", crate::error::flags(namespaces)),
-            e,
-        );
-        match e {
-            Errno::ESRCH => error.push_context("the container has ended"),
-            _ => error,
-        }
-    })
+    nix::sched::setns(to.init, namespaces)
+        .call(|| format!("setns(<init>, {})", crate::error::flags(namespaces)))
+        .map_err(|e| match e.errno() {
+            Some(Errno::ESRCH) => e.push_context("the container has ended"),
+            _ => e,
+        })
 }
 
 fn become_program(plan: &Process, labels: process::Labels, parent: &Packets) -> Result<Infallible> {

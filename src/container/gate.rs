@@ -36,12 +36,12 @@ pub(super) fn wait(listener: BorrowedFd) -> Result<Packets> {
     Ok(channel)
 }
 
-/// The side of `start`: connected, and the file gone.
+/// The side of `start`: connected, and the file gone. `pid` is the process that waits.
 ///
 /// # Errors
 /// ENOENT: it was opened before. ECONNREFUSED: nobody waits there any more.
-pub fn open(path: &Path) -> Result<Channel> {
+pub fn open(path: &Path, pid: i32) -> Result<Channel> {
     let channel = Packets::connect(path)?;
     std::fs::remove_file(path)?;
-    Ok(Channel(channel))
+    Ok(Channel::new(channel, pid))
 }

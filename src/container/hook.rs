@@ -101,6 +101,7 @@ pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Vec<String> {
 }
 
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+    log::debug!("run the hook {:?}", hook.path);
     let memfd = |name| {
         nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
             .map(std::fs::File::from)

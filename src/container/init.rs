@@ -22,7 +22,8 @@
 //! 11. pivot_root, the old root detached: the host's paths are gone;
 //! 12. stdio, then every other fd of the host and of the caller is closed: a link of
 //!     /proc/self/fd would lead out, and so would /proc/1/fd for a process inside with
-//!     CAP_SYS_PTRACE while the container waits for `start`;
+//!     CAP_SYS_PTRACE while the container waits for `start`. Of the debug log there is
+//!     none to close: [`super::channel::send_steps`] did so after the clone;
 //! 13. the user, the working directory, the program looked up, in [`super::process`];
 //! 14. the gate, where a container that is created waits for `start`;
 //! 15. rights, filter, startContainer hooks, exec.
@@ -38,7 +39,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::fstatfs;
 use nix::unistd::{Gid, Uid};
 
-use super::channel::{Message, say, tell_failure, wait_for_go};
+use super::channel::{Message, say, send_steps, tell_failure, wait_for_go};
 use super::plan::Process;
 use super::plan::namespace::{CGROUP, MOUNT, PID, USER};
 use super::wanted::{Spawn, StartGate};
@@ -51,7 +52,7 @@ use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
 use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 /// Becomes the container's program, or says why not. `joined` is what has still to
 /// be entered.
@@ -85,6 +86,7 @@ fn enter(
         wait_for_go(parent)?;
     }
     if let Some(join) = wanted.join {
+        log::debug!("join the cgroup");
         join.enter().context("join the cgroup")?;
     }
     // The umask is for what is made in the root filesystem; the program has its own.
@@ -93,11 +95,11 @@ fn enter(
     resctrl::join(wanted.resctrl).context("linux.intelRdt")?;
     for (kind, fd) in joined.iter().filter(|(k, _)| *k != PID) {
         setns(fd, *kind)
-            .map_err(|e| Error::sys(format!("setns(<fd>, {})", crate::error::flags(kind)), e))
+            .call(|| format!("setns(<fd>, {})", crate::error::flags(kind)))
             .context("linux.namespaces")?;
     }
     if plan.namespaces.new.contains(CGROUP) {
-        nix::sched::unshare(CGROUP).map_err(|e| Error::sys("unshare(CLONE_NEWCGROUP)", e))?;
+        nix::sched::unshare(CGROUP).call(|| "unshare(CLONE_NEWCGROUP)")?;
     }
     let labels = process::open_labels(&plan.process, Procfs::open)?;
     if !user_namespace {
@@ -119,19 +121,10 @@ fn enter(
             &opened
         }
     };
-    let mountpoint = match wanted.bare_mounts {
-        Some(bare) => {
-            bare::enter_copy(bare)?;
-            Path::new(bare::PLACE)
-        }
-        None => {
-            // A copy that was made as a slave or peer of a host's mount stays one.
-            mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
-            wanted.mountpoint
-        }
-    };
+    let mountpoint = leave_host_mounts(wanted)?;
     let null = rootfs::open_null()?;
     let place = open_dir(mountpoint)?;
+    log::debug!("attach the root filesystem");
     wanted
         .root
         .attach(place.as_fd())
@@ -142,6 +135,7 @@ fn enter(
     if let Some(start) = wanted.start {
         run_hooks(wanted, start, parent)?;
     }
+    log::debug!("hide and protect paths");
     rootfs::restrict(&root, plan, null.as_fd())?;
     // Made now, while the root may still be written to: many images name a
     // working directory that they do not have.
@@ -156,6 +150,7 @@ fn enter(
             .set(ATTR_RDONLY, false)
             .context("make the root read-only")?;
     }
+    log::debug!("change to the container's root");
     change_root(wanted)?;
     let terminal = match (plan.process.terminal, terminal) {
         (true, None) => Some(container_terminal(&plan.process)?),
@@ -169,6 +164,22 @@ fn enter(
         None => process::take_stdio(wanted.stdio)?,
     }
     Ok(labels)
+}
+
+/// Step 7. Where the root is to be attached.
+fn leave_host_mounts<'w>(wanted: &Spawn<'w>) -> Result<&'w Path> {
+    log::debug!("leave the host's mount tree");
+    match wanted.bare_mounts {
+        Some(bare) => {
+            bare::enter_copy(bare)?;
+            Ok(Path::new(bare::PLACE))
+        }
+        None => {
+            // A copy that was made as a slave or peer of a host's mount stays one.
+            mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
+            Ok(wanted.mountpoint)
+        }
+    }
 }
 
 /// Hooks that run before the root is entered: those of the runtime's namespaces by the
@@ -220,8 +231,11 @@ fn become_program(wanted: &Spawn, labels: process::Labels, parent: &Packets) -> 
         return process::launch(&plan.process, &program, labels, parent, || Ok(()));
     };
     crate::sys::process::end_on_signals();
+    log::debug!("wait for `start`");
     say(parent, &Message::Waiting, &[])?;
     let channel = gate::wait(start.gate)?;
+    // Its command may have a log; that of `create` has ended.
+    send_steps(&channel);
     // Their programs are the image's: they may what the container's own may.
     let hooks = || {
         if start.start_container.is_empty() {

@@ -24,6 +24,7 @@ mod refusal;
 pub mod rootfs;
 mod settings;
 pub mod spawn;
+mod steps;
 mod sub_path;
 pub mod user;
 pub mod wanted;

@@ -179,6 +179,7 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
         env.push(format!("HOME={}", home(p.uid)));
     }
 
+    log::debug!("become user {}:{}", p.uid, p.gid);
     prctl::set_keepcaps(true).map_err(|e| Error::sys("prctl(PR_SET_KEEPCAPS, 1)", e))?;
     capability::drop_bounding(p.capabilities.bounding)?;
     let groups: Vec<Gid> = p.groups.iter().map(|g| Gid::from_raw(*g)).collect();
@@ -198,6 +199,7 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
     nix::unistd::setresgid(gid, gid, gid)
         .map_err(|e| unmapped(Error::sys(format!("setresgid({gid})"), e)))
         .context("process.user.gid")?;
+    log::debug!("enter the working directory {:?}", p.cwd);
     // The directory may be one that only the user, or only root, can enter.
     let entered_as_root = enter_cwd(p).is_ok();
     nix::unistd::setresuid(uid, uid, uid)
@@ -281,6 +283,16 @@ pub(super) fn launch(
     for (i, limit) in p.rlimits.iter().enumerate() {
         set_limit(Pid::from_raw(0), *limit).with_context(|| format!("process.rlimits[{i}]"))?;
     }
+    log::debug!(
+        "{} give up rights, and execute {:?}",
+        match &p.seccomp {
+            Some(_) => "put the seccomp filter in force,",
+            None => "no seccomp filter;",
+        },
+        program.path
+    );
+    // The filter may deny what it takes to send a line.
+    crate::debug_log::stop();
     let filter = || match &p.seccomp {
         Some(filter) => serve(filter.install()?, channel),
         None => Ok(()),

@@ -103,6 +103,7 @@ pub(super) fn mount_all(
     let mut terminal = None;
     let mut read_only = Vec::new();
     for (place, (m, source)) in plan.mounts.iter().zip(sources).enumerate() {
+        log::debug!("{}", at(m));
         match &m.source {
             Source::Cgroup => mount_cgroups(root, m, plan, join),
             Source::Dev(options) => {

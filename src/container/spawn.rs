@@ -48,7 +48,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
-use super::channel::{Message, Starting, tell_failure};
+use super::channel::{Message, Starting, send_steps, tell_failure};
 use super::idmap::write_map;
 use super::init;
 use super::plan::namespace::{CGROUP, MOUNT, NET, PID, TIME, USER};
@@ -76,11 +76,11 @@ pub fn spawn(wanted: &Spawn) -> Result<Starting> {
 fn clone_child(wanted: &Spawn) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
     let n = &wanted.plan.namespaces;
-    let (pid, pidfd) = match n.has(USER) && !n.joined.is_empty() {
-        true => clone_joined(wanted, &ours, &theirs)?,
-        false => clone_directly(wanted, &ours, &theirs)?,
+    let cloned = match n.has(USER) && !n.joined.is_empty() {
+        true => clone_joined(wanted, &ours, &theirs),
+        false => clone_directly(wanted, &ours, &theirs),
     };
-    Ok(Starting::new(pid, pidfd, ours))
+    Starting::of(cloned, ours)
 }
 
 /// As [`clone_child`], with the child's mount namespace pinned.
@@ -121,6 +121,7 @@ fn clone_directly(wanted: &Spawn, ours: &Packets, theirs: &Packets) -> Result<(P
     match sys::clone3(new, wanted.join.and_then(Join::v2_fd)) {
         Ok(Fork::Parent { pid, pidfd }) => Ok((pid, pidfd)),
         Ok(Fork::Child) => {
+            send_steps(theirs);
             close_parents(wanted, &[ours.as_fd()]);
             let Err(e) = init::run(wanted, wanted.joined(), theirs);
             tell_failure(theirs, e)
@@ -241,6 +242,7 @@ pub(super) fn clone_between<T>(
     let between = match sys::clone3(CloneFlags::empty(), None) {
         Ok(Fork::Parent { pidfd, .. }) => pidfd,
         Ok(Fork::Child) => {
+            send_steps(theirs);
             drop(question);
             let entered = enter(answer.as_fd());
             let cloned = entered.and_then(|e| sibling(&e).map(|fork| (e, fork)));

@@ -46,12 +46,13 @@ pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<
         Some(host) => Ready::listen(containers, &record, host)?,
         None => None,
     };
-    let channel = gate::open(&containers.gate(id)).map_err(|e| match e.errno() {
+    let channel = gate::open(&containers.gate(id), record.pid).map_err(|e| match e.errno() {
         Some(Errno::ECONNREFUSED) => {
             Error::conflict(format!("cannot start a container that has stopped: {id}"))
         }
         _ => e,
     })?;
+    log::debug!("process {} waits no longer at its gate", record.pid);
     channel.go()?;
     run(containers, &record, &channel)?;
     if !record.hooks {

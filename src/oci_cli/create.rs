@@ -72,12 +72,10 @@ pub(super) fn create(face: &Face, args: &Args, keep_terminal: bool) -> Result<Ma
     let order = order(face, args, keep_terminal)?;
     let made = with_own_stdio(|stdio| create::create(&face.containers, &order, stdio))?;
     face.log.warn_all(&made.warnings);
-    face.log.debug(|| {
-        format!(
-            "create: the first process is {}, and waits for `start`",
-            made.pid
-        )
-    });
+    log::debug!(
+        "create: the first process is {}, and waits for `start`",
+        made.pid
+    );
     Ok(made)
 }
 

@@ -114,8 +114,7 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
         false => Some(Foreground::prepare()?),
     };
     let starting = clone(&face.containers, &record, pidfd.as_fd(), &plan, args)?;
-    face.log
-        .debug(|| format!("exec: the process is {}", starting.pid));
+    log::debug!("exec: the process is {}", starting.pid);
     let terminal = settle(&starting, &record, &spec, socket.as_deref())
         .inspect_err(|_| starting.abandon())
         .context(FAILED)?;

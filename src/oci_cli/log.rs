@@ -1,34 +1,102 @@
 //! What callers read when something went wrong: a line on stderr, and a line of
-//! the log, whose form containerd and conmon know (`--log`, `--log-format`).
+//! the log, whose form containerd and conmon know (`--log`, `--log-format`). With
+//! `--debug` the debug log ([`crate::debug_log`]) goes the same way.
 
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::{Error, Result};
+use jiff::Timestamp;
+use log::{Level, LevelFilter};
+use serde_json::json;
 
-#[derive(Debug, Default)]
+use super::args::{Args, usage};
+use crate::debug_log::{self, Line};
+use crate::{Context, Error, Result};
+
+#[derive(Clone, Debug)]
 pub struct Log {
     pub path: Option<PathBuf>,
-    pub json: bool,
-    pub debug: bool,
+    form: Form,
+    level: LevelFilter,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            path: None,
+            form: Form::Text,
+            level: LevelFilter::Info,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
 }
 
 impl Log {
+    /// Of the global flags, and of the environment where those say nothing of the level.
+    /// What is known of the log before an error is set all the same: the error goes there.
+    pub fn set(&mut self, global: &Args) -> Result<()> {
+        self.path = global.path("log");
+        self.form = match global.get("log-format") {
+            None | Some("text" | "") => Form::Text,
+            Some("json") => Form::Json,
+            Some(other) => return Err(usage(format!("--log-format: {other:?}: text or json"))),
+        };
+        let given = global.get("log-level").filter(|level| !level.is_empty());
+        let level = match given {
+            Some(level) => Some(debug_log::parse_level(level).context("--log-level")?),
+            None if global.is("debug") => None,
+            None => debug_log::level_of_environment()?,
+        };
+        let least = match global.is("debug") {
+            true => LevelFilter::Debug,
+            false => LevelFilter::Off,
+        };
+        self.level = level.unwrap_or(self.level).max(least);
+        Ok(())
+    }
+
+    /// The debug log begins, if it was asked for.
+    ///
+    /// # Errors
+    /// The log cannot be written to, which is found out before anything is done.
+    pub fn start(&self) -> Result<()> {
+        let file =
+            match &self.path {
+                Some(path) => Some(open(path).map_err(|e| {
+                    Error::from(e).push_context(format!("--log {}", path.display()))
+                })?),
+                None => None,
+            };
+        if self.level >= LevelFilter::Debug {
+            let form = self.form;
+            // Kept open: a step may change the working directory.
+            let output = move |line: &Line| write(&file, &form.step(line));
+            debug_log::start(self.level, Box::new(output));
+        }
+        Ok(())
+    }
+
     /// To the log if there is one, else to stderr.
     pub fn warn(&self, text: &str) {
-        self.write("warning", text, true);
+        if self.level < LevelFilter::Warn {
+            return;
+        }
+        let line = self.form.line("warning", text);
+        match &self.path {
+            Some(path) => append(path, &line),
+            None => debug_log::write_stderr(&line),
+        }
     }
 
     pub fn warn_all(&self, texts: &[String]) {
         for text in texts {
             self.warn(text);
-        }
-    }
-
-    /// With `--debug`.
-    pub fn debug(&self, text: impl FnOnce() -> String) {
-        if self.debug {
-            self.write("debug", &text(), true);
         }
     }
 
@@ -38,42 +106,63 @@ impl Log {
         if let Some(hint) = e.get_hint() {
             text.push_str(&format!(" ({hint})"));
         }
-        self.write("error", &text, false);
+        if let Some(path) = &self.path {
+            append(path, &self.form.line("error", &text));
+        }
         let _ = writeln!(std::io::stderr(), "carob-oci: {text}");
     }
+}
 
-    /// Whether it can be written to is found out before anything is done.
-    pub fn check(&self) -> Result<()> {
-        if let Some(path) = &self.path {
-            open(path)
-                .map_err(|e| Error::from(e).push_context(format!("--log {}", path.display())))?;
+impl Form {
+    fn line(self, level: &str, text: &str) -> String {
+        let time = Timestamp::now();
+        match self {
+            Form::Json => {
+                format!(
+                    "{}\n",
+                    json!({"level": level, "msg": text, "time": time.to_string()})
+                )
+            }
+            Form::Text => format!("time=\"{time}\" level={level} msg={text:?}\n"),
         }
-        Ok(())
     }
 
-    fn write(&self, level: &str, text: &str, or_stderr: bool) {
-        let time = jiff::Timestamp::now();
-        let line = match self.json {
-            true => format!(
-                "{}\n",
-                serde_json::json!({"level": level, "msg": text, "time": time.to_string()})
-            ),
-            false => format!("time=\"{time}\" level={level} msg={text:?}\n"),
+    /// A line of the debug log; with the process and the module that say it.
+    fn step(self, line: &Line) -> String {
+        let level = match line.level {
+            Level::Error => "error",
+            Level::Warn => "warning",
+            Level::Info => "info",
+            Level::Debug => "debug",
+            Level::Trace => "trace",
         };
-        match &self.path {
-            Some(path) => {
-                // Nowhere to complain to: stderr gets errors in any case.
-                let _ = open(path).and_then(|mut f| f.write_all(line.as_bytes()));
+        let (time, text) = (format!("{:.6}", line.time), line.text);
+        let Line { pid, area, .. } = line;
+        match self {
+            Form::Json => format!(
+                "{}\n",
+                json!({"level": level, "msg": text, "time": time, "area": area, "pid": pid})
+            ),
+            Form::Text => {
+                format!("time=\"{time}\" level={level} msg={text:?} area={area} pid={pid}\n")
             }
-            None if or_stderr => {
-                let _ = std::io::stderr().write_all(line.as_bytes());
-            }
-            None => {}
         }
     }
 }
 
-fn open(path: &std::path::Path) -> std::io::Result<std::fs::File> {
+fn write(file: &Option<File>, line: &str) {
+    match file {
+        Some(file) => drop(nix::unistd::write(file, line.as_bytes())),
+        None => debug_log::write_stderr(line),
+    }
+}
+
+/// Nowhere to complain to: stderr gets errors in any case.
+fn append(path: &Path, line: &str) {
+    let _ = open(path).and_then(|mut f| f.write_all(line.as_bytes()));
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
     std::fs::OpenOptions::new()
         .create(true)
         .append(true)

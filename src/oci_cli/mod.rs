@@ -29,8 +29,8 @@ use std::process::ExitCode;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
+use self::log::Log;
 use args::{Args, Flag, Order, usage};
-use log::Log;
 
 use crate::container::wanted::Stdio;
 use crate::linux::kernel;
@@ -105,7 +105,7 @@ const GLOBAL: [Flag; 12] = [
         "log-level",
         '\0',
         "LEVEL",
-        "with debug, what is done is logged as well",
+        "error, warn, info, debug (each step is logged) or trace (each call too)",
     ),
     ("debug", '\0', "", "as --log-level debug"),
     ("systemd-cgroup", 's', "", "cgroups are made by systemd"),
@@ -164,14 +164,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<u8> {
     let mut global = Args::parse(&GLOBAL, Order::FlagsFirst, words.into_iter())?;
-    log.path = global.path("log");
-    log.json = match global.get("log-format") {
-        None | Some("text" | "") => false,
-        Some("json") => true,
-        Some(other) => return Err(usage(format!("--log-format: {other:?}: text or json"))),
-    };
-    let level = global.get("log-level");
-    log.debug = global.is("debug") || matches!(level, Some("debug" | "trace"));
+    log.set(&global)?;
     if global.is("version") {
         print(&version())?;
         return Ok(0);
@@ -208,7 +201,7 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
         // A kernel without it has no containers either, and so no hooks.
         _ => {}
     }
-    log.check()?;
+    log.start()?;
     let face = Face {
         containers: Containers::new(&root(&global)?),
         root_given: global.path("root").is_some(),
@@ -217,18 +210,17 @@ fn dispatch(words: Vec<String>, log: &mut Log, failure_code: &mut u8) -> Result<
         no_pivot: global.is("no-pivot"),
         log: std::mem::take(log),
     };
-    let what = format!("{} {}", verb.name, args.operands.join(" "));
-    face.log.debug(|| {
-        let (version, root) = (env!("CARGO_PKG_VERSION"), face.containers.root());
-        let root = root.display();
-        format!(
-            "carob-oci {version}: {what} (--root {root}, cgroups: {:?})",
-            face.cgroups
-        )
-    });
+    // The further operands of `exec` are a command, with what may be a secret.
+    let id = args.operands.first().map_or("", String::as_str);
+    ::log::debug!(
+        "carob-oci {}: {name} {id} (--root {}, cgroups: {:?})",
+        env!("CARGO_PKG_VERSION"),
+        face.containers.root().display(),
+        face.cgroups
+    );
     let done = (verb.run)(&face, &args);
     if let Ok(code) = &done {
-        face.log.debug(|| format!("{what}: exit code {code}"));
+        ::log::debug!("{name} {id}: exit code {code}");
     }
     *log = face.log;
     done

@@ -129,6 +129,7 @@ impl Bundle {
             .arg("--root")
             .arg(self.dir.join("state"))
             .args(args)
+            .env_remove("CAROB_LOG")
             .current_dir(&self.dir)
             .stdin(Stdio::null())
             .stdout(file("stdout"))

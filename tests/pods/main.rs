@@ -16,6 +16,7 @@ mod completion;
 mod corpus;
 mod crashes;
 mod damage;
+mod debug_log;
 #[path = "../shared/denied.rs"]
 mod denied;
 mod failures;

@@ -109,6 +109,7 @@ impl Root {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_carob"));
         c.env_remove("CAROB_ROOT")
+            .env_remove("CAROB_LOG")
             .env(trace::VARIABLE, self.dir.join("facts"))
             .arg("--root")
             .arg(&self.dir)
