@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::cli::show::object;
@@ -24,6 +25,8 @@ pub(super) struct Face {
     pub namespace_given: bool,
     /// Errors are JSON objects, one a line: `-o json` was asked for.
     pub json: bool,
+    /// When the command began.
+    pub began: Timestamp,
 }
 
 impl Face {

@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Arg, ArgMatches, Command, FromArgMatches};
+use jiff::Timestamp;
 
 use crate::store::Layout;
 use crate::{Error, Kind, Result, debug_log};
@@ -115,6 +116,7 @@ fn command<V: Verb>() -> Command {
 fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
     let verb = V::from_arg_matches(matches)
         .map_err(|e| Error::new(Kind::Usage, e.to_string().trim().to_owned()))?;
+    let began = Timestamp::now();
     start_log(matches)?;
     log::info!("carob {} {}", env!("CARGO_PKG_VERSION"), V::NAME);
     let passes_through = verb.passes_through();
@@ -156,6 +158,7 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
         namespace: namespace.cloned().unwrap_or_else(|| "default".into()),
         namespace_given: namespace.is_some(),
         json,
+        began,
     };
     let done = verb.run(&face);
     log::debug!(

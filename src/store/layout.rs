@@ -144,6 +144,7 @@ impl Layout {
 ///   monitor.lock    held by the monitor as long as it lives
 ///   monitor.sock    the monitor's control socket
 ///   monitor.err     the monitor's last words (panic, unexpected end)
+///   monitor.log     its debug log, if there is one; a full one is monitor.log.1
 ///   ns/{net,uts,ipc}   pinned namespaces
 ///   shared/         a small filesystem: what containers write here fills no other
 ///     etc/{hosts,hostname,resolv.conf}
@@ -187,6 +188,9 @@ impl PodPaths {
     }
     pub fn monitor_errors(&self) -> PathBuf {
         self.dir.join("monitor.err")
+    }
+    pub fn monitor_log(&self) -> PathBuf {
+        self.dir.join("monitor.log")
     }
     pub fn namespace(&self, kind: &str) -> PathBuf {
         self.dir.join("ns").join(kind)

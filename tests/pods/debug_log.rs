@@ -78,3 +78,100 @@ fn a_wrong_level_is_a_usage_error_that_lists_them() {
         "{text}"
     );
 }
+
+/// Where each of these texts is in a line, in this order.
+#[track_caller]
+fn in_order(lines: &[&str], wanted: &[&str]) {
+    let mut rest = lines.iter();
+    for text in wanted {
+        let found = rest.any(|line| line.contains(text));
+        assert!(found, "no {text:?} after those before it in: {lines:#?}");
+    }
+}
+
+fn fds_of(pid: i32) -> Vec<String> {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    links.map(|l| l.display().to_string()).collect()
+}
+
+#[test]
+fn the_steps_of_a_start_are_shown_in_their_order_and_no_secret() {
+    let root = Root::new();
+    let command = root.command(&["--log-level", "trace", "apply", "-f", "-"]);
+    let ran = root.feed_to(command, &secretive("loud"));
+    assert_eq!((ran.code, &*ran.stdout), (0, "pod/loud created\n"));
+    let said = lines(&ran.stderr);
+    in_order(
+        &said,
+        &[
+            " info cli: carob ",
+            " debug pod::monitor::start: start the monitor",
+            " debug pod::monitor: action: MakeSandbox",
+            "sandbox: cgroup",
+            "sandbox: namespaces",
+            "sandbox: network",
+            "fact: SandboxMade ips=[",
+            "action: Start container=\"main\"",
+            "fact: Image container=\"main\"",
+            " is cloned",
+            "mount at /proc",
+            "mount at /etc/hosts",
+            "change to the container's root",
+            "become user 0:0",
+            "execute \"/bin/sh\"",
+            "fact: Started container=\"main\"",
+            "action: RunHook container=\"main\" hook=\"PostStart\" command=...",
+            "fact: HookEnded container=\"main\" hook=\"PostStart\" result=Ok(null)",
+        ],
+    );
+
+    // The monitor goes on, in a file that is root's alone and goes with the Pod.
+    root.carob(&["exec", "loud", "--", "true", SECRET]).ok();
+    let dir = root.dir().join("run/pods").join(root.uid("loud"));
+    let file = dir.join("monitor.log");
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(lines(&written).len() > 20, "{written}");
+    for text in [&ran.stderr, &written] {
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    // The monitor has it open, and no process of the container has.
+    let is_log = |fd: &String| fd.ends_with("/monitor.log");
+    assert!(fds_of(root.monitor_pid("loud")).iter().any(is_log));
+    let fds = fds_of(root.pid("loud", "main"));
+    assert!(!fds.iter().any(is_log), "{fds:?}");
+    let inside = root.sh("loud", "ls -l /proc/self/fd/ /proc/1/fd/; env");
+    assert!(!inside.contains("monitor.log") && !inside.contains("CAROB_LOG"));
+
+    // A later command shows its own lines and not the old ones.
+    let again = root.command(&["--log-level", "debug", "apply", "-f", "-"]);
+    let ran = root.feed_to(again, &secretive("loud"));
+    assert_eq!(ran.stdout, "pod/loud unchanged\n");
+    let old = |line: &&str| line.contains("MakeSandbox");
+    assert!(!lines(&ran.stderr).iter().any(old), "{}", ran.stderr);
+    root.carob(&["delete", "pod", "loud", "--now"]).ok();
+    assert!(!dir.exists());
+}
+
+#[test]
+fn the_last_lines_of_a_failure_say_what_failed() {
+    let root = Root::new();
+    let mut spec: serde_json::Value = serde_json::from_str(&secretive("broken")).unwrap();
+    spec["spec"]["containers"][0]["command"] = json!(["/no/such/program"]);
+    let command = root.command(&["--log-level", "debug", "apply", "-f", "-"]);
+    let ran = root.feed_to(command, &spec.to_string());
+    assert_eq!(ran.code, 7, "{}", ran.stderr);
+    let said: Vec<&str> = ran.stderr.lines().collect();
+    in_order(
+        &said,
+        &[
+            "enter the working directory",
+            "fact: NotStarted container=\"main\" error=",
+            "apply ends: pod broken: container main: ",
+            "error: pod broken: container main: ",
+        ],
+    );
+}

@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::cli::face::{Face, say_hint, warn, warn_of};
+use crate::cli::show::monitor_log::MonitorLogs;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::waiting::Waiting;
 use crate::cli::terminal::raw::Signals;
@@ -196,13 +197,16 @@ pub(crate) fn await_started(
     waiting: &mut Waiting,
 ) -> Result<()> {
     let interrupt = signals.map(AsFd::as_fd);
+    let mut logs = MonitorLogs::follow(face, pods);
     let errors = start::await_started(&face.layout, pods, until, interrupt, &mut |progress| {
+        logs.show();
         match progress {
             Progress::Waits { pod, waits } => waiting.set(&pod.name, waits.to_vec()),
             Progress::Due => waiting.show(),
         }
-        waiting.due()
+        waiting.due().into_iter().chain(logs.due()).min()
     });
+    logs.show();
     waiting.end();
     face.first_of(errors)
 }

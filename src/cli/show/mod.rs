@@ -2,6 +2,7 @@
 
 pub(in crate::cli) mod age;
 pub(in crate::cli) mod jsonpath;
+pub(in crate::cli) mod monitor_log;
 pub(in crate::cli) mod object;
 pub(in crate::cli) mod output;
 pub(in crate::cli) mod progress;

@@ -14,7 +14,7 @@
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
 //! its first. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
-//! the Pod, when it is removed), [`removal`]; [`events`] (epoll), [`helper`] (children that
+//! the Pod, when it is removed), [`removal`]; [`mod@log`], [`events`] (epoll), [`helper`] (children that
 //! do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
@@ -24,6 +24,7 @@ mod directory;
 mod events;
 mod helper;
 pub mod kubelet;
+mod log;
 mod publish;
 mod removal;
 mod sandbox;
@@ -99,6 +100,7 @@ pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
         caller::leave();
         crate::sys::process::forget_callers_signals();
         let (layout, uid) = start::parse_arguments(arguments)?;
+        log::start(&layout.pod(&uid));
         let (lock, listener) = start::take_inherited()?;
         Monitor::new(layout, &uid, lock, listener)?.run()
     };
@@ -197,6 +199,9 @@ impl Monitor {
             clock: events::clock(),
             date: Timestamp::now(),
         };
+        if log::is_on() {
+            ::log::debug!("fact: {}", log::brief(&fact));
+        }
         let told = self.trace.is_some().then(|| fact.clone());
         let actions = self.kubelet.step(at, fact);
         if let (Some(trace), Some(fact)) = (&mut self.trace, told) {
@@ -217,6 +222,9 @@ impl Monitor {
     /// Does what the kubelet wants. What fails is told as a fact; an error ends the
     /// monitor.
     fn execute(&mut self, action: Action) -> Result<()> {
+        if log::is_on() {
+            ::log::debug!("action: {}", log::brief(&action));
+        }
         match action {
             Action::Adopt => self.adopt()?,
             Action::MakeSandbox => self.make_sandbox(),

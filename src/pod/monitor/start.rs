@@ -26,7 +26,7 @@ use crate::linux::socket::listen_at;
 use crate::linux::{capability, kernel};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::sys::process::{self as sys, Fork};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Result, debug_log};
 
 const LOCK_FD: i32 = 3;
 const LISTENER_FD: i32 = 4;
@@ -105,6 +105,14 @@ fn spawn(
         if let Some(value) = std::env::var_os(name) {
             envp.push(to_c(&[name.as_bytes(), b"=", value.as_bytes()].concat())?);
         }
+    }
+    // What the environment says is another level where `--log-level` was given.
+    if let Some(level) = debug_log::level() {
+        log::debug!(
+            "start the monitor; its log is {}",
+            paths.monitor_log().display()
+        );
+        envp.push(to_c(format!("{}={level}", debug_log::VARIABLE).as_bytes())?);
     }
     let hierarchies = Hierarchies::detect()?;
     hierarchies.require_writable()?;

@@ -51,7 +51,7 @@ pub fn await_started(
             Err(e) => errors.push(of_pod(e, pod)),
         }
     }
-    let mut due = None;
+    let mut due = progress(Progress::Due);
     while !open.is_empty() {
         match sleep(&open, due.into_iter().chain(until).min(), interrupt) {
             Ok(Woken::Ready(ready)) => {

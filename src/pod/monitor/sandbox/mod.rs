@@ -102,6 +102,7 @@ pub(in crate::pod::monitor) fn make(
         ..Made::default()
     };
 
+    log::debug!("sandbox: cgroup");
     let cgroup = Cgroup::create(
         &host.hierarchies,
         &cgroup_path(layout, &pod.uid),
@@ -111,6 +112,7 @@ pub(in crate::pod::monitor) fn make(
         .apply(&limits::plan_pod_resources(spec))
         .context("the Pod's cgroup")?;
 
+    log::debug!("sandbox: namespaces");
     {
         // The last Pod's monitor undoes it under this lock, and only if no Pod has a
         // record: this one has.
@@ -133,6 +135,7 @@ pub(in crate::pod::monitor) fn make(
     nix::unistd::sethostname(hostname)
         .map_err(|e| Error::sys(format!("sethostname({hostname:?})"), e))?;
 
+    log::debug!("sandbox: network");
     if spec.host_network {
         made.ips.extend(made.host_ip);
     } else {
@@ -169,6 +172,7 @@ pub(in crate::pod::monitor) fn make(
         std::fs::write(&file, value)
             .with_context(|| format!("sysctl {name}: write({file}, {value:?})"))?;
     }
+    log::debug!("sandbox: files of /etc, /dev/shm");
     let mut servers = String::new();
     if spec.dns.from_host {
         let of_host = resolver::of_host(!spec.host_network);
@@ -211,6 +215,7 @@ pub(in crate::pod::monitor) fn enter(layout: &Layout, pod: &Pod) -> Result<()> {
 /// Removes the sandbox, or as much of one as there is. Goes on past failures and
 /// returns them all, the first one first.
 pub(in crate::pod::monitor) fn remove(layout: &Layout, pod: &Pod, host: &Host) -> Vec<Error> {
+    log::debug!("remove what there is of the sandbox");
     let paths = layout.pod(&pod.uid);
     let mut errors = Vec::new();
     let mut attempt = |what: &str, result: Result<()>| {
@@ -245,6 +250,7 @@ pub(in crate::pod::monitor) fn remove(layout: &Layout, pod: &Pod, host: &Host) -
 /// name, its record. After this it does not exist; [`dead_dir`] does.
 pub(in crate::pod::monitor) fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> {
     let paths = layout.pod(&pod.uid);
+    log::debug!("remove the Pod's logs, layers and record");
     let mut errors = Vec::new();
     errors.extend(remove_tree(&layout.pod_logs(&pod.namespace, &pod.name, &pod.uid)).err());
     errors.extend(remove_tree(&paths.data).err());

@@ -50,6 +50,7 @@ impl Monitor {
         let label = label.as_deref();
         let made =
             sandbox::make(&self.layout, self.pod(), &self.host, label).map_err(|e| (SANDBOX, e))?;
+        log::debug!("sandbox: volumes");
         volume::make(&self.pod().spec, &self.paths, label).map_err(|e| ("FailedMount", e))?;
         Ok(made)
     }
