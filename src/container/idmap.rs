@@ -61,6 +61,7 @@ pub(super) fn write_map(pid: Pid, file: &str, map: &[IdMap]) -> Result<()> {
         let _ = writeln!(text, "{} {} {}", m.inside, m.outside, m.count);
     }
     let path = format!("/proc/{pid}/{file}");
+    log::trace!("write({path}, {text:?})");
     std::fs::write(&path, &text).map_err(|e| {
         let e = Error::from(e).push_context(format!("write({path}, {text:?})"));
         match e.errno() {

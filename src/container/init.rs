@@ -202,7 +202,7 @@ fn run_hooks(wanted: &Spawn, start: &StartGate, parent: &Packets) -> Result<()> 
 fn change_root(wanted: &Spawn) -> Result<()> {
     let plan = wanted.plan;
     mount::leave_chroot()?;
-    nix::unistd::fchdir(wanted.root.as_fd()).map_err(|e| Error::sys("fchdir(<root>)", e))?;
+    nix::unistd::fchdir(wanted.root.as_fd()).call(|| "fchdir(<root>)")?;
     match plan.pivot {
         true => mount::pivot_here()?,
         false => move_root::move_here()?,
@@ -218,7 +218,7 @@ fn change_root(wanted: &Spawn) -> Result<()> {
     }
     if let Some(host) = wanted.host_mounts {
         let root = open_dir(Path::new("/"))?;
-        setns(host.namespace, MOUNT).map_err(|e| Error::sys("setns(<host>, CLONE_NEWNS)", e))?;
+        setns(host.namespace, MOUNT).call(|| "setns(<host>, CLONE_NEWNS)")?;
         mount::change_root(root.as_fd())?;
     }
     Ok(())

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use super::plan::namespace::NET;
 use crate::linux::namespace;
 use crate::linux::netlink::{Batch, Family, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Reply, Socket};
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 const IFA_CACHEINFO: u16 = 6;
 const IFA_FLAGS: u16 = 8;
@@ -77,9 +77,9 @@ fn move_one(here: &OwnedFd, there: BorrowedFd, name: &str, inside: &str) -> Resu
     );
     socket.send_all(batch)?;
 
-    setns(there, NET).map_err(|e| Error::sys("setns(<net>, CLONE_NEWNET)", e))?;
+    setns(there, NET).call(|| "setns(<net>, CLONE_NEWNET)")?;
     let done = set_up(inside, &addresses);
-    setns(here, NET).map_err(|e| Error::sys("setns(<own>, CLONE_NEWNET)", e))?;
+    setns(here, NET).call(|| "setns(<own>, CLONE_NEWNET)")?;
     done
 }
 

@@ -32,11 +32,11 @@ use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
 use crate::sys::attribute;
 use crate::sys::process as sys;
-use crate::{Context, Error, Kind, Result};
+use crate::{Call, Context, Error, Kind, Result};
 
 /// No process inside may trace this one or read its memory and fds.
 pub(super) fn seclude() -> Result<()> {
-    prctl::set_dumpable(false).map_err(|e| Error::sys("prctl(PR_SET_DUMPABLE, 0)", e))
+    prctl::set_dumpable(false).call(|| "prctl(PR_SET_DUMPABLE, 0)")
 }
 
 /// oom_score_adj(5) of `who`, a pid or `self`. Without CAP_SYS_RESOURCE a value
@@ -66,13 +66,12 @@ pub(super) fn raise_limits(pid: Pid, limits: &[(u32, u64, u64)]) -> Result<()> {
 }
 
 fn set_limit(pid: Pid, (resource, soft, hard): (u32, u64, u64)) -> Result<()> {
-    attribute::set_limit(pid, resource, soft, hard).map_err(|e| {
-        let call = format!("prlimit({pid}, {resource}, {{{soft}, {hard}}})");
-        match e {
-            Errno::EPERM => Error::sys(call, e).hint("more than this program itself may have"),
-            _ => Error::sys(call, e),
-        }
-    })
+    attribute::set_limit(pid, resource, soft, hard)
+        .call(|| format!("prlimit({pid}, {resource}, {{{soft}, {hard}}})"))
+        .map_err(|e| match e.errno() {
+            Some(Errno::EPERM) => e.hint("more than this program itself may have"),
+            _ => e,
+        })
 }
 
 /// Files that take a label for the next exec, the labels, and who asks for them.
@@ -186,10 +185,9 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
     match nix::unistd::setgroups(&groups) {
         // Denied in this user namespace: nobody in it has any.
         Err(Errno::EPERM) if groups.is_empty() => {}
-        other => other.map_err(|e| {
-            Error::sys(format!("setgroups({:?})", p.groups), e)
-                .push_context("process.user.additionalGids")
-        })?,
+        other => other
+            .call(|| format!("setgroups({:?})", p.groups))
+            .context("process.user.additionalGids")?,
     }
     let (uid, gid) = (Uid::from_raw(p.uid), Gid::from_raw(p.gid));
     let unmapped = |e: Error| match e.errno() {
@@ -197,13 +195,15 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
         _ => e,
     };
     nix::unistd::setresgid(gid, gid, gid)
-        .map_err(|e| unmapped(Error::sys(format!("setresgid({gid})"), e)))
+        .call(|| format!("setresgid({gid})"))
+        .map_err(unmapped)
         .context("process.user.gid")?;
     log::debug!("enter the working directory {:?}", p.cwd);
     // The directory may be one that only the user, or only root, can enter.
     let entered_as_root = enter_cwd(p).is_ok();
     nix::unistd::setresuid(uid, uid, uid)
-        .map_err(|e| unmapped(Error::sys(format!("setresuid({uid})"), e)))
+        .call(|| format!("setresuid({uid})"))
+        .map_err(unmapped)
         .context("process.user.uid")?;
     // The change of user made us dumpable again where the uid did change.
     seclude()?;
@@ -246,9 +246,7 @@ fn enter_cwd(p: &Process) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
     let entered = Root::new(root.as_fd())
         .open(&p.cwd, flags, Links::InRoot)
-        .and_then(|dir| {
-            nix::unistd::fchdir(dir).map_err(|e| Error::sys(format!("fchdir({:?})", p.cwd), e))
-        });
+        .and_then(|dir| nix::unistd::fchdir(dir).call(|| format!("fchdir({:?})", p.cwd)));
     entered.map_err(|e| {
         let hint = match e.errno() {
             Some(Errno::ELOOP) => {

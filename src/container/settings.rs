@@ -9,7 +9,7 @@ use super::plan::process::Scheduler;
 use super::plan::{Plan, Process};
 use crate::linux::procfs::Procfs;
 use crate::sys::attribute as sys;
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 /// What goes with the process through exec.
 pub(super) fn apply_inherited(plan: &Plan) -> Result<()> {
@@ -34,20 +34,17 @@ pub(super) fn apply_to_process(p: &Process) -> Result<()> {
             mask[node / 64] |= 1 << (node % 64);
         }
         sys::set_memory_policy(policy.mode, &mask)
-            .map_err(|e| {
-                let call = format!("set_mempolicy({:#x}, {:?})", policy.mode, policy.nodes);
-                Error::sys(call, e)
-            })
+            .call(|| format!("set_mempolicy({:#x}, {:?})", policy.mode, policy.nodes))
             .context("linux.memoryPolicy")?;
     }
     if let Some(value) = p.personality {
         sys::set_personality(value)
-            .map_err(|e| Error::sys(format!("personality({value:#x})"), e))
+            .call(|| format!("personality({value:#x})"))
             .context("linux.personality")?;
     }
     if let Some(value) = p.io_priority {
         sys::set_io_priority(value)
-            .map_err(|e| Error::sys(format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value:#x})"), e))
+            .call(|| format!("ioprio_set(IOPRIO_WHO_PROCESS, 0, {value:#x})"))
             .context("process.ioPriority")?;
     }
     if let Some(s) = p.scheduler {
@@ -102,8 +99,7 @@ pub(super) fn apply_to_namespaces(plan: &Plan) -> Result<()> {
         super::netdev::loopback_up().context("bring loopback up")?;
     }
     if let Some(name) = plan.hostname.as_ref().filter(|_| n.has(UTS)) {
-        nix::unistd::sethostname(name)
-            .map_err(|e| Error::sys(format!("sethostname({name:?})"), e))?;
+        nix::unistd::sethostname(name).call(|| format!("sethostname({name:?})"))?;
     }
     let proc = match (&plan.domainname, plan.sysctls.is_empty()) {
         (None, true) => return Ok(()),

@@ -57,7 +57,7 @@ use crate::linux::cgroup::Join;
 use crate::linux::namespace;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 /// Clones the container's first process.
 pub fn spawn(wanted: &Spawn) -> Result<Starting> {
@@ -174,9 +174,8 @@ struct Lent {
 impl Lent {
     fn enter(fd: BorrowedFd, kind: CloneFlags, name: &str) -> Result<Self> {
         let own = namespace::open_own(name)?;
-        nix::sched::setns(fd, kind).map_err(|e| {
-            Error::sys(format!("setns(<{name}>, {})", crate::error::flags(kind)), e)
-        })?;
+        nix::sched::setns(fd, kind)
+            .call(|| format!("setns(<{name}>, {})", crate::error::flags(kind)))?;
         Ok(Lent { own, kind })
     }
 
@@ -194,7 +193,7 @@ impl Drop for Lent {
 }
 
 fn make_time_namespace(offsets: &str) -> Result<()> {
-    nix::sched::unshare(TIME).map_err(|e| Error::sys("unshare(CLONE_NEWTIME)", e))?;
+    nix::sched::unshare(TIME).call(|| "unshare(CLONE_NEWTIME)")?;
     if offsets.is_empty() {
         return Ok(());
     }
@@ -284,8 +283,7 @@ fn enter_all(joined: &[(CloneFlags, OwnedFd)]) -> Result<&[(CloneFlags, OwnedFd)
     let end = joined.len() - usize::from(joined.last().is_some_and(|(k, _)| *k == MOUNT));
     let (now, left) = joined.split_at(end);
     let enter = |(kind, fd): &(CloneFlags, OwnedFd)| {
-        nix::sched::setns(fd, *kind)
-            .map_err(|e| Error::sys(format!("setns(<fd>, {})", crate::error::flags(kind)), e))
+        nix::sched::setns(fd, *kind).call(|| format!("setns(<fd>, {})", crate::error::flags(kind)))
     };
     let mut later = Vec::new();
     for one in now.iter().filter(|(kind, _)| *kind != USER) {

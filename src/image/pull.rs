@@ -69,6 +69,7 @@ impl Store {
         platform: &Platform,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Image> {
+        log::debug!("pull {r}");
         progress(Progress::Resolving {
             name: r.to_string(),
         });

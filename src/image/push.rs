@@ -18,7 +18,7 @@ use crate::image::digest::{Digest, HashingReader};
 use crate::image::manifest::{Descriptor, Document, Manifest, parse};
 use crate::image::registry::auth::percent;
 use crate::image::registry::client::{Answer, Ask, Registry, text_of};
-use crate::image::registry::connection::{join, origin};
+use crate::image::registry::connection::{join, logged, origin};
 use crate::image::registry::registries::endpoints;
 use crate::image::registry::retry::Failure;
 use crate::image::{Limits, Progress, PullOptions, Reference, Store};
@@ -178,9 +178,11 @@ fn begin(
         for (name, value) in registry.headers_for(&url, value) {
             request = request.header(name, value);
         }
-        request
-            .send_empty()
-            .map_err(|e| registry.no_answer(&url, e))
+        logged("POST", &url, || {
+            request
+                .send_empty()
+                .map_err(|e| registry.no_answer(&url, e))
+        })
     })?;
     let response = registry.judge(response, 0)?;
     if response.status() == 201 {
@@ -226,9 +228,11 @@ fn send_bytes(
         for (name, value) in registry.headers_for(&url, value) {
             request = request.header(name, value);
         }
-        let answer = request
-            .send(SendBody::from_reader(&mut body))
-            .map_err(|e| registry.no_answer(&url, e));
+        let answer = logged("PUT", &url, || {
+            request
+                .send(SendBody::from_reader(&mut body))
+                .map_err(|e| registry.no_answer(&url, e))
+        });
         // Otherwise what the store has is wrong, and the registry said no.
         match body.inner.count() == size && body.inner.digest() != blob.digest {
             true => Err(Failure::lasting(Error::new(
@@ -265,7 +269,9 @@ fn send_manifest(
             for (name, value) in registry.headers_for(&url, value) {
                 request = request.header(name, value);
             }
-            request.send(bytes).map_err(|e| registry.no_answer(&url, e))
+            logged("PUT", &url, || {
+                request.send(bytes).map_err(|e| registry.no_answer(&url, e))
+            })
         })?;
         let response = registry.judge(response, 0)?;
         let said = response.headers().get("docker-content-digest");

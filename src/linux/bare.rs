@@ -31,7 +31,7 @@ use super::namespace;
 use super::root::open_dir;
 use super::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 /// The empty directory, for the container's root to be attached at.
 pub const PLACE: &str = "/rootfs";
@@ -72,12 +72,12 @@ pub fn remove(dir: &Path) -> Result<()> {
 
 /// Moves the calling process into a copy of the bare namespace.
 pub fn enter_copy(bare: BorrowedFd) -> Result<()> {
-    setns(bare, CloneFlags::CLONE_NEWNS)
-        .map_err(|e| Error::sys("setns(<bare>, CLONE_NEWNS)", e))?;
+    setns(bare, CloneFlags::CLONE_NEWNS).call(|| "setns(<bare>, CLONE_NEWNS)")?;
     namespace::leave(CloneFlags::CLONE_NEWNS)
 }
 
 fn make(dir: &Path) -> Result<()> {
+    log::debug!("make a bare mount namespace at {}", dir.display());
     remove(dir)?;
     std::fs::DirBuilder::new()
         .recursive(true)

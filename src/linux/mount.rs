@@ -19,7 +19,7 @@ pub use crate::sys::mount::{
     ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID,
     ATTR_NOSYMFOLLOW, ATTR_RDONLY, ATTR_STRICTATIME,
 };
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -87,34 +87,31 @@ impl Mount {
         options: &[(&str, &str)],
         attributes: u64,
     ) -> Result<Self> {
-        let context = FsContext::open(fstype).map_err(|e| {
-            let error = Error::sys(format!("fsopen({fstype:?})"), e);
-            match e {
-                Errno::ENODEV => module::missing(error, fstype),
-                _ => error,
-            }
-        })?;
+        let context = FsContext::open(fstype)
+            .call(|| format!("fsopen({fstype:?})"))
+            .map_err(|e| match e.errno() {
+                Some(Errno::ENODEV) => module::missing(e, fstype),
+                _ => e,
+            })?;
         context
             .set("source", source)
-            .map_err(|e| Error::sys(format!("fsconfig({fstype:?}, \"source\")"), e))?;
+            .call(|| format!("fsconfig({fstype:?}, \"source\", {source:?})"))?;
         for (key, value) in options {
             let set = if value.is_empty() {
                 context.flag(key)
             } else {
                 context.set(key, value)
             };
-            set.map_err(|e| {
-                let error = Error::sys(format!("fsconfig({fstype:?}, {key:?}, {value:?})"), e);
-                match context.message() {
-                    Some(text) if !text.is_empty() => error.hint(text),
-                    _ => error,
-                }
-            })?;
+            set.call(|| format!("fsconfig({fstype:?}, {key:?}, {:?})", shown(key, value)))
+                .map_err(|e| match context.message() {
+                    Some(text) if !text.is_empty() => e.hint(text),
+                    _ => e,
+                })?;
         }
         context
             .mount(attributes)
+            .call(|| format!("fsmount({fstype:?}, {attributes:#x})"))
             .map(Mount)
-            .map_err(|e| Error::sys(format!("fsmount({fstype:?})"), e))
     }
 
     /// The EROFS image in a file, read-only, of no use to who might come by it.
@@ -151,8 +148,8 @@ impl Mount {
     /// mounting and unmounting pass between the two. For propagation that was asked for.
     pub fn copy_as_peer(path: &Path, recursive: bool) -> Result<Self> {
         sys::clone_tree(sys::cwd(), path, recursive)
+            .call(|| format!("open_tree({path:?}, OPEN_TREE_CLONE)"))
             .map(Mount)
-            .map_err(|e| Error::sys(format!("open_tree({path:?}, OPEN_TREE_CLONE)"), e))
     }
 
     /// As [`Mount::copy`], of what an fd refers to.
@@ -163,8 +160,8 @@ impl Mount {
     /// As [`Mount::copy_as_peer`], of what an fd refers to.
     pub fn copy_fd_as_peer(fd: BorrowedFd, recursive: bool) -> Result<Self> {
         sys::clone_tree(fd, Path::new(""), recursive)
+            .call(|| "open_tree(<fd>, OPEN_TREE_CLONE)")
             .map(Mount)
-            .map_err(|e| Error::sys("open_tree(<fd>, OPEN_TREE_CLONE)", e))
     }
 
     /// What another process has made and sent.
@@ -261,13 +258,12 @@ impl Mount {
     }
 
     fn set_attributes(&self, attributes: Attributes, recursive: bool) -> Result<()> {
-        sys::set_attributes(self.as_fd(), attributes, recursive).map_err(|e| {
+        sys::set_attributes(self.as_fd(), attributes, recursive).call(|| {
             let Attributes { set, clear, .. } = attributes;
             let propagation = attributes.propagation;
-            let call = format!(
+            format!(
                 "mount_setattr(<mount>, {{set={set:#x}, clear={clear:#x}, propagation={propagation:#x}}})"
-            );
-            Error::sys(call, e)
+            )
         })
     }
 
@@ -275,7 +271,16 @@ impl Mount {
     /// goes on being an fd of the mount's root.
     pub fn attach(&self, target: BorrowedFd) -> Result<()> {
         sys::move_mount(self.as_fd(), target)
-            .map_err(|e| too_many(Error::sys("move_mount(<mount>, <target>)", e)))
+            .call(|| "move_mount(<mount>, <target>)")
+            .map_err(too_many)
+    }
+}
+
+/// An option's value, in the log and in errors: some of network filesystems are secret.
+fn shown<'v>(key: &str, value: &'v str) -> &'v str {
+    match key.contains("pass") || key.contains("secret") {
+        true => "...",
+        false => value,
     }
 }
 
@@ -291,8 +296,10 @@ fn overlay_by_context(
     let context = FsContext::open("overlay").map_err(at("fsopen(\"overlay\")".into()))?;
     let set = |key: &str, value: &Path| {
         let text = value.to_str().filter(|t| t.len() < 256).ok_or(Errno::E2BIG);
+        let call = || format!("fsconfig(\"overlay\", {key:?}, {value:?})");
         text.and_then(|t| context.set(key, t))
-            .map_err(at(format!("fsconfig(\"overlay\", {key:?}, {value:?})")))
+            .traced(call)
+            .map_err(|e| (call(), e))
     };
     set("source", Path::new("overlay"))?;
     for lower in lowers {
@@ -309,7 +316,10 @@ fn overlay_by_context(
     if let Some(label) = label {
         set("context", Path::new(label))?;
     }
-    context.mount(0).map_err(at("fsmount(\"overlay\")".into()))
+    context
+        .mount(0)
+        .traced(|| "fsmount(\"overlay\")")
+        .map_err(at("fsmount(\"overlay\")".into()))
 }
 
 /// Whether the layers are on several filesystems. The files of an overlay then have
@@ -358,7 +368,7 @@ fn overlay_by_options(
             MsFlags::empty(),
             Some(&*options),
         )
-        .map_err(|e| Error::sys(format!("mount(\"overlay\", {scratch:?}, {options:?})"), e))?;
+        .call(|| format!("mount(\"overlay\", {scratch:?}, {options:?})"))?;
         let copy = Mount::copy(scratch, false);
         unmount(scratch)?;
         copy
@@ -389,16 +399,16 @@ pub fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
         MsFlags::MS_REC | propagation,
         None::<&str>,
     )
-    .map_err(|e| {
+    .call(|| {
         let flags = crate::error::flags(propagation);
-        let error = Error::sys(format!("mount(NULL, \"/\", MS_REC|{flags})"), e);
-        match e {
-            Errno::EINVAL => error.hint(
-                "the root directory of this process is no mount point, as in a plain chroot: \
-                 `mount --bind DIR DIR` before `chroot DIR`",
-            ),
-            _ => error,
-        }
+        format!("mount(NULL, \"/\", MS_REC|{flags})")
+    })
+    .map_err(|e| match e.errno() {
+        Some(Errno::EINVAL) => e.hint(
+            "the root directory of this process is no mount point, as in a plain chroot: \
+             `mount --bind DIR DIR` before `chroot DIR`",
+        ),
+        _ => e,
     })
 }
 
@@ -429,12 +439,8 @@ pub fn bind(source: &Path, target: &Path) -> Result<()> {
         MsFlags::MS_BIND,
         None::<&str>,
     )
-    .map_err(|e| {
-        too_many(Error::sys(
-            format!("mount({source:?}, {target:?}, MS_BIND)"),
-            e,
-        ))
-    })
+    .call(|| format!("mount({source:?}, {target:?}, MS_BIND)"))
+    .map_err(too_many)
 }
 
 /// Names the limit on the mounts of a mount namespace, where it is reached.
@@ -449,9 +455,10 @@ fn too_many(e: Error) -> Error {
 
 /// Detaches what is mounted at `path`; nothing mounted, or nothing there, is fine.
 pub fn unmount(path: &Path) -> Result<()> {
-    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+    let call = || format!("umount2({path:?}, MNT_DETACH)");
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).traced(call) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
-        Err(e) => Err(Error::sys(format!("umount2({path:?}, MNT_DETACH)"), e)),
+        Err(e) => Err(Error::sys(call(), e)),
     }
 }
 
@@ -462,24 +469,23 @@ pub fn unmount(path: &Path) -> Result<()> {
 /// chroot(2) gets out to.
 pub fn leave_chroot() -> Result<()> {
     let own = super::namespace::open_own("mnt")?;
-    nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNS)
-        .map_err(|e| Error::sys("setns(<own>, CLONE_NEWNS)", e))
+    nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNS).call(|| "setns(<own>, CLONE_NEWNS)")
 }
 
 /// The current directory becomes the root; the old root is gone from this mount
 /// namespace.
 pub fn pivot_here() -> Result<()> {
-    sys::pivot_root_here().map_err(|e| Error::sys("pivot_root(\".\", \".\")", e))?;
+    sys::pivot_root_here().call(|| "pivot_root(\".\", \".\")")?;
     umount2(".", MntFlags::MNT_DETACH)
-        .map_err(|e| Error::sys("umount2(\".\", MNT_DETACH)", e))
+        .call(|| "umount2(\".\", MNT_DETACH)")
         .context("leave the old root")?;
-    nix::unistd::chdir("/").map_err(|e| Error::sys("chdir(\"/\")", e))
+    nix::unistd::chdir("/").call(|| "chdir(\"/\")")
 }
 
 /// The directory becomes the root of this process, whatever namespace it is in.
 pub fn change_root(dir: BorrowedFd) -> Result<()> {
-    nix::unistd::fchdir(dir).map_err(|e| Error::sys("fchdir(<root>)", e))?;
-    nix::unistd::chroot(".").map_err(|e| Error::sys("chroot(\".\")", e))
+    nix::unistd::fchdir(dir).call(|| "fchdir(<root>)")?;
+    nix::unistd::chroot(".").call(|| "chroot(\".\")")
 }
 
 #[cfg(test)]

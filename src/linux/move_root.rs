@@ -21,7 +21,7 @@ use nix::unistd::{chdir, chroot, fchdir};
 use super::mount::{ATTR_RDONLY, Mount};
 use super::mount_table::{self, Entry};
 use super::root::{Links, Root, open_dir};
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 /// linux/magic.h
 const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
@@ -36,8 +36,8 @@ pub fn move_here() -> Result<()> {
     let table = mount_table::of("self")?;
     let outside = outside(&table, own);
     nix::mount::mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
-        .map_err(|e| Error::sys("mount(\".\", \"/\", MS_MOVE)", e))?;
-    chroot(".").map_err(|e| Error::sys("chroot(\".\")", e))?;
+        .call(|| "mount(\".\", \"/\", MS_MOVE)")?;
+    chroot(".").call(|| "chroot(\".\")")?;
 
     // From this directory, a path leads to the mounts below the new root.
     fchdir(&old).map_err(|e| Error::sys("fchdir(<old root>)", e))?;

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 use super::mount;
-use crate::{Context, Error, Result};
+use crate::{Call, Context, Error, Result};
 
 /// The calling process's own namespace of a kind.
 pub fn open_own(kind: &str) -> Result<OwnedFd> {
@@ -42,13 +42,12 @@ pub fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
 }
 
 pub fn leave(kinds: CloneFlags) -> Result<()> {
-    unshare(kinds).map_err(|e| {
-        let error = Error::sys(format!("unshare({})", crate::error::flags(kinds)), e);
-        match e {
-            Errno::ENOSPC => error.hint(limit_hint(kinds)),
-            _ => error,
-        }
-    })
+    unshare(kinds)
+        .call(|| format!("unshare({})", crate::error::flags(kinds)))
+        .map_err(|e| match e.errno() {
+            Some(Errno::ENOSPC) => e.hint(limit_hint(kinds)),
+            _ => e,
+        })
 }
 
 /// Names below /proc/sys/user: namespaces(7), "The /proc/sys/user directory".
@@ -90,12 +89,8 @@ fn limit_hint_of(kinds: CloneFlags, value: impl Fn(&str) -> Option<u64>) -> Stri
 
 /// Enters the namespace pinned at `path`.
 pub fn enter(path: &Path, kind: CloneFlags) -> Result<()> {
-    setns(open(path)?, kind).map_err(|e| {
-        Error::sys(
-            format!("setns({}, {})", path.display(), crate::error::flags(kind)),
-            e,
-        )
-    })
+    setns(open(path)?, kind)
+        .call(|| format!("setns({}, {})", path.display(), crate::error::flags(kind)))
 }
 
 /// Pins the calling process's namespace of a kind at `path`, a file that is made.

@@ -176,10 +176,17 @@ impl Socket {
                 }
             }
         }
-        Ok(outcomes
+        let outcomes = outcomes
             .into_iter()
-            .map(|o| o.unwrap_or_else(|| Ok(Vec::new())))
-            .collect())
+            .map(|o| o.unwrap_or_else(|| Ok(Vec::new())));
+        let outcomes: Vec<Result<Vec<Reply>>> = outcomes.collect();
+        for (sent, outcome) in messages.iter().zip(&outcomes) {
+            match outcome {
+                Ok(replies) => log::trace!("{} = 0, answers: {}", sent.what, replies.len()),
+                Err(e) => log::trace!("{e}"),
+            }
+        }
+        Ok(outcomes)
     }
 
     /// As [`send`](Self::send); the first refusal is the error.

@@ -83,6 +83,7 @@ impl Procfs {
     }
 
     pub fn write(&self, path: &Path, value: &str) -> Result<()> {
+        log::trace!("write(/proc/{}, {value:?})", path.display());
         self.open_file(path)?
             .write_all(value.as_bytes())
             .with_context(|| format!("write(/proc/{}, {value:?})", path.display()))

@@ -218,6 +218,7 @@ impl Host {
         let _lock = self.lock()?;
         let mut leases = Leases::load(&self.network)?;
         ports::check_free(endpoint.ports, endpoint.uid, &leases, self.diag.as_ref())?;
+        log::debug!("network: the bridge {}", self.bridge);
         let ready = bridge::ensure(self, &leases).context("the Pods' bridge")?;
         let address = leases.take(
             ready.record.subnet,
@@ -238,6 +239,7 @@ impl Host {
     ) -> Result<Attachment> {
         let subnet = ready.record.subnet;
         let host_link = host_link(address);
+        log::debug!("network: the link {host_link} with the address {address}");
         let mac = route::mac_of(address);
         let pair = route::Pair {
             host: &host_link,
@@ -259,6 +261,7 @@ impl Host {
         // The bridge after its port: it has a carrier when a port has.
         route::settle(&self.route, &self.events, &[&host_link, &self.bridge])?;
         if !endpoint.ports.is_empty() {
+            log::debug!("network: {} host ports", endpoint.ports.len());
             self.redirect(endpoint.ports, address)
                 .map_err(|e| match nft::unavailable(&e) {
                     true => e.with_kind(crate::Kind::Unsupported),

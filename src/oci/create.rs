@@ -108,6 +108,7 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
         None => None,
     };
 
+    log::debug!("record the container");
     let lock = containers.claim(&order.id)?;
     let mut undo = Undo::new(containers, &order.id);
     let made = (|| {
@@ -124,6 +125,7 @@ pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<M
             containers.save(&record)?;
         }
         let resctrl_tasks = record.resctrl_tasks()?;
+        log::debug!("open the root filesystem, and what is to be mounted");
         let opened = Opened::open(containers, &order.id, plan, rootfs)?;
         let host_mounts = opened.own_mounts.as_ref().map(|(own, pin)| HostMounts {
             namespace: own.as_fd(),
@@ -276,6 +278,7 @@ impl<'a> Undo<'a> {
     /// Last in, first out; goes on past failures. The error it is given is the one
     /// that is reported.
     pub(super) fn everything(&mut self, e: Error) -> Error {
+        log::debug!("undo what has been made: {e}");
         if let Some(starting) = &self.starting {
             starting.abandon();
         }

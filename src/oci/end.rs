@@ -98,6 +98,7 @@ fn kill_all(containers: &Containers, record: &Record, signal: i32) -> Result<()>
 
 /// SIGKILL to everything in it, and its first process has ended when this returns.
 pub fn stop(containers: &Containers, record: &Record) -> Result<()> {
+    log::debug!("kill the container's processes");
     let pidfd = record.pidfd();
     if let Some(pidfd) = &pidfd {
         let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
@@ -157,6 +158,7 @@ pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<Stri
         _ => {}
     }
     stop(containers, &record)?;
+    log::debug!("remove what the container has left");
     let mut first = None;
     if let Some(scope) = &record.scope {
         first = systemd::stop(scope).err();

@@ -66,6 +66,12 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
         true => &["CAP_SYS_ADMIN", "CAP_NET_ADMIN"],
         false => &["CAP_SYS_ADMIN"],
     })?;
+    log::debug!(
+        "record the Pod {}/{}, uid {}",
+        pod.namespace,
+        pod.name,
+        pod.uid
+    );
     layout.create()?;
     let paths = layout.pod(&pod.uid);
     let new = layout.pods().join(format!(".new-{}", pod.uid));

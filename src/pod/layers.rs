@@ -62,6 +62,7 @@ fn mounted(layout: &Layout, layer: &Path) -> Result<PathBuf> {
     make_dir(&at)?;
     mount::make_private(&layout.layer_mounts())?;
     if !is_mounted(layout, &at)? {
+        log::debug!("mount the layer {} at {}", layer.display(), at.display());
         Mount::erofs(layer)
             .and_then(|m| m.attach(open_dir(&at)?.as_fd()))
             .with_context(|| format!("mount {} at {}", layer.display(), at.display()))?;

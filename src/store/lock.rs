@@ -21,6 +21,9 @@ impl Lock {
     /// somebody else have made another: the lock is on the file that is there.
     pub fn acquire(path: &Path) -> Result<Self> {
         let mut file = open(path)?;
+        if log::log_enabled!(log::Level::Debug) && Self::is_held_on(&file) == Ok(true) {
+            log::debug!("wait for the lock {}", path.display());
+        }
         loop {
             match fcntl(&file, FcntlArg::F_OFD_SETLKW(&whole_file(libc::F_WRLCK))) {
                 Ok(_) if is_at(&file, path)? => return Ok(Lock(file)),

@@ -96,6 +96,11 @@ fn write<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<()> {
 }
 
 fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    log::trace!(
+        "write the record {} ({} bytes)",
+        path.display(),
+        bytes.len()
+    );
     let temporary = beside(path, &format!(".{}.tmp", std::process::id()));
     let attempt = || -> Result<()> {
         let mut file = std::fs::OpenOptions::new()

@@ -8,6 +8,8 @@ use std::path::Path;
 use nix::NixPath;
 use nix::errno::Errno;
 
+use crate::debug_log::Returned;
+
 type Result<T> = std::result::Result<T, Errno>;
 
 /// AT_FDCWD, for calls that take a directory.
@@ -113,6 +115,12 @@ pub fn set_attributes(mount: BorrowedFd, attributes: Attributes, recursive: bool
 /// A filesystem context, made of a type and options, turned into a mount.
 #[derive(Debug)]
 pub struct FsContext(OwnedFd);
+
+impl Returned for FsContext {
+    fn returned(&self) -> i64 {
+        self.0.returned()
+    }
+}
 
 impl FsContext {
     pub fn open(fstype: &str) -> Result<Self> {

@@ -11,6 +11,8 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
+use crate::Call;
+
 type Result<T> = std::result::Result<T, Errno>;
 
 /// Which side of a clone this is.
@@ -80,17 +82,22 @@ fn clone(
     // child runs on its own copy of this stack, as after fork. The process has one
     // thread, so that every lock in the copy is the child's own.
     let n = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
-    match Errno::result(n)? {
-        0 => {
-            IS_CHILD.store(true, Ordering::Relaxed);
-            Ok(Fork::Child)
-        }
-        pid => Ok(Fork::Parent {
-            pid: Pid::from_raw(pid as i32),
-            // SAFETY: the kernel has stored a new fd that nobody else owns.
-            pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
-        }),
+    if n == 0 {
+        IS_CHILD.store(true, Ordering::Relaxed);
+        return Ok(Fork::Child);
     }
+    let pid = Errno::result(n as i32).traced(|| {
+        let into = match cgroup {
+            Some(_) => ", <cgroup>",
+            None => "",
+        };
+        format!("clone3({}{into})", crate::error::flags(namespaces))
+    })?;
+    Ok(Fork::Parent {
+        pid: Pid::from_raw(pid),
+        // SAFETY: the kernel has stored a new fd that nobody else owns.
+        pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) },
+    })
 }
 
 /// The number of this process's threads, from the link count of /proc/self/task.
@@ -120,7 +127,9 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
             0,
         )
     };
-    Errno::result(n).map(drop)
+    Errno::result(n)
+        .map(drop)
+        .traced(|| format!("pidfd_send_signal({}, {signal})", pidfd.as_raw_fd()))
 }
 
 /// The wait status of a process that is not our child and has been reaped by

@@ -126,6 +126,24 @@ fn the_steps_of_a_start_are_shown_in_their_order_and_no_secret() {
         ],
     );
 
+    let traced = |call: &str| said.iter().any(|line| line.contains(call));
+    for call in [
+        " trace linux::mount: open_tree(\"/proc/self/exe\", OPEN_TREE_CLONE) = ",
+        " trace linux::cgroup: mkdir(\"",
+        " trace linux::cgroup::io: write(\"",
+        " trace linux::namespace: unshare(CLONE_NEW",
+        " trace linux::mount: umount2(\"",
+        " trace linux::netlink: RTM_NEWADDR(",
+        " trace linux::netlink: NFT_MSG_NEWTABLE(",
+        " trace sys::process: clone3(",
+        " trace linux::mount: fsmount(\"overlay\") = ",
+        " trace linux::mount: pivot_root(\".\", \".\") = 0",
+        " trace container::process: setresuid(0) = 0",
+        " trace store::record: write the record ",
+    ] {
+        assert!(traced(call), "no {call:?} in {said:#?}");
+    }
+
     // The monitor goes on, in a file that is root's alone and goes with the Pod.
     root.carob(&["exec", "loud", "--", "true", SECRET]).ok();
     let dir = root.dir().join("run/pods").join(root.uid("loud"));

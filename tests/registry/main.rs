@@ -292,6 +292,31 @@ fn basic_credentials() {
         assert!(e.to_string().contains("401"), "{e}");
         assert!(e.get_hint().is_some() && !e.to_string().contains("wrong"));
     }
+
+    // The debug log has each request, and nothing of what it carries.
+    let text = format!(
+        r#"{{"auths":{{"{}":{{"username":"user","password":"secret"}}}}}}"#,
+        name.registry()
+    );
+    std::fs::write(registry.dir.join("config.json"), text).unwrap();
+    let mut pull = Command::new(env!("CARGO_BIN_EXE_carob"));
+    pull.args(["--log-level", "trace", "pull", &name.to_string(), "--root"])
+        .arg(registry.dir.join("root"))
+        .env("DOCKER_CONFIG", &registry.dir);
+    let out = pull.output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    let request = format!("GET http://{}/v2/app/manifests/1", name.registry());
+    assert!(said.contains(&format!("{request}: 401")), "{said}");
+    assert!(said.contains(&format!("{request}: 200")), "{said}");
+    assert!(
+        said.contains("image::layer::fetch: layer sha256:"),
+        "{said}"
+    );
+    // base64 of user:secret
+    for secret in ["secret", "dXNlcjpzZWNyZXQ", "uthorization"] {
+        assert!(!said.contains(secret), "{secret}: {said}");
+    }
 }
 
 #[test]

@@ -199,7 +199,12 @@ impl Layer<'_> {
     }
 
     fn fetch(&self) -> Result<Fetched> {
+        match self.descriptor() {
+            Some(layer) => log::debug!("layer {} ({} bytes)", layer.digest, layer.size),
+            None => log::debug!("layer {} of an archive", self.job.i),
+        }
         if let Some(seen) = self.read_stored()? {
+            log::debug!("layer {}: its content is in the store", self.job.i);
             return self.done(seen, false);
         }
         let digest = self.descriptor().map(|d| &d.digest);

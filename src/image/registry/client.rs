@@ -20,7 +20,7 @@ use ureq::{Agent, Body};
 use crate::image::digest::Digest;
 use crate::image::limits::raise;
 use crate::image::registry::auth::{self, Challenge, IDENTITY};
-use crate::image::registry::connection::{agent, is_loopback, join, origin};
+use crate::image::registry::connection::{agent, is_loopback, join, logged, origin};
 use crate::image::registry::endpoint::Endpoint;
 use crate::image::registry::retry::{Failure, Paced, Patience, retry_after};
 use crate::image::registry::tls::Trust;
@@ -277,11 +277,13 @@ impl Registry {
                 let (realm, form) = bearer
                     .refresh(&c.password, &self.scopes)
                     .ok_or_else(no_realm)?;
-                self.agent_for(&realm)
-                    .post(&realm)
-                    .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .send(form)
-                    .map_err(|e| self.no_answer(&realm, e))?
+                logged("POST", &realm, || {
+                    self.agent_for(&realm)
+                        .post(&realm)
+                        .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+                        .send(form)
+                        .map_err(|e| self.no_answer(&realm, e))
+                })?
             }
             other => {
                 let basic = other.as_ref().map(auth::basic);
@@ -388,7 +390,10 @@ impl Registry {
                 let whole = Some(self.patience.whole(ask.size));
                 request = request.config().timeout_recv_body(whole).build();
             }
-            let response = request.call().map_err(|e| self.no_answer(&url, e))?;
+            let method = if ask.head { "HEAD" } else { "GET" };
+            let response = logged(method, &url, || {
+                request.call().map_err(|e| self.no_answer(&url, e))
+            })?;
             // Its challenge is not the first's: it could name any token server.
             if response.status() == 401 && origin(&url).as_ref() != Some(&first) {
                 return Err(self.not_yours(&url));

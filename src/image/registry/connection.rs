@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use ureq::http::Uri;
+use ureq::http::{Response, Uri};
 use ureq::unversioned::transport::{ConnectProxyConnector, Connector, TcpConnector};
 use ureq::{Agent, Proxy};
 
 use crate::Result;
 use crate::image::registry::resolve::Stub;
+use crate::image::registry::retry::Failure;
 use crate::image::registry::tls::{TlsConnector, Trust};
 
 /// So many silences, of 30 s each, are the most for a body that is no layer's.
@@ -75,6 +76,33 @@ pub(crate) fn origin(url: &str) -> Option<String> {
     ))
 }
 
+/// A URL without what may be a credential: its query, and a user before its host.
+pub(crate) fn shown(url: &str) -> String {
+    let (url, query) = match url.split_once('?') {
+        Some((url, _)) => (url, "?..."),
+        None => (url, ""),
+    };
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}{query}")
+}
+
+/// Sends a request, and says so in the debug log. What the request carries is not said.
+pub(crate) fn logged<T>(
+    method: &str,
+    url: &str,
+    send: impl FnOnce() -> Result<Response<T>, Failure>,
+) -> Result<Response<T>, Failure> {
+    log::debug!("{method} {}", shown(url));
+    let answer = send();
+    match &answer {
+        Ok(response) => log::debug!("{method} {}: {}", shown(url), response.status()),
+        Err(failure) => log::debug!("{method} {}: {}", shown(url), failure.error),
+    }
+    answer
+}
+
 /// A Location against the URL that it came from. Registries send absolute
 /// URLs and absolute paths; relative ones do not occur.
 pub(crate) fn join(url: &str, location: &str) -> Option<String> {
@@ -89,4 +117,25 @@ pub(crate) fn join(url: &str, location: &str) -> Option<String> {
     };
     origin(&joined)?;
     Some(joined.split('#').next().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_credentials() {
+        for (url, want) in [
+            (
+                "https://h:5000/v2/a/manifests/1",
+                "https://h:5000/v2/a/manifests/1",
+            ),
+            ("https://s3/b?X-Amz-Signature=secret", "https://s3/b?..."),
+            ("http://user:secret@h/v2/", "http://h/v2/"),
+            ("https://user:secret@h", "https://h"),
+            ("https://h/a@b", "https://h/a@b"),
+        ] {
+            assert_eq!(shown(url), want);
+        }
+    }
 }

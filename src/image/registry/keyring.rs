@@ -211,6 +211,7 @@ fn run_helper(program: &str, server: &str) -> Result<Option<Credentials>> {
         let text: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
         Error::new(Kind::Image, text)
     };
+    log::debug!("ask the credential helper {program:?}");
     let mut child = Command::new(program)
         .arg("get")
         .stdin(Stdio::piped())

@@ -9,7 +9,7 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::hierarchy::{Controllers, Hierarchy};
 use super::{Cgroup, io, missing, v1, v2};
-use crate::{Context, Error, Kind, Result};
+use crate::{Call, Context, Error, Kind, Result};
 
 /// How long [`Cgroup::remove`] waits for processes that are on their way out.
 const REMOVE_WITHIN: Duration = Duration::from_secs(2);
@@ -66,9 +66,10 @@ impl Cgroup {
                 return Ok(());
             }
             for pid in fresh {
-                match kill(pid, Signal::SIGKILL) {
+                let call = || format!("kill({pid}, SIGKILL)");
+                match kill(pid, Signal::SIGKILL).traced(call) {
                     Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(e) => return Err(Error::sys(format_args!("kill({pid}, SIGKILL)"), e)),
+                    Err(e) => return Err(Error::sys(call(), e)),
                 }
             }
         }
@@ -276,11 +277,12 @@ fn is_gone(e: &Error) -> bool {
 
 /// rmdir, and only if that is refused, of what is below it too.
 fn remove_tree(h: &Hierarchy, path: &str) -> Result<()> {
-    let rmdir = || match unlinkat(h, path, UnlinkatFlags::RemoveDir) {
+    let call = || format!("rmdir({:?})", h.point().join(path));
+    let rmdir = || match unlinkat(h, path, UnlinkatFlags::RemoveDir).traced(call) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(e),
     };
-    let error = |e| Error::sys(format_args!("rmdir({:?})", h.point().join(path)), e);
+    let error = |e| Error::sys(call(), e);
     match rmdir() {
         Err(Errno::EBUSY) => {}
         other => return other.map_err(error),

@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::write as write_fd;
 
 use super::hierarchy::Hierarchy;
-use crate::{Error, Result};
+use crate::{Call, Error, Result};
 
 pub(super) fn full(h: &Hierarchy, path: &str, file: &str) -> PathBuf {
     h.point().join(path).join(file)
@@ -53,13 +53,9 @@ pub(super) fn open_dir(h: &Hierarchy, path: &str, flags: OFlag) -> Result<OwnedF
 /// The kernel takes each write(2) as one whole value: never split, never retried.
 pub(super) fn write(h: &Hierarchy, path: &str, file: &str, value: &str) -> Result<()> {
     let fd = open_write(h, path, file)?;
-    match write_fd(&fd, value.as_bytes()) {
-        Ok(_) => Ok(()),
-        Err(e) => Err(Error::sys(
-            format_args!("write({:?}, {value:?})", full(h, path, file)),
-            e,
-        )),
-    }
+    write_fd(&fd, value.as_bytes())
+        .call(|| format!("write({:?}, {value:?})", full(h, path, file)))
+        .map(drop)
 }
 
 /// The whole file from its start; again and again on the same fd if need be.

@@ -52,7 +52,7 @@ pub use resources::{
 };
 pub use v2::weight_from_shares;
 
-use crate::{Context, Error, Kind, Result};
+use crate::{Call, Context, Error, Kind, Result};
 
 /// A cgroup of ours; see the module's head. Holds no fds of its own.
 #[derive(Clone, Debug)]
@@ -123,17 +123,16 @@ impl Join {
 
     fn write_tasks(&self, pid: &str) -> Result<()> {
         for (file, fd) in &self.v1 {
-            write(fd, pid.as_bytes()).map_err(|e| {
-                let error = Error::sys(format_args!("write({file:?}, {pid:?})"), e);
-                match e {
-                    Errno::ENOSPC => error.hint("the cpuset has no cpus or mems"),
+            write(fd, pid.as_bytes())
+                .call(|| format!("write({file:?}, {pid:?})"))
+                .map_err(|e| match e.errno() {
+                    Some(Errno::ENOSPC) => e.hint("the cpuset has no cpus or mems"),
                     // cpu.rt_runtime_us of the new group is 0.
-                    Errno::EINVAL if file.contains("/cpu") => error.hint(
+                    Some(Errno::EINVAL) if file.contains("/cpu") => e.hint(
                         "a real-time process can only be in a group with real-time bandwidth",
                     ),
-                    _ => error,
-                }
-            })?;
+                    _ => e,
+                })?;
         }
         Ok(())
     }
@@ -360,7 +359,8 @@ impl Cgroup {
 /// mkdir of the last part first: the parents are there nearly always. Says whether
 /// it is new.
 fn make_dirs(h: &Hierarchy, path: &str) -> Result<bool> {
-    let make = || match mkdirat(h, path, Mode::from_bits_truncate(0o755)) {
+    let call = || format!("mkdir({:?}, 0755)", h.point().join(path));
+    let make = || match mkdirat(h, path, Mode::from_bits_truncate(0o755)).traced(call) {
         Ok(()) => Ok(true),
         Err(Errno::EEXIST) => Ok(false),
         Err(e) => Err(e),

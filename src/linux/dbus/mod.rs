@@ -54,6 +54,7 @@ impl From<Refusal> for Error {
 impl Connection {
     /// Everything that is done with the connection has to be done within `patience`.
     pub fn open(path: &Path, service: &'static str, patience: Duration) -> Result<Self> {
+        log::debug!("D-Bus: connect to {path:?}");
         let call = || format!("connect({path:?})");
         let socket = UnixStream::connect(path).with_context(call)?;
         let mut connection = Connection {
@@ -141,6 +142,7 @@ impl Connection {
     pub fn call(&mut self, call: Call) -> Result<Message, Refusal> {
         self.serial += 1;
         let (serial, member) = (self.serial, call.member.to_owned());
+        log::debug!("D-Bus: call {member} of {}, {}", self.service, call.path);
         self.send(&call.encode(serial))?;
         loop {
             let message = self.next_message()?;

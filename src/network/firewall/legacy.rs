@@ -157,6 +157,7 @@ fn run(program: &[OsString], arguments: &[&str]) -> Result<String> {
         &["-w", "10"]
     };
     let call = || format!("{} {}", program[0].to_string_lossy(), arguments.join(" "));
+    log::debug!("run {}", call());
     let out = Command::new(&program[0])
         .args(&program[1..])
         .args(wait)
