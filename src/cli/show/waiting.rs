@@ -39,6 +39,8 @@ impl Waiting {
     pub(crate) fn new(quiet: bool, format: &Format) -> Self {
         let manner = match format {
             Format::Table { .. } if quiet => Manner::Quiet,
+            // A line that changes would be torn apart by those of the debug log.
+            Format::Table { .. } if log::max_level() >= log::LevelFilter::Debug => Manner::Lines,
             Format::Table { .. } if std::io::stderr().is_terminal() => Manner::Terminal,
             Format::Table { .. } => Manner::Lines,
             _ => Manner::Quiet,

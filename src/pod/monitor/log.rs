@@ -55,9 +55,9 @@ impl LogFile {
         let size = file.metadata().map_or(u64::MAX, |m| m.len());
         let is_full = size.saturating_add(line.len() as u64) > self.bound;
         if is_full && std::process::id() == self.owner {
+            // The next line may have more luck, unless the Pod's directory has gone.
             match self.replace() {
                 Some(new) => *file = new,
-                // The Pod's directory has gone.
                 None => return,
             }
         } else if size > 2 * self.bound {
@@ -67,8 +67,11 @@ impl LogFile {
     }
 
     fn replace(&self) -> Option<File> {
-        std::fs::rename(&self.path, self.path.with_extension("log.1")).ok()?;
-        open(&self.path)
+        // It is not there where an earlier try could not open the new one.
+        let _ = std::fs::rename(&self.path, self.path.with_extension("log.1"));
+        let new = open(&self.path)?;
+        let is_new = new.metadata().is_ok_and(|m| m.len() < self.bound);
+        is_new.then_some(new)
     }
 }
 
@@ -181,6 +184,10 @@ mod tests {
         assert_eq!((size("monitor.log"), size("monitor.log.1")), (500, 1000));
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
+        // It goes on after a try that has got no further than the renaming.
+        std::fs::rename(&path, dir.join("monitor.log.1")).unwrap();
+        (0..10).for_each(|_| log.write(&line));
+        assert_eq!((size("monitor.log"), size("monitor.log.1")), (500, 1000));
         // A child of the monitor does not replace it, and cannot fill the disk either.
         log.owner = 0;
         (0..100).for_each(|_| log.write(&line));
