@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::root::{Root, pod, sh};
+use crate::root::{Root, pod, sh, until};
 
 const SECRET: &str = "Tr0ub4dor";
 
@@ -136,7 +136,7 @@ fn the_steps_of_a_start_are_shown_in_their_order_and_no_secret() {
         " trace linux::netlink: RTM_NEWADDR(",
         " trace linux::netlink: NFT_MSG_NEWTABLE(",
         " trace sys::process: clone3(",
-        " trace linux::mount: fsmount(\"overlay\") = ",
+        " trace linux::mount: fsconfig(\"overlay\", \"source\", \"overlay\") = 0",
         " trace linux::mount: pivot_root(\".\", \".\") = 0",
         " trace container::process: setresuid(0) = 0",
         " trace store::record: write the record ",
@@ -192,4 +192,32 @@ fn the_last_lines_of_a_failure_say_what_failed() {
             "error: pod broken: container main: ",
         ],
     );
+}
+
+#[test]
+fn the_last_line_of_a_hang_says_what_is_waited_for() {
+    let root = Root::new();
+    root.carob(&["get", "pods"]).ok();
+    let lock = root.dir().join("run/names.lock");
+    let held = carob::store::Lock::acquire(&lock).unwrap();
+    let manifest = root.dir().join("pod.yaml");
+    std::fs::write(&manifest, secretive("held")).unwrap();
+    let said = root.dir().join("said");
+    let mut apply = root.command(&["--log-level", "debug", "apply", "-f"]);
+    apply
+        .arg(&manifest)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&said).unwrap());
+    let mut apply = apply.spawn().unwrap();
+    let wanted = format!("wait for the lock {}\n", lock.display());
+    let last = until(|| {
+        let text = std::fs::read_to_string(&said).unwrap();
+        match text.ends_with(&wanted) {
+            true => Ok(()),
+            false => Err(text),
+        }
+    });
+    drop(held);
+    assert!(apply.wait().unwrap().success());
+    assert_eq!(last, Ok(()));
 }
