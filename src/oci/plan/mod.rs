@@ -21,6 +21,7 @@ use super::config::Config;
 use super::resctrl;
 use crate::container::plan::namespace::{IPC, NET, USER, UTS};
 use crate::container::plan::{Device, Namespaces, Plan, Source};
+use crate::linux::seccomp::Filters;
 use crate::{Context, Error, Result};
 
 /// They take no `context` option.
@@ -28,6 +29,11 @@ const KERNELS_OWN: [&str; 3] = ["proc", "sysfs", "mqueue"];
 
 /// Plans what `spec` asks for.
 pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
+    plan_with(id, spec, &mut Filters::default())
+}
+
+/// As [`plan_container`]; `filters` knows the filters that have been compiled before.
+pub fn plan_with(id: &str, spec: &Config, filters: &mut Filters) -> Result<Plan> {
     let process = spec
         .process
         .as_ref()
@@ -70,7 +76,7 @@ pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
             "readonlyPaths",
             linux.and_then(|l| l.readonly_paths().as_ref()),
         )?,
-        process: plan_process(process, linux)?,
+        process: process::plan_with(process, linux, filters)?,
         resctrl: linux
             .and_then(|l| l.intel_rdt().as_ref())
             .map(resctrl::plan)

@@ -2,19 +2,28 @@
 //! config-linux.md says of the first.
 
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use oci_spec::runtime as oci;
 
 use crate::container::plan::Process;
 use crate::container::plan::process::{MemoryPolicy, Scheduler};
-use crate::linux::{capability, seccomp};
+use crate::linux::capability;
+use crate::linux::seccomp::Filters;
 use crate::oci::{config, seccomp as filter};
 use crate::{Context, Error, Result};
 
 /// Plans a process of a container, its first or one more. `linux` is the container's:
 /// its filter, personality and memory policy are those of each of its processes.
 pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Result<Process> {
+    plan_with(process, linux, &mut Filters::default())
+}
+
+/// As [`plan_process`]; `filters` knows the filters that have been compiled before.
+pub(super) fn plan_with(
+    process: &config::Process,
+    linux: Option<&oci::Linux>,
+    filters: &mut Filters,
+) -> Result<Process> {
     let seccomp = linux.and_then(|l| l.seccomp().as_ref());
     let argv = process.args.clone().unwrap_or_default();
     if argv.is_empty() || argv[0].is_empty() {
@@ -35,10 +44,9 @@ pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Re
     let program = seccomp
         .map(|s| {
             let profile = filter::plan(s)?;
-            seccomp::Filter::new(&profile).context("linux.seccomp")
+            filters.get(&profile).context("linux.seccomp")
         })
-        .transpose()?
-        .map(Rc::new);
+        .transpose()?;
     let listener = seccomp.and_then(|s| s.listener_path().clone());
     let (capabilities, unknown) = plan_capabilities(process.capabilities.as_ref());
     let label = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());

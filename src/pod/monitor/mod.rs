@@ -46,6 +46,7 @@ use super::damage;
 use super::state::{Running, State};
 use crate::linux::caller;
 use crate::linux::procfs::boot_id;
+use crate::linux::seccomp::Filters;
 use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::{Error, Result};
@@ -79,6 +80,7 @@ pub struct Monitor {
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, ExecProcess>,
     glass: Glass,
+    filters: Filters,
     rules: Rules,
     listener: OwnedFd,
     /// Clients are to be told anew, or the record written, though the state is the same.
@@ -142,6 +144,7 @@ impl Monitor {
                 .map(|c| (c.name.clone(), Live::default()))
                 .collect(),
             glass: Glass::new()?,
+            filters: Filters::default(),
             layout,
             paths,
             trace: Trace::open(&pod, &state),

@@ -30,7 +30,7 @@ use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
 use crate::linux::{bare, caller};
-use crate::oci::plan::plan_container;
+use crate::oci::plan::plan_with;
 use crate::oci::resources;
 use crate::pod::bundle;
 use crate::pod::layers::Lowers;
@@ -83,7 +83,7 @@ impl Monitor {
         })?;
         store::save(&dir.join("config.json"), &spec)?;
         let id = container_id(&self.pod().uid, name, attempt);
-        let plan = plan_container(&id, &spec).context("config.json")?;
+        let plan = plan_with(&id, &spec, &mut self.filters).context("config.json")?;
         let limits = match spec.linux.as_ref().and_then(|l| l.resources().as_ref()) {
             Some(limits) => resources::limits(limits).context("config.json")?,
             None => Resources::default(),
