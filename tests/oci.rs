@@ -13,6 +13,8 @@ mod caller;
 mod debug_log;
 #[path = "shared/denied.rs"]
 mod denied;
+#[path = "oci/exec_cgroup.rs"]
+mod exec_cgroup;
 #[path = "oci/frozen.rs"]
 mod frozen;
 #[path = "oci/full_config.rs"]

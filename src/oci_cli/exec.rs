@@ -3,6 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
 use super::args::{Args, Order, usage};
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET};
 use super::foreground::{self, Foreground};
@@ -231,30 +234,29 @@ fn plan_for(face: &Face, spec: &Config, process: &config::Process, args: &Args) 
     Ok(plan)
 }
 
-fn join_plan(containers: &Containers, record: &Record, args: &Args) -> Result<Option<Join>> {
-    let Some(cgroup) = containers.cgroup(record)? else {
-        return Ok(None);
-    };
-    let init = nix::unistd::Pid::from_raw(record.pid);
-    // It would be frozen as it joins, and this program would wait for it in vain.
-    let check = |c: &Cgroup| match args.is("ignore-paused") {
-        true => Ok(()),
-        false => c.refuse_frozen(),
-    };
-    let given: Vec<&str> = args.all("cgroup").filter(|c| !c.is_empty()).collect();
-    let join = match given.as_slice() {
-        [] => {
-            check(&cgroup)?;
-            cgroup.join_plan_beside(init)
-        }
-        [one] if !one.contains(':') => below(&cgroup, one)
+fn join_given(cgroup: &Cgroup, given: &[&str], init: Pid, check: Check) -> Result<Join> {
+    match given {
+        [one] if !one.contains(':') => below(cgroup, one)
             .and_then(|c| check(&c).and_then(|()| c.join_plan()))
             .context("--cgroup"),
-        several => below_each(&cgroup, several)
+        several => below_each(cgroup, several)
             .and_then(|c| check(&c).and_then(|()| c.join_plan_beside(init)))
             .context("--cgroup"),
-    };
-    join.map(Some)
+    }
+}
+
+type Check<'a> = &'a dyn Fn(&Cgroup) -> Result<()>;
+
+/// Whether a process cannot be in a cgroup that is itself in order: it has controllers
+/// for cgroups below it, or became threaded, or is gone.
+fn is_closed(e: &Error) -> bool {
+    let errno = e.errno();
+    errno.is_some_and(|e| {
+        matches!(
+            e,
+            Errno::EBUSY | Errno::EOPNOTSUPP | Errno::ENODEV | Errno::ENOENT
+        )
+    })
 }
 
 /// `PATH`: the same one in every hierarchy. With `/` it is the container's own cgroup,
@@ -293,22 +295,43 @@ fn clone(
     plan: &Process,
     args: &Args,
 ) -> Result<Starting> {
-    let join = join_plan(containers, record, args)?;
     let own = namespace::open_own("pid")?;
     let root = match record.namespaces().contains(MOUNT) {
         true => None,
         false => Some(record.open_root()?),
     };
     let resctrl = record.resctrl_tasks()?;
-    let target = exec::Target {
-        resctrl: &resctrl,
-        init,
-        namespaces: record.namespaces(),
-        root: root.as_ref().map(|r| r.as_fd()),
-        own_pid_namespace: own.as_fd(),
-        join: join.as_ref(),
+    let enter = |join: Option<&Join>| {
+        let target = exec::Target {
+            resctrl: &resctrl,
+            init,
+            namespaces: record.namespaces(),
+            root: root.as_ref().map(|r| r.as_fd()),
+            own_pid_namespace: own.as_fd(),
+            join,
+        };
+        with_own_stdio(|stdio| exec::exec(&target, plan, stdio)).context(FAILED)
     };
-    with_own_stdio(|stdio| exec::exec(&target, plan, stdio)).context(FAILED)
+    let Some(cgroup) = containers.cgroup(record)? else {
+        return enter(None);
+    };
+    // It would be frozen as it joins, and this program would wait for it in vain.
+    let check = |c: &Cgroup| match args.is("ignore-paused") {
+        true => Ok(()),
+        false => c.refuse_frozen(),
+    };
+    let pid = Pid::from_raw(record.pid);
+    let given: Vec<&str> = args.all("cgroup").filter(|c| !c.is_empty()).collect();
+    if !given.is_empty() {
+        return enter(Some(&join_given(&cgroup, &given, pid, &check)?));
+    }
+    check(&cgroup)?;
+    // As runc has it: the container's own cgroup, also where its first process has moved
+    // to another one; and that one where the kernel lets no process into the own.
+    match cgroup.join_plan().and_then(|join| enter(Some(&join))) {
+        Err(e) if is_closed(&e) => enter(Some(&cgroup.join_plan_beside(pid)?)),
+        other => other,
+    }
 }
 
 /// Until it runs. Returns its terminal, if nobody else was to have it.

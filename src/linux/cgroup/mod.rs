@@ -326,31 +326,35 @@ impl Cgroup {
     pub fn join_plan(&self) -> Result<Join> {
         let v2 = self.hierarchies.v2();
         let open = |h| io::open_dir(h, self.path_in(h), OFlag::O_PATH);
-        let mut join = Join {
-            hierarchies: self.hierarchies.clone(),
-            set: self.set,
-            v2: v2.map(open).transpose()?,
-            v1: Vec::new(),
-        };
-        for h in self.joined().skip(v2.is_some() as usize) {
-            let path = self.path_in(h);
-            let file = io::full(h, path, "tasks").display().to_string();
-            join.v1.push((file, io::open_write(h, path, "tasks")?));
-        }
-        Ok(join)
+        self.join_through(v2.map(open).transpose()?)
     }
 
-    /// For a further process of a container that manages cgroups itself: where v2
-    /// has controllers on for what is below, nobody may be in the container's own
-    /// cgroup (EBUSY from `clone3`), and the new process goes where `init` is now.
+    /// The same for a further process of a container, in v2 where `init` is now. A
+    /// container that manages cgroups itself may have moved it, and may have enabled
+    /// controllers for cgroups below its own: then no process can be in its own (EBUSY).
     pub fn join_plan_beside(&self, init: Pid) -> Result<Join> {
-        let mut join = self.join_plan()?;
+        let mut v2 = None;
         if let Some(h) = self.hierarchies.v2() {
             let file = format!("/proc/{init}/cgroup");
             let text = std::fs::read_to_string(&file).with_context(|| format!("read {file}"))?;
             let line = text.lines().find_map(|l| l.strip_prefix("0::/"));
             let path = line.ok_or_else(|| Error::failed(format!("{file}: has no v2 cgroup")))?;
-            join.v2 = Some(io::open_dir(h, path, OFlag::O_PATH)?);
+            v2 = Some(io::open_dir(h, path, OFlag::O_PATH)?);
+        }
+        self.join_through(v2)
+    }
+
+    fn join_through(&self, v2: Option<OwnedFd>) -> Result<Join> {
+        let mut join = Join {
+            hierarchies: self.hierarchies.clone(),
+            set: self.set,
+            v1: Vec::new(),
+            v2,
+        };
+        for h in self.joined().skip(join.v2.is_some() as usize) {
+            let path = self.path_in(h);
+            let file = io::full(h, path, "tasks").display().to_string();
+            join.v1.push((file, io::open_write(h, path, "tasks")?));
         }
         Ok(join)
     }
