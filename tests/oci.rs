@@ -431,7 +431,13 @@ fn without_a_mount_namespace_the_host_sees_no_mount_of_it() {
         let of_this = |l: &&str| l.contains(b.dir().to_str().unwrap());
         text.lines().filter(of_this).count()
     };
-    b.oci(&["create", "box"]).ok();
+    let created = b.oci(&["create", "box"]);
+    // mount(2) would take no notice of it.
+    assert!(
+        created.stderr.contains("\\\"mode=755\\\" has no effect"),
+        "{created:?}"
+    );
+    created.ok();
     b.oci(&["start", "box"]).ok();
     // Its mount namespace's file, and the private mount in which that is bound.
     assert_eq!(ours(mounts()), 2, "{}", mounts());

@@ -321,7 +321,7 @@ fn every_field_wrong_in_every_way() {
 type Change = fn(&mut Value);
 
 /// What is well formed and cannot be all together, and what the error begins with.
-const CONTRADICTIONS: [(&str, Change); 36] = [
+const CONTRADICTIONS: [(&str, Change); 39] = [
     ("process.terminal: ", |c| {
         c["process"]["terminal"] = json!(true)
     }),
@@ -439,6 +439,15 @@ const CONTRADICTIONS: [(&str, Change); 36] = [
     }),
     ("mounts[5]: options: idmap ", |c| {
         c["mounts"][5]["options"] = json!(["bind", "idmap"])
+    }),
+    ("mounts[5]: options: \"src-nofollow\": not known", |c| {
+        c["mounts"][5]["options"] = json!(["bind", "src-nofollow"])
+    }),
+    ("mounts[5]: options: \"idmap=uids=0-1-9\": not known", |c| {
+        c["mounts"][5]["options"] = json!(["rbind", "ro", "idmap=uids=0-1-9"])
+    }),
+    ("mounts[4]: options: \"copy-symlink\": not known", |c| {
+        c["mounts"][4]["options"] = json!(["ro", "copy-symlink"])
     }),
     ("mounts[0]: options: tmpcopyup ", |c| {
         c["mounts"][0]["options"] = json!(["tmpcopyup"])

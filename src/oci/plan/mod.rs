@@ -40,9 +40,12 @@ pub fn plan_with(id: &str, spec: &Config, filters: &mut Filters) -> Result<Plan>
         .ok_or_else(|| Error::invalid("process: a container needs one to run"))?;
     let linux = spec.linux.as_ref();
     let namespaces = namespace::plan(linux)?;
-    let mut mounts = Vec::new();
+    let (mut mounts, mut warnings) = (Vec::new(), Vec::new());
     for (i, m) in spec.mounts.iter().flatten().enumerate() {
-        mounts.push(mount::plan(m, &namespaces).with_context(|| format!("mounts[{i}]"))?);
+        let mut own = Vec::new();
+        let planned = mount::plan(m, &namespaces, &mut own);
+        mounts.push(planned.with_context(|| format!("mounts[{i}]"))?);
+        warnings.extend(own.iter().map(|w| format!("mounts[{i}].{w}")));
     }
     let paths = |field: &str, list: Option<&Vec<String>>| {
         let mut out = Vec::new();
@@ -86,6 +89,7 @@ pub fn plan_with(id: &str, spec: &Config, filters: &mut Filters) -> Result<Plan>
         pivot: true,
         namespaces,
     };
+    plan.process.warnings.append(&mut warnings);
     let destinations = spec.mounts.iter().flatten().map(|m| m.destination());
     let relative: Vec<_> = destinations.filter(|d| d.is_relative()).collect();
     if !relative.is_empty() {

@@ -6,7 +6,7 @@ use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
 
 use super::namespace::plan_map;
-use crate::container::plan::mount::{ATTRIBUTES, IdMapped, PROPAGATIONS};
+use crate::container::plan::mount::{ATTRIBUTES, IdMapped, PROPAGATIONS, SUPERBLOCK_FLAGS};
 use crate::container::plan::namespace::USER;
 use crate::container::plan::{Mount, Namespaces, Source};
 use crate::linux::mount::{ATIME_MASK, Change};
@@ -27,7 +27,8 @@ fn attribute(name: &str) -> Option<(u64, u64)> {
     Some((found.1, found.2))
 }
 
-pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
+/// `warnings` gets what has no effect.
+pub fn plan(m: &oci::Mount, namespaces: &Namespaces, warnings: &mut Vec<String>) -> Result<Mount> {
     if m.destination().as_os_str().is_empty() {
         return Err(Error::invalid("destination: is empty"));
     }
@@ -71,7 +72,7 @@ pub fn plan(m: &oci::Mount, namespaces: &Namespaces) -> Result<Mount> {
             }
         }
     }
-    let source = match (plan_source(m, &target, bind, data)?, sub_path) {
+    let source = match (plan_source(m, &target, bind, data, warnings)?, sub_path) {
         (source, None) => source,
         (Source::Bind { path, .. }, Some(sub_path)) => Source::SubPath {
             volume: path,
@@ -108,6 +109,48 @@ fn plan_sub_path(text: &str) -> Result<PathBuf> {
     }
 }
 
+/// Left over where the mount was a tmpfs before; runtime-tools has the former.
+const NO_EFFECT_ON_BIND: [&str; 3] = ["mode", "size", "remount"];
+
+/// They hold for the whole hierarchy, and only the host's mount sets them.
+const NO_EFFECT_ON_CGROUP: [&str; 6] = [
+    "nsdelegate",
+    "favordynmods",
+    "memory_localevents",
+    "memory_recursiveprot",
+    "memory_hugetlb_accounting",
+    "pids_localevents",
+];
+
+/// Options that a mount does not pass to a filesystem. To ignore one silently would be to
+/// ignore what is misspelt, and what another runtime knows, such as `src-nofollow`: as with
+/// runc it is an error.
+fn check_unused(
+    data: &[(String, String)],
+    no_effect: &[&str],
+    kind: &str,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    for (key, value) in data {
+        let option = match value.is_empty() {
+            true => key.clone(),
+            false => format!("{key}={value}"),
+        };
+        // Flags of mount(2) for a filesystem: there as everywhere, and without effect.
+        if SUPERBLOCK_FLAGS.contains(&option.as_str()) {
+            continue;
+        }
+        if !no_effect.contains(&key.as_str()) {
+            return Err(Error::invalid(format!(
+                "options: {option:?}: not known, and {kind} takes no options of a filesystem"
+            ))
+            .hint("`carob-oci features` lists the options of mounts"));
+        }
+        warnings.push(format!("options: {option:?} has no effect on {kind}"));
+    }
+    Ok(())
+}
+
 fn plan_propagation(option: &str) -> Option<(MsFlags, bool)> {
     let find = |name: &str| PROPAGATIONS.iter().find(|(n, _)| *n == name).map(|p| p.1);
     find(option)
@@ -120,15 +163,14 @@ fn plan_source(
     target: &Path,
     bind: Option<bool>,
     data: Vec<(String, String)>,
+    warnings: &mut Vec<String>,
 ) -> Result<Source> {
     let given = m.typ().as_deref().filter(|t| !t.is_empty());
     let fstype = given.unwrap_or(if bind.is_some() { "bind" } else { "" });
     let of = m.source().as_ref().filter(|s| !s.as_os_str().is_empty());
     Ok(match (fstype, bind) {
         (_, Some(_)) | ("bind", None) => {
-            // What is for a new filesystem says nothing of one that is there:
-            // mount(2) takes no notice of it, and configurations have relied on that.
-            drop(data);
+            check_unused(&data, &NO_EFFECT_ON_BIND, "a bind mount", warnings)?;
             Source::Bind {
                 path: of
                     .cloned()
@@ -136,7 +178,10 @@ fn plan_source(
                 recursive: bind.unwrap_or(false),
             }
         }
-        ("cgroup" | "cgroup2", None) => Source::Cgroup,
+        ("cgroup" | "cgroup2", None) => {
+            check_unused(&data, &NO_EFFECT_ON_CGROUP, "a mount of cgroups", warnings)?;
+            Source::Cgroup
+        }
         ("tmpfs", None) if target == Path::new("/dev") => Source::Dev(data),
         ("", None) => return Err(Error::invalid("type: missing, and options have no bind")),
         (fstype, None) => {
