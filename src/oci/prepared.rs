@@ -198,13 +198,13 @@ pub fn prepare_process(
     // buildah lists ambient capabilities that it does not list as inheritable.
     let raisable = c.permitted & c.inheritable;
     let lacking = c.ambient - raisable;
-    if !lacking.is_empty() {
+    for name in lacking.iter() {
         warnings.push(format!(
-            "process.capabilities.ambient: {lacking:?} cannot be had without being permitted and \
-             inheritable"
+            "process.capabilities: can't raise ambient capability {name}: it is not both \
+             permitted and inheritable"
         ));
-        c.ambient = c.ambient & raisable;
     }
+    c.ambient = c.ambient & raisable;
 }
 
 fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {

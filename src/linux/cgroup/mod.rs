@@ -161,7 +161,9 @@ impl Cgroup {
         };
         match cgroup.procs()?.len() {
             0 => Ok(cgroup),
-            n => conflict(format!("is not empty: {n} process(es) found")),
+            n => conflict(format!(
+                "the container's cgroup is not empty: {n} process(es) found"
+            )),
         }
     }
 
