@@ -128,9 +128,6 @@ pub struct MemoryAccount {
     pub raw: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub psi: Option<Pressure>,
-    /// memory.events, v2 alone.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub event_count: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -319,12 +319,11 @@ fn memory_v2(f: &Files) -> MemoryAccount {
     let number = |file: &str| f.number(file).unwrap_or(0);
     let raw = f.map("memory.stat");
     let get = |key: &str| raw.get(key).copied().unwrap_or(0);
-    let event_count = f.map("memory.events");
     let usage = MemoryEntry {
         limit: number("memory.max"),
         usage: number("memory.current"),
         max: number("memory.peak"),
-        failcnt: event_count.get("max").copied().unwrap_or(0),
+        failcnt: f.map("memory.events").get("max").copied().unwrap_or(0),
     };
     // The kernel's numbers are of swap alone.
     let swap = MemoryEntry {
@@ -343,7 +342,6 @@ fn memory_v2(f: &Files) -> MemoryAccount {
         swap,
         kernel,
         psi: f.pressure("memory.pressure"),
-        event_count,
         raw,
         ..MemoryAccount::default()
     }
