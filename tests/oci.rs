@@ -13,8 +13,6 @@ mod caller;
 mod debug_log;
 #[path = "shared/denied.rs"]
 mod denied;
-#[path = "oci/exec_cgroup.rs"]
-mod exec_cgroup;
 #[path = "oci/frozen.rs"]
 mod frozen;
 #[path = "oci/full_config.rs"]
@@ -23,6 +21,8 @@ mod full_config;
 mod hooks;
 #[path = "oci/kernels.rs"]
 mod kernels;
+#[path = "oci/own_cgroup.rs"]
+mod own_cgroup;
 #[path = "oci/verbs.rs"]
 mod verbs;
 

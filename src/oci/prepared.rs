@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use oci_spec::runtime as oci;
 
 use super::config::Config;
@@ -13,10 +13,12 @@ use super::plan::{plan_container, plan_hooks};
 use super::record::{Containers, Record, check_id, read_config};
 use super::{notify, resources};
 use crate::container::hook::Hooks;
+use crate::container::plan::namespace::{CGROUP, USER};
 use crate::container::plan::{self, Plan};
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::systemd::{self, Scope};
 use crate::linux::cgroup::{Cgroup, Join, Place, Resources, Select};
+use crate::linux::mount::ATTR_RDONLY;
 use crate::{Context, Error, Result};
 
 /// A configuration as it was read and planned, before anything is made.
@@ -115,6 +117,9 @@ impl Prepared {
             Some(place) => Some(make_cgroup(containers, place, &self.resources, undo)?),
             None => None,
         };
+        if let (Some(cgroup), Some(owner)) = (&undo.cgroup, cgroup_owner(&self.plan)) {
+            cgroup.give_to(owner)?;
+        }
         Ok((record, join))
     }
 
@@ -126,7 +131,11 @@ impl Prepared {
         pid: Pid,
     ) -> Result<Cgroup> {
         let h = containers.hierarchies()?;
-        systemd::start(h, scope, pid, &self.resources, &self.properties)
+        let cgroup = systemd::start(h, scope, pid, &self.resources, &self.properties)?;
+        if let Some(owner) = cgroup_owner(&self.plan) {
+            cgroup.give_to(owner)?;
+        }
+        Ok(cgroup)
     }
 }
 
@@ -205,6 +214,30 @@ pub fn prepare_process(
         ));
     }
     c.ambient = c.ambient & raisable;
+}
+
+/// config-linux.md, "Cgroup ownership": a container with a cgroup namespace of its own,
+/// and cgroups mounted for writing, is to manage the cgroups below its own. They become
+/// those of the user that its process has on the host.
+fn cgroup_owner(plan: &Plan) -> Option<Uid> {
+    let writable = |m: &plan::Mount| {
+        let is_read_only = (m.own.set | m.tree.set) & ATTR_RDONLY != 0;
+        let place = Path::new("/sys/fs/cgroup");
+        matches!(m.source, plan::Source::Cgroup) && m.target == place && !is_read_only
+    };
+    let n = &plan.namespaces;
+    if !n.new.contains(CGROUP) || !plan.mounts.iter().any(writable) {
+        return None;
+    }
+    let uid = plan.process.uid;
+    let outside = match n.has(USER) {
+        false => uid,
+        true => n.uid_map.iter().find_map(|map| {
+            let at = uid.checked_sub(map.inside).filter(|at| *at < map.count)?;
+            map.outside.checked_add(at)
+        })?,
+    };
+    (outside != 0).then(|| Uid::from_raw(outside))
 }
 
 fn root_path(bundle: &Path, spec: &Config) -> Result<PathBuf> {

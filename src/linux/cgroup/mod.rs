@@ -26,6 +26,7 @@ mod end;
 pub mod hierarchy;
 mod io;
 mod measure;
+mod owner;
 mod place;
 pub mod resources;
 pub mod systemd;

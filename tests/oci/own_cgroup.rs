@@ -1,8 +1,10 @@
-//! Which cgroup `exec` joins when the container's first process is in another one than
+//! The owner of a container's cgroup, and which cgroup `exec` joins when the container's first process is in another one than
 //! the container's own, as it is where an init system runs in the container.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 
@@ -60,4 +62,43 @@ fn exec_joins_the_first_process_where_the_container_s_own_cgroup_is_gone() {
     assert_eq!(joined(&b), format!("/../{other}"));
     b.oci(&["delete", "--force", "box"]).ok();
     fs::remove_dir(v2().join(&other)).unwrap();
+}
+
+/// config-linux.md, "Cgroup ownership". In v1, and beside it, nothing is given away.
+#[test]
+fn a_container_that_is_to_manage_its_cgroups_owns_its_own() {
+    let b = Bundle::new();
+    let script = "chown -R 100000:100000 rootfs && chmod 755 .";
+    let given = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(b.dir())
+        .status();
+    assert!(given.unwrap().success());
+    let owner = |file: &str| fs::metadata(v2().join(b.name()).join(file)).unwrap().uid();
+    let is_pure = v2() == Path::new("/sys/fs/cgroup");
+    for (mode, uid, expected) in [("rw", 0, 100_000), ("rw", 7, 100_007), ("ro", 0, 0)] {
+        b.sh("sleep 60", |c| {
+            let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+            kinds.push(json!({"type": "user"}));
+            for map in ["uidMappings", "gidMappings"] {
+                c["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            }
+            c["process"]["user"]["uid"] = uid.into();
+            let mounts = c["mounts"].as_array_mut().unwrap();
+            let cgroups = mounts.iter_mut().find(|m| m["type"] == "cgroup").unwrap();
+            cgroups["options"] = json!(["nosuid", "noexec", "nodev", mode]);
+        });
+        b.oci(&["run", "--detach", "box"]).ok();
+        let expected = if is_pure { expected } else { 0 };
+        assert_eq!(owner("."), expected, "{mode} {uid}");
+        assert_eq!(owner("cgroup.procs"), expected);
+        assert_eq!(owner("cgroup.subtree_control"), expected);
+        // Its limits are not its own.
+        assert_eq!(owner("cgroup.max.depth"), 0);
+        if is_pure && uid == 0 {
+            let made = b.oci(&["exec", "box", "mkdir", "/sys/fs/cgroup/below"]);
+            assert_eq!(made.code == 0, mode == "rw", "{made:?}");
+        }
+        b.oci(&["delete", "--force", "box"]).ok();
+    }
 }
