@@ -251,10 +251,13 @@ pub(super) fn complete(
     let mut r = r.clone();
     // Without the file, the write of the limit tells what is missing.
     let now = |file| io::read(h, path, file).unwrap_or_default();
-    if r.cpu_period_us.is_some() && r.cpu_quota_us.is_none() && on_v2(Controllers::CPU) {
+    if r.cpu_period_us.is_some() != r.cpu_quota_us.is_some() && on_v2(Controllers::CPU) {
         let now = now("cpu.max");
-        let quota = now.split_whitespace().next();
-        r.cpu_quota_us = quota.and_then(|q| q.parse().ok()).map(Limit::At);
+        let mut now = now.split_whitespace();
+        let quota = now.next().and_then(|q| q.parse().ok()).map(Limit::At);
+        let period = now.next().and_then(|p| p.parse().ok());
+        r.cpu_quota_us = r.cpu_quota_us.or(quota);
+        r.cpu_period_us = r.cpu_period_us.or(period);
     }
     if let (Some(sum), true) = (r.memory_and_swap_max, on_v2(Controllers::MEMORY)) {
         let standing = || now("memory.max").trim().parse().ok().map(Limit::At);

@@ -231,7 +231,12 @@ fn drop_newer(e: &Refusal, properties: &mut Vec<Property>) -> bool {
 /// them.
 pub fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
     cgroup.apply(r)?;
-    let mut properties = plan(r, cgroup.hierarchies.is_pure_v2());
+    // systemd has one property for a quota and its period, for example.
+    let whole = match (cgroup.hierarchies.v2(), cgroup.hierarchies.is_pure_v2()) {
+        (Some(h), true) => v2::complete(h, cgroup.path_in(h), r, |_| true)?,
+        _ => r.clone(),
+    };
+    let mut properties = plan(&whole, cgroup.hierarchies.is_pure_v2());
     if properties.is_empty() {
         return Ok(());
     }
@@ -299,11 +304,13 @@ fn plan(r: &Resources, is_v2: bool) -> Vec<Property> {
     if let (Some(low), true) = (r.memory_reservation, is_v2) {
         add("MemoryLow", number(low));
     }
-    let swap = match (r.memory_and_swap_max, r.memory_max) {
-        (Some(Limit::At(sum)), Some(Limit::At(max))) => Some(Limit::At(sum.saturating_sub(max))),
-        (Some(Limit::At(_)), None) => None,
-        (Some(sum), _) => Some(sum),
-        (None, _) => r.memory_swap_max,
+    let swap = match (r.memory_swap_max, r.memory_and_swap_max, r.memory_max) {
+        (Some(swap), ..) => Some(swap),
+        (None, Some(Limit::At(sum)), Some(Limit::At(max))) => {
+            Some(Limit::At(sum.saturating_sub(max)))
+        }
+        (None, Some(Limit::At(_)), None) => None,
+        (None, sum, _) => sum,
     };
     if let (Some(swap), true) = (swap, is_v2) {
         add("MemorySwapMax", number(swap));
@@ -316,15 +323,7 @@ fn plan(r: &Resources, is_v2: bool) -> Vec<Property> {
     }
     if let Some(quota) = r.cpu_quota_us {
         let period = r.cpu_period_us.unwrap_or(100_000);
-        // In whole percents, upwards: systemd keeps no finer.
-        let per_second = match quota {
-            Limit::Max => u64::MAX,
-            Limit::At(n) => n
-                .saturating_mul(1_000_000)
-                .div_ceil(period)
-                .next_multiple_of(10_000),
-        };
-        add("CPUQuotaPerSecUSec", per_second);
+        add("CPUQuotaPerSecUSec", per_second(number(quota), period));
     }
     if let Some(period) = r.cpu_period_us {
         add("CPUQuotaPeriodUSec", period);
@@ -346,8 +345,67 @@ fn plan(r: &Resources, is_v2: bool) -> Vec<Property> {
             let mask = list.as_deref().and_then(bit_mask);
             all.extend(mask.map(|mask| (name.to_owned(), Value::Bytes(mask))));
         }
+        for (file, value) in &r.unified {
+            for property in unified(file, value.trim()) {
+                // It is written last, and so holds over the field of the same limit.
+                all.retain(|(name, _)| *name != property.0);
+                all.push(property);
+            }
+        }
     }
     all
+}
+
+/// The properties for a file of `unified`. None for what systemd has none for, and for a
+/// value that is to be the kernel's to refuse.
+fn unified(file: &str, value: &str) -> Vec<Property> {
+    let number = |text: &str| match text {
+        "max" => Some(u64::MAX),
+        n => n.parse().ok(),
+    };
+    let list = |name: &'static str| vec![(name, bit_mask(value).map(Value::Bytes))];
+    let limit = |name: &'static str| vec![(name, number(value).map(Value::U64))];
+    let found = match file {
+        "cpu.max" => {
+            let mut words = value.split_whitespace();
+            let quota = words.next().and_then(number);
+            let period = words.next().map_or(Some(100_000), |p| p.parse().ok());
+            let each = quota.zip(period.filter(|p| *p > 0));
+            vec![
+                (
+                    "CPUQuotaPerSecUSec",
+                    each.map(|(q, p)| Value::U64(per_second(q, p))),
+                ),
+                ("CPUQuotaPeriodUSec", each.map(|(_, p)| Value::U64(p))),
+            ]
+        }
+        "cpu.weight" => limit("CPUWeight"),
+        "cpuset.cpus" => list("AllowedCPUs"),
+        "cpuset.mems" => list("AllowedMemoryNodes"),
+        "memory.high" => limit("MemoryHigh"),
+        "memory.low" => limit("MemoryLow"),
+        "memory.max" => limit("MemoryMax"),
+        "memory.min" => limit("MemoryMin"),
+        "memory.swap.max" => limit("MemorySwapMax"),
+        "pids.max" => limit("TasksMax"),
+        _ => Vec::new(),
+    };
+    let known = found.into_iter();
+    known
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
+/// A quota in whole percents of a CPU, upwards: systemd keeps no finer.
+fn per_second(quota: u64, period: u64) -> u64 {
+    match quota {
+        u64::MAX => u64::MAX,
+        n => n
+            .saturating_mul(1_000_000)
+            .div_ceil(period)
+            .checked_next_multiple_of(10_000)
+            .unwrap_or(u64::MAX),
+    }
 }
 
 /// "0-2,9" as bits, least significant byte first. `None` for what only the kernel
@@ -513,6 +571,33 @@ mod tests {
             cpus,
         ];
         assert_eq!(plan(&r, true), expected);
+        let r = Resources {
+            unified: [
+                ("memory.max", "200"),
+                ("memory.high", "max"),
+                ("cpu.max", "max 50000"),
+                ("cpuset.cpus", "1"),
+                ("pids.max", " 7\n"),
+                ("memory.low", "much"),
+                ("cpu.max.burst", "1"),
+            ]
+            .map(|(file, value)| (file.into(), value.into()))
+            .into(),
+            ..r
+        };
+        let properties = plan(&r, true);
+        for expected in [
+            number("MemoryMax", 200),
+            number("MemoryHigh", u64::MAX),
+            number("CPUQuotaPerSecUSec", u64::MAX),
+            number("CPUQuotaPeriodUSec", 50_000),
+            ("AllowedCPUs".to_owned(), Value::Bytes(vec![2])),
+            number("TasksMax", 7),
+        ] {
+            assert!(properties.contains(&expected), "{properties:?}");
+        }
+        // Each once.
+        assert_eq!(properties.len(), 8, "{properties:?}");
         let v1: Vec<String> = plan(&r, false).into_iter().map(|(n, _)| n).collect();
         assert_eq!(v1[..2], ["MemoryLimit", "CPUShares"]);
         assert!(plan(&Resources::default(), true).is_empty());
