@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
     for (key, value) in config.annotations.iter().flatten() {
         let _ = systemd::annotated(key, value);
     }
-    if let Ok(plan) = plan::plan_container("box", &config) {
+    if let Ok(plan) = plan::plan_container(&config) {
         let _ = check_namespaces(&plan);
         // What the kernel would end at it must not have got this far.
         let words = plan.process.argv.iter().chain(&plan.process.env);

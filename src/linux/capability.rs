@@ -60,9 +60,6 @@ impl Set {
         Set(u64::MAX >> (63 - last_cap()))
     }
 
-    pub fn bits(self) -> u64 {
-        self.0
-    }
     pub fn has(self, cap: Capability) -> bool {
         self.0 & cap.bitmask() != 0
     }
@@ -331,10 +328,10 @@ mod tests {
     #[test]
     fn names_and_numbers() {
         let set = Set::from_names(&["CAP_CHOWN", "CAP_BPF"]).unwrap();
-        assert_eq!(set.bits(), 1 | 1 << 39);
+        assert_eq!(set.0, 1 | 1 << 39);
         assert_eq!(format!("{set:?}"), "{CAP_CHOWN, CAP_BPF}");
-        assert_eq!(Set::container_default().bits(), 0xa804_25fb);
-        assert_eq!(Set::supported().bits().count_ones(), last_cap() + 1);
+        assert_eq!(Set::container_default().0, 0xa804_25fb);
+        assert_eq!(Set::supported().0.count_ones(), last_cap() + 1);
     }
 
     /// Capabilities are a thread's: this one is given up and ends.
@@ -362,9 +359,9 @@ mod tests {
             let line = status.lines().find_map(|l| l.strip_prefix(key)).unwrap();
             u64::from_str_radix(line.trim(), 16).unwrap()
         };
-        assert_eq!(line("CapBnd:"), one.bits());
-        assert_eq!(line("CapEff:"), one.bits());
-        assert_eq!(line("CapPrm:"), one.bits());
+        assert_eq!(line("CapBnd:"), one.0);
+        assert_eq!(line("CapEff:"), one.0);
+        assert_eq!(line("CapPrm:"), one.0);
         assert_eq!((line("CapInh:"), line("CapAmb:")), (1, 1));
     }
 }

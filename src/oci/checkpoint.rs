@@ -187,7 +187,7 @@ pub fn checkpoint(containers: &Containers, id: &str, order: &Order) -> Result<()
             )));
         }
     }
-    let mut plan = super::plan::plan_container(id, &containers.config(id)?)?;
+    let mut plan = super::plan::plan_container(&containers.config(id)?)?;
     check_can_be_restored(&plan)?;
     let root = record.open_root()?;
     find_targets(&mut plan, &Root::new(root.as_fd()));

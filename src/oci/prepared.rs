@@ -160,7 +160,7 @@ fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<
             "vm: this program makes no virtual machines",
         ));
     }
-    let mut plan = plan_container(&order.id, spec)?;
+    let mut plan = plan_container(spec)?;
     resolve_root(&mut plan.mounts, &root_path(&order.bundle, spec)?);
     plan::check_namespaces(&plan)?;
     plan::check_labels(&plan)?;

@@ -72,11 +72,6 @@ impl Layout {
         &self.tag
     }
 
-    /// `base`, or `base-<tag>` below a private root: names of kernel objects.
-    pub fn tagged(&self, base: &str) -> String {
-        tagged(base, &self.tag)
-    }
-
     /// Makes the directories that every verb relies on.
     pub fn create(&self) -> Result<()> {
         for dir in [

@@ -115,12 +115,6 @@ pub fn take_fd_of(pidfd: BorrowedFd, number: RawFd) -> Result<OwnedFd> {
     Errno::result(n).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Lets an fd that is not ours pass through exec.
-pub fn let_pass(number: RawFd) -> Result<()> {
-    // SAFETY: F_SETFD takes an integer.
-    Errno::result(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop)
-}
-
 /// Whether this number is an open fd.
 pub fn is_open(number: RawFd) -> bool {
     // SAFETY: no pointers.

@@ -18,7 +18,6 @@ use crate::{Error, Result};
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub id: String,
     pub root_read_only: bool,
     /// MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE.
     pub root_propagation: MsFlags,

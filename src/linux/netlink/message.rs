@@ -99,10 +99,6 @@ impl Batch {
             acknowledged: flags & NLM_F_ACK != 0,
         });
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
 }
 
 /// The size of struct ifinfomsg: rtnetlink(7).

@@ -243,10 +243,6 @@ impl Filter {
         })
     }
 
-    pub fn program(&self) -> &[sock_filter] {
-        &self.program
-    }
-
     /// Puts the filter in force on the calling thread, for good. The fd is the
     /// notification listener, of a profile that notifies.
     pub fn install(&self) -> Result<Option<OwnedFd>> {

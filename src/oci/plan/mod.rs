@@ -28,12 +28,12 @@ use crate::{Context, Error, Result};
 const KERNELS_OWN: [&str; 3] = ["proc", "sysfs", "mqueue"];
 
 /// Plans what `spec` asks for.
-pub fn plan_container(id: &str, spec: &Config) -> Result<Plan> {
-    plan_with(id, spec, &mut Filters::default())
+pub fn plan_container(spec: &Config) -> Result<Plan> {
+    plan_with(spec, &mut Filters::default())
 }
 
 /// As [`plan_container`]; `filters` knows the filters that have been compiled before.
-pub fn plan_with(id: &str, spec: &Config, filters: &mut Filters) -> Result<Plan> {
+pub fn plan_with(spec: &Config, filters: &mut Filters) -> Result<Plan> {
     let process = spec
         .process
         .as_ref()
@@ -55,7 +55,6 @@ pub fn plan_with(id: &str, spec: &Config, filters: &mut Filters) -> Result<Plan>
         Ok::<_, Error>(out)
     };
     let mut plan = Plan {
-        id: id.to_owned(),
         root_read_only: spec
             .root
             .as_ref()

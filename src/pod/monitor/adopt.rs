@@ -80,7 +80,7 @@ impl Monitor {
         live.outputs = outputs;
         // What exec needs.
         let spec: Config = crate::store::load(&dir.join("config.json"))?;
-        let plan = plan_with(name, &spec, &mut self.filters)?;
+        let plan = plan_with(&spec, &mut self.filters)?;
         self.live(name).process = Some(std::rc::Rc::new(plan.process));
 
         let pid = Pid::from_raw(running.pid);

@@ -36,7 +36,6 @@ use crate::pod::bundle;
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
 use crate::pod::logs::Stream;
-use crate::pod::monitor::kubelet::container_id;
 use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::state::User;
 use crate::spec::Container;
@@ -82,8 +81,7 @@ impl Monitor {
             node_memory: limits::node_memory(),
         })?;
         store::save(&dir.join("config.json"), &spec)?;
-        let id = container_id(&self.pod().uid, name, attempt);
-        let plan = plan_with(&id, &spec, &mut self.filters).context("config.json")?;
+        let plan = plan_with(&spec, &mut self.filters).context("config.json")?;
         let limits = match spec.linux.as_ref().and_then(|l| l.resources().as_ref()) {
             Some(limits) => resources::limits(limits).context("config.json")?,
             None => Resources::default(),
