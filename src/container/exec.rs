@@ -120,7 +120,7 @@ fn clone_inside(
         let _ = nix::unistd::close(answer.as_raw_fd());
         run_inside(to, plan, theirs)
     };
-    clone_between(go_in, sibling, child, theirs)
+    clone_between(go_in, sibling, child, theirs, None)
 }
 
 /// For CLONE_INTO_CGROUP: the directory on a mount of its own. The new process has

@@ -216,29 +216,36 @@ fn clone_joined(wanted: &Spawn, ours: &Packets, theirs: &Packets) -> Result<(Pid
         }
         Ok(left)
     };
-    let sibling = |_: &_| {
-        sys::clone_sibling(clone_flags(n.new), wanted.join.and_then(Join::v2_fd))
-            .map_err(|e| clone_error(n.new, e))
+    // From within the cgroup namespace of another container the kernel sees no cgroup of
+    // this one (ENOENT, with the mount option nsdelegate). The process between is born in
+    // the cgroup then, and its sibling with it.
+    let cgroup = wanted.join.and_then(Join::v2_fd);
+    let (first, second) = match n.joins(CGROUP) {
+        true => (cgroup, None),
+        false => (None, cgroup),
     };
+    let sibling =
+        |_: &_| sys::clone_sibling(clone_flags(n.new), second).map_err(|e| clone_error(n.new, e));
     let child = |left, answer: BorrowedFd| {
         close_parents(wanted, &[ours.as_fd(), answer]);
         init::run(wanted, left, theirs)
     };
-    clone_between(enter, sibling, child, theirs)
+    clone_between(enter, sibling, child, theirs, first)
 }
 
 /// A process between the caller and its child: it enters namespaces, clones the child
 /// as its own `sibling`, says which, and ends. `enter` and `child` are given the fd
 /// that it answers through, which is not the child's to keep. What goes wrong in `child` is told to
-/// its commander, through `theirs`.
+/// its commander, through `theirs`. It is born in `cgroup`, if there is one.
 pub(super) fn clone_between<T>(
     enter: impl FnOnce(BorrowedFd) -> Result<T>,
     sibling: impl FnOnce(&T) -> Result<Fork>,
     child: impl FnOnce(T, BorrowedFd) -> Result<Infallible>,
     theirs: &Packets,
+    cgroup: Option<BorrowedFd>,
 ) -> Result<(Pid, OwnedFd)> {
     let (question, answer) = Packets::pair()?;
-    let between = match sys::clone3(CloneFlags::empty(), None) {
+    let between = match sys::clone3(CloneFlags::empty(), cgroup) {
         Ok(Fork::Parent { pidfd, .. }) => pidfd,
         Ok(Fork::Child) => {
             send_steps(theirs);
@@ -257,7 +264,7 @@ pub(super) fn clone_between<T>(
                 Err(e) => tell_failure(&answer, e),
             }
         }
-        Err(e) => return Err(Error::sys("clone3()", e)),
+        Err(e) => return Err(clone_error(CloneFlags::empty(), e)),
     };
     drop(answer);
     let mut buffer = vec![0; 16 * 1024];

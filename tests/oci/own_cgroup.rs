@@ -102,3 +102,47 @@ fn a_container_that_is_to_manage_its_cgroups_owns_its_own() {
         b.oci(&["delete", "--force", "box"]).ok();
     }
 }
+
+/// With the mount option nsdelegate, which systemd sets, a process in the cgroup namespace
+/// of one container can put none into the cgroup of another.
+#[test]
+fn a_container_in_the_user_and_cgroup_namespaces_of_another() {
+    let b = Bundle::new();
+    let script = "chown -R 100000:100000 rootfs && chmod 755 .";
+    let given = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(b.dir())
+        .status();
+    assert!(given.unwrap().success());
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+    b.sh("sleep 60", |c| {
+        let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+        kinds.push(json!({"type": "user"}));
+        c["linux"]["uidMappings"] = map.clone();
+        c["linux"]["gidMappings"] = map.clone();
+    });
+    b.oci(&["run", "--detach", "box"]).ok();
+    let pid = b.state("box")["pid"].to_string();
+    b.sh(
+        "readlink /proc/self/ns/cgroup; cat /proc/self/cgroup",
+        |c| {
+            c["linux"]["cgroupsPath"] = format!("/{}-second", b.name()).into();
+            let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
+            kinds.push(json!({"type": "user"}));
+            for n in kinds.iter_mut().filter(|n| n["type"] != "mount") {
+                let file = match n["type"].as_str().unwrap() {
+                    "network" => "net",
+                    kind => kind,
+                };
+                n["path"] = format!("/proc/{pid}/ns/{file}").into();
+            }
+        },
+    );
+    let said = b.oci(&["run", "second"]).ok();
+    let namespace = fs::read_link(format!("/proc/{pid}/ns/cgroup")).unwrap();
+    assert!(said.starts_with(namespace.to_str().unwrap()), "{said}");
+    // Its own cgroup is beside the root of the namespace.
+    let second = format!("0::/../{}-second\n", b.name());
+    assert!(said.contains(&second), "{said}");
+    b.oci(&["delete", "--force", "box"]).ok();
+}
