@@ -273,6 +273,14 @@ impl Mount {
         sys::move_mount(self.as_fd(), target)
             .call(|| "move_mount(<mount>, <target>)")
             .map_err(too_many)
+            .map_err(|e| match e.errno() {
+                Some(Errno::ELOOP) => e.hint(
+                    "a mount namespace is pinned below the source (nsfs with mnt:[...] in \
+                     /proc/self/mountinfo), and the kernel attaches no copy of that: mount a \
+                     directory without it",
+                ),
+                _ => e,
+            })
     }
 }
 

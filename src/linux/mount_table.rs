@@ -51,6 +51,16 @@ fn parse(line: &str) -> Option<Entry> {
 }
 
 impl Entry {
+    /// Whether it keeps a mount namespace: nsfs, in namespaces(7).
+    pub fn pins_mount_namespace(&self) -> bool {
+        self.fstype == "nsfs"
+            && self
+                .root
+                .as_os_str()
+                .as_encoded_bytes()
+                .starts_with(b"mnt:")
+    }
+
     /// Its place below `dir`, if it is there.
     pub fn below(&self, dir: &Path) -> Option<&Path> {
         let rest = self.point.strip_prefix(dir).ok()?;

@@ -129,6 +129,30 @@ fn host_paths() {
     assert_eq!(std::fs::read_to_string(host.join("new/a")).unwrap(), "a\n");
 }
 
+/// As monitoring agents have `/` and `/run`: below is the mount namespace that the root
+/// has pinned. What is mounted elsewhere below is there all the same.
+#[test]
+fn a_host_path_above_the_root_itself() {
+    let root = Root::new();
+    let h = root.dir().display();
+    root.apply(&pod(
+        "",
+        "{name: dir, mountPath: /host, mountPropagation: HostToContainer}",
+        "{name: dir, mountPath: /host, subPath: run, readOnly: true, recursiveReadOnly: Enabled}",
+        &format!("  - {{name: dir, hostPath: {{path: {h}, type: Directory}}}}\n"),
+    ))
+    .ok();
+    let uid = root.uid("vol");
+    let script = format!("cat /host/run/pods/{uid}/shared/etc/hostname");
+    assert_eq!(root.sh("vol", &script), "vol\n");
+    let pinned = "grep -c 'nsfs.*mnt:\\|mnt:.*nsfs' /proc/self/mountinfo || true";
+    assert_eq!(root.sh("vol", pinned), "0\n");
+    other(
+        &root,
+        &format!("grep -q vol /host/pods/{uid}/shared/etc/hostname"),
+    );
+}
+
 #[test]
 fn sub_paths_stay_inside_their_volume() {
     let root = Root::new();

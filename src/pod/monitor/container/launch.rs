@@ -8,6 +8,7 @@
 //! 5. clone; the child does the rest, while the next container is started.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -17,8 +18,8 @@ use nix::sys::stat::Mode;
 use super::child::Child;
 use super::output::{Output, make_fifo};
 use crate::container::channel::Starting;
-use crate::container::plan::Plan;
 use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
+use crate::container::plan::{self, Plan};
 use crate::container::spawn;
 use crate::container::user::Accounts;
 use crate::container::wanted::{Spawn, Stdio};
@@ -29,7 +30,7 @@ use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
-use crate::linux::{bare, caller};
+use crate::linux::{bare, caller, mount_table};
 use crate::oci::plan::plan_with;
 use crate::oci::resources;
 use crate::pod::bundle;
@@ -188,7 +189,8 @@ impl Monitor {
         // Without a cgroup namespace the child looks for its cgroups below the host's
         // mounts, and with a user namespace it may not enter the host's namespaces.
         let n = &birth.plan.namespaces;
-        let bare = match n.new.contains(MOUNT | CGROUP) && !n.has(USER) {
+        let fits = n.new.contains(MOUNT | CGROUP) && !n.has(USER);
+        let bare = match fits && !self.shows_pinned_namespaces(birth.plan)? {
             true => bare::open(&self.layout.bare_mounts()),
             false => None,
         };
@@ -229,6 +231,31 @@ impl Monitor {
             self.live(name).oom = Some(events);
         }
         Ok((starting, outputs))
+    }
+
+    /// Whether a hostPath has a pinned mount namespace below it, such as `/run` has (this
+    /// program's own, or those of snapd). The kernel attaches no copy of such a tree
+    /// (move_mount(2), ELOOP), and leaves the pins out of a copy of all mounts: the container
+    /// then starts from that, and not from the bare ones.
+    fn shows_pinned_namespaces(&self, plan: &Plan) -> Result<bool> {
+        let is_pods = |p: &Path| p.starts_with(&self.paths.dir) || p.starts_with(&self.paths.data);
+        let sources: Vec<PathBuf> = plan
+            .mounts
+            .iter()
+            .filter_map(|m| match &m.source {
+                plan::Source::Bind { path, .. } => Some(path),
+                plan::Source::SubPath { volume, .. } => Some(volume),
+                _ => None,
+            })
+            .filter(|path| !is_pods(path))
+            .filter_map(|path| path.canonicalize().ok())
+            .collect();
+        if sources.is_empty() {
+            return Ok(false);
+        }
+        let mounts = mount_table::of("self")?;
+        let mut pins = mounts.iter().filter(|m| m.pins_mount_namespace());
+        Ok(pins.any(|pin| sources.iter().any(|s| pin.point.starts_with(s))))
     }
 
     pub(in crate::pod::monitor) fn watch_oom(
