@@ -3,6 +3,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::rc::Rc;
 
 use oci_spec::runtime::{
     Arch as OciArch, LinuxSeccomp, LinuxSeccompAction as OciAction, LinuxSeccompArg,
@@ -10,9 +11,10 @@ use oci_spec::runtime::{
     LinuxSyscall,
 };
 
-use crate::linux::seccomp::{Action, Arch, Arg, Flags, Op, Profile, Rule};
+use crate::linux::capability::Set;
+use crate::linux::seccomp::{Action, Arch, Arg, Filter, Flags, Op, Profile, Rule, profile};
 use crate::sys::seccomp as sys;
-use crate::{Error, Result};
+use crate::{Context, Error, Result};
 
 /// SECCOMP_RET_ACTION_FULL: an action without its number.
 const ACTION_FULL: u32 = 0xffff_0000;
@@ -254,6 +256,53 @@ pub fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
     Ok(profile)
 }
 
+/// What has been described and compiled so far: most containers of a Pod have the same
+/// filter. To be dropped when they have started.
+#[derive(Debug, Default)]
+pub struct Filters(Vec<Known>);
+
+#[derive(Debug)]
+struct Known {
+    /// It is the default profile for this bounding set.
+    of: Option<Set>,
+    spec: LinuxSeccomp,
+    filter: Option<Rc<Filter>>,
+}
+
+impl Filters {
+    /// [`profile::runtime_default`], as a configuration has it.
+    pub fn describe_default(&mut self, of: Set) -> Result<LinuxSeccomp> {
+        if let Some(known) = self.0.iter().find(|k| k.of == Some(of)) {
+            return Ok(known.spec.clone());
+        }
+        let spec = describe(&profile::runtime_default(of))?;
+        self.0.push(Known {
+            of: Some(of),
+            spec: spec.clone(),
+            filter: None,
+        });
+        Ok(spec)
+    }
+
+    /// The filter of a configuration.
+    pub fn compile(&mut self, spec: &LinuxSeccomp) -> Result<Rc<Filter>> {
+        let known = self.0.iter().position(|k| k.spec == *spec);
+        if let Some(filter) = known.and_then(|at| self.0[at].filter.clone()) {
+            return Ok(filter);
+        }
+        let filter = Rc::new(Filter::new(&plan(spec)?).context("linux.seccomp")?);
+        match known {
+            Some(at) => self.0[at].filter = Some(Rc::clone(&filter)),
+            None => self.0.push(Known {
+                of: None,
+                spec: spec.clone(),
+                filter: Some(Rc::clone(&filter)),
+            }),
+        }
+        Ok(filter)
+    }
+}
+
 /// The configuration that [`plan`] reads as `profile`.
 ///
 /// # Errors
@@ -377,7 +426,6 @@ fn oci_arg(arg: &Arg) -> Result<LinuxSeccompArg> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::linux::capability::Set;
     use crate::linux::seccomp::profile::runtime_default;
 
     #[test]

@@ -276,20 +276,9 @@ pub fn reset_signals() {
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
-/// Gives the signals that the caller ignored their default effect back, SIGPIPE excepted,
-/// of which write(2) tells by its error. Once in a process that starts many: its children
-/// have nothing else to reset.
-pub fn forget_callers_signals() {
-    for signal in (1..=libc::SIGRTMAX()).filter(|s| *s != libc::SIGPIPE) {
-        // SAFETY: sigaction is plain integers, for which zero is valid.
-        let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: asks, and changes nothing; `now` outlives the call.
-        let asked = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) };
-        if asked == 0 && now.sa_sigaction == libc::SIG_IGN {
-            // SAFETY: SIG_DFL is no handler of ours.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-    }
+/// For a program whose starter has called [`reset_signals`]: its children have nothing to
+/// reset but what this program's own runtime has changed.
+pub fn signals_are_default() {
     NONE_IGNORED.store(true, Ordering::Relaxed);
 }
 

@@ -33,9 +33,7 @@ mod table;
 mod tests;
 
 use std::borrow::Cow;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 
 use nix::errno::Errno;
 
@@ -87,7 +85,7 @@ impl Arch {
 }
 
 /// What happens to a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     KillProcess,
     KillThread,
@@ -119,7 +117,7 @@ impl Action {
 }
 
 /// Unsigned comparison of an argument (`a`) with [`Arg::value`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Ne,
     Lt,
@@ -131,7 +129,7 @@ pub enum Op {
     MaskedEq,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arg {
     /// 0 to 5.
     pub index: u8,
@@ -141,7 +139,7 @@ pub struct Arg {
     pub op: Op,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub names: Vec<Cow<'static, str>>,
     pub action: Action,
@@ -150,7 +148,7 @@ pub struct Rule {
 }
 
 /// `SECCOMP_FILTER_FLAG_*` that a profile may ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
     pub log: bool,
     pub tsync: bool,
@@ -159,7 +157,7 @@ pub struct Flags {
 }
 
 /// See the module's head. A default errno is part of its action.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     pub default_action: Action,
     /// [`Arch::NATIVE`] counts as being here.
@@ -180,25 +178,6 @@ impl Profile {
 pub struct Filter {
     program: Vec<sock_filter>,
     flags: libc::c_ulong,
-}
-
-/// Filters by the hash of their profiles, each compiled once: all containers of a Pod have
-/// the same one, mostly.
-#[derive(Debug, Default)]
-pub struct Filters(Vec<(u64, Rc<Filter>)>);
-
-impl Filters {
-    pub fn get(&mut self, profile: &Profile) -> Result<Rc<Filter>> {
-        let mut hasher = DefaultHasher::new();
-        profile.hash(&mut hasher);
-        let hash = hasher.finish();
-        if let Some((_, known)) = self.0.iter().find(|(h, _)| *h == hash) {
-            return Ok(Rc::clone(known));
-        }
-        let made = Rc::new(Filter::new(profile)?);
-        self.0.push((hash, Rc::clone(&made)));
-        Ok(made)
-    }
 }
 
 impl std::fmt::Debug for Filter {

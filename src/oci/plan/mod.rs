@@ -19,9 +19,9 @@ pub use process::{describe_rlimits, plan_process};
 
 use super::config::Config;
 use super::resctrl;
+use super::seccomp::Filters;
 use crate::container::plan::namespace::{IPC, NET, USER, UTS};
 use crate::container::plan::{Device, Namespaces, Plan, Source};
-use crate::linux::seccomp::Filters;
 use crate::{Context, Error, Result};
 
 /// They take no `context` option.

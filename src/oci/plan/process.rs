@@ -8,8 +8,8 @@ use oci_spec::runtime as oci;
 use crate::container::plan::Process;
 use crate::container::plan::process::{MemoryPolicy, Scheduler};
 use crate::linux::capability;
-use crate::linux::seccomp::Filters;
-use crate::oci::{config, seccomp as filter};
+use crate::oci::config;
+use crate::oci::seccomp::Filters;
 use crate::{Context, Error, Result};
 
 /// Plans a process of a container, its first or one more. `linux` is the container's:
@@ -41,12 +41,7 @@ pub(super) fn plan_with(
     }
     let user = &process.user;
     check_user(user)?;
-    let program = seccomp
-        .map(|s| {
-            let profile = filter::plan(s)?;
-            filters.get(&profile).context("linux.seccomp")
-        })
-        .transpose()?;
+    let program = seccomp.map(|s| filters.compile(s)).transpose()?;
     let listener = seccomp.and_then(|s| s.listener_path().clone());
     let (capabilities, unknown) = plan_capabilities(process.capabilities.as_ref());
     let label = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());

@@ -29,10 +29,9 @@ use crate::container::plan::namespace::{IPC, KINDS, NET, UTS};
 use crate::container::user::User;
 use crate::image;
 use crate::linux::capability::Set;
-use crate::linux::seccomp::profile::runtime_default;
 use crate::oci::config::{Capabilities, Config, Process};
 use crate::oci::plan::describe_rlimits;
-use crate::oci::seccomp;
+use crate::oci::seccomp::Filters;
 use crate::spec::{Container, Seccomp, Spec};
 use crate::{Context, Result};
 
@@ -75,7 +74,9 @@ const READ_ONLY: [&str; 5] = [
 /// # Errors
 /// [`Kind::Invalid`] with what a kubelet calls CreateContainerConfigError: a user
 /// that is not there, root where it is forbidden, a variable that has no value.
-pub fn plan(inputs: &Inputs) -> Result<Config> {
+///
+/// `filters` knows those that have been described before.
+pub fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Config> {
     let Inputs {
         container: c,
         image,
@@ -135,7 +136,7 @@ pub fn plan(inputs: &Inputs) -> Result<Config> {
     if security.seccomp == Seccomp::RuntimeDefault && !security.privileged {
         // By what the manifest gives, also of what this program cannot pass on: the same
         // manifest has the same filter on every machine.
-        linux.set_seccomp(Some(seccomp::describe(&runtime_default(set))?));
+        linux.set_seccomp(Some(filters.describe_default(set)?));
     }
     linux.set_mount_label(inputs.file_label.map(str::to_owned));
     let root = oci::RootBuilder::default()

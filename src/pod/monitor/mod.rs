@@ -46,7 +46,7 @@ use super::damage;
 use super::state::{Running, State};
 use crate::linux::caller;
 use crate::linux::procfs::boot_id;
-use crate::linux::seccomp::Filters;
+use crate::oci::seccomp::Filters;
 use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::{Error, Result};
@@ -100,7 +100,7 @@ pub struct Monitor {
 pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     let run = || -> Result<()> {
         caller::leave();
-        crate::sys::process::forget_callers_signals();
+        crate::sys::process::signals_are_default();
         let (layout, uid) = start::parse_arguments(arguments)?;
         log::start(&layout.pod(&uid));
         let (lock, listener) = start::take_inherited()?;
@@ -275,7 +275,10 @@ impl Monitor {
             Timer::Rules => self.look_at_rules(),
             Timer::Record => self.dirty = true,
             Timer::Listen => self.listen_again(),
-            Timer::Settle => give_memory_back(),
+            Timer::Settle => {
+                self.filters = Filters::default();
+                give_memory_back();
+            }
         }
     }
 

@@ -30,7 +30,7 @@ use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
-use crate::linux::{bare, caller, mount_table};
+use crate::linux::{bare, mount_table};
 use crate::oci::plan::plan_with;
 use crate::oci::resources;
 use crate::pod::bundle;
@@ -61,7 +61,8 @@ impl Monitor {
         let termination_log = self.paths.termination_log(name);
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
-        let spec = bundle::plan(&bundle::Inputs {
+        let mut filters = std::mem::take(&mut self.filters);
+        let inputs = bundle::Inputs {
             pod: self.pod(),
             paths: &self.paths,
             container: &c,
@@ -73,16 +74,18 @@ impl Monitor {
             node_name: &self.host.name,
             app_armor: app_armor.as_deref(),
             permitted: permitted(),
-            rlimits: &caller::limits(),
+            rlimits: &self.host.rlimits,
             cgroup: &format!("/{}", self.container_cgroup(name)),
             memory_is_v2: self.host.hierarchies.v1_with(Controllers::MEMORY).is_none(),
             process_label,
             file_label,
             node_cpu: limits::node_cpu(),
             node_memory: limits::node_memory(),
-        })?;
+        };
+        let spec = bundle::plan(&inputs, &mut filters)?;
         store::save(&dir.join("config.json"), &spec)?;
-        let plan = plan_with(&spec, &mut self.filters).context("config.json")?;
+        let plan = plan_with(&spec, &mut filters).context("config.json")?;
+        self.filters = filters;
         let limits = match spec.linux.as_ref().and_then(|l| l.resources().as_ref()) {
             Some(limits) => resources::limits(limits).context("config.json")?,
             None => Resources::default(),

@@ -25,8 +25,8 @@ use nix::sched::CloneFlags;
 use crate::linux::bare;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Select};
 use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
-use crate::linux::namespace;
 use crate::linux::root::{open_dir, remove_tree};
+use crate::linux::{caller, namespace};
 use crate::network;
 use crate::pod::bundle::{SHARED, pod_namespaces};
 use crate::pod::{client, limits, shutdown};
@@ -43,6 +43,8 @@ pub(in crate::pod::monitor) struct Host {
     pub pid_namespace: OwnedFd,
     pub network: network::Host,
     pub hierarchies: Hierarchies,
+    /// Those of the monitor, and so of its containers: [`caller::limits`].
+    pub rlimits: Vec<(u32, u64, u64)>,
 }
 
 impl Host {
@@ -55,6 +57,7 @@ impl Host {
             pid_namespace: namespace::open_own("pid")?,
             network: network::Host::open(layout)?,
             hierarchies: Hierarchies::detect()?,
+            rlimits: caller::limits(),
         })
     }
 }
