@@ -65,9 +65,9 @@ pub fn leave() {
 /// a daemon after [`leave`], or what the kernel allowed of them.
 pub fn limits() -> Vec<(u32, u64, u64)> {
     let own = Pid::from_raw(0);
-    let numbers = daemon_limits().into_iter().map(|(number, ..)| number);
-    let limits = numbers.filter_map(|n| sys::limits(own, n).ok().map(|(s, h)| (n, s, h)));
-    limits.collect()
+    let limit = |n| sys::limits(own, n).ok().map(|(soft, hard)| (n, soft, hard));
+    // The last one that Linux has.
+    (0..=libc::RLIMIT_RTTIME).filter_map(limit).collect()
 }
 
 pub fn reset_umask() {

@@ -111,14 +111,12 @@ fn rules(at: usize, call: &LinuxSyscall) -> Result<Vec<Rule>> {
     for (i, a) in call.args().iter().flatten().enumerate() {
         args.push(arg(&format!("{field}.args[{i}]"), a)?);
     }
-    let mut indexes: Vec<u8> = args.iter().map(|a| a.index).collect();
-    indexes.sort_unstable();
     let rule = |args| Rule {
         names: call.names().iter().map(|n| n.clone().into()).collect(),
         action,
         args,
     };
-    Ok(match indexes.windows(2).any(|w| w[0] == w[1]) {
+    Ok(match repeats_an_index(&args) {
         true => args.into_iter().map(|a| rule(vec![a])).collect(),
         false => vec![rule(args)],
     })
@@ -256,15 +254,15 @@ pub fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
     Ok(profile)
 }
 
-/// What has been described and compiled so far: most containers of a Pod have the same
-/// filter. To be dropped when they have started.
+/// The default profiles that have been described and compiled so far: most containers of a
+/// Pod have the same one. To be dropped when they have started.
 #[derive(Debug, Default)]
 pub struct Filters(Vec<Known>);
 
 #[derive(Debug)]
 struct Known {
-    /// It is the default profile for this bounding set.
-    of: Option<Set>,
+    /// The bounding set that it is the profile for.
+    of: Set,
     spec: LinuxSeccomp,
     filter: Option<Rc<Filter>>,
 }
@@ -272,32 +270,27 @@ struct Known {
 impl Filters {
     /// [`profile::runtime_default`], as a configuration has it.
     pub fn describe_default(&mut self, of: Set) -> Result<LinuxSeccomp> {
-        if let Some(known) = self.0.iter().find(|k| k.of == Some(of)) {
+        if let Some(known) = self.0.iter().find(|k| k.of == of) {
             return Ok(known.spec.clone());
         }
         let spec = describe(&profile::runtime_default(of))?;
         self.0.push(Known {
-            of: Some(of),
+            of,
             spec: spec.clone(),
             filter: None,
         });
         Ok(spec)
     }
 
-    /// The filter of a configuration.
+    /// The filter of a configuration. One that is not described here is compiled each time.
     pub fn compile(&mut self, spec: &LinuxSeccomp) -> Result<Rc<Filter>> {
-        let known = self.0.iter().position(|k| k.spec == *spec);
-        if let Some(filter) = known.and_then(|at| self.0[at].filter.clone()) {
+        let known = self.0.iter_mut().find(|k| k.spec == *spec);
+        if let Some(filter) = known.as_ref().and_then(|k| k.filter.clone()) {
             return Ok(filter);
         }
         let filter = Rc::new(Filter::new(&plan(spec)?).context("linux.seccomp")?);
-        match known {
-            Some(at) => self.0[at].filter = Some(Rc::clone(&filter)),
-            None => self.0.push(Known {
-                of: None,
-                spec: spec.clone(),
-                filter: Some(Rc::clone(&filter)),
-            }),
+        if let Some(known) = known {
+            known.filter = Some(Rc::clone(&filter));
         }
         Ok(filter)
     }
@@ -309,36 +302,24 @@ impl Filters {
 /// What a configuration cannot say: two conditions of one rule on the same argument.
 pub fn describe(profile: &Profile) -> Result<LinuxSeccomp> {
     let (default_action, default_errno) = oci_action(profile.default_action);
-    let mut calls: Vec<LinuxSyscall> = Vec::with_capacity(profile.rules.len());
-    let mut before: Option<&Rule> = None;
-    for rule in &profile.rules {
-        let alternative = before.is_some_and(|before| is_alternative(before, rule));
-        before = Some(rule);
-        let args = rule.args.iter().map(oci_arg).collect::<Result<Vec<_>>>()?;
-        match calls.last_mut() {
-            Some(last) if alternative => {
-                let mut all = last.args().clone().unwrap_or_default();
-                all.extend(args);
-                last.set_args(Some(all));
-            }
-            _ => {
-                let (action, errno) = oci_action(rule.action);
-                let mut call = LinuxSyscall::default();
-                call.set_names(rule.names.iter().map(|n| n.clone().into_owned()).collect())
-                    .set_action(action)
-                    .set_errno_ret(errno)
-                    .set_args(Some(args).filter(|args| !args.is_empty()));
-                calls.push(call);
-            }
-        }
-        let mut indexes: Vec<u8> = rule.args.iter().map(|a| a.index).collect();
-        indexes.sort_unstable();
-        if indexes.windows(2).any(|w| w[0] == w[1]) {
+    let mut calls = Vec::with_capacity(profile.rules.len());
+    for alternatives in profile.rules.chunk_by(are_alternatives) {
+        let rule = &alternatives[0];
+        if repeats_an_index(&rule.args) {
             return Err(Error::unsupported(format!(
                 "seccomp rule for {}: two conditions on one argument",
                 rule.names.join(", ")
             )));
         }
+        let args = alternatives.iter().flat_map(|rule| &rule.args);
+        let args = args.map(oci_arg).collect::<Result<Vec<_>>>()?;
+        let (action, errno) = oci_action(rule.action);
+        let mut call = LinuxSyscall::default();
+        call.set_names(rule.names.iter().map(|n| n.clone().into_owned()).collect())
+            .set_action(action)
+            .set_errno_ret(errno)
+            .set_args(Some(args).filter(|args| !args.is_empty()));
+        calls.push(call);
     }
     let Flags {
         log,
@@ -368,14 +349,20 @@ pub fn describe(profile: &Profile) -> Result<LinuxSeccomp> {
     Ok(seccomp)
 }
 
-/// Whether `rule` can be one more argument of the entry that `before` is in: several
-/// conditions on one argument are alternatives there.
-fn is_alternative(before: &Rule, rule: &Rule) -> bool {
-    let same = before.names == rule.names && before.action == rule.action;
-    match (before.args.as_slice(), rule.args.as_slice()) {
-        ([one], [other]) => same && one.index == other.index,
+/// Whether two rules can be one entry: several conditions on one argument are alternatives
+/// there.
+fn are_alternatives(one: &Rule, next: &Rule) -> bool {
+    let same = one.names == next.names && one.action == next.action;
+    match (one.args.as_slice(), next.args.as_slice()) {
+        ([one], [next]) => same && one.index == next.index,
         _ => false,
     }
+}
+
+fn repeats_an_index(args: &[Arg]) -> bool {
+    let mut indexes: Vec<u8> = args.iter().map(|a| a.index).collect();
+    indexes.sort_unstable();
+    indexes.windows(2).any(|w| w[0] == w[1])
 }
 
 fn oci_action(action: Action) -> (OciAction, Option<u32>) {

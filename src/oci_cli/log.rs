@@ -115,16 +115,7 @@ impl Log {
 
 impl Form {
     fn line(self, level: &str, text: &str) -> String {
-        let time = Timestamp::now();
-        match self {
-            Form::Json => {
-                format!(
-                    "{}\n",
-                    json!({"level": level, "msg": text, "time": time.to_string()})
-                )
-            }
-            Form::Text => format!("time=\"{time}\" level={level} msg={text:?}\n"),
-        }
+        self.write(level, text, &Timestamp::now().to_string(), None)
     }
 
     /// A line of the debug log; with the process and the module that say it.
@@ -136,15 +127,24 @@ impl Form {
             Level::Debug => "debug",
             Level::Trace => "trace",
         };
-        let (time, text) = (format!("{:.6}", line.time), line.text);
-        let Line { pid, area, .. } = line;
+        let time = format!("{:.6}", line.time);
+        self.write(level, line.text, &time, Some((line.area, line.pid)))
+    }
+
+    fn write(self, level: &str, text: &str, time: &str, by: Option<(&str, i32)>) -> String {
         match self {
-            Form::Json => format!(
-                "{}\n",
-                json!({"level": level, "msg": text, "time": time, "area": area, "pid": pid})
-            ),
+            Form::Json => {
+                let mut object = json!({"level": level, "msg": text, "time": time});
+                if let Some((area, pid)) = by {
+                    object["area"] = area.into();
+                    object["pid"] = pid.into();
+                }
+                format!("{object}\n")
+            }
             Form::Text => {
-                format!("time=\"{time}\" level={level} msg={text:?} area={area} pid={pid}\n")
+                let by = by.map(|(area, pid)| format!(" area={area} pid={pid}"));
+                let by = by.unwrap_or_default();
+                format!("time=\"{time}\" level={level} msg={text:?}{by}\n")
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The owner of a container's cgroup, and which cgroup `exec` joins when the container's first process is in another one than
-//! the container's own, as it is where an init system runs in the container.
+//! Who owns a container's cgroup, and which cgroup the process of an `exec` joins where the
+//! container's first process has left the container's own, as an init system does.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -25,6 +25,16 @@ fn joined(b: &Bundle) -> String {
     let text = b.oci(&["exec", "box", "cat", "/proc/self/cgroup"]).ok();
     let line = text.lines().find_map(|l| l.strip_prefix("0::"));
     line.unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
+/// Makes the root filesystem that of root in a user namespace whose ids begin at 100000.
+fn give_rootfs(b: &Bundle) {
+    let script = "chown -R 100000:100000 rootfs && chmod 755 .";
+    let given = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(b.dir())
+        .status();
+    assert!(given.unwrap().success());
 }
 
 #[test]
@@ -68,12 +78,7 @@ fn exec_joins_the_first_process_where_the_container_s_own_cgroup_is_gone() {
 #[test]
 fn a_container_that_is_to_manage_its_cgroups_owns_its_own() {
     let b = Bundle::new();
-    let script = "chown -R 100000:100000 rootfs && chmod 755 .";
-    let given = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(b.dir())
-        .status();
-    assert!(given.unwrap().success());
+    give_rootfs(&b);
     let owner = |file: &str| fs::metadata(v2().join(b.name()).join(file)).unwrap().uid();
     let is_pure = v2() == Path::new("/sys/fs/cgroup");
     for (mode, uid, expected) in [("rw", 0, 100_000), ("rw", 7, 100_007), ("ro", 0, 0)] {
@@ -108,12 +113,7 @@ fn a_container_that_is_to_manage_its_cgroups_owns_its_own() {
 #[test]
 fn a_container_in_the_user_and_cgroup_namespaces_of_another() {
     let b = Bundle::new();
-    let script = "chown -R 100000:100000 rootfs && chmod 755 .";
-    let given = Command::new("sh")
-        .args(["-c", script])
-        .current_dir(b.dir())
-        .status();
-    assert!(given.unwrap().success());
+    give_rootfs(&b);
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     b.sh("sleep 60", |c| {
         let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();

@@ -71,11 +71,12 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// # Errors
-/// [`Kind::Invalid`] with what a kubelet calls CreateContainerConfigError: a user
-/// that is not there, root where it is forbidden, a variable that has no value.
+/// The configuration of a container. `filters` knows the seccomp profiles that have been
+/// described before.
 ///
-/// `filters` knows those that have been described before.
+/// # Errors
+/// [`crate::Kind::Invalid`] with what a kubelet calls CreateContainerConfigError: a user
+/// that is not there, root where it is forbidden, a variable that has no value.
 pub fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Config> {
     let Inputs {
         container: c,

@@ -14,8 +14,8 @@
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
 //! its first. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
-//! the Pod, when it is removed), [`removal`]; [`mod@log`], [`events`] (epoll), [`helper`] (children that
-//! do what takes long), [`start`] (of the monitor itself).
+//! the Pod, when it is removed), [`removal`]; [`mod@log`] (the debug log's file), [`events`]
+//! (epoll), [`helper`] (children that do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
 mod clients;

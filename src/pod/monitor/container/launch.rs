@@ -290,7 +290,7 @@ impl Monitor {
         &mut self,
         name: &str,
         c: &Container,
-        dir: &std::path::Path,
+        dir: &Path,
         label: Option<&str>,
     ) -> Result<OwnedFd> {
         let path = dir.join("stdin");
@@ -362,7 +362,7 @@ struct Birth<'a> {
     plan: &'a Plan,
     limits: &'a Resources,
     root: &'a Mount,
-    mountpoint: &'a std::path::Path,
+    mountpoint: &'a Path,
     /// The SELinux label of its files.
     label: Option<&'a str>,
 }
@@ -398,7 +398,7 @@ pub(in crate::pod::monitor) fn open_null() -> Result<OwnedFd> {
 
 /// A new file each time: what is left of the attempt before may have the old one.
 /// Every user of the container may write to it, as with a kubelet.
-fn make_termination_log(path: &std::path::Path) -> Result<()> {
+fn make_termination_log(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     path.parent().map_or(Ok(()), make_dir)?;
     let _ = std::fs::remove_file(path);
