@@ -33,13 +33,13 @@ impl Verb for Version {
         let version = env!("CARGO_PKG_VERSION");
         if let Format::Table { .. } = format {
             output::text(
-                &format!("carob {version}\nKubernetes API: v1.36\nLinux {kernel}\n"),
+                &format!("carob {version}\nKubernetes API: v1.37\nLinux {kernel}\n"),
                 false,
             )?;
         } else {
             format.print_value(&json!({
                 "carob": version,
-                "kubernetesAPI": "v1.36",
+                "kubernetesAPI": "v1.37",
                 "kernel": kernel,
                 "architecture": std::env::consts::ARCH,
             }))?;

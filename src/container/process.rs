@@ -20,6 +20,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Pid, Uid};
 
 use super::channel::Message;
@@ -207,6 +208,11 @@ pub(super) fn settle(p: &Process) -> Result<Program> {
         .context("process.user.uid")?;
     // The change of user made us dumpable again where the uid did change.
     seclude()?;
+    if p.dies_with_caller {
+        // It would not have outlived that change.
+        prctl::set_pdeathsig(Signal::SIGKILL)
+            .map_err(|e| Error::sys("prctl(PR_SET_PDEATHSIG, SIGKILL)", e))?;
+    }
     if !entered_as_root {
         enter_cwd(p)?;
     }

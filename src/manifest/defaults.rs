@@ -86,6 +86,22 @@ fn fill_container(c: &mut core::Container, host_network: bool) {
             }
         }
     }
+    let probes = [
+        &mut c.startup_probe,
+        &mut c.readiness_probe,
+        &mut c.liveness_probe,
+    ];
+    for probe in probes.into_iter().flatten() {
+        super::probe::fill(probe);
+    }
+    if let Some(hooks) = &mut c.lifecycle {
+        let hooks = [&mut hooks.post_start, &mut hooks.pre_stop];
+        let gets = hooks
+            .into_iter()
+            .flatten()
+            .filter_map(|h| h.http_get.as_mut());
+        gets.for_each(super::probe::fill_get);
+    }
     let resources = c.resources.get_or_insert_default();
     if let Some(limits) = &resources.limits
         && !limits.is_empty()

@@ -4,10 +4,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
-use super::fields::{self, Answer};
 use super::report::{Origin, Report};
 use super::secret::{self, Secret};
 use super::tree::{Key, Node, Path, Value, quote};
+use super::verdicts::{self, Answer};
 use super::{FieldVerdict, Verdict, decode, defaults, kinds, pod};
 use crate::error::Problem;
 use crate::nearest::nearest;
@@ -147,7 +147,7 @@ pub(super) fn check_object<'a>(
     created: Timestamp,
 ) -> Outcome<'a> {
     let service_account = take_service_account_volume(&mut object.node);
-    let answers = fields::answer(&object.node);
+    let answers = verdicts::answer(&object.node);
     let object = &*object;
     let base = object.base.clone();
     let mut outcome = Outcome {

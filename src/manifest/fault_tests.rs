@@ -287,9 +287,71 @@ fn faults_in_a_container() {
             "resources: {limits: {nvidia.com/gpu: 1}, requests: {}}",
             "limits['nvidia.com/gpu']: so far only cpu and memory",
         ),
+        ("livenessProbe: {}", "must specify a handler type"),
         (
-            "livenessProbe: {exec: {command: [a]}}",
-            "probes are not supported yet",
+            "livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 1}}",
+            "more than 1 handler",
+        ),
+        ("livenessProbe: {exec: {}}", "exec.command: Required value"),
+        (
+            "livenessProbe: {tcpSocket: {port: 0}}",
+            "livenessProbe.tcpSocket.port: Invalid value: 0: must be between 1 and 65535",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: web}}",
+            "port: Not found: \"web\": no port of this container (none has a name)",
+        ),
+        (
+            "ports: [{name: api, containerPort: 1}]\nreadinessProbe: {httpGet: {port: web}}",
+            "Not found: \"web\": no port of this container (it has api)",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: \"80\"}}",
+            "at least one letter",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: 1}, periodSeconds: -1}",
+            "periodSeconds: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            "livenessProbe: {tcpSocket: {port: 1}, successThreshold: 2}",
+            "successThreshold: Invalid value: 2: must be 1",
+        ),
+        (
+            "startupProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 0}",
+            "must be greater than 0",
+        ),
+        (
+            "readinessProbe: {tcpSocket: {port: 1}, terminationGracePeriodSeconds: 1}",
+            "must not be set for readinessProbes",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: 1, scheme: ftp}}",
+            "scheme: Unsupported value: \"ftp\"",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: 1, protocol: HTTP2, scheme: HTTPS}}",
+            "may only be set with scheme HTTP",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: 1, protocol: HTTP2, host: a}}",
+            "host: Forbidden: may not be set with protocol HTTP2",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: 1, httpHeaders: [{name: \"a b\", value: c}]}}",
+            "must be the name of an HTTP header",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: 1, httpHeaders: [{name: a, value: \"b\\r\\nc: d\"}]}}",
+            "must not hold control characters",
+        ),
+        (
+            "livenessProbe: {httpGet: {port: 1, host: \"a b\"}}",
+            "must be an IP address or a name",
+        ),
+        (
+            "livenessProbe: {grpc: {port: 1, mode: Secret}}",
+            "mode: Unsupported value: \"Secret\"",
         ),
         ("imagePullPolicy: Sometimes", "Unsupported value"),
         ("terminationMessagePolicy: Log", "Unsupported value"),
@@ -309,8 +371,8 @@ fn faults_in_a_container() {
             "terminationGracePeriodSeconds (30)",
         ),
         (
-            "lifecycle: {preStop: {httpGet: {port: 80}}}",
-            "so far only hooks",
+            "lifecycle: {preStop: {httpGet: {port: web}}}",
+            "preStop.httpGet.port: Not found",
         ),
         (
             "lifecycle: {stopSignal: SIGTERM}",

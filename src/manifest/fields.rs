@@ -1,20 +1,18 @@
 //! What becomes of each field of a v1 Pod: honoured, without effect here, or
 //! refused. One table, one line a field; `docs/fields.md` shows it to users.
 //!
-//! The table is complete for Kubernetes 1.36: a test walks every field that the
+//! The table is complete for Kubernetes 1.37: a test walks every field that the
 //! types have and fails for one that has no line, so that a newer version of the
 //! types cannot bring a field that is dropped in silence. A line for a subtree
 //! stands for all below it only where it refuses, has no effect, or is a plain
 //! list or map; a structure that is honoured has a line for each of its fields.
 //!
 //! `spec.initContainers[*]` shares the lines of `spec.containers[*]`, but for
-//! those of its own.
+//! those of its own; all probes share those of `livenessProbe`, and `preStop` those of
+//! `postStart`.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
-
-use super::resources;
-use super::tree::{Node, Path, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
@@ -46,8 +44,6 @@ const SCHEDULER: &str = "there is one machine and no scheduler";
 const SERVER: &str = "the API server's own note";
 const PRIORITY: &str = "Pods do not displace each other on one machine";
 const ACCOUNT: &str = "there is no API server to have an account with";
-const PROBE: &str =
-    "probes are not supported yet; leave them out: a container is ready once it has started";
 const CLOUD: &str = "carob has no such storage; use hostPath for what the machine has mounted";
 const WINDOWS: &str = "carob runs Linux containers only";
 const SELINUX_CHANGE: &str =
@@ -55,7 +51,7 @@ const SELINUX_CHANGE: &str =
 const CLAIM: &str = "dynamic resource allocation is not supported";
 const COMPUTE: &str = "so far only cpu and memory are supported; leave it out, and mount a device by hostPath with \
      privileged: true";
-const HOOK: &str = "so far only hooks by exec and sleep are supported";
+const BIND_OPTIONS: &str = "mount options of a volume are not supported yet; leave them out";
 const CONFIG: &str =
     "ConfigMaps are not supported yet; use env values, or files of the host by hostPath";
 const SECRET: &str =
@@ -122,6 +118,10 @@ pub static TABLE: &[(&str, Rule)] = &[
         RefusedIfSet(
             "ephemeral containers are not supported yet; a cluster takes them from kubectl debug only",
         ),
+    ),
+    (
+        "spec.evictionResponders",
+        NoEffect("nothing evicts Pods here"),
     ),
     ("spec.hostAliases", Fields),
     ("spec.hostAliases[*].hostnames", Honoured),
@@ -250,6 +250,10 @@ pub static TABLE: &[(&str, Rule)] = &[
             why: "huge pages are not supported yet",
         },
     ),
+    (
+        "spec.volumes[*].emptyDir.mode",
+        RefusedIfSet("the mode of an emptyDir is not supported yet: it is 0777"),
+    ),
     ("spec.volumes[*].emptyDir.sizeLimit", Honoured),
     ("spec.volumes[*].hostPath", Fields),
     ("spec.volumes[*].hostPath.path", Honoured),
@@ -359,40 +363,103 @@ pub static TABLE: &[(&str, Rule)] = &[
         "spec.containers[*].lifecycle.postStart.exec.command",
         Honoured,
     ),
+    ("spec.containers[*].lifecycle.postStart.httpGet", Fields),
     (
-        "spec.containers[*].lifecycle.postStart.httpGet",
-        Refused(HOOK),
+        "spec.containers[*].lifecycle.postStart.httpGet.host",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet.httpHeaders",
+        Fields,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet.httpHeaders[*].name",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet.httpHeaders[*].value",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet.path",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet.port",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet.protocol",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].lifecycle.postStart.httpGet.scheme",
+        Honoured,
     ),
     ("spec.containers[*].lifecycle.postStart.sleep", Fields),
     (
         "spec.containers[*].lifecycle.postStart.sleep.seconds",
         Honoured,
     ),
+    ("spec.containers[*].lifecycle.postStart.tcpSocket", Fields),
     (
-        "spec.containers[*].lifecycle.postStart.tcpSocket",
-        Refused(HOOK),
-    ),
-    ("spec.containers[*].lifecycle.preStop", Fields),
-    ("spec.containers[*].lifecycle.preStop.exec", Fields),
-    (
-        "spec.containers[*].lifecycle.preStop.exec.command",
+        "spec.containers[*].lifecycle.postStart.tcpSocket.host",
         Honoured,
     ),
     (
-        "spec.containers[*].lifecycle.preStop.httpGet",
-        Refused(HOOK),
-    ),
-    ("spec.containers[*].lifecycle.preStop.sleep", Fields),
-    (
-        "spec.containers[*].lifecycle.preStop.sleep.seconds",
+        "spec.containers[*].lifecycle.postStart.tcpSocket.port",
         Honoured,
-    ),
-    (
-        "spec.containers[*].lifecycle.preStop.tcpSocket",
-        Refused(HOOK),
     ),
     ("spec.containers[*].lifecycle.stopSignal", Honoured),
-    ("spec.containers[*].livenessProbe", Refused(PROBE)),
+    ("spec.containers[*].livenessProbe", Fields),
+    ("spec.containers[*].livenessProbe.exec", Fields),
+    ("spec.containers[*].livenessProbe.exec.command", Honoured),
+    (
+        "spec.containers[*].livenessProbe.failureThreshold",
+        Honoured,
+    ),
+    ("spec.containers[*].livenessProbe.grpc", Fields),
+    ("spec.containers[*].livenessProbe.grpc.mode", Honoured),
+    ("spec.containers[*].livenessProbe.grpc.port", Honoured),
+    ("spec.containers[*].livenessProbe.grpc.service", Honoured),
+    ("spec.containers[*].livenessProbe.httpGet", Fields),
+    ("spec.containers[*].livenessProbe.httpGet.host", Honoured),
+    (
+        "spec.containers[*].livenessProbe.httpGet.httpHeaders",
+        Fields,
+    ),
+    (
+        "spec.containers[*].livenessProbe.httpGet.httpHeaders[*].name",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].livenessProbe.httpGet.httpHeaders[*].value",
+        Honoured,
+    ),
+    ("spec.containers[*].livenessProbe.httpGet.path", Honoured),
+    ("spec.containers[*].livenessProbe.httpGet.port", Honoured),
+    (
+        "spec.containers[*].livenessProbe.httpGet.protocol",
+        Honoured,
+    ),
+    ("spec.containers[*].livenessProbe.httpGet.scheme", Honoured),
+    (
+        "spec.containers[*].livenessProbe.initialDelaySeconds",
+        Honoured,
+    ),
+    ("spec.containers[*].livenessProbe.periodSeconds", Honoured),
+    (
+        "spec.containers[*].livenessProbe.successThreshold",
+        Honoured,
+    ),
+    ("spec.containers[*].livenessProbe.tcpSocket", Fields),
+    ("spec.containers[*].livenessProbe.tcpSocket.host", Honoured),
+    ("spec.containers[*].livenessProbe.tcpSocket.port", Honoured),
+    (
+        "spec.containers[*].livenessProbe.terminationGracePeriodSeconds",
+        Honoured,
+    ),
+    ("spec.containers[*].livenessProbe.timeoutSeconds", Honoured),
     ("spec.containers[*].name", Honoured),
     ("spec.containers[*].ports", Fields),
     ("spec.containers[*].ports[*].containerPort", Honoured),
@@ -400,7 +467,6 @@ pub static TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].ports[*].hostPort", Honoured),
     ("spec.containers[*].ports[*].name", Honoured),
     ("spec.containers[*].ports[*].protocol", Honoured),
-    ("spec.containers[*].readinessProbe", Refused(PROBE)),
     (
         "spec.containers[*].resizePolicy",
         NoEffect("a running Pod is not resized yet"),
@@ -491,7 +557,6 @@ pub static TABLE: &[(&str, Rule)] = &[
         "spec.containers[*].securityContext.windowsOptions",
         RefusedIfSet(WINDOWS),
     ),
-    ("spec.containers[*].startupProbe", Refused(PROBE)),
     ("spec.containers[*].stdin", Honoured),
     ("spec.containers[*].stdinOnce", Honoured),
     ("spec.containers[*].terminationMessagePath", Honoured),
@@ -502,6 +567,10 @@ pub static TABLE: &[(&str, Rule)] = &[
         RefusedIfSet("block devices as volumes are not supported yet"),
     ),
     ("spec.containers[*].volumeMounts", Fields),
+    (
+        "spec.containers[*].volumeMounts[*].bindMountOptions",
+        RefusedIfSet(BIND_OPTIONS),
+    ),
     ("spec.containers[*].volumeMounts[*].mountPath", Honoured),
     (
         "spec.containers[*].volumeMounts[*].mountPropagation",
@@ -529,118 +598,29 @@ pub fn rule(pattern: &str) -> Option<Rule> {
         exact(&format!("{parent}.*"))
     };
     exact(pattern).or_else(|| any_key(pattern)).or_else(|| {
-        let rest = pattern.strip_prefix("spec.initContainers[*].")?;
-        let shared = format!("spec.containers[*].{rest}");
+        let shared = shared(pattern)?;
         exact(&shared).or_else(|| any_key(&shared))
     })
 }
 
-/// What became of one field that a manifest sets.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Found {
-    pub path: Path,
-    pub line: usize,
-    pub answer: Answer,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Answer {
-    Honoured,
-    NoEffect(&'static str),
-    Refused(&'static str),
-}
-
-/// Every field that is set, with its answer, in the manifest's order. Unknown
-/// fields are left out: reading the types reports them.
-pub fn answer(document: &Node) -> Vec<Found> {
-    let mut found = Vec::new();
-    walk(document, document.line, &Path::default(), "", &mut found);
-    found
-}
-
-fn walk(node: &Node, line: usize, path: &Path, pattern: &str, found: &mut Vec<Found>) {
-    let mut add = |answer| {
-        found.push(Found {
-            path: path.clone(),
-            line,
-            answer,
-        });
-    };
-    let below = match (pattern, rule(pattern)) {
-        ("", _) => true,
-        (_, None) => pattern.ends_with("[*]"),
-        (_, Some(Fields)) => true,
-        (_, Some(Honoured)) => {
-            add(Answer::Honoured);
-            false
-        }
-        (_, Some(NoEffect(why))) => {
-            add(Answer::NoEffect(why));
-            false
-        }
-        (_, Some(Refused(why))) => {
-            add(Answer::Refused(why));
-            false
-        }
-        (_, Some(RefusedIfSet(why))) => {
-            if !node.is_empty() {
-                add(Answer::Refused(why));
-            }
-            false
-        }
-        (_, Some(RefusedResource(why))) => {
-            add(match path.last_key().is_some_and(resources::is_known) {
-                true => Answer::Refused(why),
-                false => Answer::Honoured,
-            });
-            false
-        }
-        (_, Some(Only { refused, why, .. })) => {
-            let is_refused = match &node.value {
-                Value::Bool(b, _) => refused.contains(&if *b { "true" } else { "false" }),
-                Value::Str(s) => refused.contains(&s.as_str()),
-                _ => false,
-            };
-            add(if is_refused {
-                Answer::Refused(why)
-            } else {
-                Answer::Honoured
-            });
-            false
-        }
-    };
-    if !below {
-        return;
-    }
-    match &node.value {
-        Value::Map(entries) => {
-            for (key, child) in entries.iter().filter(|(_, child)| !child.is_null()) {
-                // No field has a dot in its name; a resource or a label may.
-                let step = if key.name.contains(['.', '[']) {
-                    "*"
-                } else {
-                    &key.name
-                };
-                let pattern = match pattern {
-                    "" => step.to_owned(),
-                    _ => format!("{pattern}.{step}"),
-                };
-                walk(child, key.line, &path.key(&key.name), &pattern, found);
-            }
-        }
-        Value::Seq(items) => {
-            for (i, child) in items.iter().enumerate() {
-                walk(
-                    child,
-                    child.line,
-                    &path.index(i),
-                    &format!("{pattern}[*]"),
-                    found,
-                );
-            }
-        }
-        _ => {}
-    }
+/// The pattern whose line a pattern shares that has none of its own.
+fn shared(pattern: &str) -> Option<String> {
+    let rest = pattern
+        .strip_prefix("spec.initContainers[*].")
+        .or_else(|| pattern.strip_prefix("spec.containers[*]."))?;
+    let twins = [
+        ("readinessProbe", "livenessProbe"),
+        ("startupProbe", "livenessProbe"),
+        ("lifecycle.preStop", "lifecycle.postStart"),
+    ];
+    let twin = twins.iter().find_map(|(field, twin)| {
+        let below = rest.strip_prefix(field)?;
+        (below.is_empty() || below.starts_with('.')).then(|| format!("{twin}{below}"))
+    });
+    Some(format!(
+        "spec.containers[*].{}",
+        twin.as_deref().unwrap_or(rest)
+    ))
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use super::*;
+use crate::manifest::tree::{Node, Value};
+use crate::manifest::verdicts::{Answer, answer};
 
 /// A deserializer that offers each struct every field that it has, once, and
 /// writes down where they are. What is no struct is a leaf.

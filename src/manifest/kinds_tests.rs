@@ -53,7 +53,10 @@ fn refused_kinds_name_a_way_on() {
         );
     }
     refused(
-        &pod_with("", "livenessProbe: {tcpSocket: {port: 1}}"),
+        &pod_with(
+            "volumes: [{name: a, emptyDir: {}}]",
+            "volumeMounts: [{name: a, mountPath: /a, bindMountOptions: [noexec]}]",
+        ),
         "leave them out",
     );
     refused(

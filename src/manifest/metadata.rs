@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::names;
 use super::report::Report;
 use super::tree::Path;
-use crate::spec::WhenLogFull;
+use crate::spec::{FirstProbes, WhenLogFull};
 
 /// Annotations of one object together, keys and values, in bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
@@ -75,13 +75,22 @@ pub(super) fn check(r: &mut Report<'_>, pod: &core::Pod, name: &str, namespace: 
 
 /// Those that carob itself reads: a slip there must not go unnoticed.
 fn check_own_annotation(r: &mut Report<'_>, path: &Path, key: &str, value: &str) {
-    if key == WhenLogFull::ANNOTATION {
-        let values = WhenLogFull::VALUES.map(|(name, _)| name);
+    let known = [
+        (
+            WhenLogFull::ANNOTATION,
+            WhenLogFull::VALUES.map(|(name, _)| name),
+        ),
+        (
+            FirstProbes::ANNOTATION,
+            FirstProbes::VALUES.map(|(name, _)| name),
+        ),
+    ];
+    if let Some((_, values)) = known.iter().find(|(name, _)| *name == key) {
         if !values.contains(&value) {
-            r.unknown_value(path, value, &values);
+            r.unknown_value(path, value, values);
         }
     } else if key.starts_with("carob/") {
-        let known = WhenLogFull::ANNOTATION;
+        let known = known.map(|(name, _)| name).join(" and ");
         r.problem(
             path,
             format!("carob knows no such annotation; it knows {known}"),

@@ -114,6 +114,15 @@ pub(super) fn port_name(s: &str) -> Check {
     )
 }
 
+/// A field name of HTTP: a token (RFC 9110, 5.6.2).
+pub(super) fn http_header_name(s: &str) -> Check {
+    let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    match !s.is_empty() && s.bytes().all(is_token) {
+        true => Ok(()),
+        false => Err("must be the name of an HTTP header, such as X-Header-Name".into()),
+    }
+}
+
 /// Since 1.30 the name of a variable is any printable ASCII without `=`.
 pub(super) fn env_name(s: &str) -> Check {
     if !s.is_empty() && s.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {

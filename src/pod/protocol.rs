@@ -81,6 +81,8 @@ pub enum Wait {
     Init { container: String },
     /// The end of a postStart hook.
     PostStart { container: String },
+    /// The first success of a startup probe.
+    StartupProbe { container: String },
 }
 
 impl fmt::Display for Wait {
@@ -92,6 +94,9 @@ impl fmt::Display for Wait {
             }
             Wait::PostStart { container } => {
                 write!(f, "waiting for the postStart hook of container {container}")
+            }
+            Wait::StartupProbe { container } => {
+                write!(f, "waiting for the startup probe of container {container}")
             }
         }
     }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::spec::ProbeKind;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -154,8 +155,25 @@ pub struct Running {
     /// Field 22 of /proc/<pid>/stat: tells a reused pid from the process.
     pub pid_start: u64,
     pub since: Timestamp,
-    /// False while a postStart hook runs.
+    /// The postStart hook is over, and the startup probe has succeeded, where there are such.
     pub started: bool,
+    /// The postStart hook runs.
+    #[serde(default)]
+    pub in_hook: bool,
+    /// It has started, and the readiness probe agrees, where there is one.
+    #[serde(default)]
+    pub ready: bool,
+    /// What each probe has answered last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub probes: BTreeMap<ProbeKind, ProbeRecord>,
+}
+
+/// Answers of a probe that counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeRecord {
+    pub success: bool,
+    /// How many such have come in a row, up to as many as decide something.
+    pub in_a_row: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -3,8 +3,7 @@
 //! Pure: the spec and what the monitor has seen go in, the status comes out;
 //! nothing here is stored and nothing asks the kernel or the clock. The rules
 //! are those of the Kubernetes API's documentation of phase, conditions and
-//! container states. There are no probes yet: a container is ready as soon as
-//! it is started.
+//! container states.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -346,10 +345,9 @@ fn is_started(state: Option<&State>, c: &Container) -> bool {
     matches!(seen(state, c).map(|s| &s.now), Some(Now::Running(r)) if r.started)
 }
 
-/// A running container is ready once started; an ordinary init container is
-/// "ready" when it has succeeded.
+/// An ordinary init container is "ready" when it has succeeded.
 fn is_ready(state: Option<&State>, c: &Container) -> bool {
-    is_started(state, c)
+    matches!(seen(state, c).map(|s| &s.now), Some(Now::Running(r)) if r.started && r.ready)
 }
 
 fn has_succeeded(state: Option<&State>, c: &Container) -> bool {

@@ -88,6 +88,9 @@ fn state(seen: &[(&str, &str)]) -> State {
                             pid_start: 9,
                             since: at(3),
                             started: *s == "r",
+                            in_hook: *s != "r",
+                            ready: *s == "r",
+                            probes: Default::default(),
                         });
                     }
                     code => c.now = Now::Ended(ended(code.parse().unwrap())),

@@ -1,10 +1,10 @@
-//! A container: its program, environment, ports and hooks.
+//! A container: its program, environment, ports, probes and hooks.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mount, Resources, Security};
+use super::{Check, Mount, Probe, ProbeKind, Resources, Security};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Container {
@@ -24,6 +24,12 @@ pub struct Container {
     pub resources: Resources,
     pub mounts: Vec<Mount>,
     pub security: Security,
+    #[serde(default)]
+    pub startup: Option<Probe>,
+    #[serde(default)]
+    pub readiness: Option<Probe>,
+    #[serde(default)]
+    pub liveness: Option<Probe>,
     pub post_start: Option<Hook>,
     pub pre_stop: Option<Hook>,
     /// A signal's number, from lifecycle.stopSignal; else the image's, else TERM.
@@ -35,6 +41,16 @@ pub struct Container {
     pub tty: bool,
     /// An init container with `restartPolicy: Always`.
     pub sidecar: bool,
+}
+
+impl Container {
+    pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
+        match kind {
+            ProbeKind::Startup => self.startup.as_ref(),
+            ProbeKind::Readiness => self.readiness.as_ref(),
+            ProbeKind::Liveness => self.liveness.as_ref(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,7 +119,8 @@ pub enum Protocol {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Hook {
-    Exec(Vec<String>),
+    /// A command, a request, a connection; gRPC is not among a hook's.
+    Check(Check),
     /// Seconds.
     Sleep(u64),
 }

@@ -8,6 +8,7 @@
 
 mod container;
 mod pod;
+mod probe;
 mod pull_secret;
 mod resources;
 mod security;
@@ -15,6 +16,7 @@ mod volume;
 
 pub use container::{Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy};
 pub use pod::{Dns, HostAlias, Pod, QosClass, RestartPolicy, Spec, WhenLogFull};
+pub use probe::{Check, FirstProbes, Host, HttpGet, HttpVersion, Probe, ProbeKind};
 pub use pull_secret::{PullSecret, RegistryAuth};
 pub use resources::Resources;
 pub use security::{AppArmor, SeLinuxOptions, Seccomp, Security};

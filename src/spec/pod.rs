@@ -181,10 +181,19 @@ impl WhenLogFull {
 
     /// As annotations say it.
     pub fn of(annotations: &BTreeMap<String, String>) -> Self {
-        let word = annotations.get(Self::ANNOTATION);
-        let found = Self::VALUES
-            .iter()
-            .find(|(name, _)| word.is_some_and(|w| w == name));
-        found.map(|(_, value)| *value).unwrap_or_default()
+        annotated(annotations, Self::ANNOTATION, &Self::VALUES)
     }
+}
+
+/// The value that an annotation names, else the default.
+pub(super) fn annotated<T: Copy + Default>(
+    annotations: &BTreeMap<String, String>,
+    key: &str,
+    values: &[(&str, T)],
+) -> T {
+    let word = annotations.get(key);
+    let found = values
+        .iter()
+        .find(|(name, _)| word.is_some_and(|w| w == name));
+    found.map(|(_, value)| *value).unwrap_or_default()
 }

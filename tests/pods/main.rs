@@ -34,6 +34,7 @@ mod many;
 mod mends;
 mod neighbours;
 mod network;
+mod probes;
 mod propagation;
 mod restarts;
 mod retries;

@@ -14,7 +14,8 @@ use crate::pod::state::Event;
 use crate::pod::status::{ContainerStatus, StateOf, Terminated};
 use crate::pod::trouble;
 use crate::spec::{
-    Container, EnvValue, Hook, HostPathKind, Port, Propagation, Protocol, Volume, VolumeSource,
+    Container, EnvValue, Hook, HostPathKind, Port, ProbeKind, Propagation, Protocol, Volume,
+    VolumeSource,
 };
 use crate::{Error, Result};
 
@@ -279,9 +280,18 @@ fn container(p: &mut Page, c: &Container, s: &ContainerStatus, given: &Value, sa
             p.flush();
         }
     }
+    for (title, kind) in [
+        ("Liveness", ProbeKind::Liveness),
+        ("Readiness", ProbeKind::Readiness),
+        ("Startup", ProbeKind::Startup),
+    ] {
+        if let Some(probe) = c.probe(kind) {
+            p.pair(2, title, probe.to_string());
+        }
+    }
     for (title, hook) in [("PostStart", &c.post_start), ("PreStop", &c.pre_stop)] {
         match hook {
-            Some(Hook::Exec(words)) => p.pair(2, title, format!("exec [{}]", words.join(" "))),
+            Some(Hook::Check(check)) => p.pair(2, title, check.to_string()),
             Some(Hook::Sleep(n)) => p.pair(2, title, format!("sleep {n}s")),
             None => {}
         }

@@ -50,6 +50,9 @@ fn container(word: &str) -> ContainerState {
             pid_start: 3,
             since: at(5),
             started: how == "r",
+            in_hook: how != "r",
+            ready: how == "r",
+            probes: Default::default(),
         }),
         _ => panic!("{word}"),
     };

@@ -50,6 +50,9 @@ pub struct Process {
     pub find_home: bool,
     /// A session keyring of its own: its caller's keys are not the container's.
     pub own_keyring: bool,
+    /// It is killed when its caller ends, as long as it keeps its user and capabilities
+    /// (prctl(2), PR_SET_PDEATHSIG).
+    pub dies_with_caller: bool,
     /// What was asked for and is passed over, for the log.
     pub warnings: Vec<String>,
 }

@@ -99,6 +99,7 @@ pub(super) fn plan_with(
         selinux_label: label(&process.selinux_label),
         preserve_fds: 0,
         find_home: false,
+        dies_with_caller: false,
         own_keyring: true,
         warnings: match unknown.is_empty() {
             true => Vec::new(),

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::time::{ClockId, clock_gettime};
 
+use super::handler::Caller;
 use crate::pod::logs::Stream;
 use crate::{Error, Result};
 
@@ -22,6 +23,10 @@ pub(super) enum Source {
     Container(String),
     /// The same of a process beside it.
     Exec(u64),
+    /// What a probe's command writes.
+    ExecOutput(u64),
+    /// The socket of a probe or hook.
+    Handler(String, Caller),
     Output(String, Stream),
     Oom(String),
     Pull(String),

@@ -83,7 +83,7 @@ fn open(path: &Path) -> Option<File> {
 
 /// Fields of facts and actions that are shown; others may have what is secret, or the
 /// whole Pod.
-const SHOWN: [&str; 26] = [
+const SHOWN: [&str; 27] = [
     "beginning",
     "container",
     "error",
@@ -101,6 +101,7 @@ const SHOWN: [&str; 26] = [
     "number",
     "oom_killed",
     "pid",
+    "probe",
     "reason",
     "refusal",
     "rest",
@@ -125,6 +126,10 @@ pub(super) fn brief(what: &impl Serialize) -> String {
                 text.push_str(name);
                 for (field, value) in fields.as_object().into_iter().flatten() {
                     let is_containers = name == ENDED && field == "message";
+                    if let Some(kind) = kind_of_answer(field, value) {
+                        text.push_str(&format!(" {field}={kind}"));
+                        continue;
+                    }
                     match SHOWN.contains(&field.as_str()) && !is_containers {
                         true => text.push_str(&format!(" {field}={}", shown(value))),
                         false => text.push_str(&format!(" {field}=...")),
@@ -135,6 +140,12 @@ pub(super) fn brief(what: &impl Serialize) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// What a container answers to a probe is its own; whether it was a success is not.
+fn kind_of_answer<'a>(field: &str, value: &'a Value) -> Option<&'a str> {
+    let kinds = value.as_object().filter(|_| field == "answer")?;
+    kinds.keys().next().map(String::as_str)
 }
 
 /// An error as people read it, not as it is kept.
@@ -166,9 +177,10 @@ pub(super) fn is_on() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kubelet::{Action, Fact, HookKind, Warning};
+    use super::super::kubelet::{Action, Answer, Fact, HookKind, Warning};
     use super::*;
     use crate::Error;
+    use crate::spec::{Check, ProbeKind};
 
     #[test]
     fn the_file_is_bounded() {
@@ -204,11 +216,11 @@ mod tests {
         let hook = Action::RunHook {
             container: "app".into(),
             hook: HookKind::PostStart,
-            command: vec!["sh".into(), "secret".into()],
+            check: Check::Exec(vec!["sh".into(), "secret".into()]),
         };
         assert_eq!(
             brief(&hook),
-            r#"RunHook container="app" hook="PostStart" command=..."#
+            r#"RunHook container="app" hook="PostStart" check=..."#
         );
         assert_eq!(brief(&Action::MakeSandbox), "MakeSandbox");
         let ended = Fact::Ended {
@@ -220,6 +232,15 @@ mod tests {
         assert_eq!(
             brief(&ended),
             r#"Ended container="app" status=256 oom_killed=false message=..."#
+        );
+        let probed = Fact::Probed {
+            container: "app".into(),
+            probe: ProbeKind::Liveness,
+            answer: Answer::Failure("secret".into()),
+        };
+        assert_eq!(
+            brief(&probed),
+            r#"Probed container="app" probe="Liveness" answer=Failure"#
         );
         let event = Fact::Event(Warning {
             warns: true,

@@ -13,7 +13,7 @@
 //! record, enters the pinned namespaces and goes on ([`adopt`]).
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
-//! its first. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
+//! its first. [`handler`]: what probes and hooks do. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
 //! the Pod, when it is removed), [`removal`]; [`mod@log`] (the debug log's file), [`events`]
 //! (epoll), [`helper`] (children that do what takes long), [`start`] (of the monitor itself).
 
@@ -22,6 +22,7 @@ mod clients;
 mod container;
 mod directory;
 mod events;
+mod handler;
 mod helper;
 pub mod kubelet;
 mod log;
@@ -57,6 +58,7 @@ use container::exec::ExecProcess;
 use container::output::Glass;
 use directory::DirectoryWatch;
 use events::{Events, Source, Timer};
+use handler::{Caller, Handler};
 use kubelet::trace::Trace;
 use kubelet::{Action, Fact, Kubelet, Moment, Warning};
 use publish::{SpareFd, Unrecorded};
@@ -79,6 +81,7 @@ pub struct Monitor {
     live: BTreeMap<String, Live>,
     clients: BTreeMap<u64, Client>,
     execs: BTreeMap<u64, ExecProcess>,
+    handlers: BTreeMap<(String, Caller), Handler>,
     glass: Glass,
     filters: Filters,
     rules: Rules,
@@ -153,6 +156,7 @@ impl Monitor {
             events: Events::new()?,
             clients: BTreeMap::new(),
             execs: BTreeMap::new(),
+            handlers: BTreeMap::new(),
             rules: Rules::default(),
             listener,
             dirty: true,
@@ -239,8 +243,12 @@ impl Monitor {
             Action::RunHook {
                 container,
                 hook,
-                command,
-            } => self.run_hook(&container, hook, command),
+                check,
+            } => self.run_handler(&container, Caller::Hook(hook), check),
+            Action::Probe { container, probe } => self.probe(&container, probe),
+            Action::CancelProbe { container, probe } => {
+                self.cancel_handler(&container, Caller::Probe(probe));
+            }
             Action::TellEnd {
                 container,
                 exit_code,
@@ -259,6 +267,8 @@ impl Monitor {
             Source::Client(client) => self.serve(client),
             Source::Container(name) => self.follow_container(&name),
             Source::Exec(exec) => self.follow_exec(exec),
+            Source::ExecOutput(exec) => self.read_output_of(exec),
+            Source::Handler(name, caller) => self.follow_handler(name, caller),
             Source::Output(name, _) => self.pump(&name, false),
             Source::Oom(name) => self.on_oom(&name),
             Source::Pull(name) => self.on_pull(&name),

@@ -36,7 +36,14 @@ impl Monitor {
         // while the files are removed.
         let _ = nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET);
         // A tree is removed with as many fds as it is deep: these are not needed any more.
-        drop((self.events, self.glass, self.rules, self.live, self.execs));
+        drop((
+            self.events,
+            self.glass,
+            self.rules,
+            self.live,
+            self.execs,
+            self.handlers,
+        ));
         self.directory = None;
         self.spare_fd.close();
         let errors = sandbox::forget(&self.layout, &pod);

@@ -1,18 +1,25 @@
-//! Processes beside a container's first: exec for clients, hooks for the Pod.
+//! Processes beside a container's first: exec for clients, commands of probes and hooks.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sched::CloneFlags;
+use nix::sys::epoll::EpollFlags;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, pipe2};
 
 use super::child::{Child, Progress};
 use super::launch::open_null;
 use crate::container::wanted::Stdio;
 use crate::container::{exec, plan};
 use crate::linux::selinux;
-use crate::pod::monitor::kubelet::HookKind;
+use crate::pod::monitor::handler::Caller;
+use crate::pod::monitor::kubelet::Answer;
 use crate::pod::monitor::sandbox::labels;
-use crate::pod::monitor::{Fact, Monitor, Source};
+use crate::pod::monitor::{Monitor, Source};
 use crate::pod::protocol::{Exec, Reply};
 use crate::pod::state::Now;
 use crate::{Error, Result};
@@ -21,7 +28,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::pod::monitor) enum Purpose {
     Client(u64),
-    Hook(HookKind),
+    /// A probe or a hook.
+    Handler(Caller),
     /// Nobody waits for its end any more; it is still to be reaped.
     Nobody,
 }
@@ -31,6 +39,42 @@ pub(in crate::pod::monitor) struct ExecProcess {
     container: String,
     purpose: Purpose,
     child: Child,
+    /// In the host's pid namespace; of its process group as well, since it is a session's
+    /// leader. It is not used again before the process has been waited for.
+    pid: Pid,
+    /// What a probe's command writes.
+    output: Option<Output>,
+}
+
+/// The beginning of what a probe's command writes; the rest is read and dropped, so that
+/// the command does not wait for a reader.
+#[derive(Debug)]
+struct Output {
+    pipe: File,
+    text: Vec<u8>,
+}
+
+impl Output {
+    /// As much as a kubelet takes.
+    const MOST: usize = 10 << 10;
+    /// Bytes that are read at once.
+    const ROUND: usize = 64 << 10;
+
+    /// Reads what is there; false at its end.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        for _ in 0..Self::ROUND / buffer.len() {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(n) => {
+                    let room = Self::MOST - self.text.len();
+                    self.text.extend_from_slice(&buffer[..n.min(room)]);
+                }
+                Err(_) => break,
+            }
+        }
+        true
+    }
 }
 
 impl Monitor {
@@ -69,12 +113,8 @@ impl Monitor {
             stdout: fd(1),
             stderr: fd(2),
         };
-        self.start_exec(
-            &request.container,
-            Purpose::Client(client),
-            &process,
-            &stdio,
-        )
+        let purpose = Purpose::Client(client);
+        self.start_exec(&request.container, purpose, &process, &stdio, None)
     }
 
     /// The SELinux label of pipes that a container with one may use.
@@ -151,6 +191,7 @@ impl Monitor {
         purpose: Purpose,
         process: &plan::Process,
         stdio: &Stdio,
+        output: Option<Output>,
     ) -> Result<()> {
         let live = self.live.get(name).filter(|l| l.runs());
         let Some((Some(init), Some(cgroup))) = live.map(|l| (&l.child, &l.cgroup)) else {
@@ -170,108 +211,167 @@ impl Monitor {
         };
         let starting = exec::exec(&target, process, stdio)?;
         let id = self.events.new_id();
+        let pid = starting.pid;
+        if let Some(output) = &output {
+            let source = Source::ExecOutput(id);
+            self.events
+                .watch(&output.pipe, EpollFlags::EPOLLIN, source)?;
+        }
         let child = Child::new(starting, &mut self.events, Source::Exec(id))?;
+        let container = name.to_owned();
         self.execs.insert(
             id,
             ExecProcess {
-                container: name.to_owned(),
+                container,
                 purpose,
                 child,
+                pid,
+                output,
             },
         );
         Ok(())
     }
 
     pub(in crate::pod::monitor) fn follow_exec(&mut self, id: u64) {
-        let Some(exec) = self.execs.remove(&id) else {
+        let Some(mut exec) = self.execs.remove(&id) else {
             return;
         };
-        let (container, purpose) = (exec.container, exec.purpose);
         let (child, progress) = exec.child.follow(&mut self.events, &Source::Exec(id));
         if let Some(child) = child {
-            let exec = ExecProcess {
-                container: container.clone(),
-                purpose,
-                child,
-            };
+            exec.child = child;
+            if let Progress::Runs(terminal) = progress
+                && let Purpose::Client(client) = exec.purpose
+            {
+                let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
+                self.reply(client, &Reply::Started, &fds);
+            }
             self.execs.insert(id, exec);
+            return;
+        }
+        let mut written = Vec::new();
+        if let Some(mut output) = exec.output {
+            output.read();
+            self.events.unwatch(&output.pipe, &Source::ExecOutput(id));
+            written = output.text;
         }
         match progress {
-            Progress::Nothing => {}
-            Progress::Runs(terminal) => {
-                if let Purpose::Client(client) = purpose {
-                    let fds: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
-                    self.reply(client, &Reply::Started, &fds);
-                }
-            }
-            Progress::Failed(e) => self.exec_is_over(&container, purpose, Err(e)),
+            Progress::Nothing | Progress::Runs(_) => {}
+            Progress::Failed(e) => self.exec_is_over(&exec.container, exec.purpose, Err(e), &[]),
             Progress::Ended(status) => {
                 let code = match status.unwrap_or(libc::SIGKILL) {
                     status if status & 0x7f == 0 => (status >> 8) & 0xff,
                     status => 128 + (status & 0x7f),
                 };
-                self.exec_is_over(&container, purpose, Ok(code));
+                self.exec_is_over(&exec.container, exec.purpose, Ok(code), &written);
             }
         }
     }
 
-    fn exec_is_over(&mut self, name: &str, purpose: Purpose, result: Result<i32>) {
+    pub(in crate::pod::monitor) fn read_output_of(&mut self, id: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let Some(output) = &mut exec.output else {
+            return;
+        };
+        if !output.read() {
+            self.events.unwatch(&output.pipe, &Source::ExecOutput(id));
+        }
+    }
+
+    fn exec_is_over(&mut self, name: &str, purpose: Purpose, result: Result<i32>, written: &[u8]) {
         match (purpose, result) {
             (Purpose::Client(client), Ok(code)) => {
                 self.reply(client, &Reply::Exited(Some(code)), &[]);
             }
             (Purpose::Client(client), Err(e)) => self.reply(client, &Reply::Failed(e), &[]),
-            (Purpose::Hook(hook), result) => self.tell(Fact::HookEnded {
-                container: name.to_owned(),
-                hook,
-                result: match result {
-                    Ok(0) => Ok(()),
-                    Ok(code) => Err(Error::failed(format!("the command ended with {code}"))),
-                    Err(e) => Err(self.with_root(e)),
-                },
-            }),
+            (Purpose::Handler(caller), result) => {
+                let answer = result.map(|code| answer_of(code, written));
+                self.handler_is_over(name, caller, answer);
+            }
             (Purpose::Nobody, _) => {}
         }
     }
 
     /// The container has ended, and with its pid namespace all that ran in it; on
     /// the host's, its cgroup was killed. Processes whose end is not known yet tell later,
-    /// but a hook's end then says nothing about the container's next attempt.
+    /// but the end of a probe or hook then says nothing about the container's next attempt.
     pub(in crate::pod::monitor) fn end_execs_of(&mut self, name: &str) {
         let of_it = self.execs.iter().filter(|(_, e)| e.container == name);
         for id in of_it.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.follow_exec(id);
             if let Some(exec) = self.execs.get_mut(&id)
-                && matches!(exec.purpose, Purpose::Hook(_))
+                && matches!(exec.purpose, Purpose::Handler(_))
             {
                 exec.purpose = Purpose::Nobody;
             }
         }
     }
 
-    /// Runs a hook's command; that it could not be started is the hook's failure.
-    pub(in crate::pod::monitor) fn run_hook(
+    /// Runs the command of a probe or hook.
+    pub(in crate::pod::monitor) fn run_command(
         &mut self,
         name: &str,
-        hook: HookKind,
+        caller: Caller,
         command: Vec<String>,
-    ) {
-        let run = |monitor: &mut Self| -> Result<()> {
-            let mut process = (*monitor.process_of(name)?).clone();
-            process.argv = command;
-            process.terminal = false;
-            let null = open_null()?;
-            let stdio = Stdio {
-                stdin: null.as_fd(),
-                stdout: null.as_fd(),
-                stderr: null.as_fd(),
-            };
-            monitor.start_exec(name, Purpose::Hook(hook), &process, &stdio)
+    ) -> Result<()> {
+        let mut process = (*self.process_of(name)?).clone();
+        process.argv = command;
+        process.terminal = false;
+        // A probe is asked again by the next monitor, and would have nobody to end it.
+        process.dies_with_caller = matches!(caller, Caller::Probe(_));
+        let null = open_null()?;
+        let (output, theirs) = match caller {
+            Caller::Probe(_) => {
+                let (ours, theirs) =
+                    pipe2(OFlag::O_CLOEXEC).map_err(|e| Error::sys("pipe2(O_CLOEXEC)", e))?;
+                // Its own end alone: a program may not expect that a write is refused.
+                fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+                    .map_err(|e| Error::sys("fcntl(F_SETFL, O_NONBLOCK)", e))?;
+                if let Some(label) = self.exec_label(name) {
+                    let _ = selinux::label_fd(&theirs, &label);
+                }
+                let output = Output {
+                    pipe: File::from(ours),
+                    text: Vec::new(),
+                };
+                (Some(output), Some(theirs))
+            }
+            Caller::Hook(_) => (None, None),
         };
-        if let Err(e) = run(self) {
-            self.exec_is_over(name, Purpose::Hook(hook), Err(e));
+        let out = theirs.as_ref().unwrap_or(&null);
+        let stdio = Stdio {
+            stdin: null.as_fd(),
+            stdout: out.as_fd(),
+            stderr: out.as_fd(),
+        };
+        let purpose = Purpose::Handler(caller);
+        self.start_exec(name, purpose, &process, &stdio, output)
+    }
+
+    /// Kills a command, and all that it has started in its own process group.
+    pub(in crate::pod::monitor) fn cancel_command(&mut self, name: &str, purpose: Purpose) {
+        let is_it = |e: &&mut ExecProcess| e.container == name && e.purpose == purpose;
+        if let Some(exec) = self.execs.values_mut().find(is_it) {
+            exec.purpose = Purpose::Nobody;
+            // ESRCH: it has no group of its own yet.
+            if killpg(exec.pid, Signal::SIGKILL).is_err() {
+                exec.child.send(libc::SIGKILL);
+            }
         }
     }
+}
+
+/// What a command's end says, as a probe's answer.
+fn answer_of(code: i32, written: &[u8]) -> Answer {
+    if code == 0 {
+        return Answer::Success { warning: None };
+    }
+    let text = String::from_utf8_lossy(written);
+    Answer::Failure(match text.trim() {
+        "" => format!("the command ended with {code}"),
+        text => format!("the command ended with {code}: {text}"),
+    })
 }
 
 fn is_fifo(fd: &OwnedFd) -> bool {

@@ -133,6 +133,7 @@ impl Monitor {
             message,
         });
         self.end_execs_of(name);
+        self.end_handlers_of(name);
     }
 
     /// Asks a container to end: by this signal, else by its image's, else by TERM.

@@ -22,9 +22,11 @@ impl Kubelet {
                 Stage::Running if self.is_init(&c.name) && !c.sidecar => {
                     Some(Wait::Init { container })
                 }
-                Stage::Running if self.running(&c.name).is_some_and(|r| !r.started) => {
-                    Some(Wait::PostStart { container })
-                }
+                Stage::Running => match self.running(&c.name)? {
+                    r if r.in_hook => Some(Wait::PostStart { container }),
+                    r if !r.started => Some(Wait::StartupProbe { container }),
+                    _ => None,
+                },
                 _ => None,
             }
         })
@@ -61,8 +63,8 @@ impl Kubelet {
                 continue;
             }
             let course = self.courses.get(&c.name);
-            if let Some(e) = course.and_then(|c| c.hook_failure.clone()) {
-                let doing = format!("container {}: FailedPostStartHook", c.name);
+            if let Some((reason, e)) = course.and_then(|c| c.start_failure.clone()) {
+                let doing = format!("container {}: {reason}", c.name);
                 return Some(Err(e.with_kind(Kind::StartFailed).push_context(doing)));
             }
             if self.is_init(&c.name)

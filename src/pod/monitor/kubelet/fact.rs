@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::pod::state::User;
-use crate::spec::Pod;
+use crate::spec::{Check, Pod, ProbeKind};
 
 /// A point in time, on two clocks: deadlines are measured on the one that nobody can set,
 /// records have the date.
@@ -98,11 +98,17 @@ pub enum Fact {
         /// The termination message.
         message: String,
     },
-    /// A hook's command is over.
+    /// What a hook did is over.
     HookEnded {
         container: String,
         hook: HookKind,
         result: Result<(), Error>,
+    },
+    /// A probe has been answered, which [`Action::CancelProbe`] has not forgotten.
+    Probed {
+        container: String,
+        probe: ProbeKind,
+        answer: Answer,
     },
     /// The Pod's record has been changed, in what may change.
     Changed {
@@ -129,6 +135,17 @@ pub enum Fact {
         beginning: String,
         rest: String,
     },
+}
+
+/// What a probe has led to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Answer {
+    /// `warning`: what is remarkable about it nevertheless.
+    Success { warning: Option<String> },
+    /// Why.
+    Failure(String),
+    /// The question could not be put.
+    Error(Error),
 }
 
 /// An event, before its time and number.
@@ -168,11 +185,21 @@ pub enum Action {
     Kill {
         container: String,
     },
-    /// Run a hook's command in the container.
+    /// Do what a hook asks for; ends with [`Fact::HookEnded`].
     RunHook {
         container: String,
         hook: HookKind,
-        command: Vec<String>,
+        check: Check,
+    },
+    /// Put a probe's question to the container; ends with [`Fact::Probed`].
+    Probe {
+        container: String,
+        probe: ProbeKind,
+    },
+    /// Forget the question: no answer is wanted any more.
+    CancelProbe {
+        container: String,
+        probe: ProbeKind,
     },
     /// Tell the clients that are attached to the container, and end what ran beside it.
     TellEnd {
@@ -202,6 +229,10 @@ pub(super) enum Timer {
     Stop(String),
     /// A sleep hook's.
     HookSleep(String, HookKind),
+    /// A probe is due.
+    Probe(String, ProbeKind),
+    /// A probe's answer is.
+    Answer(String, ProbeKind),
     /// The sandbox is tried again.
     Sandbox,
     /// What could not be removed is tried again.

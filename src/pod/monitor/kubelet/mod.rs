@@ -15,14 +15,15 @@
 //! `Monitor::execute`.
 //!
 //! A file each: [`order`] (which container runs when), [`start`] and [`end`] (of one
-//! container), [`termination`] (of containers and of the Pod), [`sandbox`], [`update`],
-//! [`awaited`] (what clients wait for), [`backoff`].
+//! container), [`probe`], [`termination`] (of containers and of the Pod), [`sandbox`],
+//! [`update`], [`awaited`] (what clients wait for), [`backoff`].
 
 mod awaited;
 pub mod backoff;
 mod end;
 mod fact;
 pub mod order;
+mod probe;
 mod sandbox;
 mod start;
 mod termination;
@@ -40,10 +41,11 @@ use nix::errno::Errno;
 use crate::Error;
 use crate::pod::state::{ConditionRecord, ContainerState, Event, Failure, Now, Running, State};
 use crate::pod::status;
-use crate::spec::{Container, Pod};
+use crate::spec::{Container, Pod, ProbeKind};
 
 use fact::Timer;
-pub use fact::{Action, Fact, HookKind, Moment, Warning};
+pub use fact::{Action, Answer, Fact, HookKind, Moment, Warning};
+use probe::Prober;
 use termination::{Removal, Stop, Termination};
 
 /// See the module's head.
@@ -82,8 +84,11 @@ struct Course {
     /// What execve(2) said of the program of the last attempt: the record has it as
     /// words alone.
     exec_errno: Option<Errno>,
-    /// What the last postStart hook failed with, until one succeeds.
-    hook_failure: Option<Error>,
+    /// What the last postStart hook or startup probe failed with, until one succeeds, and
+    /// the event's reason.
+    start_failure: Option<(&'static str, Error)>,
+    /// Of the container that runs.
+    probers: BTreeMap<ProbeKind, Prober>,
     /// The attempt that is being started has been killed.
     killed: bool,
 }
@@ -209,6 +214,11 @@ impl Kubelet {
                 hook,
                 result,
             } => self.hook_ended(at, &container, hook, result),
+            Fact::Probed {
+                container,
+                probe,
+                answer,
+            } => self.probed(at, &container, probe, answer),
             Fact::Changed { pod } => self.pod_changed(at, *pod),
             Fact::Asked => self.hurry_sandbox(at),
             Fact::Delete { grace, force } => self.delete(at, grace, force),
@@ -237,6 +247,8 @@ impl Kubelet {
                 Timer::Retry(_) | Timer::Grace => {}
                 Timer::Stop(name) => self.stop_deadline(at, &name),
                 Timer::HookSleep(name, hook) => self.hook_ended(at, &name, hook, Ok(())),
+                Timer::Probe(name, kind) => self.ask(at, &name, kind),
+                Timer::Answer(name, kind) => self.probe_timed_out(at, &name, kind),
                 Timer::Sandbox => self.try_sandbox(at),
                 Timer::Deadline => self.deadline_passed(at),
                 Timer::Removal => self.remove(),
@@ -339,6 +351,14 @@ impl Kubelet {
     /// The record of a container that runs.
     pub fn running(&self, name: &str) -> Option<&Running> {
         match &self.state.containers.get(name)?.now {
+            Now::Running(r) => Some(r),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    fn running_record(&mut self, name: &str) -> Option<&mut Running> {
+        match &mut self.record_of(name).now {
             Now::Running(r) => Some(r),
             _ => None,
         }

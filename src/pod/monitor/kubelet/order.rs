@@ -112,6 +112,9 @@ mod tests {
             pid_start: 1,
             since: jiff::Timestamp::UNIX_EPOCH,
             started: true,
+            in_hook: false,
+            ready: true,
+            probes: Default::default(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! The start of one container: its image, its attempts, its postStart hook.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Action, HookKind, Kubelet, Moment, Stage, Timer, backoff, container_id, message_of};
@@ -136,15 +137,19 @@ impl Kubelet {
             pid,
             pid_start,
             since: at.date,
-            started: hook.is_none(),
+            started: false,
+            in_hook: hook.is_some(),
+            ready: false,
+            probes: BTreeMap::new(),
         });
         let course = self.course(name);
         course.stage = Stage::Running;
         course.started_at = Some(at.clock);
         course.pause = None;
         self.event(at, false, "Started", format!("Started container {name}"));
-        if let Some(hook) = hook {
-            self.begin_hook(at, name, HookKind::PostStart, hook);
+        match hook {
+            Some(hook) => self.begin_hook(at, name, HookKind::PostStart, hook),
+            None => self.begin_probes(at, name),
         }
     }
 
@@ -157,18 +162,20 @@ impl Kubelet {
         let course = self.course(name);
         course.stage = Stage::Running;
         course.started_at = Some(at.clock.saturating_sub(at.since(running.since)));
-        if !running.started {
-            self.post_start_ended(at, name, Ok(()));
+        match (running.in_hook, running.started) {
+            (true, _) => self.post_start_ended(at, name, Ok(())),
+            (false, false) => self.begin_probes(at, name),
+            (false, true) => self.container_started(at, name),
         }
     }
 
     pub(super) fn begin_hook(&mut self, at: Moment, name: &str, kind: HookKind, hook: Hook) {
         let container = name.to_owned();
         match hook {
-            Hook::Exec(command) => self.actions.push(Action::RunHook {
+            Hook::Check(check) => self.actions.push(Action::RunHook {
                 container,
                 hook: kind,
-                command,
+                check,
             }),
             Hook::Sleep(seconds) => {
                 let when = at.clock + Duration::from_secs(seconds);
@@ -193,10 +200,11 @@ impl Kubelet {
     fn post_start_ended(&mut self, at: Moment, name: &str, result: Result<(), Error>) {
         match result {
             Ok(()) => {
-                if let Now::Running(r) = &mut self.record_of(name).now {
-                    r.started = true;
-                }
-                self.course(name).hook_failure = None;
+                let Some(running) = self.running_record(name) else {
+                    return;
+                };
+                running.in_hook = false;
+                self.begin_probes(at, name);
             }
             Err(e) => {
                 let text = format!("PostStartHook failed: {}", message_of(&e));
@@ -204,7 +212,7 @@ impl Kubelet {
                 // "If the hook fails, the container is killed": with its grace.
                 let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
                 if self.stage(name) == Stage::Running && self.course(name).stop.is_none() {
-                    self.course(name).hook_failure = Some(e);
+                    self.course(name).start_failure = Some(("FailedPostStartHook", e));
                     self.stop(at, name, grace, true, true);
                 }
             }

@@ -283,6 +283,7 @@ impl Kubelet {
         for hook in [HookKind::PostStart, HookKind::PreStop] {
             self.timers.remove(&Timer::HookSleep(name.to_owned(), hook));
         }
+        self.end_probes(name);
         self.course(name).stop = None;
     }
 

@@ -31,7 +31,7 @@ impl Kubelet {
         course.backoff = None;
         course.pause = None;
         course.retry_at = None;
-        course.hook_failure = None;
+        course.start_failure = None;
         let fresh = waiting_for(&self.pod, name).now;
         let record = self.record_of(name);
         if let Now::Waiting { reason, .. } = &record.now

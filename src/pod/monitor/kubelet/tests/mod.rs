@@ -20,13 +20,14 @@ use super::*;
 use std::fmt::Write;
 use words::{facts_of, kubelet_of, moment, words_of};
 
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("adoption", include_str!("adoption.txt")),
     ("backoff", include_str!("backoff.txt")),
     ("deadline", include_str!("deadline.txt")),
     ("hooks", include_str!("hooks.txt")),
     ("images", include_str!("images.txt")),
     ("order", include_str!("order.txt")),
+    ("probes", include_str!("probes.txt")),
     ("sandbox", include_str!("sandbox.txt")),
     ("termination", include_str!("termination.txt")),
 ];
@@ -132,8 +133,10 @@ fn what_holds(kubelet: &Kubelet, at: Moment, claim: &str) -> String {
             let name = name.trim_end_matches(':');
             let is = match &kubelet.state().containers[name].now {
                 Now::Waiting { reason, .. } => format!("Waiting {reason}"),
-                Now::Running(r) if r.started => "Running".into(),
-                Now::Running(_) => "Running, its hook too".into(),
+                Now::Running(r) if r.in_hook => "Running, its hook too".into(),
+                Now::Running(r) if !r.started => "Running, not started".into(),
+                Now::Running(r) if !r.ready => "Running, not ready".into(),
+                Now::Running(_) => "Running".into(),
                 Now::Ended(e) => format!("Ended {} {}", e.exit_code, e.reason),
             };
             format!("{name}: {is}")

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::super::*;
 use crate::Kind;
 use crate::pod::state::{Deletion, Ended};
-use crate::spec::{Hook, RestartPolicy, Spec};
+use crate::spec::{Check, FirstProbes, Hook, Probe, RestartPolicy, Spec};
 
 pub(super) fn moment(seconds: f64) -> Moment {
     // As on a machine that has been up for a while.
@@ -22,7 +22,7 @@ pub(super) fn moment(seconds: f64) -> Moment {
 /// Pod's own settings: policy, grace, deadline; `running=a,b`: the record of an earlier
 /// monitor has these running; `hooking=a`: with its postStart hook; `crashed=a:40`: has it
 /// waiting to be restarted 40 s after its end at 0; `ended=a`: ended with 1 at 0; `deleted=N`: asked to be deleted at 0
-/// with a grace of N; `damaged`.
+/// with a grace of N; `damaged`; `periodic`: no early probes.
 pub(super) fn kubelet_of(line: &str) -> Kubelet {
     let mut parts = line.split(';').map(str::trim);
     let head = parts.next().unwrap().strip_prefix("pod").unwrap();
@@ -72,6 +72,10 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
             }
             "grace" => pod.spec.termination_grace_period = number(),
             "deadline" => pod.spec.active_deadline = Some(number()),
+            "periodic" => {
+                let key = FirstProbes::ANNOTATION.to_owned();
+                pod.annotations.insert(key, "periodic".into());
+            }
             "damaged" => state.damaged = Some("not JSON".into()),
             "deleted" => {
                 state.deletion = Some(Deletion {
@@ -100,16 +104,46 @@ fn container_of(part: &str) -> (Option<&str>, Container) {
         let (key, value) = word.split_once('=').unwrap();
         let hook = || match value.split_once(':') {
             Some(("sleep", seconds)) => Hook::Sleep(seconds.parse().unwrap()),
-            _ => Hook::Exec(vec![value.to_owned()]),
+            _ => Hook::Check(Check::Exec(vec![value.to_owned()])),
         };
         match key {
             "preStop" => c.pre_stop = Some(hook()),
             "postStart" => c.post_start = Some(hook()),
+            "startup" => c.startup = Some(probe_of(value)),
+            "readiness" => c.readiness = Some(probe_of(value)),
+            "liveness" => c.liveness = Some(probe_of(value)),
             "stopSignal" => c.stop_signal = Some(value.parse().unwrap()),
             other => panic!("{other}"),
         }
     }
     (kind, c)
+}
+
+/// `period:10,timeout:1,delay:0,successes:1,failures:3,grace:5`: what is left out has
+/// Kubernetes' default.
+fn probe_of(text: &str) -> Probe {
+    let mut probe = Probe {
+        check: Check::Exec(Vec::new()),
+        initial_delay: 0,
+        period: 10,
+        timeout: 1,
+        success_threshold: 1,
+        failure_threshold: 3,
+        grace: None,
+    };
+    for (key, value) in text.split(',').filter_map(|part| part.split_once(':')) {
+        let number: u32 = value.parse().unwrap();
+        match key {
+            "period" => probe.period = number.into(),
+            "timeout" => probe.timeout = number.into(),
+            "delay" => probe.initial_delay = number.into(),
+            "successes" => probe.success_threshold = number,
+            "failures" => probe.failure_threshold = number,
+            "grace" => probe.grace = Some(number.into()),
+            other => panic!("{other}"),
+        }
+    }
+    probe
 }
 
 /// What an earlier monitor has recorded of a container.
@@ -120,18 +154,21 @@ fn record_earlier(state: &mut State, what: &str, name: &str) {
     let (name, delay) = name.split_once(':').unwrap_or((name, "0"));
     let record = state.containers.get_mut(name).unwrap();
     record.image = Some("image:1".into());
-    let running = |started| {
+    let running = |started, in_hook| {
         Now::Running(Running {
             id: String::new(),
             pid: 1,
             pid_start: 1,
             since: then,
             started,
+            in_hook,
+            ready: started,
+            probes: Default::default(),
         })
     };
     match what {
-        "running" => record.now = running(true),
-        "hooking" => record.now = running(false),
+        "running" => record.now = running(true, false),
+        "hooking" => record.now = running(false, true),
         "crashed" | "ended" => {
             let ended = Ended {
                 id: String::new(),
@@ -265,6 +302,19 @@ fn facts_of_container(kubelet: &Kubelet, name: &str, words: &[&str]) -> Vec<Fact
                 _ => Err(error(Kind::Failed, "the command ended with 1")),
             },
         },
+        [probe @ ("startup" | "readiness" | "liveness"), how] => Fact::Probed {
+            container,
+            probe: *ProbeKind::ALL
+                .iter()
+                .find(|kind| word_of(**kind) == *probe)
+                .unwrap(),
+            answer: match *how {
+                "ok" => Answer::Success { warning: None },
+                "bad" => Answer::Failure("not yet".into()),
+                "error" => Answer::Error(error(Kind::NotFound, "no such program")),
+                other => panic!("{other}"),
+            },
+        },
         ["to", image] => {
             let mut pod = kubelet.pod().clone();
             let spec = &mut pod.spec;
@@ -294,10 +344,18 @@ pub(super) fn words_of(action: &Action) -> String {
         Action::RunHook {
             container, hook, ..
         } => format!("{} {container}", format!("{hook:?}").to_lowercase()),
+        Action::Probe { container, probe } => format!("{} {container}", word_of(*probe)),
+        Action::CancelProbe { container, probe } => {
+            format!("cancel {} {container}", word_of(*probe))
+        }
         Action::TellEnd {
             container,
             exit_code,
         } => format!("told {container} {exit_code}"),
         Action::Remove => "remove".into(),
     }
+}
+
+fn word_of(kind: ProbeKind) -> String {
+    kind.name().to_lowercase()
 }

@@ -1,0 +1,231 @@
+//! What probes and hooks do: Kubernetes' handlers. A command runs in the container
+//! ([`super::container::exec`]); all others go out from here, from inside the Pod's network
+//! namespace, to the Pod's own address where no other host is named. Nothing of it waits.
+//!
+//! [`exchange`]: TCP, and HTTP/1.1 over it ([`http`]), which the monitor speaks itself.
+//!
+//! What a container answers is a stranger's: it is bounded, and only its status and
+//! `Location` are looked at.
+
+mod exchange;
+mod http;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::container::exec::Purpose;
+use super::kubelet::{Answer, HookKind};
+use super::{Fact, Monitor, Source};
+use crate::spec::{Check, Host, HttpGet, HttpVersion, ProbeKind};
+use crate::{Error, Result};
+use exchange::{Exchange, Progress};
+
+/// For what a handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Caller {
+    Probe(ProbeKind),
+    Hook(HookKind),
+}
+
+/// A handler under way that is not a command.
+#[derive(Debug)]
+pub(super) struct Handler {
+    exchange: Exchange,
+    /// What it asks, and how many redirects have led to it.
+    get: Option<(HttpGet, u32)>,
+}
+
+impl Monitor {
+    /// Puts a probe's question.
+    pub(super) fn probe(&mut self, name: &str, kind: ProbeKind) {
+        let check = self.pod().spec.container(name).and_then(|c| c.probe(kind));
+        if let Some(check) = check.map(|p| p.check.clone()) {
+            self.run_handler(name, Caller::Probe(kind), check);
+        }
+    }
+
+    pub(super) fn run_handler(&mut self, name: &str, caller: Caller, check: Check) {
+        let begun = match check {
+            Check::Exec(command) => self.run_command(name, caller, command),
+            Check::Tcp { host, port } => self.begin_exchange(name, caller, host, port, None),
+            Check::Http(get) => self.begin_get(name, caller, get, 0),
+            Check::Grpc { .. } => Err(Error::unsupported("gRPC")),
+        };
+        if let Err(e) = begun {
+            self.handler_is_over(name, caller, Err(e));
+        }
+    }
+
+    fn begin_get(
+        &mut self,
+        name: &str,
+        caller: Caller,
+        get: HttpGet,
+        redirects: u32,
+    ) -> Result<()> {
+        if get.version != HttpVersion::Http {
+            return Err(Error::unsupported("HTTPS and HTTP/2"));
+        }
+        let (host, port) = (get.host.clone(), get.port);
+        self.begin_exchange(name, caller, host, port, Some((get, redirects)))
+    }
+
+    fn begin_exchange(
+        &mut self,
+        name: &str,
+        caller: Caller,
+        host: Option<Host>,
+        port: u16,
+        get: Option<(HttpGet, u32)>,
+    ) -> Result<()> {
+        let ip = match &host {
+            None => self.own_ip(),
+            Some(Host::Ip(ip)) => *ip,
+            Some(Host::Name(_)) => return Err(Error::unsupported("names of hosts")),
+        };
+        let to = SocketAddr::new(ip, port);
+        let request = get.as_ref().map(|(get, _)| match &host {
+            Some(Host::Name(host)) => http::request(get, &format!("{host}:{port}")),
+            _ => http::request(get, &to.to_string()),
+        });
+        let handler = Handler {
+            exchange: Exchange::begin(to, request)?,
+            get,
+        };
+        self.go_on(name, caller, handler, true)
+    }
+
+    /// The Pod's address, as its containers may know it: the host's with hostNetwork.
+    fn own_ip(&self) -> IpAddr {
+        let ip = self.state().ips.first().copied();
+        ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    /// The handler's socket can do what was waited for.
+    pub(super) fn follow_handler(&mut self, name: String, caller: Caller) {
+        let key = (name, caller);
+        let Some(handler) = self.handlers.remove(&key) else {
+            return;
+        };
+        if let Err(e) = self.go_on(&key.0, caller, handler, false) {
+            self.handler_is_over(&key.0, caller, Err(e));
+        }
+    }
+
+    /// `new`: it is not in the epoll set yet.
+    fn go_on(&mut self, name: &str, caller: Caller, mut handler: Handler, new: bool) -> Result<()> {
+        let source = Source::Handler(name.to_owned(), caller);
+        let progress = handler.exchange.progress();
+        if let Progress::Waits(flags) = progress {
+            match new {
+                true => self.events.watch(&handler.exchange, flags, source)?,
+                false => self.events.modify(&handler.exchange, flags, &source),
+            }
+            self.handlers.insert((name.to_owned(), caller), handler);
+            return Ok(());
+        }
+        if !new {
+            self.events.unwatch(&handler.exchange, &source);
+        }
+        match (progress, handler.get) {
+            (Progress::Failed(why), get) => {
+                let why = match get {
+                    Some((get, _)) => format!("GET {}: {why}", get.path),
+                    None => why,
+                };
+                self.handler_is_over(name, caller, Ok(Answer::Failure(why)));
+            }
+            (Progress::Answered { status, location }, Some((get, redirects))) => {
+                return self.answered(name, caller, get, redirects, status, location);
+            }
+            _ => self.handler_is_over(name, caller, Ok(Answer::Success { warning: None })),
+        }
+        Ok(())
+    }
+
+    /// As a kubelet: from 200 on is success, from 400 on failure; a redirect is followed on
+    /// its own host, and remarkable where it leads to another.
+    fn answered(
+        &mut self,
+        name: &str,
+        caller: Caller,
+        get: HttpGet,
+        redirects: u32,
+        status: u16,
+        location: Option<String>,
+    ) -> Result<()> {
+        if matches!(status, 301 | 302 | 303 | 307 | 308)
+            && let Some(location) = &location
+        {
+            let host = match &get.host {
+                Some(Host::Name(name)) => name.clone(),
+                Some(Host::Ip(ip)) => ip.to_string(),
+                None => self.own_ip().to_string(),
+            };
+            match http::redirect(location, &get, &host) {
+                Some(_) if redirects == http::REDIRECTS_MOST => {
+                    let why = format!("GET {}: stopped after {redirects} redirects", get.path);
+                    self.handler_is_over(name, caller, Ok(Answer::Failure(why)));
+                    return Ok(());
+                }
+                Some(next) => return self.begin_get(name, caller, next, redirects + 1),
+                None => {}
+            }
+        }
+        let answer = match status {
+            200..300 => Answer::Success { warning: None },
+            300..400 => Answer::Success {
+                warning: Some(format!("status code {status} leads to another host")),
+            },
+            // The words are a kubelet's, which people search for.
+            _ => Answer::Failure(format!("HTTP probe failed with statuscode: {status}")),
+        };
+        // A hook wants the request to arrive: what the answer says does not matter.
+        let answer = match caller {
+            Caller::Hook(_) => Answer::Success { warning: None },
+            Caller::Probe(_) => answer,
+        };
+        self.handler_is_over(name, caller, Ok(answer));
+        Ok(())
+    }
+
+    /// Tells what a handler has led to. An error: it could not be run.
+    pub(super) fn handler_is_over(&mut self, name: &str, caller: Caller, result: Result<Answer>) {
+        let container = name.to_owned();
+        let result = result.map_err(|e| self.with_root(e));
+        self.tell(match caller {
+            Caller::Probe(probe) => Fact::Probed {
+                container,
+                probe,
+                answer: result.unwrap_or_else(Answer::Error),
+            },
+            Caller::Hook(hook) => Fact::HookEnded {
+                container,
+                hook,
+                result: match result {
+                    Ok(Answer::Success { .. }) => Ok(()),
+                    Ok(Answer::Failure(why)) => Err(Error::failed(why)),
+                    Ok(Answer::Error(e)) | Err(e) => Err(e),
+                },
+            },
+        });
+    }
+
+    /// Nobody wants to know any more what a handler leads to.
+    pub(super) fn cancel_handler(&mut self, name: &str, caller: Caller) {
+        let key = (name.to_owned(), caller);
+        if let Some(handler) = self.handlers.remove(&key) {
+            let source = Source::Handler(key.0, caller);
+            self.events.unwatch(&handler.exchange, &source);
+        }
+        self.cancel_command(name, Purpose::Handler(caller));
+    }
+
+    /// The container has ended: what its handlers lead to says nothing about its next
+    /// attempt.
+    pub(super) fn end_handlers_of(&mut self, name: &str) {
+        let of_it = self.handlers.keys().filter(|(n, _)| n == name);
+        for (name, caller) in of_it.cloned().collect::<Vec<_>>() {
+            self.cancel_handler(&name, caller);
+        }
+    }
+}
