@@ -131,6 +131,7 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
         (Some("get" | "describe" | "delete" | "wait"), ["pod" | "pods" | "po", ..]) => Wanted::Pod,
         (Some("get" | "describe" | "delete" | "wait"), _) => Wanted::Kind,
         (Some("logs" | "exec" | "attach"), []) => Wanted::Pod,
+        (Some("restart" | "pause" | "resume"), _) => Wanted::Pod,
         (Some("logs"), [_]) => Wanted::Container,
         (Some("rmi" | "inspect" | "push" | "pin" | "unpin" | "save"), _) => Wanted::Image,
         (Some("tag"), []) => Wanted::Image,
@@ -145,7 +146,10 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
         "-n" | "--namespace" => Some(Wanted::Namespace),
         "-o" | "--output" if verb == Some("save") => Some(Wanted::Nothing),
         "-o" | "--output" => Some(Wanted::Format(match verb {
-            Some("get" | "apply" | "run" | "delete" | "wait" | "images") => OBJECTS,
+            Some(
+                "get" | "apply" | "run" | "delete" | "wait" | "images" | "restart" | "pause"
+                | "resume",
+            ) => OBJECTS,
             _ => VALUES,
         })),
         "-c" | "--container" => Some(Wanted::Container),

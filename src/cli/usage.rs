@@ -36,16 +36,10 @@ const FOREIGN: &[(&[&str], &str)] = &[
         ],
         "carob apply -f FILE",
     ),
-    (
-        &["restart"],
-        "not yet: carob delete pod NAME, then carob apply -f FILE",
-    ),
-    (
-        &[
-            "pause", "unpause", "freeze", "resume", "stats", "top", "metrics", "metricsp",
-        ],
-        "not yet",
-    ),
+    (&["freeze"], "carob pause NAME"),
+    (&["unpause", "thaw", "unfreeze"], "carob resume NAME"),
+    (&["rollout"], "carob restart NAME"),
+    (&["stats", "top", "metrics", "metricsp"], "not yet"),
     (
         &["cp", "copy"],
         "not yet: carob exec NAME -- cat FILE >FILE",

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::report::Report;
 use super::tree::{Path, quote};
-use super::{lifecycle, names, probe, resources, security, volumes};
+use super::{lifecycle, names, probe, resources, restart, security, volumes};
 use crate::spec::{
     AppArmor, Container, EnvValue, EnvVar, Port, Probe, ProbeKind, Protocol, PullPolicy, Resources,
     Security,
@@ -40,12 +40,7 @@ pub(super) fn lower(
     pod: &Around<'_>,
 ) -> Container {
     let sidecar = is_init && c.restart_policy.as_deref() == Some("Always");
-    let restart = c.restart_policy.as_deref();
-    r.choice(
-        &path.key("restartPolicy"),
-        restart.filter(|s| !s.is_empty()),
-        &[("Always", ()), ("OnFailure", ()), ("Never", ())],
-    );
+    let (restart_policy, restart_rules) = restart::lower(r, path, c);
     let image_path = path.key("image");
     let image = c.image.clone().unwrap_or_default();
     if image.is_empty() {
@@ -130,6 +125,8 @@ pub(super) fn lower(
         stdin_once: c.stdin_once.unwrap_or(false),
         tty: c.tty.unwrap_or(false),
         sidecar,
+        restart_policy,
+        restart_rules,
     }
 }
 

@@ -167,8 +167,8 @@ fn faults_in_the_spec() {
             "spec.containers[0].name: Duplicate value: \"app\"",
         ),
         (
-            "initContainers: [{name: i, image: a:1, restartPolicy: Never}]",
-            "Always (a sidecar)",
+            "initContainers: [{name: i, image: a:1, restartPolicy: Sometimes}]",
+            "initContainers[0].restartPolicy: Unsupported value",
         ),
         (
             "initContainers: [{name: i, image: a:1, lifecycle: {preStop: {sleep: {seconds: 1}}}}]",
@@ -356,7 +356,30 @@ fn faults_in_a_container() {
         ("imagePullPolicy: Sometimes", "Unsupported value"),
         ("terminationMessagePolicy: Log", "Unsupported value"),
         ("workingDir: a", "absolute path"),
-        ("restartPolicy: Always", "not supported yet"),
+        (
+            "restartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [1]}}]",
+            "restartPolicy: Required value: must be set where restartPolicyRules are",
+        ),
+        (
+            "restartPolicy: Never\nrestartPolicyRules: [{action: Stop, exitCodes: {operator: In, values: [1]}}]",
+            "restartPolicyRules[0].action: Unsupported value",
+        ),
+        (
+            "restartPolicy: Never\nrestartPolicyRules: [{action: Restart}]",
+            "restartPolicyRules[0].exitCodes: Required value",
+        ),
+        (
+            "restartPolicy: Never\nrestartPolicyRules: [{action: Restart, exitCodes: {operator: Is, values: [1]}}]",
+            "exitCodes.operator: Unsupported value",
+        ),
+        (
+            "restartPolicy: Never\nrestartPolicyRules: [{action: Restart, exitCodes: {operator: In}}]",
+            "exitCodes.values: Required value",
+        ),
+        (
+            "restartPolicy: Never\nrestartPolicyRules: [{action: Restart, exitCodes: {operator: In, values: [256]}}]",
+            "exitCodes.values[0]: Invalid value: 256",
+        ),
         ("lifecycle: {preStop: {}}", "must specify a handler type"),
         (
             "lifecycle: {preStop: {exec: {}}}",

@@ -145,14 +145,6 @@ pub static TABLE: &[(&str, Rule)] = &[
     ("spec.imagePullSecrets", Fields),
     ("spec.imagePullSecrets[*].name", Honoured),
     ("spec.initContainers", Fields),
-    (
-        "spec.initContainers[*].restartPolicy",
-        Only {
-            honoured: &["Always"],
-            refused: &["OnFailure", "Never"],
-            why: "so far an init container has Always (a sidecar) or none",
-        },
-    ),
     ("spec.nodeName", NoEffect(SCHEDULER)),
     ("spec.nodeSelector", NoEffect(SCHEDULER)),
     ("spec.os", Fields),
@@ -487,13 +479,17 @@ pub static TABLE: &[(&str, Rule)] = &[
         "spec.containers[*].resources.requests.*",
         RefusedResource(COMPUTE),
     ),
+    ("spec.containers[*].restartPolicy", Honoured),
+    ("spec.containers[*].restartPolicyRules", Fields),
+    ("spec.containers[*].restartPolicyRules[*].action", Honoured),
+    ("spec.containers[*].restartPolicyRules[*].exitCodes", Fields),
     (
-        "spec.containers[*].restartPolicy",
-        RefusedIfSet("a restart policy per container is not supported yet; set the Pod's"),
+        "spec.containers[*].restartPolicyRules[*].exitCodes.operator",
+        Honoured,
     ),
     (
-        "spec.containers[*].restartPolicyRules",
-        RefusedIfSet("restart rules are not supported yet"),
+        "spec.containers[*].restartPolicyRules[*].exitCodes.values",
+        Honoured,
     ),
     ("spec.containers[*].securityContext", Fields),
     (

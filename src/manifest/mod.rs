@@ -32,6 +32,7 @@ mod probe;
 mod quantity;
 mod report;
 mod resources;
+mod restart;
 mod scheduling;
 mod secret;
 mod security;

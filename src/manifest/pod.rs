@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::container::{self, Around};
 use super::report::Report;
 use super::tree::Path;
-use super::{metadata, names, scheduling, security, volumes};
+use super::{metadata, names, restart, scheduling, security, volumes};
 use crate::spec::{self, Container, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
 
 /// The domain that a cluster has if nobody says otherwise; a subdomain's full
@@ -61,15 +61,10 @@ fn lower_spec(
     let path = Path::default().key("spec");
     let host_network = s.host_network.unwrap_or(false);
     let host_ipc = s.host_ipc.unwrap_or(false);
-    let policies = [
-        ("Always", RestartPolicy::Always),
-        ("OnFailure", RestartPolicy::OnFailure),
-        ("Never", RestartPolicy::Never),
-    ];
     let restart_policy = r.choice(
         &path.key("restartPolicy"),
         s.restart_policy.as_deref(),
-        &policies,
+        &restart::POLICIES,
     );
     let grace = s.termination_grace_period_seconds.unwrap_or(30);
     let deadline = s.active_deadline_seconds;

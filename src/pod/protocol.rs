@@ -34,6 +34,13 @@ pub enum Request {
     /// Ends the containers with the Pod's own grace period, because the machine goes
     /// down, and keeps the Pod. Answers `Done` when all have ended.
     Terminate,
+    /// Makes a container anew, or all but the init containers that end: with its hooks and
+    /// grace period, whatever its restart policy. Answers `Done` when that is under way.
+    Restart { container: Option<String> },
+    /// Lets all processes of the Pod stand still. Answers `Done` when they do.
+    Pause,
+    /// Lets them go on. Answers `Done`.
+    Resume,
     /// Runs a process in a container. Without a tty, the three fds that go with
     /// it become its stdio; with one, `Started` brings the terminal's master.
     /// Then `Exited`, or `Failed`.

@@ -31,6 +31,15 @@ pub struct State {
     pub deletion: Option<Deletion>,
     /// Why the whole Pod failed (`DeadlineExceeded`, ...).
     pub failed: Option<Failure>,
+    /// The Pod's processes stand still since then.
+    #[serde(default)]
+    pub paused: Option<Timestamp>,
+    /// How often all containers have been started over, by a restart rule.
+    #[serde(default)]
+    pub round: u32,
+    /// All containers are being ended, to be started over.
+    #[serde(default)]
+    pub starting_over: Option<StartingOver>,
     /// By name, init containers and others.
     pub containers: BTreeMap<String, ContainerState>,
     /// Last change of each condition that is not computed from the above.
@@ -48,6 +57,19 @@ impl State {
     /// Bytes that are set aside for it on its filesystem, so that a Pod's end is written
     /// down when that is full: enough for all but the events.
     pub const RESERVED: u64 = 16 << 10;
+
+    /// Whether a container has run since all were started over.
+    pub fn has_begun(&self, c: &ContainerState) -> bool {
+        c.round == self.round && (c.last.is_some() || !matches!(c.now, Now::Waiting { .. }))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StartingOver {
+    /// All have ended.
+    pub ended: bool,
+    /// Nothing is started before.
+    pub not_before: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +127,12 @@ pub struct ContainerState {
     pub restart_count: u32,
     /// The number of the current attempt's bundle and log file, from 0.
     pub attempt: u32,
+    /// It is to be made anew because a user wants that, whatever its restart policy.
+    #[serde(default)]
+    pub restart_wanted: bool,
+    /// [`State::round`] of that attempt.
+    #[serde(default)]
+    pub round: u32,
     /// The image as the spec named it when the attempt began.
     #[serde(default)]
     pub image: Option<String>,
@@ -208,6 +236,8 @@ impl Default for ContainerState {
             last: None,
             restart_count: 0,
             attempt: 0,
+            restart_wanted: false,
+            round: 0,
             image: None,
             image_id: None,
             image_name: None,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::state::{ContainerState, Ended, Now, State, User};
-use crate::spec::{Container, Pod, QosClass, RestartPolicy};
+use crate::spec::{AfterExit, Container, Pod, QosClass, Spec};
 
 /// v1 PodStatus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -260,6 +260,9 @@ impl Verdict {
     }
 }
 
+/// The condition of a Pod that stands still. Kubernetes has none.
+pub const PAUSED: &str = "carob/Paused";
+
 fn judge(pod: &Pod, state: Option<&State>) -> Vec<Verdict> {
     const SANDBOX: &str = "PodReadyToStartContainers";
     const INITIALIZED: &str = "Initialized";
@@ -320,17 +323,27 @@ fn judge(pod: &Pod, state: Option<&State>) -> Vec<Verdict> {
         ),
     };
     let mut ready = containers(READY);
+    if ready.holds && state.is_some_and(|s| s.paused.is_some()) {
+        ready = Verdict::no(READY, Some("PodPaused"), None);
+    }
     if ready.holds && state.is_some_and(|s| s.deletion.is_some()) {
         // It goes on serving, but nobody should be sent to it any more.
         ready = Verdict::no(READY, Some("PodTerminating"), None);
     }
-    vec![
+    let mut verdicts = vec![
         sandbox,
         initialized,
         ready,
         containers(CONTAINERS),
         Verdict::yes("PodScheduled"),
-    ]
+    ];
+    if state.is_some_and(|s| s.paused.is_some()) {
+        verdicts.push(Verdict::yes(PAUSED));
+    }
+    if state.is_some_and(|s| s.starting_over.as_ref().is_some_and(|o| !o.ended)) {
+        verdicts.push(Verdict::yes("AllContainersRestarting"));
+    }
+    verdicts
 }
 
 fn is_init(pod: &Pod, c: &Container) -> bool {
@@ -366,7 +379,7 @@ fn init_passed(state: Option<&State>, c: &Container) -> bool {
 /// initialized, whatever becomes of a sidecar.
 fn any_ordinary_ran(pod: &Pod, state: Option<&State>) -> bool {
     pod.spec.containers.iter().any(|c| match seen(state, c) {
-        Some(s) => s.last.is_some() || !matches!(s.now, Now::Waiting { .. }),
+        Some(s) => state.is_some_and(|state| state.has_begun(s)),
         None => false,
     })
 }
@@ -390,7 +403,6 @@ pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
         return Phase::Failed;
     }
     let spec = &pod.spec;
-    let policy = spec.restart_policy;
     let deleting = state.is_some_and(|s| s.deletion.is_some());
     let began = any_ordinary_ran(pod, state);
 
@@ -399,9 +411,7 @@ pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
         for c in spec.init_containers.iter().filter(|c| !c.sidecar) {
             match seen(state, c).map(|s| &s.now) {
                 Some(Now::Ended(e)) if e.exit_code == 0 => {}
-                Some(Now::Ended(_)) if policy == RestartPolicy::Never || deleting => {
-                    return Phase::Failed;
-                }
+                Some(Now::Ended(e)) if deleting || stays(spec, c, e) => return Phase::Failed,
                 _ => pending = true,
             }
         }
@@ -420,6 +430,7 @@ pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
                 Now::Ended(e) => {
                     ended += 1;
                     succeeded += usize::from(e.exit_code == 0);
+                    again |= !stays(spec, c, e);
                 }
                 Now::Waiting { .. } if s.last.is_some() => {
                     ended += 1;
@@ -441,17 +452,20 @@ pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
     if running > 0 || sidecar_runs {
         return Phase::Running;
     }
-    match policy {
+    match ended == succeeded {
         _ if ended == 0 => Phase::Pending,
-        _ if deleting && ended == succeeded => Phase::Succeeded,
-        _ if deleting => Phase::Failed,
+        true if deleting => Phase::Succeeded,
+        false if deleting => Phase::Failed,
         // By its policy, or because its image was changed.
         _ if again => Phase::Running,
-        RestartPolicy::Always => Phase::Running,
-        _ if ended == succeeded => Phase::Succeeded,
-        RestartPolicy::Never => Phase::Failed,
-        RestartPolicy::OnFailure => Phase::Running,
+        true => Phase::Succeeded,
+        false => Phase::Failed,
     }
+}
+
+/// Whether a container that has ended so is not started again.
+fn stays(spec: &Spec, c: &Container, ended: &Ended) -> bool {
+    spec.after_exit(c, ended.exit_code) == AfterExit::Stays
 }
 
 fn container_status(

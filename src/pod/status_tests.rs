@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pod::state::{Deletion, Failure, Running};
-use crate::spec::Spec;
+use crate::spec::{RestartPolicy, Spec};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
@@ -68,6 +68,9 @@ fn state(seen: &[(&str, &str)]) -> State {
         sandbox_error: None,
         deletion: None,
         failed: None,
+        round: 0,
+        starting_over: None,
+        paused: None,
         containers: seen
             .iter()
             .map(|(name, s)| {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Mount, Probe, ProbeKind, Resources, Security};
+use super::{Check, Mount, Probe, ProbeKind, Resources, RestartPolicy, RestartRule, Security};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Container {
@@ -41,6 +41,12 @@ pub struct Container {
     pub tty: bool,
     /// An init container with `restartPolicy: Always`.
     pub sidecar: bool,
+    /// In the place of the Pod's.
+    #[serde(default)]
+    pub restart_policy: Option<RestartPolicy>,
+    /// At most 20; the first one that fits decides.
+    #[serde(default)]
+    pub restart_rules: Vec<RestartRule>,
 }
 
 impl Container {

@@ -11,6 +11,7 @@ mod pod;
 mod probe;
 mod pull_secret;
 mod resources;
+mod restart;
 mod security;
 mod volume;
 
@@ -19,5 +20,6 @@ pub use pod::{Dns, HostAlias, Pod, QosClass, RestartPolicy, Spec, WhenLogFull};
 pub use probe::{Check, FirstProbes, Host, HttpGet, HttpVersion, Probe, ProbeKind};
 pub use pull_secret::{PullSecret, RegistryAuth};
 pub use resources::Resources;
+pub use restart::{AfterExit, RestartAction, RestartRule};
 pub use security::{AppArmor, SeLinuxOptions, Seccomp, Security};
 pub use volume::{HostPathKind, Mount, Propagation, Volume, VolumeSource};

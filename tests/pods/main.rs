@@ -41,6 +41,7 @@ mod retries;
 mod rights;
 mod root;
 mod security;
+mod steer;
 mod streams;
 mod sub_paths;
 mod termination;

@@ -82,6 +82,9 @@ fn a_page() {
             sandbox_error: None,
             deletion: None,
             failed: None,
+            round: 0,
+            starting_over: None,
+            paused: None,
             containers: BTreeMap::from([(
                 "app".into(),
                 ContainerState {
@@ -92,6 +95,8 @@ fn a_page() {
                     last: Some(ended),
                     restart_count: 1,
                     attempt: 1,
+                    round: 0,
+                    restart_wanted: false,
                     image: None,
                     image_id: Some("sha256:1".into()),
                     image_name: None,

@@ -8,5 +8,6 @@ pub(in crate::cli) mod exec;
 pub(in crate::cli) mod get;
 pub(in crate::cli) mod logs;
 pub(in crate::cli) mod run;
+pub(in crate::cli) mod steer;
 pub(in crate::cli) mod validate;
 pub(in crate::cli) mod wait;

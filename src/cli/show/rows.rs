@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::cli::show::age;
 use crate::pod::client::View;
-use crate::pod::status::{Condition, ContainerStatus, Phase, PodStatus, Terminated};
+use crate::pod::status::{Condition, ContainerStatus, PAUSED, Phase, PodStatus, Terminated};
 use crate::spec::Pod;
 
 /// One Pod in four words.
@@ -83,6 +83,9 @@ pub(crate) fn summarize(pod: &Pod, status: &PodStatus, deleting: bool) -> Summar
     }
     if status.phase == Phase::Unknown {
         word = status.reason.clone().unwrap_or(word);
+    }
+    if holds(&status.conditions, PAUSED) {
+        word = "Paused".into();
     }
     if deleting && !status.phase.is_terminal() {
         word = "Terminating".into();

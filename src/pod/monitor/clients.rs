@@ -156,6 +156,21 @@ impl Monitor {
                     client.awaits_end = true;
                 }
             }
+            Request::Restart { container } => {
+                let containers = self.kubelet.restartable(container.as_deref())?;
+                self.tell(Fact::Restart { containers });
+                self.publish();
+                self.reply(id, &Reply::Done, &[]);
+            }
+            Request::Pause => {
+                self.pause()?;
+                self.reply(id, &Reply::Done, &[]);
+            }
+            Request::Resume => {
+                self.resume();
+                self.execute_all()?;
+                self.reply(id, &Reply::Done, &[]);
+            }
             Request::Exec(exec) => self.exec_for(id, exec, fds)?,
             Request::Attach { container, stdin } => self.attach(id, &container, stdin)?,
         }

@@ -14,7 +14,7 @@
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
 //! its first. [`handler`]: what probes and hooks do. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
-//! the Pod, when it is removed), [`removal`]; [`mod@log`] (the debug log's file), [`events`]
+//! the Pod, when it is removed), [`removal`], [`pause`]; [`mod@log`] (the debug log's file), [`events`]
 //! (epoll), [`helper`] (children that do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
@@ -26,6 +26,7 @@ mod handler;
 mod helper;
 pub mod kubelet;
 mod log;
+mod pause;
 mod publish;
 mod removal;
 mod sandbox;
@@ -249,6 +250,8 @@ impl Monitor {
             Action::CancelProbe { container, probe } => {
                 self.cancel_handler(&container, Caller::Probe(probe));
             }
+            Action::Freeze => self.freeze(true),
+            Action::Thaw => self.freeze(false),
             Action::TellEnd {
                 container,
                 exit_code,

@@ -7,6 +7,7 @@ pub mod delete;
 pub mod disk;
 pub mod images;
 pub mod start;
+pub mod steer;
 pub mod wait;
 
 pub use delete::Grace;

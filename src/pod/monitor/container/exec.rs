@@ -140,6 +140,11 @@ impl Monitor {
             ))
             .hint(format!("it has: {}", names.join(", "))));
         }
+        if self.state().paused.is_some() {
+            let pod = self.pod().as_arguments();
+            let e = Error::conflict(format!("pod {} is paused", self.pod().name));
+            return Err(e.hint(format!("carob resume {pod}")));
+        }
         let live = self.live.get(name).filter(|l| l.runs());
         match live.and_then(|l| l.process.as_ref()) {
             Some(process) => Ok(Rc::clone(process)),

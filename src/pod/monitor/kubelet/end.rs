@@ -1,9 +1,10 @@
 //! The end of one container: what it is called, and whether and when the container is
 //! started again.
 
-use super::{Action, Kubelet, Moment, Stage, backoff, order};
+use super::{Action, Kubelet, Moment, Stage, backoff};
 use crate::pod::damage;
 use crate::pod::state::{ContainerState, Ended, Now};
+use crate::spec::AfterExit;
 
 impl Kubelet {
     /// The container's first process has ended.
@@ -54,10 +55,12 @@ impl Kubelet {
             .take()
             .map(|then| at.clock.saturating_sub(then));
         let c = self.spec_of(name);
-        let replaced = self.is_of_old_image(name);
-        let again = (replaced || order::restarts(&self.pod.spec, &c, ended.exit_code))
+        let replaced = self.is_outdated(name);
+        let follows = self.pod.spec.after_exit(&c, ended.exit_code);
+        let again = (replaced || follows != AfterExit::Stays)
             && self.termination.is_none()
             && self.state.failed.is_none()
+            && self.state.starting_over.is_none()
             && !self.stops_for_good(name);
         self.actions.push(Action::TellEnd {
             container: name.to_owned(),
@@ -73,6 +76,7 @@ impl Kubelet {
             let record = self.record_of(name);
             record.last = Some(ended);
             record.now = ContainerState::default().now;
+            record.restart_wanted = false;
             return;
         }
         // The first restart is immediate, as a kubelet's; the next wait.
@@ -82,6 +86,9 @@ impl Kubelet {
         }
         let before = course.backoff;
         course.backoff = Some(backoff::next(before));
+        if follows == AfterExit::RestartsAll {
+            return self.start_over(at, name, before.unwrap_or_default());
+        }
         let Some(delay) = before else { return };
         let pod = &self.pod;
         let message = format!(

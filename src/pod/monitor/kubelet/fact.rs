@@ -114,6 +114,14 @@ pub enum Fact {
     Changed {
         pod: Box<Pod>,
     },
+    /// A user wants these containers to be made anew.
+    Restart {
+        containers: Vec<String>,
+    },
+    /// A user wants the Pod to stand still.
+    Paused,
+    /// And to go on.
+    Resumed,
     /// A client wants to know how the Pod stands now.
     Asked,
     Delete {
@@ -201,6 +209,10 @@ pub enum Action {
         container: String,
         probe: ProbeKind,
     },
+    /// Let all processes of the Pod stand still.
+    Freeze,
+    /// Let them go on.
+    Thaw,
     /// Tell the clients that are attached to the container, and end what ran beside it.
     TellEnd {
         container: String,
@@ -233,6 +245,8 @@ pub(super) enum Timer {
     Probe(String, ProbeKind),
     /// A probe's answer is.
     Answer(String, ProbeKind),
+    /// The pause before all containers are started over is over.
+    StartOver,
     /// The sandbox is tried again.
     Sandbox,
     /// What could not be removed is tried again.

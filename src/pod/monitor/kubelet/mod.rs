@@ -15,7 +15,7 @@
 //! `Monitor::execute`.
 //!
 //! A file each: [`order`] (which container runs when), [`start`] and [`end`] (of one
-//! container), [`probe`], [`termination`] (of containers and of the Pod), [`sandbox`],
+//! container), [`probe`], [`start_over`] (of all containers), [`pause`], [`termination`] (of containers and of the Pod), [`sandbox`],
 //! [`update`], [`awaited`] (what clients wait for), [`backoff`].
 
 mod awaited;
@@ -23,9 +23,11 @@ pub mod backoff;
 mod end;
 mod fact;
 pub mod order;
+mod pause;
 mod probe;
 mod sandbox;
 mod start;
+mod start_over;
 mod termination;
 pub mod trace;
 mod update;
@@ -63,6 +65,8 @@ pub struct Kubelet {
     making_sandbox: bool,
     /// The last pause between two tries to make it.
     sandbox_pause: Option<Duration>,
+    /// Since when the Pod stands still, on the clock of this monitor.
+    paused_at: Option<Duration>,
     /// The state has changed since it was last asked for.
     changed: bool,
     actions: Vec<Action>,
@@ -121,6 +125,7 @@ impl Kubelet {
             adopted: false,
             making_sandbox: false,
             sandbox_pause: None,
+            paused_at: None,
             changed: true,
             actions: Vec::new(),
         }
@@ -149,7 +154,8 @@ impl Kubelet {
 
     /// When [`Fact::Time`] is to be told at the latest, on the clock.
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.timers.values().min().copied()
+        let stands = self.state.paused.is_some();
+        self.timers.values().min().copied().filter(|_| !stands)
     }
 
     /// Whether the state has changed since the last call.
@@ -220,6 +226,9 @@ impl Kubelet {
                 answer,
             } => self.probed(at, &container, probe, answer),
             Fact::Changed { pod } => self.pod_changed(at, *pod),
+            Fact::Restart { containers } => self.restart(at, &containers),
+            Fact::Paused => self.pause(at),
+            Fact::Resumed => self.resume(at),
             Fact::Asked => self.hurry_sandbox(at),
             Fact::Delete { grace, force } => self.delete(at, grace, force),
             Fact::ShutDown => self.shut_down(at),
@@ -234,6 +243,9 @@ impl Kubelet {
     }
 
     fn fire(&mut self, at: Moment) {
+        if self.state.paused.is_some() {
+            return;
+        }
         let due: Vec<Timer> = self
             .timers
             .iter()
@@ -244,7 +256,7 @@ impl Kubelet {
             self.timers.remove(&timer);
             match timer {
                 // `advance` sees that the time has come.
-                Timer::Retry(_) | Timer::Grace => {}
+                Timer::Retry(_) | Timer::Grace | Timer::StartOver => {}
                 Timer::Stop(name) => self.stop_deadline(at, &name),
                 Timer::HookSleep(name, hook) => self.hook_ended(at, &name, hook, Ok(())),
                 Timer::Probe(name, kind) => self.ask(at, &name, kind),
@@ -261,7 +273,11 @@ impl Kubelet {
         if self.termination.is_some() {
             return self.advance_termination(at);
         }
-        if self.state.sandbox_ready.is_none() || self.state.damaged.is_some() || !self.adopted {
+        let stands = self.state.damaged.is_some() || self.state.paused.is_some();
+        if self.state.sandbox_ready.is_none() || stands || !self.adopted {
+            return;
+        }
+        if self.advance_start_over(at) {
             return;
         }
         self.stop_replaced(at);

@@ -4,7 +4,7 @@
 //! "Sidecar Containers".
 
 use crate::pod::state::{Now, State};
-use crate::spec::{Container, RestartPolicy, Spec};
+use crate::spec::{AfterExit, Container, Spec};
 
 /// What is to be done about the containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,14 +19,7 @@ pub struct Decision {
 
 /// Whether a container whose last attempt ended with `exit_code` runs again.
 pub fn restarts(spec: &Spec, c: &Container, exit_code: i32) -> bool {
-    let is_init = spec.init_containers.iter().any(|i| i.name == c.name);
-    match spec.restart_policy {
-        _ if c.sidecar => true,
-        // "Always" means "on failure" to an init container, which ends to succeed.
-        RestartPolicy::Always => !is_init || exit_code != 0,
-        RestartPolicy::OnFailure => exit_code != 0,
-        RestartPolicy::Never => false,
-    }
+    spec.after_exit(c, exit_code) != AfterExit::Stays
 }
 
 /// What should be done in this state, were there no deletion.
@@ -39,7 +32,7 @@ pub fn decide(spec: &Spec, state: &State) -> Decision {
     let now = |c: &Container| state.containers.get(&c.name).map(|s| &s.now);
     let began = |c: &Container| {
         let s = state.containers.get(&c.name);
-        s.is_some_and(|s| s.last.is_some() || !matches!(s.now, Now::Waiting { .. }))
+        s.is_some_and(|s| state.has_begun(s))
     };
     let wants = |c: &Container| match now(c) {
         Some(Now::Running(_)) => false,
@@ -58,7 +51,7 @@ pub fn decide(spec: &Spec, state: &State) -> Decision {
             break;
         }
         match now(c) {
-            Some(Now::Ended(e)) if !c.sidecar && e.exit_code == 0 => {}
+            Some(Now::Ended(e)) if !c.sidecar && e.exit_code == 0 && done(c) => {}
             Some(Now::Running(r)) if c.sidecar && r.started => {}
             _ if done(c) => {
                 over = true;
@@ -96,6 +89,7 @@ pub fn decide(spec: &Spec, state: &State) -> Decision {
 mod tests {
     use super::*;
     use crate::pod::state::{ContainerState, Ended, Running};
+    use crate::spec::RestartPolicy;
 
     fn container(name: &str, sidecar: bool) -> Container {
         Container {

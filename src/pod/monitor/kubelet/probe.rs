@@ -68,6 +68,10 @@ impl Prober {
         }
     }
 
+    pub(super) fn put_off(&mut self, by: Duration) {
+        self.due += by;
+    }
+
     /// When the next one comes.
     fn next(&mut self, now: Duration, period: Duration) -> Duration {
         let Some(pause) = self.early else {

@@ -105,6 +105,7 @@ impl Kubelet {
             self.resume_back_off(at, &name);
         }
         self.begin_deadline(at);
+        self.stay_paused(at);
     }
 
     fn resume_back_off(&mut self, at: Moment, name: &str) {

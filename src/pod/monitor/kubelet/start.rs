@@ -12,8 +12,10 @@ use crate::{Error, Kind};
 impl Kubelet {
     pub(super) fn begin_attempt(&mut self, name: &str) {
         let image = self.spec_of(name).image;
+        let round = self.state.round;
         let record = self.record_of(name);
         record.image = Some(image);
+        record.round = round;
         record.backoff = None;
         let course = self.course(name);
         course.retry_at = None;
@@ -146,6 +148,7 @@ impl Kubelet {
         course.stage = Stage::Running;
         course.started_at = Some(at.clock);
         course.pause = None;
+        course.killed = false;
         self.event(at, false, "Started", format!("Started container {name}"));
         match hook {
             Some(hook) => self.begin_hook(at, name, HookKind::PostStart, hook),

@@ -29,6 +29,12 @@ pub(super) struct Stop {
     restart: bool,
 }
 
+impl Stop {
+    pub(super) fn put_off(&mut self, by: Duration) {
+        self.deadline += by;
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StopStage {
     Hook,
@@ -68,6 +74,7 @@ impl Kubelet {
         if self.removal.is_some() {
             return self.remove();
         }
+        self.resume(at);
         let grace = if force { LAST_CHANCE } else { grace };
         let deadline = at.clock + grace;
         // Who asks for it by force later waits for no hook any more.
@@ -121,6 +128,7 @@ impl Kubelet {
         if self.termination.is_some() || order::decide(&self.pod.spec, &self.state).over {
             return;
         }
+        self.resume(at);
         let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
         self.termination = Some(Termination {
             deadline: at.clock + grace,

@@ -20,7 +20,7 @@ use super::*;
 use std::fmt::Write;
 use words::{facts_of, kubelet_of, moment, words_of};
 
-const TABLES: [(&str, &str); 9] = [
+const TABLES: [(&str, &str); 11] = [
     ("adoption", include_str!("adoption.txt")),
     ("backoff", include_str!("backoff.txt")),
     ("deadline", include_str!("deadline.txt")),
@@ -28,7 +28,9 @@ const TABLES: [(&str, &str); 9] = [
     ("images", include_str!("images.txt")),
     ("order", include_str!("order.txt")),
     ("probes", include_str!("probes.txt")),
+    ("rules", include_str!("rules.txt")),
     ("sandbox", include_str!("sandbox.txt")),
+    ("steer", include_str!("steer.txt")),
     ("termination", include_str!("termination.txt")),
 ];
 

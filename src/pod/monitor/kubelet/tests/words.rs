@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use super::super::*;
 use crate::Kind;
 use crate::pod::state::{Deletion, Ended};
-use crate::spec::{Check, FirstProbes, Hook, Probe, RestartPolicy, Spec};
+use crate::spec::{
+    Check, FirstProbes, Hook, Probe, RestartAction, RestartPolicy, RestartRule, Spec,
+};
 
 pub(super) fn moment(seconds: f64) -> Moment {
     // As on a machine that has been up for a while.
@@ -63,12 +65,7 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
         let number = || value.parse().unwrap();
         match key {
             "policy" => {
-                pod.spec.restart_policy = match value {
-                    "Always" => RestartPolicy::Always,
-                    "OnFailure" => RestartPolicy::OnFailure,
-                    "Never" => RestartPolicy::Never,
-                    other => panic!("{other}"),
-                }
+                pod.spec.restart_policy = policy_of(value);
             }
             "grace" => pod.spec.termination_grace_period = number(),
             "deadline" => pod.spec.active_deadline = Some(number()),
@@ -76,6 +73,7 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
                 let key = FirstProbes::ANNOTATION.to_owned();
                 pod.annotations.insert(key, "periodic".into());
             }
+            "paused" => state.paused = Some(moment(0.0).date),
             "damaged" => state.damaged = Some("not JSON".into()),
             "deleted" => {
                 state.deletion = Some(Deletion {
@@ -112,11 +110,39 @@ fn container_of(part: &str) -> (Option<&str>, Container) {
             "startup" => c.startup = Some(probe_of(value)),
             "readiness" => c.readiness = Some(probe_of(value)),
             "liveness" => c.liveness = Some(probe_of(value)),
+            "restart" => c.restart_policy = Some(policy_of(value)),
+            "rules" => c.restart_rules = value.split('|').map(rule_of).collect(),
             "stopSignal" => c.stop_signal = Some(value.parse().unwrap()),
             other => panic!("{other}"),
         }
     }
     (kind, c)
+}
+
+fn policy_of(word: &str) -> RestartPolicy {
+    match word {
+        "Always" => RestartPolicy::Always,
+        "OnFailure" => RestartPolicy::OnFailure,
+        "Never" => RestartPolicy::Never,
+        other => panic!("{other}"),
+    }
+}
+
+/// `one:1,2`: these exit codes restart the container; `all:3`: all containers; `one:!0`: all
+/// codes but these.
+fn rule_of(text: &str) -> RestartRule {
+    let (action, codes) = text.split_once(':').unwrap();
+    let within = !codes.starts_with('!');
+    let codes = codes.trim_start_matches('!').split(',');
+    RestartRule {
+        action: match action {
+            "one" => RestartAction::Restart,
+            "all" => RestartAction::RestartAllContainers,
+            other => panic!("{other}"),
+        },
+        codes: codes.map(|code| code.parse().unwrap()).collect(),
+        within,
+    }
 }
 
 /// `period:10,timeout:1,delay:0,successes:1,failures:3,grace:5`: what is left out has
@@ -216,6 +242,11 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
         },
         ["adopted"] => Fact::Adopted,
         ["asked"] => Fact::Asked,
+        ["restart", names] => Fact::Restart {
+            containers: names.split(',').map(str::to_owned).collect(),
+        },
+        ["pause"] => Fact::Paused,
+        ["resume"] => Fact::Resumed,
         ["shutdown"] => Fact::ShutDown,
         ["delete", "now"] => Fact::Delete {
             grace: Duration::ZERO,
@@ -348,6 +379,8 @@ pub(super) fn words_of(action: &Action) -> String {
         Action::CancelProbe { container, probe } => {
             format!("cancel {} {container}", word_of(*probe))
         }
+        Action::Freeze => "freeze".into(),
+        Action::Thaw => "thaw".into(),
         Action::TellEnd {
             container,
             exit_code,

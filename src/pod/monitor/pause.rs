@@ -1,0 +1,57 @@
+//! The processes of a Pod stand still, and go on: its cgroup's freezer.
+
+use super::{Fact, Monitor, sandbox};
+use crate::linux::cgroup::{Cgroup, Select};
+use crate::{Error, Result};
+
+impl Monitor {
+    /// A user wants the Pod to stand still. The record says so first: a next monitor
+    /// freezes again what this one may not come to.
+    pub(super) fn pause(&mut self) -> Result<()> {
+        if self.kubelet.terminates() {
+            return Err(crate::pod::client::being_deleted(self.pod()));
+        }
+        if self.state().sandbox_ready.is_none() {
+            let e = Error::conflict(format!("pod {}: it has no sandbox yet", self.pod().name));
+            return Err(e.hint(format!("carob describe pod {}", self.pod().as_arguments())));
+        }
+        self.tell(Fact::Paused);
+        if let Err(e) = self.publish_first() {
+            self.resume();
+            return Err(e);
+        }
+        self.execute_all()?;
+        match self.pod_cgroup().and_then(|c| c.is_frozen()) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.resume();
+                let name = &self.pod().name;
+                let e = Error::failed(format!("pod {name}: its cgroup does not freeze"));
+                Err(e.hint("a process is in a call that cannot be interrupted; try it again"))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.tell(Fact::Resumed);
+    }
+
+    /// What fails is an event: a Pod whose cgroup cannot be thawed is still to be ended.
+    pub(super) fn freeze(&mut self, on: bool) {
+        let done = self.pod_cgroup().and_then(|cgroup| match on {
+            true => cgroup.pause(),
+            false => cgroup.resume(),
+        });
+        if let Err(e) = done {
+            let reason = if on { "FailedPause" } else { "FailedResume" };
+            self.event(true, reason, e.to_string());
+        }
+    }
+
+    fn pod_cgroup(&self) -> Result<Cgroup> {
+        let path = sandbox::cgroup_path(&self.layout, &self.pod().uid);
+        let cgroup = Cgroup::open(&self.host.hierarchies, &path, Select::Pod)?;
+        cgroup.ok_or_else(|| Error::not_found(format!("cgroup {path}: it is gone")))
+    }
+}
