@@ -131,7 +131,7 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
         (Some("get" | "describe" | "delete" | "wait"), ["pod" | "pods" | "po", ..]) => Wanted::Pod,
         (Some("get" | "describe" | "delete" | "wait"), _) => Wanted::Kind,
         (Some("logs" | "exec" | "attach"), []) => Wanted::Pod,
-        (Some("restart" | "pause" | "resume"), _) => Wanted::Pod,
+        (Some("restart" | "pause" | "resume" | "why"), _) => Wanted::Pod,
         (Some("logs"), [_]) => Wanted::Container,
         (Some("rmi" | "inspect" | "push" | "pin" | "unpin" | "save"), _) => Wanted::Image,
         (Some("tag"), []) => Wanted::Image,

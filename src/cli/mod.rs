@@ -83,6 +83,7 @@ const VERBS: &[Entry] = &[
     entry::<pods::run::Run>(),
     entry::<pods::get::Get>(),
     entry::<pods::describe::Describe>(),
+    entry::<pods::why::WhyOf>(),
     entry::<pods::logs::Logs>(),
     entry::<pods::exec::Exec>(),
     entry::<pods::attach::Attach>(),

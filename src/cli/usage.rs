@@ -57,10 +57,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
         &["explain", "lint"],
         "carob validate -f FILE tells what each field does here",
     ),
-    (
-        &["events", "why"],
-        "carob describe pod NAME ends with its events",
-    ),
+    (&["events"], "carob describe pod NAME ends with its events"),
     (
         &["scale", "rollout", "autoscale"],
         "carob runs Pods, without controllers: apply one manifest for each",

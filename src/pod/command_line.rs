@@ -9,6 +9,7 @@ pub const VERBS: &[&str] = &[
     "run",
     "get",
     "describe",
+    "why",
     "logs",
     "exec",
     "attach",

@@ -3,6 +3,7 @@
 //! that process ([`client`], [`protocol`]). [`logs`]: what its containers have written.
 //! [`verbs`]: what a command asks for, as functions that return data; [`watch`]: waits for
 //! changes of Pods.
+//! [`why`]: what a Pod waits for; [`trouble`]: what is wrong with a container.
 //! [`shutdown`]: what becomes of Pods when the machine goes down; [`abandoned`]: of those
 //! whose root is gone.
 
@@ -24,3 +25,4 @@ pub mod trouble;
 pub mod update;
 pub mod verbs;
 pub mod watch;
+pub mod why;

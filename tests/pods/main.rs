@@ -48,3 +48,4 @@ mod termination;
 mod updates;
 mod volumes;
 mod waiting;
+mod why;

@@ -11,3 +11,4 @@ pub(in crate::cli) mod run;
 pub(in crate::cli) mod steer;
 pub(in crate::cli) mod validate;
 pub(in crate::cli) mod wait;
+pub(in crate::cli) mod why;
