@@ -38,7 +38,6 @@ const FOREIGN: &[(&[&str], &str)] = &[
     ),
     (&["freeze"], "carob pause NAME"),
     (&["unpause", "thaw", "unfreeze"], "carob resume NAME"),
-    (&["rollout"], "carob restart NAME"),
     (&["stats", "top", "metrics", "metricsp"], "not yet"),
     (
         &["cp", "copy"],
