@@ -346,6 +346,34 @@ fn unsafe_is_in_sys_alone() {
 }
 
 #[test]
+fn decisions_have_one_form() {
+    const PARTS: [&str; 6] = [
+        "Decision",
+        "Reasons",
+        "Other ways",
+        "Consequences",
+        "Figures",
+        "Reconsider when",
+    ];
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decisions");
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let number = &path.file_name().unwrap().to_str().unwrap()[..4];
+        let title = format!("# {number}: ");
+        let parts: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("## ")).collect();
+        assert!(
+            text.starts_with(&title)
+                && parts.first() == Some(&PARTS[0])
+                && parts.iter().all(|part| PARTS.contains(part)),
+            "{}: a decision has the title {title:?} and the parts {PARTS:?}, the first one \
+             always: {parts:?}",
+            path.display()
+        );
+    }
+}
+
+#[test]
 fn the_changelog_has_its_headings_once() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md");
     let text = std::fs::read_to_string(file).unwrap();
