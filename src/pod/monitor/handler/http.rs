@@ -61,6 +61,9 @@ pub(super) enum Answer {
 
 /// Reads what has come so far; `ended`: no more will.
 pub(super) fn read(bytes: &[u8], ended: bool) -> Answer {
+    if bytes.len() > HEAD_MOST + BODY_MOST {
+        return Answer::Broken("the answer has no end");
+    }
     let mut rest = bytes;
     loop {
         let Some(end) = find(rest, b"\r\n\r\n") else {

@@ -113,6 +113,8 @@ fn answers() {
     }
     let long = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(BODY_MOST));
     assert_eq!(read(long.as_bytes(), false), whole(200));
+    let heads = "HTTP/1.1 100 Continue\r\n\r\n".repeat(4000);
+    assert!(matches!(read(heads.as_bytes(), false), Answer::Broken(_)));
     let head = format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(HEAD_MOST));
     assert!(matches!(read(head.as_bytes(), false), Answer::Broken(_)));
 }
