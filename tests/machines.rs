@@ -15,9 +15,10 @@ static ONE: Mutex<()> = Mutex::new(());
 /// What depends on the machine: its mounts, cgroups, network, kernel. An emulated
 /// processor takes twenty times as long as a real one, so that the whole programs are
 /// left to `hack/machines NAME pods`.
-const DEBIAN_12: [&str; 5] = [
+const DEBIAN_12: [&str; 6] = [
     "demo",
     "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
+    "pods steer:: probes::ready probes::a_container_that_is_not probes::a_sidecar probes::a_next",
     "oci a_life_verb_by_verb mount hooks",
     "attacks _t3 _t7",
     "lib linux::",
