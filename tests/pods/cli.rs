@@ -577,7 +577,7 @@ fn validate_answers_beside_the_faults() {
     let root = Root::empty();
     let manifest = sleeper("a", "app: x").replace(
         "    imagePullPolicy: IfNotPresent\n",
-        "    imagePullPolicy: Sometimes\n    livenessProbe: {exec: {command: [x]}}\n    imgae: x\n",
+        "    imagePullPolicy: Sometimes\n    envFrom: [{configMapRef: {name: x}}]\n    imgae: x\n",
     ) + "  nodeName: node1\n";
     let ran = root
         .feed(&["validate", "-f", "-"], &manifest)
@@ -592,7 +592,7 @@ fn validate_answers_beside_the_faults() {
     };
     assert!(row("metadata.name").ends_with("honoured"));
     assert!(row("spec.containers[0].imagePullPolicy").contains("invalid"));
-    assert!(row("spec.containers[0].livenessProbe").contains("refused"));
+    assert!(row("spec.containers[0].envFrom").contains("refused"));
     assert!(row("spec.nodeName").contains("no effect"));
     let ran = root
         .feed(&["validate", "-f", "-", "-o", "json"], &manifest)
