@@ -17,6 +17,7 @@ mod show;
 mod terminal;
 
 mod completion;
+mod doctor;
 mod face;
 mod system;
 mod usage;
@@ -104,6 +105,7 @@ const VERBS: &[Entry] = &[
     entry::<images::list::Rmi>(),
     entry::<system::ImagePrune>(),
     entry::<system::System>(),
+    entry::<doctor::Doctor>(),
     entry::<pods::validate::Validate>(),
     entry::<version::Version>(),
     entry::<completion::Completion>(),

@@ -83,7 +83,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["prune", "gc"], "carob system prune; carob image-prune"),
     (&["df"], "carob system df"),
     (
-        &["info", "status", "cluster-info", "config", "doctor"],
+        &["info", "status", "cluster-info", "config"],
         "carob version; carob system check",
     ),
     (

@@ -33,6 +33,7 @@ mod route;
 mod subnet;
 #[cfg(test)]
 mod tests;
+pub mod trial;
 mod watch;
 
 use std::collections::BTreeSet;

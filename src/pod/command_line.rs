@@ -30,6 +30,7 @@ pub const VERBS: &[&str] = &[
     "rmi",
     "image-prune",
     "system",
+    "doctor",
     "validate",
     "version",
     "completion",

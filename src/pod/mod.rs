@@ -3,6 +3,7 @@
 //! that process ([`client`], [`protocol`]). [`logs`]: what its containers have written.
 //! [`verbs`]: what a command asks for, as functions that return data; [`watch`]: waits for
 //! changes of Pods.
+//! [`doctor`]: whether this machine can run Pods.
 //! [`why`]: what a Pod waits for; [`trouble`]: what is wrong with a container.
 //! [`shutdown`]: what becomes of Pods when the machine goes down; [`abandoned`]: of those
 //! whose root is gone.
@@ -12,6 +13,7 @@ pub mod bundle;
 pub mod client;
 pub mod command_line;
 pub mod damage;
+pub mod doctor;
 pub mod layers;
 pub mod limits;
 pub mod logs;

@@ -19,6 +19,7 @@ mod damage;
 mod debug_log;
 #[path = "../shared/denied.rs"]
 mod denied;
+mod doctor;
 mod failures;
 #[path = "../shared/fds.rs"]
 mod fds;

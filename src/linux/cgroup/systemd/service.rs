@@ -18,6 +18,11 @@ pub fn is_init() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
+/// Whether systemd can be told of a service.
+pub fn answers() -> Result<()> {
+    Bus::connect(false, PATIENCE).map(drop)
+}
+
 /// A file for each transient unit that systemd has.
 const TRANSIENT: &str = "/run/systemd/transient";
 
