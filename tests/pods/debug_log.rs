@@ -121,7 +121,7 @@ fn the_steps_of_a_start_are_shown_in_their_order_and_no_secret() {
             "become user 0:0",
             "execute \"/bin/sh\"",
             "fact: Started container=\"main\"",
-            "action: RunHook container=\"main\" hook=\"PostStart\" command=...",
+            "action: RunHook container=\"main\" hook=\"PostStart\" check=...",
             "fact: HookEnded container=\"main\" hook=\"PostStart\" result=Ok(null)",
         ],
     );
