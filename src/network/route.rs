@@ -280,6 +280,8 @@ pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
             m.ifinfomsg(0, 0);
             m.text(libc::IFLA_IFNAME, pair.host)
                 .u32(libc::IFLA_MTU, pair.mtu)
+                .u32(libc::IFLA_NUM_TX_QUEUES, 1)
+                .u32(libc::IFLA_NUM_RX_QUEUES, 1)
                 .u32(libc::IFLA_MASTER, pair.bridge)
                 .nest(libc::IFLA_LINKINFO, |m| {
                     m.text(libc::IFLA_INFO_KIND, "veth")
@@ -288,6 +290,8 @@ pub(super) fn put_pair(batch: &mut Batch, pair: &Pair, netns: BorrowedFd) {
                                 m.ifinfomsg(0, 0);
                                 m.text(libc::IFLA_IFNAME, pair.pod)
                                     .u32(libc::IFLA_MTU, pair.mtu)
+                                    .u32(libc::IFLA_NUM_TX_QUEUES, 1)
+                                    .u32(libc::IFLA_NUM_RX_QUEUES, 1)
                                     .bytes(libc::IFLA_ADDRESS, &pair.pod_mac)
                                     .u32(libc::IFLA_NET_NS_FD, netns.as_raw_fd() as u32);
                             });
