@@ -15,6 +15,8 @@ use oci_spec::runtime as oci;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Config {
@@ -39,6 +41,30 @@ pub struct Config {
     /// Whether it is there is all that matters here.
     #[serde(skip_serializing)]
     pub vm: Option<IgnoredAny>,
+}
+
+impl Config {
+    /// As JSON, with a filter that is JSON already: the containers of a Pod have the same
+    /// one, and it is most of the text.
+    ///
+    /// # Errors
+    /// A filter belongs to `linux`, which is not there.
+    pub fn to_json(&self, filter: Option<&str>) -> Result<String> {
+        let mut text = serde_json::to_string(self)?;
+        let Some(filter) = filter else {
+            return Ok(text);
+        };
+        // The last field is `linux`.
+        let end = match &self.linux {
+            Some(_) => text.strip_suffix("}}").map(str::len),
+            None => None,
+        };
+        text.truncate(end.ok_or_else(|| Error::invalid("linux: has to be there for a filter"))?);
+        for part in [",\"seccomp\":", filter, "}}"] {
+            text.push_str(part);
+        }
+        Ok(text)
+    }
 }
 
 /// Of `process`, and what `exec --process` is given.
@@ -185,6 +211,21 @@ mod tests {
             serde_json::to_value(theirs).unwrap(),
         );
         assert_eq!(ours, theirs);
+    }
+
+    #[test]
+    fn a_filter_that_is_written_already_is_part_of_the_text() {
+        let filter = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []});
+        let whole =
+            json!({"ociVersion": "1.3.0", "linux": {"cgroupsPath": "/c", "seccomp": filter}});
+        let mut config: Config = serde_json::from_value(whole.clone()).unwrap();
+        let written = config.to_json(None).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), whole);
+        config.linux.as_mut().unwrap().set_seccomp(None);
+        let written = config.to_json(Some(&filter.to_string())).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), whole);
+        config.linux = None;
+        assert!(config.to_json(Some("{}")).is_err());
     }
 
     #[test]

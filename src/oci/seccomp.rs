@@ -257,43 +257,36 @@ pub fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
 /// The default profiles that have been described and compiled so far: most containers of a
 /// Pod have the same one. To be dropped when they have started.
 #[derive(Debug, Default)]
-pub struct Filters(Vec<Known>);
+pub struct Filters(Vec<(Set, Rc<Known>)>);
 
+/// A filter that several containers have.
 #[derive(Debug)]
-struct Known {
-    /// The bounding set that it is the profile for.
-    of: Set,
-    spec: LinuxSeccomp,
-    filter: Option<Rc<Filter>>,
+pub struct Known {
+    /// As a configuration has it: JSON.
+    pub json: String,
+    pub filter: Rc<Filter>,
 }
 
 impl Filters {
-    /// [`profile::runtime_default`], as a configuration has it.
-    pub fn describe_default(&mut self, of: Set) -> Result<LinuxSeccomp> {
-        if let Some(known) = self.0.iter().find(|k| k.of == of) {
-            return Ok(known.spec.clone());
+    /// [`profile::runtime_default`] for a bounding set.
+    pub fn default_for(&mut self, set: Set) -> Result<Rc<Known>> {
+        if let Some((_, known)) = self.0.iter().find(|(s, _)| *s == set) {
+            return Ok(Rc::clone(known));
         }
-        let spec = describe(&profile::runtime_default(of))?;
-        self.0.push(Known {
-            of,
-            spec: spec.clone(),
-            filter: None,
+        let profile = profile::runtime_default(set);
+        let known = Rc::new(Known {
+            json: serde_json::to_string(&describe(&profile)?)?,
+            // A test has it that the description means this very profile.
+            filter: compile(&profile)?,
         });
-        Ok(spec)
+        self.0.push((set, Rc::clone(&known)));
+        Ok(known)
     }
+}
 
-    /// The filter of a configuration. One that is not described here is compiled each time.
-    pub fn compile(&mut self, spec: &LinuxSeccomp) -> Result<Rc<Filter>> {
-        let known = self.0.iter_mut().find(|k| k.spec == *spec);
-        if let Some(filter) = known.as_ref().and_then(|k| k.filter.clone()) {
-            return Ok(filter);
-        }
-        let filter = Rc::new(Filter::new(&plan(spec)?).context("linux.seccomp")?);
-        if let Some(known) = known {
-            known.filter = Some(Rc::clone(&filter));
-        }
-        Ok(filter)
-    }
+/// The filter of a profile.
+pub fn compile(profile: &Profile) -> Result<Rc<Filter>> {
+    Filter::new(profile).map(Rc::new).context("linux.seccomp")
 }
 
 /// The configuration that [`plan`] reads as `profile`.

@@ -16,5 +16,5 @@ pub use layout::{Layout, PodPaths, make_dir, tag_in, tagged};
 pub use lock::Lock;
 pub use record::{
     Versioned, is_full, is_out_of_fds, load, load_existing, load_versioned, mark_stale, reserve,
-    save, save_durable, save_reserved, save_reserved_durable,
+    save, save_durable, save_json, save_reserved, save_reserved_durable,
 };

@@ -85,6 +85,11 @@ pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, value, false)
 }
 
+/// As [`save`], of a text that is JSON already.
+pub fn save_json(path: &Path, text: &str) -> Result<()> {
+    replace(path, text.as_bytes(), false).with_context(|| format!("write {}", path.display()))
+}
+
 /// As [`save`], and on the disk when this returns.
 pub fn save_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, value, true)

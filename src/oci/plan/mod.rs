@@ -10,6 +10,7 @@ mod namespace;
 mod process;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
@@ -19,9 +20,9 @@ pub use process::{describe_rlimits, plan_process};
 
 use super::config::Config;
 use super::resctrl;
-use super::seccomp::Filters;
 use crate::container::plan::namespace::{IPC, NET, USER, UTS};
 use crate::container::plan::{Device, Namespaces, Plan, Source};
+use crate::linux::seccomp::Filter;
 use crate::{Context, Error, Result};
 
 /// They take no `context` option.
@@ -29,11 +30,11 @@ const KERNELS_OWN: [&str; 3] = ["proc", "sysfs", "mqueue"];
 
 /// Plans what `spec` asks for.
 pub fn plan_container(spec: &Config) -> Result<Plan> {
-    plan_with(spec, &mut Filters::default())
+    plan_with(spec, None)
 }
 
-/// As [`plan_container`]; `filters` knows the filters that have been compiled before.
-pub fn plan_with(spec: &Config, filters: &mut Filters) -> Result<Plan> {
+/// As [`plan_container`]; `filter` is in the place of `linux.seccomp`.
+pub fn plan_with(spec: &Config, filter: Option<Rc<Filter>>) -> Result<Plan> {
     let process = spec
         .process
         .as_ref()
@@ -78,7 +79,7 @@ pub fn plan_with(spec: &Config, filters: &mut Filters) -> Result<Plan> {
             "readonlyPaths",
             linux.and_then(|l| l.readonly_paths().as_ref()),
         )?,
-        process: process::plan_with(process, linux, filters)?,
+        process: process::plan_with(process, linux, filter)?,
         resctrl: linux
             .and_then(|l| l.intel_rdt().as_ref())
             .map(resctrl::plan)

@@ -2,29 +2,31 @@
 //! config-linux.md says of the first.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use oci_spec::runtime as oci;
 
 use crate::container::plan::Process;
 use crate::container::plan::process::{MemoryPolicy, Scheduler};
 use crate::linux::capability;
+use crate::linux::seccomp::Filter;
 use crate::oci::config;
-use crate::oci::seccomp::Filters;
+use crate::oci::seccomp;
 use crate::{Context, Error, Result};
 
 /// Plans a process of a container, its first or one more. `linux` is the container's:
 /// its filter, personality and memory policy are those of each of its processes.
 pub fn plan_process(process: &config::Process, linux: Option<&oci::Linux>) -> Result<Process> {
-    plan_with(process, linux, &mut Filters::default())
+    plan_with(process, linux, None)
 }
 
-/// As [`plan_process`]; `filters` knows the filters that have been compiled before.
+/// As [`plan_process`]; `filter` is in the place of `linux.seccomp`.
 pub(super) fn plan_with(
     process: &config::Process,
     linux: Option<&oci::Linux>,
-    filters: &mut Filters,
+    filter: Option<Rc<Filter>>,
 ) -> Result<Process> {
-    let seccomp = linux.and_then(|l| l.seccomp().as_ref());
+    let described = linux.and_then(|l| l.seccomp().as_ref());
     let argv = process.args.clone().unwrap_or_default();
     if argv.is_empty() || argv[0].is_empty() {
         return Err(Error::invalid("process.args: no command to run"));
@@ -41,8 +43,11 @@ pub(super) fn plan_with(
     }
     let user = &process.user;
     check_user(user)?;
-    let program = seccomp.map(|s| filters.compile(s)).transpose()?;
-    let listener = seccomp.and_then(|s| s.listener_path().clone());
+    let program = match (filter, described) {
+        (None, Some(described)) => Some(seccomp::compile(&seccomp::plan(described)?)?),
+        (filter, _) => filter,
+    };
+    let listener = described.and_then(|s| s.listener_path().clone());
     let (capabilities, unknown) = plan_capabilities(process.capabilities.as_ref());
     let label = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
     Ok(Process {
@@ -57,7 +62,7 @@ pub(super) fn plan_with(
         no_new_privileges: process.no_new_privileges.unwrap_or(false),
         seccomp: program,
         seccomp_listener: listener.map(|path| {
-            let metadata = seccomp.and_then(|s| s.listener_metadata().clone());
+            let metadata = described.and_then(|s| s.listener_metadata().clone());
             (path, metadata.unwrap_or_default())
         }),
         oom_score_adj: match process.oom_score_adj {

@@ -12,6 +12,7 @@ mod inputs;
 mod mounts;
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime as oci;
@@ -25,14 +26,18 @@ use inputs::{config_error, from_builder};
 use mounts::plan_mounts;
 
 use super::limits::{oom_score, plan_resources};
+use crate::container::plan::Plan;
 use crate::container::plan::namespace::{IPC, KINDS, NET, UTS};
 use crate::container::user::User;
 use crate::image;
 use crate::linux::capability::Set;
+use crate::linux::cgroup::Resources;
 use crate::oci::config::{Capabilities, Config, Process};
-use crate::oci::plan::describe_rlimits;
-use crate::oci::seccomp::Filters;
+use crate::oci::plan::{describe_rlimits, plan_with};
+use crate::oci::resources;
+use crate::oci::seccomp::{Filters, Known};
 use crate::spec::{Container, Seccomp, Spec};
+use crate::store;
 use crate::{Context, Result};
 
 /// The namespaces that the containers of a Pod share: their flags, and their names in
@@ -71,13 +76,42 @@ const READ_ONLY: [&str; 5] = [
     "/proc/sysrq-trigger",
 ];
 
-/// The configuration of a container. `filters` knows the seccomp profiles that have been
-/// described before.
+/// What a container's bundle says.
+#[derive(Debug)]
+pub struct Bundle {
+    /// All but the filter.
+    config: Config,
+    /// That of other containers of the Pod, too.
+    filter: Option<Rc<Known>>,
+}
+
+impl Bundle {
+    /// Writes it: `config.json`.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let filter = self.filter.as_ref().map(|f| f.json.as_str());
+        store::save_json(path, &self.config.to_json(filter)?)
+    }
+
+    /// What the written file means.
+    pub fn plan(&self) -> Result<(Plan, Resources)> {
+        let filter = self.filter.as_ref().map(|f| Rc::clone(&f.filter));
+        let plan = plan_with(&self.config, filter).context("config.json")?;
+        let linux = self.config.linux.as_ref();
+        let limits = match linux.and_then(|l| l.resources().as_ref()) {
+            Some(limits) => resources::limits(limits).context("config.json")?,
+            None => Resources::default(),
+        };
+        Ok((plan, limits))
+    }
+}
+
+/// The bundle of a container. `filters` knows the seccomp profiles that have been described
+/// before.
 ///
 /// # Errors
 /// [`crate::Kind::Invalid`] with what a kubelet calls CreateContainerConfigError: a user
 /// that is not there, root where it is forbidden, a variable that has no value.
-pub fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Config> {
+pub fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
     let Inputs {
         container: c,
         image,
@@ -134,25 +168,27 @@ pub fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Config> {
         .cgroups_path(inputs.cgroup)
         .build()
         .map_err(from_builder)?;
-    if security.seccomp == Seccomp::RuntimeDefault && !security.privileged {
+    let filter = match security.seccomp {
         // By what the manifest gives, also of what this program cannot pass on: the same
         // manifest has the same filter on every machine.
-        linux.set_seccomp(Some(filters.describe_default(set)?));
-    }
+        Seccomp::RuntimeDefault if !security.privileged => Some(filters.default_for(set)?),
+        _ => None,
+    };
     linux.set_mount_label(inputs.file_label.map(str::to_owned));
     let root = oci::RootBuilder::default()
         .path("rootfs")
         .readonly(security.read_only_root)
         .build()
         .map_err(from_builder)?;
-    Ok(Config {
+    let config = Config {
         oci_version: "1.3.0".into(),
         root: Some(root),
         mounts: Some(mounts),
         process: Some(process),
         linux: Some(linux),
         ..Config::default()
-    })
+    };
+    Ok(Bundle { config, filter })
 }
 
 /// Its own, and those of its Pod by the paths where they are pinned. A kind that is not

@@ -12,7 +12,7 @@ use super::{Fact, Monitor, Source, sandbox};
 use crate::linux::cgroup::{Cgroup, Select};
 use crate::linux::procfs::Stat;
 use crate::oci::config::Config;
-use crate::oci::plan::plan_with;
+use crate::oci::plan::plan_container;
 use crate::pod::logs::Stream;
 use crate::pod::state::Running;
 use crate::sys::process as sys;
@@ -80,7 +80,7 @@ impl Monitor {
         live.outputs = outputs;
         // What exec needs.
         let spec: Config = crate::store::load(&dir.join("config.json"))?;
-        let plan = plan_with(&spec, &mut self.filters)?;
+        let plan = plan_container(&spec)?;
         self.live(name).process = Some(std::rc::Rc::new(plan.process));
 
         let pid = Pid::from_raw(running.pid);

@@ -31,8 +31,6 @@ use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
 use crate::linux::{bare, mount_table};
-use crate::oci::plan::plan_with;
-use crate::oci::resources;
 use crate::pod::bundle;
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
@@ -40,7 +38,7 @@ use crate::pod::logs::Stream;
 use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::state::User;
 use crate::spec::Container;
-use crate::store::{self, make_dir};
+use crate::store::make_dir;
 use crate::{Context, Error, Result};
 
 impl Monitor {
@@ -82,14 +80,10 @@ impl Monitor {
             node_cpu: limits::node_cpu(),
             node_memory: limits::node_memory(),
         };
-        let spec = bundle::plan(&inputs, &mut filters)?;
-        store::save(&dir.join("config.json"), &spec)?;
-        let plan = plan_with(&spec, &mut filters).context("config.json")?;
+        let bundle = bundle::plan(&inputs, &mut filters)?;
         self.filters = filters;
-        let limits = match spec.linux.as_ref().and_then(|l| l.resources().as_ref()) {
-            Some(limits) => resources::limits(limits).context("config.json")?,
-            None => Resources::default(),
-        };
+        bundle.save(&dir.join("config.json"))?;
+        let (plan, limits) = bundle.plan()?;
 
         let log = self.open_log(name, attempt)?;
         let cgroup = Cgroup::create(
