@@ -48,7 +48,6 @@ use super::damage;
 use super::state::{Running, State};
 use crate::linux::caller;
 use crate::linux::procfs::boot_id;
-use crate::oci::seccomp::Filters;
 use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::{Error, Result};
@@ -56,6 +55,7 @@ use crate::{Error, Result};
 use clients::Client;
 use container::Live;
 use container::exec::ExecProcess;
+use container::launch::Shared;
 use container::output::Glass;
 use directory::DirectoryWatch;
 use events::{Events, Source, Timer};
@@ -84,7 +84,7 @@ pub struct Monitor {
     execs: BTreeMap<u64, ExecProcess>,
     handlers: BTreeMap<(String, Caller), Handler>,
     glass: Glass,
-    filters: Filters,
+    shared: Shared,
     rules: Rules,
     listener: OwnedFd,
     /// Clients are to be told anew, or the record written, though the state is the same.
@@ -148,7 +148,7 @@ impl Monitor {
                 .map(|c| (c.name.clone(), Live::default()))
                 .collect(),
             glass: Glass::new()?,
-            filters: Filters::default(),
+            shared: Shared::default(),
             layout,
             paths,
             trace: Trace::open(&pod, &state),
@@ -224,6 +224,7 @@ impl Monitor {
         {
             self.execute(action)?;
         }
+        self.shared.images.clear();
         Ok(())
     }
 
@@ -289,7 +290,7 @@ impl Monitor {
             Timer::Record => self.dirty = true,
             Timer::Listen => self.listen_again(),
             Timer::Settle => {
-                self.filters = Filters::default();
+                self.shared = Shared::default();
                 give_memory_back();
             }
         }

@@ -12,7 +12,6 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, pipe2};
 
 use super::child::{Child, Progress};
-use super::launch::open_null;
 use crate::container::wanted::Stdio;
 use crate::container::{exec, plan};
 use crate::linux::selinux;
@@ -102,7 +101,7 @@ impl Monitor {
                 let _ = selinux::label_fd(fd, &label);
             }
         }
-        let null = open_null()?;
+        let null = self.open_null()?;
         // The client's null device is the host's, which is not to be handed in.
         let fd = |i: usize| {
             let given = fds.get(i).filter(|fd| !is_null(fd));
@@ -325,7 +324,7 @@ impl Monitor {
         process.terminal = false;
         // A probe is asked again by the next monitor, and would have nobody to end it.
         process.dies_with_caller = matches!(caller, Caller::Probe(_));
-        let null = open_null()?;
+        let null = self.open_null()?;
         let (output, theirs) = match caller {
             Caller::Probe(_) => {
                 let (ours, theirs) =

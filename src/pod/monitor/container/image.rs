@@ -2,6 +2,7 @@
 //! since a pull takes long, needs the host's network and uses threads.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -63,18 +64,23 @@ impl Sum {
 
 impl Monitor {
     /// The container's image if it is there; `None` if it is being pulled.
-    pub(in crate::pod::monitor) fn find_image(&mut self, name: &str) -> Result<Option<Image>> {
+    pub(in crate::pod::monitor) fn find_image(&mut self, name: &str) -> Result<Option<Rc<Image>>> {
         let c = self.spec_of(name);
         if let Some(id) = image_id(&c.image) {
-            return self.find_by_id(id).map(Some);
+            return self.find_by_id(id).map(|image| Some(Rc::new(image)));
         }
         let reference: Reference = c.image.parse()?;
-        let found = match c.pull_policy {
-            PullPolicy::Always => None,
-            _ => Store::open(&self.layout)?.lookup(&reference)?,
+        let known = self.shared.images.get(&c.image).map(Rc::clone);
+        let found = match (c.pull_policy, known) {
+            (PullPolicy::Always, _) => None,
+            (_, Some(known)) => Some(known),
+            (_, None) => Store::open(&self.layout)?.lookup(&reference)?.map(Rc::new),
         };
         match (found, c.pull_policy) {
-            (Some(image), _) => Ok(Some(image)),
+            (Some(image), _) => {
+                self.shared.images.insert(c.image, Rc::clone(&image));
+                Ok(Some(image))
+            }
             (None, PullPolicy::Never) => Err(Error::new(
                 Kind::NotFound,
                 format!(

@@ -7,6 +7,7 @@
 //! 4. FIFOs, log file, cgroup;
 //! 5. clone; the child does the rest, while the next container is started.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -31,6 +32,7 @@ use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
 use crate::linux::{bare, mount_table};
+use crate::oci::seccomp::Filters;
 use crate::pod::bundle;
 use crate::pod::layers::Lowers;
 use crate::pod::limits;
@@ -41,7 +43,27 @@ use crate::spec::Container;
 use crate::store::make_dir;
 use crate::{Context, Error, Result};
 
+/// What containers that start one after the other have in common, until they have all
+/// started.
+#[derive(Debug, Default)]
+pub(in crate::pod::monitor) struct Shared {
+    filters: Filters,
+    null: Option<Mount>,
+    /// Of this turn of the event loop: later, a name may mean another one.
+    pub images: BTreeMap<String, Rc<Image>>,
+}
+
 impl Monitor {
+    /// A null device to hand into a container: [`Mount::null_device`].
+    pub(in crate::pod::monitor) fn open_null(&mut self) -> Result<OwnedFd> {
+        let null = match self.shared.null.take() {
+            Some(null) => null,
+            None => Mount::null_device()?,
+        };
+        let null = self.shared.null.insert(null);
+        reopen(null.as_fd(), OFlag::O_RDWR).context("/dev/null")
+    }
+
     /// Clones a new attempt of a container. What was made for an attempt that
     /// fails goes with it.
     pub(in crate::pod::monitor) fn launch(&mut self, name: &str, image: &Image) -> Result<()> {
@@ -59,7 +81,7 @@ impl Monitor {
         let termination_log = self.paths.termination_log(name);
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
-        let mut filters = std::mem::take(&mut self.filters);
+        let mut filters = std::mem::take(&mut self.shared.filters);
         let inputs = bundle::Inputs {
             pod: self.pod(),
             paths: &self.paths,
@@ -81,7 +103,7 @@ impl Monitor {
             node_memory: limits::node_memory(),
         };
         let bundle = bundle::plan(&inputs, &mut filters)?;
-        self.filters = filters;
+        self.shared.filters = filters;
         bundle.save(&dir.join("config.json"))?;
         let (plan, limits) = bundle.plan()?;
 
@@ -182,7 +204,7 @@ impl Monitor {
             Some(_) => cgroup.oom_events()?,
             None => None,
         };
-        let null = open_null()?;
+        let null = self.open_null()?;
         // Without a cgroup namespace the child looks for its cgroups below the host's
         // mounts, and with a user namespace it may not enter the host's namespaces.
         let n = &birth.plan.namespaces;
@@ -383,11 +405,6 @@ impl Birth<'_> {
             prepare_child: None,
         })
     }
-}
-
-/// A null device to hand into a container: [`Mount::null_device`].
-pub(in crate::pod::monitor) fn open_null() -> Result<OwnedFd> {
-    reopen(Mount::null_device()?.as_fd(), OFlag::O_RDWR).context("/dev/null")
 }
 
 /// A new file each time: what is left of the attempt before may have the old one.
