@@ -88,7 +88,7 @@ pub struct Endpoint<'a> {
 }
 
 /// What a Pod got.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Attachment {
     pub address: Ipv4Addr,
     pub prefix: u8,
@@ -100,6 +100,8 @@ pub struct Attachment {
     pub mtu: u32,
     /// What the Pod has to do without, for its status and the user.
     pub warning: Option<String>,
+    /// Of no more use. Its closing waits for an RCU grace period.
+    pub procfs: Mount,
 }
 
 /// What [`restore`] came to.
@@ -258,7 +260,7 @@ impl Host {
             }
             other => other?,
         }
-        configure_pod(address, subnet)?;
+        let procfs = configure_pod(address, subnet)?;
         // The bridge after its port: it has a carrier when a port has.
         route::settle(&self.route, &self.events, &[&host_link, &self.bridge])?;
         if !endpoint.ports.is_empty() {
@@ -278,6 +280,7 @@ impl Host {
             host_link,
             mtu: ready.record.mtu,
             warning: ready.warning,
+            procfs,
         })
     }
 
@@ -477,7 +480,7 @@ impl Host {
 }
 
 /// The Pod's own end, from inside.
-fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
+fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<Mount> {
     let socket = Socket::open(Family::Route)?;
     let link = route::link(&socket, POD_LINK)?.ok_or_else(|| {
         Error::failed(format!(
@@ -485,7 +488,7 @@ fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
         ))
     })?;
     // Before the link is up: another Pod's router advertisement must find nobody.
-    accept_no_ipv6_routers()?;
+    let procfs = accept_no_ipv6_routers()?;
     let mut batch = Batch::default();
     route::put_no_ipv6_address(&mut batch, POD_LINK);
     route::put_address(&mut batch, link.index, address, subnet);
@@ -498,20 +501,21 @@ fn configure_pod(address: Ipv4Addr, subnet: Subnet) -> Result<()> {
     let mut outcomes = outcomes.into_iter();
     outcomes.next().map_or(Ok(()), route::ignoring_no_ipv6)?;
     outcomes.try_for_each(|r| r.map(drop))?;
-    match route::found(last)? {
-        Some(link) if !link.operating => {
-            route::settle(&socket, &Events::open(Family::Route)?, &[POD_LINK])
-        }
-        _ => Ok(()),
+    if let Some(link) = route::found(last)?
+        && !link.operating
+    {
+        route::settle(&socket, &Events::open(Family::Route)?, &[POD_LINK])?;
     }
+    Ok(procfs)
 }
 
 /// By a procfs of its own: in the host's, /proc/sys/net has an entry of the same name for
 /// each Pod, and a lookup compares all of them.
-fn accept_no_ipv6_routers() -> Result<()> {
+fn accept_no_ipv6_routers() -> Result<Mount> {
     let proc = Mount::new("proc", &[], 0)?;
     let root = PathBuf::from(format!("/proc/self/fd/{}", proc.as_fd().as_raw_fd()));
-    bridge::set_sysctl(&root.join("sys/net/ipv6/conf/eth0/accept_ra"), "0")
+    bridge::set_sysctl(&root.join("sys/net/ipv6/conf/eth0/accept_ra"), "0")?;
+    Ok(proc)
 }
 
 /// Named by the address, which no two Pods of a host share: whoever finds the

@@ -99,16 +99,18 @@ pub struct Monitor {
     lock: Lock,
 }
 
-/// The hidden verb `monitor [--root DIR] UID`, with the lock as fd 3 and the
-/// listening socket as fd 4, as [`start()`] hands them over.
+/// The hidden verb `monitor [--root DIR] UID`, with the lock as fd 3, the listening
+/// socket as fd 4 and the program's mount as fd 5, as [`start()`] hands them over.
 pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     let run = || -> Result<()> {
         caller::leave();
         crate::sys::process::signals_are_default();
         let (layout, uid) = start::parse_arguments(arguments)?;
         log::start(&layout.pod(&uid));
-        let (lock, listener) = start::take_inherited()?;
-        Monitor::new(layout, &uid, lock, listener)?.run()
+        let (lock, listener, program) = start::take_inherited()?;
+        let mut monitor = Monitor::new(layout, &uid, lock, listener)?;
+        monitor.shared.close_later.push(program);
+        monitor.run()
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,

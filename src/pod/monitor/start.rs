@@ -30,6 +30,7 @@ use crate::{Context, Error, Result, debug_log};
 
 const LOCK_FD: i32 = 3;
 const LISTENER_FD: i32 = 4;
+const PROGRAM_FD: i32 = 5;
 
 /// What a monitor keeps of its starter's environment: what a pull goes by, and where to
 /// record what happens.
@@ -169,9 +170,11 @@ fn become_monitor(
         for (fd, number) in [(&null, 0), (&null, 1), (&errors, 2), (&lock, LOCK_FD)] {
             sys::dup_to(fd, number).map_err(|e| Error::sys("dup2()", e))?;
         }
-        sys::dup_to(&listener, LISTENER_FD).map_err(|e| Error::sys("dup2()", e))?;
+        for (fd, number) in [(&listener, LISTENER_FD), (&program, PROGRAM_FD)] {
+            sys::dup_to(fd, number).map_err(|e| Error::sys("dup2()", e))?;
+        }
         sys::reset_signals();
-        sys::close_on_exec_from(5).map_err(|e| Error::sys("close_range()", e))?;
+        sys::close_on_exec_from(6).map_err(|e| Error::sys("close_range()", e))?;
         Err(Error::sys(
             "execveat(<carob>)",
             sys::exec_fd(program.as_fd(), argv, envp),
@@ -200,13 +203,14 @@ pub(super) fn parse_arguments(arguments: &[OsString]) -> Result<(Layout, String)
     Ok((Layout::new(root)?, uid.to_owned()))
 }
 
-/// The lock and the listening socket.
-pub(super) fn take_inherited() -> Result<(Lock, OwnedFd)> {
+/// The lock, the listening socket, and the mount that this program runs from.
+pub(super) fn take_inherited() -> Result<(Lock, OwnedFd, Mount)> {
     let take = |fd| {
         crate::sys::fd::inherited(fd).map_err(|e| {
             Error::sys(format!("fd {fd}"), e).push_context("monitor is started by carob itself")
         })
     };
     let _ = nix::sys::prctl::set_name(c"carob-monitor");
-    Ok((Lock::from(take(LOCK_FD)?), take(LISTENER_FD)?))
+    let lock = Lock::from(take(LOCK_FD)?);
+    Ok((lock, take(LISTENER_FD)?, Mount::received(take(PROGRAM_FD)?)))
 }

@@ -51,6 +51,9 @@ pub(in crate::pod::monitor) struct Shared {
     null: Option<Mount>,
     /// Of this turn of the event loop: later, a name may mean another one.
     pub images: BTreeMap<String, Rc<Image>>,
+    /// Of no more use. The close of a mount that is in no namespace waits for an RCU grace
+    /// period, for which no container is to wait.
+    pub close_later: Vec<Mount>,
 }
 
 impl Monitor {

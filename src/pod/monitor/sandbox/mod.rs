@@ -69,6 +69,8 @@ pub(in crate::pod::monitor) struct Made {
     pub host_ip: Option<IpAddr>,
     pub warnings: Vec<String>,
     pub dns_warning: Option<String>,
+    /// [`network::Attachment::procfs`]
+    pub procfs: Option<Mount>,
 }
 
 /// The Pod's cgroup; a container's is one below it.
@@ -169,6 +171,7 @@ pub(in crate::pod::monitor) fn make(
         made.ips.push(IpAddr::V4(attachment.address));
         made.host_ip = made.host_ip.or(Some(IpAddr::V4(attachment.gateway)));
         made.warnings.extend(attachment.warning);
+        made.procfs = Some(attachment.procfs);
     }
     for (name, value) in &spec.sysctls {
         let file = format!("/proc/sys/{}", name.replace('.', "/"));

@@ -14,6 +14,7 @@ impl Monitor {
         self.remove_sandbox();
         let fact = match self.try_sandbox() {
             Ok(made) => {
+                self.shared.close_later.extend(made.procfs);
                 let warn = |reason: &str, message| Warning {
                     warns: true,
                     reason: reason.to_owned(),
