@@ -86,6 +86,8 @@ pub struct Monitor {
     glass: Glass,
     shared: Shared,
     rules: Rules,
+    /// Nobody has begun to make the sandbox.
+    is_new: bool,
     listener: OwnedFd,
     /// Clients are to be told anew, or the record written, though the state is the same.
     dirty: bool,
@@ -131,6 +133,8 @@ impl Monitor {
             None => damage::load_state(&layout, uid),
             Some(e) => Err(e),
         };
+        // Whatever is made is recorded first.
+        let is_new = matches!(found, Ok(None)) && !paths.dir.join("ns").exists();
         let mut state = match found {
             Ok(Some(state)) if state.boot_id == boot_id()? => state,
             Ok(_) => new_state(&pod)?,
@@ -161,6 +165,7 @@ impl Monitor {
             execs: BTreeMap::new(),
             handlers: BTreeMap::new(),
             rules: Rules::default(),
+            is_new,
             listener,
             dirty: true,
             unrecorded: None,

@@ -11,7 +11,9 @@ use crate::{Error, Result, volume};
 impl Monitor {
     /// What is there of an earlier try, or of a monitor that died, is removed first.
     pub(in crate::pod::monitor) fn make_sandbox(&mut self) {
-        self.remove_sandbox();
+        if !std::mem::take(&mut self.is_new) {
+            self.remove_sandbox();
+        }
         let fact = match self.try_sandbox() {
             Ok(made) => {
                 self.shared.close_later.extend(made.procfs);
