@@ -18,6 +18,8 @@ enum Wanted {
     Nothing,
     /// `pods`, or `pod/NAME`.
     Kind,
+    /// `pod/NAME`.
+    Object,
     Pod,
     Container,
     Image,
@@ -27,6 +29,8 @@ enum Wanted {
 
 const OBJECTS: &[&str] = &["json", "yaml", "name", "wide", "jsonpath="];
 const VALUES: &[&str] = &["json", "yaml", "jsonpath="];
+const EVENTS: &[&str] = &["json", "yaml", "name", "jsonpath="];
+const TYPES: &[&str] = &["Normal", "Warning"];
 
 /// Flags with a value in the next word, beside those below.
 const WITH_VALUE: &[&str] = &[
@@ -63,10 +67,10 @@ pub(super) fn candidates(face: &Face, words: &[String]) -> Vec<String> {
     };
     let all: Vec<String> = match wanted {
         Wanted::Nothing => vec![],
-        Wanted::Kind if current.contains('/') => {
-            pods().iter().map(|p| format!("pod/{p}")).collect()
+        Wanted::Kind if !current.contains('/') => {
+            ["pods", "pod", "pod/"].map(str::to_owned).to_vec()
         }
-        Wanted::Kind => ["pods", "pod", "pod/"].map(str::to_owned).to_vec(),
+        Wanted::Kind | Wanted::Object => pods().iter().map(|p| format!("pod/{p}")).collect(),
         Wanted::Pod => pods(),
         Wanted::Container => pod
             .and_then(|name| client::find(layout, namespace, &name).ok())
@@ -146,12 +150,15 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
         "-n" | "--namespace" => Some(Wanted::Namespace),
         "-o" | "--output" if verb == Some("save") => Some(Wanted::Nothing),
         "-o" | "--output" => Some(Wanted::Format(match verb {
+            Some("events") => EVENTS,
             Some(
                 "get" | "apply" | "run" | "delete" | "wait" | "images" | "restart" | "pause"
                 | "resume",
             ) => OBJECTS,
             _ => VALUES,
         })),
+        "--for" if verb == Some("events") => Some(Wanted::Object),
+        "--types" => Some(Wanted::Format(TYPES)),
         "-c" | "--container" => Some(Wanted::Container),
         "--image" => Some(Wanted::Image),
         "--log-level" => Some(Wanted::Format(&debug_log::LEVELS)),
@@ -177,6 +184,8 @@ mod tests {
             ("get -n", Namespace, None),
             ("get pods -o", Format(OBJECTS), Some("pods")),
             ("get pod/a", Kind, Some("a")),
+            ("events --for", Object, None),
+            ("events --types", Format(TYPES), None),
             ("version -o", Format(VALUES), None),
             ("--log-level", Format(&debug_log::LEVELS), None),
             ("--log-level debug get", Kind, None),

@@ -85,6 +85,7 @@ const VERBS: &[Entry] = &[
     entry::<pods::get::Get>(),
     entry::<pods::describe::Describe>(),
     entry::<pods::why::WhyOf>(),
+    entry::<pods::events::Events>(),
     entry::<pods::logs::Logs>(),
     entry::<pods::exec::Exec>(),
     entry::<pods::attach::Attach>(),

@@ -56,7 +56,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
         &["explain", "lint"],
         "carob validate -f FILE tells what each field does here",
     ),
-    (&["events"], "carob describe pod NAME ends with its events"),
+    (&["event"], "carob events"),
     (
         &["scale", "rollout", "autoscale"],
         "carob runs Pods, without controllers: apply one manifest for each",

@@ -10,6 +10,7 @@ pub const VERBS: &[&str] = &[
     "get",
     "describe",
     "why",
+    "events",
     "logs",
     "exec",
     "attach",

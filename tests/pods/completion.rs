@@ -54,6 +54,8 @@ fn bash_knows_what_is_there() {
     is(&["exec", ""], &["web"]);
     is(&["logs", "web", "-c", ""], &["main"]);
     is(&["get", "pods", "-o", "j"], &["json", "jsonpath="]);
+    is(&["events", "--for", ""], &["pod/web"]);
+    is(&["events", "--types", ""], &["Normal", "Warning"]);
     is(&["--log-level", "d"], &["debug"]);
     is(&["run", "x", "--image", "local"], &[IMAGE]);
     is(&["rmi", ""], &[IMAGE]);

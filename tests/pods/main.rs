@@ -20,6 +20,7 @@ mod debug_log;
 #[path = "../shared/denied.rs"]
 mod denied;
 mod doctor;
+mod events;
 mod failures;
 #[path = "../shared/fds.rs"]
 mod fds;

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::face::{Face, warn_of_unattended};
-use crate::cli::{Verb, pods::get, show::age, show::object, show::output};
+use crate::cli::pods::{events, get};
+use crate::cli::{Verb, show::age, show::object, show::output};
 use crate::manifest;
 use crate::pod::client::{self, View};
 use crate::pod::state::Event;
@@ -453,14 +454,10 @@ fn events(p: &mut Page, list: &[Event], now: Timestamp) {
     let rows = list
         .iter()
         .map(|e| {
-            let last = age::since(e.last, now);
             vec![
-                if e.warning { "Warning" } else { "Normal" }.to_owned(),
+                events::kind(e).to_owned(),
                 e.reason.clone(),
-                match e.count {
-                    0 | 1 => last,
-                    n => format!("{last} (x{n} over {})", age::since(e.first, now)),
-                },
+                events::last_seen(e, now),
                 "carob".to_owned(),
                 e.message.trim().replace('\n', "\\n"),
             ]

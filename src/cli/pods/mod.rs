@@ -4,6 +4,7 @@ pub(in crate::cli) mod apply;
 pub(in crate::cli) mod attach;
 pub(in crate::cli) mod delete;
 pub(in crate::cli) mod describe;
+pub(in crate::cli) mod events;
 pub(in crate::cli) mod exec;
 pub(in crate::cli) mod get;
 pub(in crate::cli) mod logs;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::pod::client::View;
 use crate::pod::status;
+use crate::pod::verbs::events::Listed;
 use crate::{Error, Result};
 
 /// The manifest with the record's metadata and the status of now.
@@ -42,6 +43,37 @@ pub(crate) fn v1(view: &View) -> Value {
     }
     object["status"] = serde_json::to_value(view.status()).unwrap_or_default();
     object
+}
+
+/// As the API has it. A kubelet makes an event's name of the Pod's and of a time too.
+pub(crate) fn v1_event(listed: &Listed, kind: &str, node: &str) -> Value {
+    let event = &listed.event;
+    let first = status::rfc3339(event.first);
+    json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": format!("{}.{:x}", listed.pod, event.first.as_nanosecond()),
+            "namespace": listed.namespace,
+            "creationTimestamp": first,
+        },
+        "involvedObject": {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "namespace": listed.namespace,
+            "name": listed.pod,
+            "uid": listed.uid,
+        },
+        "type": kind,
+        "reason": event.reason,
+        "message": event.message,
+        "count": event.count,
+        "firstTimestamp": first,
+        "lastTimestamp": status::rfc3339(event.last),
+        "source": {"component": "carob", "host": node},
+        "reportingComponent": "carob",
+        "reportingInstance": node,
+    })
 }
 
 /// `web`, `pod/web`, `pods/web`, `po/web`: the name.

@@ -44,10 +44,9 @@ impl Format {
             let names: String = objects
                 .iter()
                 .map(|o| {
-                    format!(
-                        "pod/{}\n",
-                        o["metadata"]["name"].as_str().unwrap_or_default()
-                    )
+                    let kind = o["kind"].as_str().unwrap_or("Pod").to_ascii_lowercase();
+                    let name = o["metadata"]["name"].as_str().unwrap_or_default();
+                    format!("{kind}/{name}\n")
                 })
                 .collect();
             return text(&names, false);

@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod delete;
 pub mod disk;
+pub mod events;
 pub mod images;
 pub mod start;
 pub mod steer;
