@@ -32,6 +32,9 @@ const VALUES: &[&str] = &["json", "yaml", "jsonpath="];
 const EVENTS: &[&str] = &["json", "yaml", "name", "jsonpath="];
 const TYPES: &[&str] = &["Normal", "Warning"];
 
+/// Verbs that a kind follows.
+const KINDED: &[&str] = &["get", "describe", "delete", "wait", "label", "annotate"];
+
 /// Flags with a value in the next word, beside those below.
 const WITH_VALUE: &[&str] = &[
     "--root",
@@ -131,9 +134,12 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
         return (wanted, pod);
     }
     let wanted = match (verb, operands.as_slice()) {
-        (Some("get" | "describe" | "delete" | "wait"), []) => Wanted::Kind,
-        (Some("get" | "describe" | "delete" | "wait"), ["pod" | "pods" | "po", ..]) => Wanted::Pod,
-        (Some("get" | "describe" | "delete" | "wait"), _) => Wanted::Kind,
+        (Some(verb), []) if KINDED.contains(&verb) => Wanted::Kind,
+        (Some(verb), ["pod" | "pods" | "po"]) if KINDED.contains(&verb) => Wanted::Pod,
+        // Keys and values may follow the name.
+        (Some("label" | "annotate"), _) => Wanted::Nothing,
+        (Some(verb), ["pod" | "pods" | "po", ..]) if KINDED.contains(&verb) => Wanted::Pod,
+        (Some(verb), _) if KINDED.contains(&verb) => Wanted::Kind,
         (Some("logs" | "exec" | "attach"), []) => Wanted::Pod,
         (Some("restart" | "pause" | "resume" | "why"), _) => Wanted::Pod,
         (Some("logs"), [_]) => Wanted::Container,
@@ -153,7 +159,7 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
             Some("events") => EVENTS,
             Some(
                 "get" | "apply" | "run" | "delete" | "wait" | "images" | "restart" | "pause"
-                | "resume",
+                | "resume" | "label" | "annotate",
             ) => OBJECTS,
             _ => VALUES,
         })),
@@ -184,6 +190,9 @@ mod tests {
             ("get -n", Namespace, None),
             ("get pods -o", Format(OBJECTS), Some("pods")),
             ("get pod/a", Kind, Some("a")),
+            ("label", Kind, None),
+            ("annotate pods", Pod, Some("pods")),
+            ("label pod web", Nothing, Some("pod")),
             ("events --for", Object, None),
             ("events --types", Format(TYPES), None),
             ("version -o", Format(VALUES), None),

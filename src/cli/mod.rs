@@ -93,6 +93,8 @@ const VERBS: &[Entry] = &[
     entry::<pods::steer::Restart>(),
     entry::<pods::steer::Pause>(),
     entry::<pods::steer::Resume>(),
+    entry::<pods::metadata::Label>(),
+    entry::<pods::metadata::Annotate>(),
     entry::<pods::delete::Delete>(),
     entry::<images::list::Pull>(),
     entry::<images::push::Push>(),

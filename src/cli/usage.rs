@@ -48,7 +48,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "a Pod's address is reached from this machine: carob get pods -o wide",
     ),
     (
-        &["edit", "patch", "label", "annotate", "set"],
+        &["edit", "patch", "set"],
         "change the manifest, then carob apply -f FILE",
     ),
     (&["diff"], "not yet: carob apply -f FILE --dry-run=client"),

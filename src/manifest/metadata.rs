@@ -4,12 +4,11 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::names;
-use super::report::Report;
-use super::tree::Path;
-use crate::spec::{FirstProbes, WhenLogFull};
+use super::report::{Report, unknown_value};
+use super::tree::{Path, quote};
+use crate::spec::{FirstProbes, Pod, WhenLogFull};
+use crate::{Error, Result};
 
-/// Annotations of one object together, keys and values, in bytes.
-const ANNOTATIONS_MAX: usize = 256 * 1024;
 /// The longest name of a file (NAME_MAX): the directory of a Pod's logs is
 /// `<namespace>_<name>_<uid>`.
 const FILE_NAME_MAX: usize = 255;
@@ -62,19 +61,57 @@ pub(super) fn check(r: &mut Report<'_>, pod: &core::Pod, name: &str, namespace: 
         let path = annotations.key(key);
         r.check(&path, key, names::qualified_name(&key.to_lowercase()));
         size += key.len() + value.len();
-        check_own_annotation(r, &path, key, value);
-        check_known_annotation(r, &path, key, value, pod);
+        if let Some(fault) = own_fault(key, value).or_else(|| known_fault(key, value)) {
+            r.problem(&path, fault);
+        }
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
+        if key == "kubernetes.io/config.mirror" && node.is_none_or(str::is_empty) {
+            let why = "must set spec.nodeName if mirror pod annotation is set";
+            r.invalid(&path, value, why);
+        }
     }
-    if size > ANNOTATIONS_MAX {
+    if size > Pod::ANNOTATIONS_MAX {
         r.problem(
             &annotations,
-            format!("Too long: {size} bytes; at most {ANNOTATIONS_MAX} are possible"),
+            format!(
+                "Too long: {size} bytes; at most {} are possible",
+                Pod::ANNOTATIONS_MAX
+            ),
         );
     }
 }
 
-/// Those that carob itself reads: a slip there must not go unnoticed.
-fn check_own_annotation(r: &mut Report<'_>, path: &Path, key: &str, value: &str) {
+/// What is wrong with a label that a Pod is to get.
+pub fn check_label(key: &str, value: &str) -> Result<()> {
+    let checks = [
+        (key, names::qualified_name(key)),
+        (value, names::label_value(value)),
+    ];
+    for (text, check) in checks {
+        check.map_err(|why| {
+            let text = quote(text);
+            Error::invalid(format!("metadata.labels: Invalid value: {text}: {why}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// What is wrong with an annotation that a Pod is to get.
+pub fn check_annotation(key: &str, value: &str) -> Result<()> {
+    let name = names::qualified_name(&key.to_lowercase());
+    let wrong_name = |why| format!("Invalid value: {}: {why}", quote(key));
+    let fault = name.err().map(wrong_name);
+    let fault = fault.or_else(|| own_fault(key, value));
+    match fault.or_else(|| known_fault(key, value)) {
+        Some(fault) => Err(Error::invalid(format!(
+            "metadata.annotations.{key}: {fault}"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Of those that carob itself reads: a slip there must not go unnoticed.
+fn own_fault(key: &str, value: &str) -> Option<String> {
     let known = [
         (
             WhenLogFull::ANNOTATION,
@@ -86,52 +123,35 @@ fn check_own_annotation(r: &mut Report<'_>, path: &Path, key: &str, value: &str)
         ),
     ];
     if let Some((_, values)) = known.iter().find(|(name, _)| *name == key) {
-        if !values.contains(&value) {
-            r.unknown_value(path, value, values);
-        }
-    } else if key.starts_with("carob/") {
-        let known = known.map(|(name, _)| name).join(" and ");
-        r.problem(
-            path,
-            format!("carob knows no such annotation; it knows {known}"),
-        );
+        return (!values.contains(&value)).then(|| unknown_value(value, values));
     }
+    key.starts_with("carob/").then(|| {
+        let known = known.map(|(name, _)| name).join(" and ");
+        format!("carob knows no such annotation; it knows {known}")
+    })
 }
 
-/// Those that the API server checks. AppArmor's are read with the containers.
-fn check_known_annotation(
-    r: &mut Report<'_>,
-    path: &Path,
-    key: &str,
-    value: &str,
-    pod: &core::Pod,
-) {
+/// Of those that the API server checks. AppArmor's are read with the containers.
+fn known_fault(key: &str, value: &str) -> Option<String> {
     const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
     const SECCOMP_OF: &str = "container.seccomp.security.alpha.kubernetes.io/";
-    match key {
-        "controller.kubernetes.io/pod-deletion-cost" => {
-            // No sign but a minus, no leading zeros, as helper.GetDeletionCostFromPodAnnotations.
-            let is_plain = |n: i32| n.to_string() == value;
-            if !value.parse().is_ok_and(is_plain) {
-                r.invalid(path, value, "must be a 32bit integer");
-            }
-        }
-        "kubernetes.io/config.mirror" => {
-            let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
-            if node.is_none_or(str::is_empty) {
-                let why = "must set spec.nodeName if mirror pod annotation is set";
-                r.invalid(path, value, why);
-            }
-        }
-        _ if key == SECCOMP || key.starts_with(SECCOMP_OF) => {
-            let names = ["runtime/default", "docker/default", "unconfined"];
-            match value.strip_prefix("localhost/") {
-                Some(file) => r.check(path, value, names::relative_path(file)),
-                None if names.contains(&value) => {}
-                None => r.invalid(path, value, "must be a valid seccomp profile"),
-            }
-        }
-        _ => {}
+    let invalid = |why: &str| Some(format!("Invalid value: {}: {why}", quote(value)));
+    if key == "controller.kubernetes.io/pod-deletion-cost" {
+        // No sign but a minus, no leading zeros, as helper.GetDeletionCostFromPodAnnotations.
+        let is_plain = |n: i32| n.to_string() == value;
+        return match value.parse().is_ok_and(is_plain) {
+            true => None,
+            false => invalid("must be a 32bit integer"),
+        };
+    }
+    if key != SECCOMP && !key.starts_with(SECCOMP_OF) {
+        return None;
+    }
+    let names = ["runtime/default", "docker/default", "unconfined"];
+    match value.strip_prefix("localhost/") {
+        Some(file) => invalid(&names::relative_path(file).err()?),
+        None if names.contains(&value) => None,
+        None => invalid("must be a valid seccomp profile"),
     }
 }
 

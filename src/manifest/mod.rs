@@ -49,6 +49,7 @@ use std::io::Read;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use metadata::{check_annotation, check_label};
 pub use quantity::Quantity;
 pub use report::{Note, NoteKind};
 pub use selector::{Selector, parse_selector};

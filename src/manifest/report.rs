@@ -46,6 +46,16 @@ impl std::fmt::Display for Note {
     }
 }
 
+/// What the API server says of a value that is none of a list.
+pub(super) fn unknown_value(value: &str, supported: &[&str]) -> String {
+    let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+    format!(
+        "Unsupported value: {}: supported values: {}",
+        quote(value),
+        names.join(", ")
+    )
+}
+
 /// Collects what the checks find in one object.
 pub(super) struct Report<'a> {
     source: &'a str,
@@ -134,15 +144,7 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn unknown_value(&mut self, path: &Path, value: &str, supported: &[&str]) {
-        let names: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        self.problem(
-            path,
-            format!(
-                "Unsupported value: {}: supported values: {}",
-                quote(value),
-                names.join(", ")
-            ),
-        );
+        self.problem(path, unknown_value(value, supported));
     }
 
     pub(super) fn duplicate(&mut self, path: &Path, value: &str) {

@@ -187,10 +187,6 @@ fn se_linux(
     (options != SeLinuxOptions::default()).then_some(options)
 }
 
-/// Kubernetes' way to name a container's profile before appArmorProfile: an annotation
-/// whose key is this and the container's name.
-const APP_ARMOR_ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
-
 /// The profiles that annotations name, by container.
 pub(super) fn app_armor_annotations(
     r: &mut Report<'_>,
@@ -199,7 +195,7 @@ pub(super) fn app_armor_annotations(
 ) -> HashMap<String, AppArmor> {
     let mut found = HashMap::new();
     for (key, value) in annotations {
-        let Some(name) = key.strip_prefix(APP_ARMOR_ANNOTATION) else {
+        let Some(name) = key.strip_prefix(AppArmor::ANNOTATION) else {
             continue;
         };
         let path = Path::default().keys("metadata.annotations").key(key);

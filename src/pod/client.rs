@@ -388,6 +388,11 @@ fn find_out(
     Ok(Some(View::new(pod, state)))
 }
 
+/// The Pod as it is recorded now; `None` if that cannot be read.
+pub(super) fn recorded(layout: &Layout, uid: &str) -> Option<Pod> {
+    store::load_existing(&layout.pod(uid).record()).ok()
+}
+
 /// A Pod whose monitor is dead and cannot be started: a read-only filesystem, a limit
 /// on processes.
 fn unattended(layout: &Layout, pod: Pod, why: Error) -> Result<View> {
@@ -418,22 +423,38 @@ fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
 /// Replaces labels, annotations, the Secrets to pull with, the manifest to be shown and
 /// what [`update`] allows of the spec, and has the monitor act on it.
 pub fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
+    change(layout, uid, |pod| {
+        if !update::is_allowed(&pod.spec, &new.spec) {
+            return Err(Error::conflict(format!(
+                "pods {:?} has been changed meanwhile",
+                pod.name
+            )));
+        }
+        pod.spec.clone_from(&new.spec);
+        pod.labels.clone_from(&new.labels);
+        pod.annotations.clone_from(&new.annotations);
+        pod.pull_secrets.clone_from(&new.pull_secrets);
+        pod.manifest = new.manifest.clone();
+        pod.manifest["metadata"]["uid"] = pod.uid.clone().into();
+        pod.manifest["metadata"]["creationTimestamp"] = pod.created.to_string().into();
+        Ok(true)
+    })
+    .map(drop)
+}
+
+/// Changes the record of a Pod and has the monitor act on it, unless `change` says that
+/// nothing has changed. No other change comes between. Returns the Pod as it is recorded then.
+pub(super) fn change(
+    layout: &Layout,
+    uid: &str,
+    change: impl FnOnce(&mut Pod) -> Result<bool>,
+) -> Result<Pod> {
     let path = layout.pod(uid).record();
     let names = lock_names(layout)?;
     let mut pod: Pod = store::load_existing(&path)?;
-    if !update::is_allowed(&pod.spec, &new.spec) {
-        return Err(Error::conflict(format!(
-            "pods {:?} has been changed meanwhile",
-            pod.name
-        )));
+    if !change(&mut pod)? {
+        return Ok(pod);
     }
-    pod.spec.clone_from(&new.spec);
-    pod.labels.clone_from(&new.labels);
-    pod.annotations.clone_from(&new.annotations);
-    pod.pull_secrets.clone_from(&new.pull_secrets);
-    pod.manifest = new.manifest.clone();
-    pod.manifest["metadata"]["uid"] = pod.uid.clone().into();
-    pod.manifest["metadata"]["creationTimestamp"] = pod.created.to_string().into();
     store::save(&path, &pod)?;
     drop(names);
     let connection = Connection::open(layout, uid)?;
@@ -441,7 +462,7 @@ pub fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
     match connection.recv(Some(Duration::from_secs(10)))? {
         Some((Reply::Failed(e), _)) => Err(e),
         // A monitor that has died reads the record at its next start.
-        _ => Ok(()),
+        _ => Ok(pod),
     }
 }
 

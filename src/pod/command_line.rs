@@ -18,6 +18,8 @@ pub const VERBS: &[&str] = &[
     "restart",
     "pause",
     "resume",
+    "label",
+    "annotate",
     "delete",
     "pull",
     "push",

@@ -173,7 +173,11 @@ impl<'l> Watcher<'l> {
                 };
                 match reply {
                     Ok(Some((Reply::State(state), _))) => {
-                        if entry.view.state.as_ref() != Some(&*state) {
+                        // It comes also when the labels or another part of the record change.
+                        let pod = client::recorded(self.layout, &uid);
+                        let pod = pod.filter(|pod| *pod != entry.view.pod);
+                        if pod.is_some() || entry.view.state.as_ref() != Some(&*state) {
+                            entry.view.pod = pod.unwrap_or_else(|| entry.view.pod.clone());
                             entry.view.state = Some(*state);
                             changes.push(Change::Seen(entry.view.clone()));
                         }

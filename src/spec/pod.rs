@@ -30,6 +30,8 @@ pub struct Pod<Manifest = serde_json::Value> {
 
 impl Pod {
     pub const VERSION: u32 = 1;
+    /// Annotations together, keys and values, in bytes.
+    pub const ANNOTATIONS_MAX: usize = 256 * 1024;
 
     /// The Pod's name as arguments of a command, for hints.
     pub fn as_arguments(&self) -> String {

@@ -48,6 +48,12 @@ pub enum AppArmor {
     Unconfined,
 }
 
+impl AppArmor {
+    /// Kubernetes' way to name a container's profile before appArmorProfile: an annotation
+    /// whose key is this and the container's name.
+    pub const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seccomp {
     /// Ours where Kubernetes' default is Unconfined; stated in the docs.

@@ -30,6 +30,7 @@ mod hostile;
 mod images;
 mod insiders;
 mod kernels;
+mod labels;
 mod layers;
 mod logs;
 mod many;

@@ -8,6 +8,7 @@ pub(in crate::cli) mod events;
 pub(in crate::cli) mod exec;
 pub(in crate::cli) mod get;
 pub(in crate::cli) mod logs;
+pub(in crate::cli) mod metadata;
 pub(in crate::cli) mod run;
 pub(in crate::cli) mod steer;
 pub(in crate::cli) mod validate;

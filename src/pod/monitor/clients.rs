@@ -131,6 +131,8 @@ impl Monitor {
             }
             Request::Update => {
                 self.reload()?;
+                // The state may be the same; the record is not.
+                self.tell_watchers();
                 self.reply(id, &Reply::Done, &[]);
             }
             Request::AwaitStarted => {

@@ -7,6 +7,7 @@ pub mod delete;
 pub mod disk;
 pub mod events;
 pub mod images;
+pub mod metadata;
 pub mod start;
 pub mod steer;
 pub mod wait;
