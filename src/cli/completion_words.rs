@@ -28,6 +28,15 @@ enum Wanted {
 }
 
 const OBJECTS: &[&str] = &["json", "yaml", "name", "wide", "jsonpath="];
+const GET: &[&str] = &[
+    "json",
+    "yaml",
+    "name",
+    "wide",
+    "jsonpath=",
+    "custom-columns=",
+    "custom-columns-file=",
+];
 const VALUES: &[&str] = &["json", "yaml", "jsonpath="];
 const EVENTS: &[&str] = &["json", "yaml", "name", "jsonpath="];
 const TYPES: &[&str] = &["Normal", "Warning"];
@@ -46,6 +55,13 @@ const WITH_VALUE: &[&str] = &[
     "--for",
     "--tail",
     "--since",
+    "--since-time",
+    "--limit-bytes",
+    "--max-log-requests",
+    "--field-selector",
+    "--sort-by",
+    "-L",
+    "--label-columns",
     "-i",
     "--input",
     "--grace-period",
@@ -157,9 +173,10 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
         "-o" | "--output" if verb == Some("save") => Some(Wanted::Nothing),
         "-o" | "--output" => Some(Wanted::Format(match verb {
             Some("events") => EVENTS,
+            Some("get") => GET,
             Some(
-                "get" | "apply" | "run" | "delete" | "wait" | "images" | "restart" | "pause"
-                | "resume" | "label" | "annotate",
+                "apply" | "run" | "delete" | "wait" | "images" | "restart" | "pause" | "resume"
+                | "label" | "annotate",
             ) => OBJECTS,
             _ => VALUES,
         })),
@@ -188,7 +205,7 @@ mod tests {
             ("get", Kind, None),
             ("get pods", Pod, Some("pods")),
             ("get -n", Namespace, None),
-            ("get pods -o", Format(OBJECTS), Some("pods")),
+            ("get pods -o", Format(GET), Some("pods")),
             ("get pod/a", Kind, Some("a")),
             ("label", Kind, None),
             ("annotate pods", Pod, Some("pods")),

@@ -229,9 +229,14 @@ mod tests {
             ),
             ("carob get", "required", "carob get pods; carob get --help"),
             (
+                "carob get pods --frobnicate x",
+                "--frobnicate",
+                "carob get --help",
+            ),
+            (
                 "carob get pods --sort-bi x",
                 "--sort-bi",
-                "carob get --help",
+                "a similar argument exists: '--sort-by'; carob get --help",
             ),
             ("carob -n x", "no verb", "carob --help lists the verbs"),
         ] {

@@ -116,6 +116,127 @@ fn get_watch_tells_of_changes() {
 }
 
 #[test]
+fn get_selects_sorts_and_has_columns() {
+    let root = Root::new();
+    root.apply(&sleeper("web-10", "app: x, tier: front")).ok();
+    root.apply(&script_pod("web-9", "Never", 0, "true")).ok();
+    root.becomes("web-9", ".status.phase", "Succeeded");
+    let get = |args: &[&str]| root.carob(&[&["get", "pods"], args].concat());
+    let names = |args: &[&str]| get(&[args, &["-o", "name"]].concat()).ok();
+    let fields = |text: &str| names(&["--field-selector", text]);
+    assert_eq!(fields("status.phase=Running"), "pod/web-10\n");
+    assert_eq!(fields("status.phase!=Running"), "pod/web-9\n");
+    assert_eq!(
+        fields("metadata.name==web-9,spec.restartPolicy=Never"),
+        "pod/web-9\n"
+    );
+    let ip = root.field("web-10", ".status.podIP");
+    assert_eq!(fields(&format!("status.podIP={ip}")), "pod/web-10\n");
+    let node = nix::unistd::gethostname().unwrap();
+    let node = format!("spec.nodeName={}", node.to_str().unwrap());
+    assert_eq!(fields(&node).lines().count(), 2);
+    assert_eq!(
+        names(&[
+            "-l",
+            "app=x",
+            "--field-selector=metadata.namespace=default",
+            "-A"
+        ]),
+        "pod/web-10\n"
+    );
+    get(&["--field-selector=spec.foo=a"]).fails(2, "\"spec.foo\" is not supported");
+    get(&["web-9", "--field-selector=metadata.name=a"]).fails(2, "names cannot go with");
+
+    assert_eq!(names(&[]), "pod/web-10\npod/web-9\n");
+    assert_eq!(
+        names(&["--sort-by=.metadata.name"]),
+        "pod/web-9\npod/web-10\n"
+    );
+    let table = get(&["--sort-by={.status.phase}", "--no-headers"]).ok();
+    let first: Vec<&str> = table
+        .lines()
+        .map(|l| l.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(first, ["web-10", "web-9"]);
+    get(&["--sort-by=.none"]).fails(2, "no Pod has a field \".none\"");
+
+    let columns =
+        "custom-columns=NAME:.metadata.name,PHASE:.status.phase,TIER:.metadata.labels.tier";
+    assert_eq!(
+        get(&["-o", columns, "--sort-by=metadata.name"]).ok(),
+        "NAME     PHASE       TIER\nweb-9    Succeeded   <none>\nweb-10   Running     front\n"
+    );
+    assert_eq!(
+        get(&[
+            "web-10",
+            "--no-headers",
+            "-o",
+            "custom-columns=I:.spec.containers[*].image"
+        ])
+        .ok(),
+        format!("{IMAGE}\n")
+    );
+    get(&["-o", "custom-columns=NAME"]).fails(2, "\"NAME\" is no column");
+    let file = root.dir().join("columns");
+    std::fs::write(&file, "NAME PHASE\n.metadata.name .status.phase\n").unwrap();
+    let from_file = format!("custom-columns-file={}", file.display());
+    assert_eq!(
+        get(&["web-9", "-o", &from_file]).ok(),
+        "NAME    PHASE\nweb-9   Succeeded\n"
+    );
+
+    let labels = get(&["-L", "tier,app", "--show-labels"]).ok();
+    let rows: Vec<Vec<&str>> = labels
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0][5..], ["TIER", "APP", "LABELS"]);
+    assert_eq!(rows[1][5..], ["front", "x", "app=x,tier=front"]);
+    assert_eq!(rows[2][5..], ["<none>"]);
+
+    get(&["none"]).fails(4, "not found");
+    let none = get(&["none", "--ignore-not-found"]);
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", ""));
+    none.ok();
+}
+
+#[test]
+fn get_watch_shows_labels_that_change() {
+    let root = Root::new();
+    root.apply(&sleeper("a", "app: x")).ok();
+    let mut watch = root
+        .command(&[
+            "get",
+            "pods",
+            "-w",
+            "-L",
+            "app",
+            "--no-headers",
+            "-l",
+            "app",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = BufReader::new(watch.stdout.take().unwrap());
+    let mut last = || {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        line.split_whitespace().last().unwrap().to_owned()
+    };
+    assert_eq!(last(), "x");
+    root.carob(&["label", "pod", "a", "app=y", "--overwrite"])
+        .ok();
+    assert_eq!(last(), "y");
+    // Without the label it is not wanted; with it, it is new.
+    root.carob(&["label", "pod", "a", "app-"]).ok();
+    root.carob(&["label", "pod", "a", "app=y"]).ok();
+    assert_eq!(last(), "y");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
 fn wait_for_this_and_that() {
     let root = Root::new();
     root.apply(&sleeper("a", "app: x")).ok();

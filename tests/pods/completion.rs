@@ -71,4 +71,9 @@ fn bash_knows_what_is_there() {
     is(&["-n", "none", "delete", "pod", "x"], &[]);
     is(&["vali"], &["validate"]);
     is(&["get", "--show"], &["--show-labels"]);
+    is(
+        &["get", "pods", "-o", "custom-columns-"],
+        &["custom-columns-file="],
+    );
+    is(&["label", "pod", ""], &["web"]);
 }

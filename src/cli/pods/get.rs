@@ -3,15 +3,17 @@
 use clap::Args;
 use jiff::Timestamp;
 
-use crate::cli::face::{Face, say, warn_of_unattended};
+use crate::cli::face::{Face, say, warn, warn_of_unattended};
+use crate::cli::show::custom::{CustomColumns, SortKey};
 use crate::cli::show::output::{self, Format};
-use crate::cli::show::rows::Columns;
+use crate::cli::show::rows::{self, Columns};
 use crate::cli::show::table::Table;
 use crate::cli::{Verb, show::object};
 use crate::manifest;
 use crate::pod::client::{self, Detail, View};
+use crate::pod::verbs::fields::FieldSelector;
 use crate::pod::watch::{Change, Watcher};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Get {
@@ -21,7 +23,8 @@ pub(crate) struct Get {
     /// The Pods of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// wide, json, yaml, name or jsonpath=TEMPLATE
+    /// wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADER:PATH,... or
+    /// custom-columns-file=FILE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
     /// Go on with a row for each change
@@ -30,12 +33,24 @@ pub(crate) struct Get {
     /// Only Pods with these labels: a=b, a!=b, a in (b,c), a, !a
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
+    /// Only Pods with these values: status.phase=Running, metadata.name!=web and others
+    #[arg(long, value_name = "FIELDS")]
+    field_selector: Option<String>,
+    /// Order the Pods by a field: .metadata.creationTimestamp
+    #[arg(long, value_name = "JSONPATH")]
+    sort_by: Option<String>,
     /// Leave the first line out
     #[arg(long)]
     no_headers: bool,
     /// A column more, of the labels
     #[arg(long)]
     show_labels: bool,
+    /// A column for each of these labels
+    #[arg(short = 'L', long, value_name = "LABELS", value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// A Pod that is not there is no error
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    ignore_not_found: bool,
 }
 
 impl Verb for Get {
@@ -44,49 +59,58 @@ impl Verb for Get {
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob get pods -o wide\n\
         \x20 carob get pod web -o jsonpath={.status.podIP}\n\
-        \x20 carob get pods -A -w";
+        \x20 carob get pods -A -w\n\
+        \x20 carob get pods --field-selector=status.phase!=Running -L app\n\
+        \x20 carob get pods --sort-by=.metadata.creationTimestamp\n\
+        \x20 carob get pods -o custom-columns=NAME:.metadata.name,IP:.status.podIP";
 
     fn run(self, face: &Face) -> Result<u8> {
         let names = object::names_of(Self::NAME, &self.what)?;
-        let format = Format::parse(self.output.as_deref())?;
-        let selector = self
-            .selector
-            .as_deref()
-            .map(manifest::parse_selector)
-            .transpose()?;
-        if !names.is_empty() && (self.all_namespaces || selector.is_some()) {
+        let custom = self.output.as_deref().map(CustomColumns::of_format);
+        let custom = custom.transpose()?.flatten();
+        let format = match custom {
+            Some(_) => Format::Table { wide: false },
+            None => Format::parse(self.output.as_deref())?,
+        };
+        let sort_key = self.sort_by.as_deref().map(SortKey::parse).transpose()?;
+        let selector = self.selector.as_deref().map(manifest::parse_selector);
+        let selector = selector.transpose()?;
+        let fields = self.field_selector.as_deref().map(FieldSelector::parse);
+        let fields = fields.transpose()?;
+        if !names.is_empty() && (self.all_namespaces || selector.is_some() || fields.is_some()) {
             return Err(Error::usage(
-                "names cannot go with --all-namespaces or --selector",
+                "names cannot go with --all-namespaces, --selector or --field-selector",
             ));
         }
         let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
+        let node = node_name();
         let wanted = |v: &View| {
             (names.is_empty() || names.contains(&v.pod.name))
                 && selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels))
-        };
-        let columns = Columns {
-            namespace: self.all_namespaces,
-            wide: matches!(format, Format::Table { wide: true }),
-            labels: self.show_labels,
-            node: node_name(),
+                && fields.as_ref().is_none_or(|f| f.matches(v, &node))
         };
         let mut printer = Printer {
             table: Table::default(),
-            columns,
+            columns: Columns {
+                namespace: self.all_namespaces,
+                wide: matches!(format, Format::Table { wide: true }),
+                label_columns: self.label_columns,
+                labels: self.show_labels,
+                node: node.clone(),
+            },
+            custom,
             head: !self.no_headers,
             format,
         };
         if self.watch {
+            if sort_key.is_some() {
+                warn("with --watch, --sort-by has no effect");
+            }
             return follow(face, namespace, &names, &wanted, &mut printer);
         }
-
         let mut missing = vec![];
-        let views = if names.is_empty() {
-            let detail = match printer.format {
-                Format::Table { .. } | Format::Name => Detail::Summary,
-                _ => Detail::Whole,
-            };
-            let mut all = client::list_with(&face.layout, namespace, detail)?;
+        let mut views = if names.is_empty() {
+            let mut all = client::list_with(&face.layout, namespace, printer.detail(&sort_key))?;
             all.retain(|v| wanted(v));
             all
         } else {
@@ -95,21 +119,23 @@ impl Verb for Get {
             for n in &names {
                 match client::find(&face.layout, &face.namespace, n) {
                     Ok(v) => found.push(v),
+                    Err(e) if e.kind() == Kind::NotFound && self.ignore_not_found => {}
                     Err(e) => missing.push(e),
                 }
             }
             found
         };
         warn_of_unattended(&views);
+        if let Some(key) = sort_key {
+            key.sort(&mut views, object::v1)?;
+        }
         let as_list = names.len() != 1;
         match printer.format {
-            Format::Table { .. } if views.is_empty() && missing.is_empty() => {
-                say(&match namespace {
-                    Some(ns) => format!("No resources found in {ns} namespace."),
-                    None => "No resources found".to_owned(),
-                })
-            }
-            _ if views.is_empty() && !missing.is_empty() => {}
+            Format::Table { .. } if views.is_empty() && names.is_empty() => say(&match namespace {
+                Some(ns) => format!("No resources found in {ns} namespace."),
+                None => "No resources found".to_owned(),
+            }),
+            _ if views.is_empty() && !names.is_empty() => {}
             Format::Table { .. } => printer.rows(&views)?,
             _ => {
                 let objects = views.iter().map(object::v1).collect();
@@ -123,18 +149,35 @@ impl Verb for Get {
 struct Printer {
     table: Table,
     columns: Columns,
+    /// Instead of `columns`.
+    custom: Option<CustomColumns>,
     head: bool,
     format: Format,
 }
 
 impl Printer {
+    /// How much of a record is shown.
+    fn detail(&self, sort_key: &Option<SortKey>) -> Detail {
+        match self.format {
+            _ if self.custom.is_some() || sort_key.is_some() => Detail::Whole,
+            Format::Table { .. } | Format::Name => Detail::Summary,
+            _ => Detail::Whole,
+        }
+    }
+
     fn rows(&mut self, views: &[View]) -> Result<()> {
         if std::mem::take(&mut self.head) {
-            self.table.row(self.columns.head());
+            self.table.row(match &self.custom {
+                Some(custom) => custom.head(),
+                None => self.columns.head(),
+            });
         }
         let now = Timestamp::now();
         for v in views {
-            self.table.row(self.columns.row(v, now));
+            self.table.row(match &self.custom {
+                Some(custom) => custom.row(&object::v1(v))?,
+                None => self.columns.row(v, now),
+            });
         }
         output::text(&self.table.take(), false)
     }
@@ -147,6 +190,21 @@ impl Printer {
                 .iter()
                 .try_for_each(|v| self.format.print(vec![object::v1(v)], false)),
         }
+    }
+
+    /// What a row says of a Pod, without what changes with time alone.
+    fn said(&self, view: &View) -> Result<String> {
+        if let Some(custom) = &self.custom {
+            return Ok(format!("{:?}", custom.row(&object::v1(view))?));
+        }
+        let status = view.status();
+        let deleting = view.state.as_ref().is_some_and(|s| s.deletion.is_some());
+        let summary = rows::summarize(&view.pod, &status, deleting);
+        let ip = status.pod_ip.filter(|_| self.columns.wide);
+        Ok(format!(
+            "{:?}",
+            (summary, ip, self.columns.label_cells(&view.pod))
+        ))
     }
 }
 
@@ -165,28 +223,23 @@ fn follow(
     }
     // A row that says the same as the one before it says nothing.
     let mut shown = std::collections::BTreeMap::new();
+    let table = matches!(printer.format, Format::Table { .. });
     loop {
         let mut views = vec![];
         for change in changes {
             match change {
-                Change::Seen(v) | Change::Gone(v) if !wanted(&v) => {}
-                Change::Gone(v) => {
-                    shown.remove(&v.pod.uid);
-                }
-                Change::Seen(v) => {
-                    let status = v.status();
-                    let deleting = v.state.as_ref().is_some_and(|s| s.deletion.is_some());
-                    let wide = printer.columns.wide;
-                    let key = (
-                        crate::cli::show::rows::summarize(&v.pod, &status, deleting),
-                        status.pod_ip.filter(|_| wide),
-                    );
-                    let before = shown.insert(v.pod.uid.clone(), key);
-                    let table = matches!(printer.format, Format::Table { .. });
-                    if !table || before.as_ref() != shown.get(&v.pod.uid) {
+                Change::Seen(v) if wanted(&v) => {
+                    let said = match table {
+                        true => printer.said(&v)?,
+                        false => String::new(),
+                    };
+                    if !table || shown.get(&v.pod.uid) != Some(&said) {
+                        shown.insert(v.pod.uid.clone(), said);
                         views.push(v);
                     }
                 }
+                // When it is wanted again, it has a row again.
+                Change::Seen(v) | Change::Gone(v) => drop(shown.remove(&v.pod.uid)),
             }
         }
         printer.show(&views)?;

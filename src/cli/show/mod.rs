@@ -1,6 +1,7 @@
 //! What is printed, and how: tables, YAML, JSONPath, ages, what goes on meanwhile.
 
 pub(in crate::cli) mod age;
+pub(in crate::cli) mod custom;
 pub(in crate::cli) mod jsonpath;
 pub(in crate::cli) mod monitor_log;
 pub(in crate::cli) mod object;

@@ -139,6 +139,9 @@ impl Restarts {
 pub(crate) struct Columns {
     pub namespace: bool,
     pub wide: bool,
+    /// Labels with a column each.
+    pub label_columns: Vec<String>,
+    /// All labels, in one.
     pub labels: bool,
     /// This machine's name: the NODE column.
     pub node: String,
@@ -154,10 +157,12 @@ impl Columns {
         if self.wide {
             head.extend(["IP", "NODE"]);
         }
-        if self.labels {
-            head.push("LABELS");
-        }
-        head.into_iter().map(Into::into).collect()
+        let mut head: Vec<String> = head.into_iter().map(Into::into).collect();
+        // As kubectl has it: of example.com/app the name alone.
+        let name = |key: &String| key.rsplit('/').next().unwrap_or(key).to_uppercase();
+        head.extend(self.label_columns.iter().map(name));
+        head.extend(self.labels.then(|| "LABELS".to_owned()));
+        head
     }
 
     pub(crate) fn row(&self, view: &View, now: Timestamp) -> Vec<String> {
@@ -183,10 +188,17 @@ impl Columns {
             row.push(status.pod_ip.unwrap_or_else(|| "<none>".into()));
             row.push(self.node.clone());
         }
-        if self.labels {
-            row.push(pairs(&pod.labels));
-        }
+        row.extend(self.label_cells(pod));
         row
+    }
+
+    /// The columns of labels.
+    pub(crate) fn label_cells(&self, pod: &Pod) -> Vec<String> {
+        let value = |key: &String| pod.labels.get(key).cloned().unwrap_or_default();
+        let columns = self.label_columns.iter().map(value);
+        columns
+            .chain(self.labels.then(|| pairs(&pod.labels)))
+            .collect()
     }
 }
 

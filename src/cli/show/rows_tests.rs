@@ -243,6 +243,7 @@ fn columns() {
     let c = Columns {
         namespace: true,
         wide: true,
+        label_columns: vec!["example.com/app".into(), "app".into()],
         labels: true,
         node: "host".into(),
     };
@@ -257,6 +258,8 @@ fn columns() {
             "AGE",
             "IP",
             "NODE",
+            "APP",
+            "APP",
             "LABELS"
         ]
     );
@@ -271,6 +274,8 @@ fn columns() {
             "65s",
             "10.88.0.2",
             "host",
+            "",
+            "web",
             "app=web"
         ]
     );

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod delete;
 pub mod disk;
 pub mod events;
+pub mod fields;
 pub mod images;
 pub mod metadata;
 pub mod start;
