@@ -3,7 +3,9 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::root::{Root, script_pod};
+use serde_json::json;
+
+use crate::root::{Root, pod, script_pod, sh};
 
 /// Lines of 100 bytes, each a record of 145: some two files and a half.
 const LINES: usize = 180_000;
@@ -87,4 +89,95 @@ fn following_ends_with_the_container_and_shows_its_last_words() {
     let text = root.carob(&["logs", "-f", "p"]).ok();
     assert_eq!(text, "one\ntwo\nthree");
     assert!(begun.elapsed() < crate::root::slack(Duration::from_secs(5)));
+}
+
+/// A Pod of two containers with the label `app=x`.
+fn labelled(name: &str, script: &str) -> String {
+    let other = sh("other", "echo other", json!({}));
+    let containers = json!([sh("main", script, json!({})), other]);
+    let spec = json!({
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 0,
+        "containers": containers,
+    });
+    pod(name, spec).replace(
+        "\"metadata\":{",
+        "\"metadata\":{\"labels\":{\"app\":\"x\"},",
+    )
+}
+
+#[test]
+fn of_every_pod_that_is_selected() {
+    let root = Root::new();
+    let count = "for i in $(seq 12); do echo $i; done";
+    root.apply(&labelled("a", count)).ok();
+    root.apply(&labelled("b", "echo from b; sleep 1; echo late b"))
+        .ok();
+    root.apply(&script_pod("c", "Never", 0, "echo from c")).ok();
+    let logs = |args: &[&str]| root.carob(&[&["logs", "-l", "app=x"], args].concat());
+    // Until each has said all.
+    let followed = logs(&["-f", "-c", "main"]).ok();
+    assert_eq!(followed.lines().count(), 12, "{followed}");
+    assert!(
+        followed.starts_with("3\n") && followed.ends_with("late b\n"),
+        "{followed}"
+    );
+    assert_eq!(logs(&["-c", "main", "--tail=1"]).ok(), "12\nlate b\n");
+    assert_eq!(logs(&["-c", "main", "--tail=-1"]).ok().lines().count(), 14);
+    assert_eq!(
+        logs(&["--prefix", "--all-containers", "--tail=1"]).ok(),
+        "[pod/a/main] 12\n[pod/a/other] other\n[pod/b/main] late b\n[pod/b/other] other\n"
+    );
+    let first = logs(&["--tail=1"]);
+    assert_eq!(
+        first.stderr,
+        "Defaulted container \"main\" out of: main, other\n".repeat(2)
+    );
+    // What one Pod cannot give does not keep the others from it.
+    let previous = logs(&["-p", "-c", "main"]);
+    assert_eq!(previous.stdout, "");
+    let missing = logs(&["-c", "none"]);
+    assert_eq!(
+        missing
+            .stderr
+            .matches("container \"none\" not found")
+            .count(),
+        2
+    );
+    missing.fails(4, "none");
+    logs(&["-f", "--all-containers", "--max-log-requests=3"]).fails(
+        2,
+        "there are 4 logs to follow, and --max-log-requests allows 3",
+    );
+    logs(&["a"]).fails(2, "cannot be used with");
+    root.carob(&["logs"]).fails(2, "POD");
+    let none = root.carob(&["logs", "-l", "app=y"]);
+    assert_eq!(none.stderr, "No resources found in default namespace.\n");
+    none.ok();
+}
+
+#[test]
+fn the_attempt_before_of_every_pod_that_is_selected() {
+    let root = Root::new();
+    let script = "if [ -e /data/n ]; then echo second; exec sleep 1000; fi\n\
+        touch /data/n; echo first; exit 1";
+    for name in ["a", "b"] {
+        let mount = json!({"volumeMounts": [{"name": "d", "mountPath": "/data"}]});
+        let spec = json!({
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 0,
+            "containers": [sh("main", script, mount)],
+            "volumes": [{"name": "d", "emptyDir": {}}],
+        });
+        root.apply(&pod(name, spec));
+    }
+    for name in ["a", "b"] {
+        root.says(name, "main", "second");
+        root.carob(&["label", "pod", name, "app=x"]).ok();
+    }
+    let said = root.carob(&["logs", "-l", "app=x", "-p", "--prefix"]).ok();
+    assert_eq!(said, "[pod/a/main] first\n[pod/b/main] first\n");
+    let since = "--since-time=2020-01-01T00:00:00Z";
+    let said = root.carob(&["logs", "-l", "app=x", since]).ok();
+    assert_eq!(said, "second\nsecond\n");
 }

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use crate::cli::face::Face;
+use crate::cli::face::{Face, say, warn_of_unattended};
 use crate::cli::pods::exec::container_of;
 use crate::cli::terminal::raw::{Signals, Wake};
 use crate::cli::{Verb, show::age};
-use crate::pod::client::{Connection, View};
+use crate::manifest;
+use crate::pod::client::{self, Connection, View};
 use crate::pod::logs::attempt::find_attempt;
 use crate::pod::logs::read::Reader;
 use crate::pod::logs::{self, Record, attempts};
@@ -26,11 +27,18 @@ use crate::{Context, Error, Kind, Result};
 #[derive(Args, Debug)]
 pub(crate) struct Logs {
     /// The Pod: NAME or pod/NAME
-    #[arg(value_name = "POD")]
-    pod: String,
+    #[arg(
+        value_name = "POD",
+        required_unless_present = "selector",
+        conflicts_with = "selector"
+    )]
+    pod: Option<String>,
     /// The container, as with -c
     #[arg(value_name = "CONTAINER", conflicts_with = "container")]
     second: Option<String>,
+    /// Of every Pod with these labels, of each the last 10 lines
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
     #[arg(
         short,
         long,
@@ -44,9 +52,9 @@ pub(crate) struct Logs {
     /// What the container wrote before its last restart
     #[arg(short, long)]
     previous: bool,
-    /// So many of the last lines; -1 is all
-    #[arg(long, value_name = "LINES", default_value_t = -1, allow_hyphen_values = true)]
-    tail: i64,
+    /// So many of the last lines; -1 is all, which is the default without -l
+    #[arg(long, value_name = "LINES", allow_hyphen_values = true)]
+    tail: Option<i64>,
     /// Lines newer than this, as 5s, 2m or 3h
     #[arg(long, value_name = "DURATION", conflicts_with = "since_time")]
     since: Option<String>,
@@ -65,14 +73,21 @@ pub(crate) struct Logs {
     /// So many bytes and no more
     #[arg(long, value_name = "BYTES")]
     limit_bytes: Option<u64>,
+    /// Follow no more logs than this at once
+    #[arg(long, value_name = "LOGS", default_value_t = 5)]
+    max_log_requests: usize,
 }
+
+/// Lines of each log that are printed for a selector.
+const SELECTED_TAIL: i64 = 10;
 
 impl Verb for Logs {
     const NAME: &'static str = "logs";
     const ABOUT: &'static str = "Print what a container has written";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob logs -f web\n\
-        \x20 carob logs web -c app -p --tail=20";
+        \x20 carob logs web -c app -p --tail=20\n\
+        \x20 carob logs -l app=web --all-containers --prefix -f";
 
     fn run(self, face: &Face) -> Result<u8> {
         if self.follow && self.previous {
@@ -85,10 +100,10 @@ impl Verb for Logs {
                 "--all-containers cannot go with a container's name",
             ));
         }
-        let tail = match self.tail {
-            -1 => None,
-            n => Some(
-                u64::try_from(n)
+        let tail = match (self.tail, &self.selector) {
+            (Some(-1), _) | (None, None) => None,
+            (n, _) => Some(
+                u64::try_from(n.unwrap_or(SELECTED_TAIL))
                     .map_err(|_| Error::usage("--tail must be a number of lines, or -1 for all"))?,
             ),
         };
@@ -100,7 +115,66 @@ impl Verb for Logs {
             })?),
             (None, None) => None,
         };
-        let view = face.find(&self.pod)?;
+        let (views, mut errors) = (self.views(face)?, vec![]);
+        let mut streams = vec![];
+        for numbered in views.iter().enumerate() {
+            match self.streams(face, numbered, tail) {
+                Ok(found) => streams.extend(found),
+                // Of several Pods, those that have a log are shown whatever the others do.
+                Err(e) => errors.push(e),
+            }
+        }
+        if self.follow && streams.len() > 1 && streams.len() > self.max_log_requests {
+            let text = format!(
+                "there are {} logs to follow, and --max-log-requests allows {}",
+                streams.len(),
+                self.max_log_requests
+            );
+            return Err(Error::usage(text).hint("give a higher --max-log-requests"));
+        }
+        let mut printer = Printer {
+            timestamps: self.timestamps,
+            since,
+            left: self.limit_bytes,
+            split: false,
+        };
+        if self.follow {
+            follow(face, &views, streams, &mut printer, None)?;
+        } else if tail != Some(0) {
+            // With none of the last lines, one that is written just now is too many.
+            for s in &mut streams {
+                s.print(&mut printer)?;
+            }
+        }
+        face.first_of(errors).map(|()| 0)
+    }
+}
+
+impl Logs {
+    /// The Pods that are meant.
+    fn views(&self, face: &Face) -> Result<Vec<View>> {
+        let Some(selector) = &self.selector else {
+            let pod = self.pod.as_deref().unwrap_or_default();
+            return Ok(vec![face.find(pod)?]);
+        };
+        let selector = manifest::parse_selector(selector)?;
+        let mut views = client::list(&face.layout, Some(&face.namespace))?;
+        views.retain(|v| selector.matches(&v.pod.labels));
+        warn_of_unattended(&views);
+        if views.is_empty() {
+            let namespace = &face.namespace;
+            say(&format!("No resources found in {namespace} namespace."));
+        }
+        Ok(views)
+    }
+
+    /// The logs of one Pod, the one of this number.
+    fn streams(
+        &self,
+        face: &Face,
+        (pod, view): (usize, &View),
+        tail: Option<u64>,
+    ) -> Result<Vec<Stream>> {
         let containers = match self.all_containers {
             true => view
                 .pod
@@ -110,40 +184,26 @@ impl Verb for Logs {
                 .collect(),
             false => {
                 let given = self.container.as_deref().or(self.second.as_deref());
-                vec![container_of(&view, given, false)?]
+                vec![container_of(view, given, false)?]
             }
         };
         let mut streams = vec![];
         for name in containers {
-            match log_of(face, &view, &name, self.previous) {
-                Ok((dir, attempt)) => streams.push(Stream::new(
-                    Reader::open(&dir, attempt, tail)?,
-                    dir,
-                    match self.prefix {
+            match log_of(face, view, &name, self.previous) {
+                Ok((dir, attempt)) => streams.push(Stream {
+                    prefix: match self.prefix {
                         true => format!("[pod/{}/{name}] ", view.pod.name),
                         false => String::new(),
                     },
-                    name,
-                )),
+                    pod,
+                    ..Stream::new(Reader::open(&dir, attempt, tail)?, dir, name)
+                }),
                 // Of all, those that have not run yet have nothing to say.
                 Err(e) if self.all_containers && e.kind() == Kind::Conflict => {}
                 Err(e) => return Err(e),
             }
         }
-        let mut printer = Printer {
-            timestamps: self.timestamps,
-            since,
-            left: self.limit_bytes,
-            split: false,
-        };
-        if self.follow {
-            follow(face, &view, streams, &mut printer, None)?;
-        } else {
-            for s in &mut streams {
-                s.print(&mut printer)?;
-            }
-        }
-        Ok(0)
+        Ok(streams)
     }
 }
 
@@ -160,6 +220,8 @@ fn log_of(face: &Face, view: &View, container: &str, previous: bool) -> Result<(
 /// One container's log on its way out.
 struct Stream {
     reader: Reader,
+    /// The number of its Pod among those that are shown.
+    pod: usize,
     dir: PathBuf,
     container: String,
     prefix: String,
@@ -172,12 +234,13 @@ struct Stream {
 }
 
 impl Stream {
-    fn new(reader: Reader, dir: PathBuf, prefix: String, container: String) -> Self {
+    fn new(reader: Reader, dir: PathBuf, container: String) -> Self {
         Stream {
             reader,
+            pod: 0,
             dir,
             container,
-            prefix,
+            prefix: String::new(),
             open_line: false,
             reached: false,
             over: false,
@@ -265,14 +328,20 @@ pub(crate) fn follow_container(
     // The first attempt: it may have been restarted since.
     let attempt = attempts(&dir)?.first().copied().unwrap_or(attempt);
     let reader = Reader::open(&dir, attempt, None)?;
-    let stream = Stream::new(reader, dir, String::new(), container.to_owned());
+    let stream = Stream::new(reader, dir, container.to_owned());
     let mut printer = Printer {
         timestamps: false,
         since: None,
         left: None,
         split: true,
     };
-    follow(face, view, vec![stream], &mut printer, Some(signals))
+    follow(
+        face,
+        std::slice::from_ref(view),
+        vec![stream],
+        &mut printer,
+        Some(signals),
+    )
 }
 
 /// How following ended.
@@ -283,39 +352,49 @@ pub(crate) enum Followed {
     Interrupted(i32),
 }
 
-/// Until each container's attempt is over and its log is read. The monitor
-/// writes a log to its end before it says that the container has ended.
-fn follow(
-    face: &Face,
-    view: &View,
-    mut streams: Vec<Stream>,
-    printer: &mut Printer,
-    signals: Option<&Signals>,
-) -> Result<Followed> {
+/// To the monitor of a Pod, which tells of each change. None of a Pod that is gone or will
+/// not write any more.
+fn watch(face: &Face, view: &View) -> Option<Connection> {
+    let connection = Connection::open(&face.layout, &view.pod.uid).ok()?;
+    connection.send(&Request::Watch, &[]).ok()?;
+    Some(connection)
+}
+
+fn watch_logs(streams: &[Stream]) -> Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
         .map_err(|e| Error::sys("inotify_init1(IN_CLOEXEC)", e))?;
     let events = AddWatchFlags::IN_MODIFY
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_MOVED_FROM;
-    for s in &streams {
+    for s in streams {
         inotify
             .add_watch(&s.dir, events)
             .map_err(|e| Error::sys(format!("inotify_add_watch({})", s.dir.display()), e))?;
     }
-    let mut last = view.state.clone();
-    // A Pod without a monitor is gone or will not write any more.
-    let mut connection = Connection::open(&face.layout, &view.pod.uid).ok();
-    if let Some(c) = &connection
-        && c.send(&Request::Watch, &[]).is_err()
-    {
-        connection = None;
-    }
+    Ok(inotify)
+}
+
+/// Until each container's attempt is over and its log is read. The monitor
+/// writes a log to its end before it says that the container has ended. The state that is
+/// returned is the first Pod's.
+fn follow(
+    face: &Face,
+    views: &[View],
+    mut streams: Vec<Stream>,
+    printer: &mut Printer,
+    signals: Option<&Signals>,
+) -> Result<Followed> {
+    let inotify = watch_logs(&streams)?;
+    let mut last = views.first().and_then(|v| v.state.clone());
+    let connect = |(i, view): (usize, &View)| {
+        let is_shown = streams.iter().any(|s| s.pod == i);
+        is_shown.then(|| watch(face, view)).flatten()
+    };
+    let mut connections: Vec<Option<Connection>> = views.iter().enumerate().map(connect).collect();
     loop {
-        if connection.is_none() {
-            streams.iter_mut().for_each(|s| s.over = true);
-        }
         for s in &mut streams {
+            s.over |= connections[s.pod].is_none();
             if !s.print(printer)? {
                 return Ok(Followed::ToTheEnd(last.map(Box::new)));
             }
@@ -324,17 +403,22 @@ fn follow(
         if streams.is_empty() {
             return Ok(Followed::ToTheEnd(last.map(Box::new)));
         }
-        let Some(c) = &connection else {
-            return Ok(Followed::ToTheEnd(last.map(Box::new)));
-        };
+        for (i, connection) in connections.iter_mut().enumerate() {
+            connection.take_if(|_| !streams.iter().any(|s| s.pod == i));
+        }
         let (written, told) = {
-            let mut fds = vec![
-                PollFd::new(inotify.as_fd(), PollFlags::POLLIN),
-                PollFd::new(c.as_fd(), PollFlags::POLLIN),
-            ];
-            fds.extend(signals.map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)));
+            let mut fds = vec![PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+            let open = connections.iter().enumerate();
+            let open = open.filter_map(|(i, c)| c.as_ref().map(|c| (i, c)));
+            let (pods, open): (Vec<usize>, Vec<&Connection>) = open.unzip();
+            let poll = |fd| PollFd::new(fd, PollFlags::POLLIN);
+            fds.extend(open.iter().map(|c| poll(c.as_fd())));
+            fds.extend(signals.map(|s| poll(s.as_fd())));
             poll_until(&mut fds, None)?;
-            (fds[0].any().unwrap_or(true), fds[1].any().unwrap_or(true))
+            let told = pods.into_iter().zip(&fds[1..]);
+            let told = told.filter(|(_, fd)| fd.any().unwrap_or(true));
+            let told: Vec<usize> = told.map(|(i, _)| i).collect();
+            (fds[0].any().unwrap_or(true), told)
         };
         if let Some(Wake::End(n)) = signals.and_then(Signals::take) {
             return Ok(Followed::Interrupted(n));
@@ -342,16 +426,19 @@ fn follow(
         if written {
             while inotify.read_events().is_ok_and(|e| !e.is_empty()) {}
         }
-        if told {
+        for i in told {
+            let Some(c) = &connections[i] else { continue };
             match next_reply(c, None) {
                 Ok(Some((Reply::State(state), _))) => {
-                    for s in &mut streams {
+                    for s in streams.iter_mut().filter(|s| s.pod == i) {
                         s.over = is_over(&state, &s.container, s.reader.attempt());
                     }
-                    last = Some(*state);
+                    if i == 0 {
+                        last = Some(*state);
+                    }
                 }
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => connection = None,
+                Ok(None) | Err(_) => connections[i] = None,
             }
         }
     }
