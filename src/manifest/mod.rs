@@ -50,6 +50,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use metadata::{check_annotation, check_label};
+pub use names::check_variable;
 pub use quantity::Quantity;
 pub use report::{Note, NoteKind};
 pub use selector::{Selector, parse_selector};

@@ -131,6 +131,18 @@ pub(super) fn env_name(s: &str) -> Check {
     Err("must consist only of printable ASCII characters other than '='".into())
 }
 
+/// `NAME=VALUE` of a command line.
+pub fn check_variable(text: &str) -> crate::Result<()> {
+    let wrong = |why: String| {
+        let text = super::tree::quote(text);
+        crate::Error::usage(format!("{text} is no variable: {why}")).hint("write it as NAME=VALUE")
+    };
+    match text.split_once('=') {
+        Some((name, _)) => env_name(name).map_err(wrong),
+        None => Err(wrong("there is no = in it".into())),
+    }
+}
+
 /// `a.b.c` or `a/b/c`, as sysctl(8) takes it.
 pub(super) fn sysctl_name(s: &str) -> Check {
     let ok = at_most(s, SUBDOMAIN_MAX).is_ok()
@@ -204,6 +216,16 @@ mod tests {
         }
         for s in bad {
             assert!(f(s).is_err(), "{s:?}");
+        }
+    }
+
+    #[test]
+    fn variables_of_a_command_line() {
+        for good in ["A=1", "A=", "a b=c=d", "A=ä"] {
+            assert!(check_variable(good).is_ok(), "{good}");
+        }
+        for bad in ["", "A", "=1", "ä=1", "A\n=1"] {
+            assert!(check_variable(bad).is_err(), "{bad}");
         }
     }
 

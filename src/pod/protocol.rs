@@ -57,6 +57,9 @@ pub struct Exec {
     pub tty: bool,
     /// Columns and rows at the start.
     pub size: Option<(u16, u16)>,
+    /// `NAME=VALUE`, beside the container's own or in their place.
+    #[serde(default)]
+    pub env: Vec<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::root::{IMAGE, Root, script_pod, until};
+use serde_json::json;
+
+use crate::root::{IMAGE, Root, pod, script_pod, sh, until};
 
 const SLEEP: &str = "exec sleep 1000";
 
@@ -268,4 +270,27 @@ fn run_rm_can_be_interrupted_while_it_deletes() {
     );
     // The deletion goes on by itself.
     assert!(!root.field("r", ".metadata.deletionTimestamp").is_empty());
+}
+
+#[test]
+fn a_command_gets_variables_of_its_own() {
+    let root = Root::new();
+    let env = json!({"env": [{"name": "A", "value": "container"}, {"name": "B", "value": "b"}]});
+    let containers = json!([sh("main", "exec sleep 1000", env)]);
+    root.apply(&pod(
+        "p",
+        json!({"terminationGracePeriodSeconds": 0, "containers": containers}),
+    ))
+    .ok();
+    let exec = |args: &[&str]| root.carob(&[&["exec", "p"], args, &["--", "env"]].concat());
+    let said = exec(&["--env", "A=first", "-e", "A=own = x", "--env=C="]).ok();
+    let mut of: Vec<&str> = said
+        .lines()
+        .filter(|l| ["A=", "B=", "C="].iter().any(|name| l.starts_with(name)))
+        .collect();
+    of.sort_unstable();
+    assert_eq!(of, ["A=own = x", "B=b", "C="]);
+    // Those of the container are as they were.
+    assert!(exec(&[]).ok().contains("A=container\n"));
+    exec(&["--env", "A"]).fails(2, "\"A\" is no variable");
 }

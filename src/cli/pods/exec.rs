@@ -20,6 +20,7 @@ use crate::cli::face::{Face, say};
 use crate::cli::terminal::raw::{Signals, raw};
 use crate::cli::terminal::stream::{self, End, Pump};
 use crate::linux::selinux;
+use crate::manifest;
 use crate::pod::client::{Connection, View};
 use crate::pod::protocol::{self, Reply, Request};
 use crate::pod::watch::next_reply;
@@ -40,6 +41,9 @@ pub(crate) struct Exec {
     /// Give the process a terminal
     #[arg(short, long)]
     tty: bool,
+    /// An environment variable of the process, beside the container's; may be given again
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
     /// Say nothing but what the process says
     #[arg(short, long)]
     quiet: bool,
@@ -53,13 +57,17 @@ impl Verb for Exec {
     const ABOUT: &'static str = "Run a command in a container";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob exec web -- ls -l /\n\
-        \x20 carob exec -it web -c app -- sh";
+        \x20 carob exec -it web -c app -- sh\n\
+        \x20 carob exec web --env LANG=C --env DEBUG=1 -- env";
 
     fn passes_through(&self) -> bool {
         true
     }
 
     fn run(self, face: &Face) -> Result<u8> {
+        for variable in &self.env {
+            manifest::check_variable(variable)?;
+        }
         let view = face.find(&self.pod)?;
         let container = container_of(&view, self.container.as_deref(), self.quiet)?;
         let connection = Connection::open(&face.layout, &view.pod.uid)?;
@@ -68,6 +76,7 @@ impl Verb for Exec {
             command: self.command,
             tty: self.tty,
             size: None,
+            env: self.env,
         };
         let end = if self.tty {
             with_terminal(&connection, &mut request, self.stdin)?

@@ -76,6 +76,15 @@ impl Output {
     }
 }
 
+/// The last value that is given for a name counts.
+fn replace_variables(env: &mut Vec<String>, new: Vec<String>) {
+    let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+    for variable in new {
+        env.retain(|known| name(known) != name(&variable));
+        env.push(variable);
+    }
+}
+
 impl Monitor {
     /// Runs a client's command. The fds are its stdin, stdout and stderr.
     pub(in crate::pod::monitor) fn exec_for(
@@ -91,6 +100,7 @@ impl Monitor {
         process.argv = request.command;
         process.terminal = request.tty;
         process.console_size = request.size;
+        replace_variables(&mut process.env, request.env);
         if request.tty && !process.env.iter().any(|e| e.starts_with("TERM=")) {
             process.env.push("TERM=xterm".into());
         }
