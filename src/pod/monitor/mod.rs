@@ -22,7 +22,7 @@ mod clients;
 mod container;
 mod directory;
 mod events;
-mod handler;
+pub mod handler;
 mod helper;
 pub mod kubelet;
 mod log;

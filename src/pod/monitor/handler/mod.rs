@@ -9,6 +9,7 @@
 
 mod exchange;
 mod http;
+pub mod http2;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
