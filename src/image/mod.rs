@@ -42,7 +42,10 @@ pub use limits::Limits;
 pub use push::{Blobs, Pushed, push};
 pub use reference::Reference;
 pub use registry::keyring::Keyring;
+// What a probe needs of another machine as well.
+pub(crate) use registry::resolve::HostNames;
 pub use registry::retry::Patience;
+pub(crate) use registry::tls::unverified as unverified_tls;
 pub use save::Form;
 pub use store::check::{Fault, Report};
 pub use store::index::Store;

@@ -38,6 +38,7 @@ mod mends;
 mod neighbours;
 mod network;
 mod probes;
+mod probes_remote;
 mod propagation;
 mod restarts;
 mod retries;

@@ -3,7 +3,7 @@
 //!
 //! Ours because the programs are static: getaddrinfo(3) of a static glibc loads
 //! NSS modules of the very version that it was built with, or fails. A stub is
-//! all that a registry client needs: no cache, no TCP, no DNSSEC; a truncated
+//! all that a registry client or a probe needs: no cache, no TCP, no DNSSEC; a truncated
 //! answer's addresses are used as far as they came.
 
 use std::fs::File;
@@ -44,47 +44,68 @@ impl Resolver for Stub {
         });
         let patience = (*timeout.after).min(Duration::from_secs(30));
         let mut result = self.empty();
-        for ip in lookup(host, Instant::now() + patience)? {
+        for ip in HostNames::read().lookup(host, Instant::now() + patience)? {
             result.push(SocketAddr::new(ip, port));
         }
         Ok(result)
     }
 }
 
-/// The addresses of `host`, at least one, at most sixteen, IPv4 first: a
-/// machine without an IPv6 route is more common than one without IPv4.
-fn lookup(host: &str, deadline: Instant) -> io::Result<Vec<IpAddr>> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(ip) = bare.parse() {
-        return Ok(vec![ip]);
+/// What the machine's files say of names. To ask name servers then needs no file.
+#[derive(Debug)]
+pub(crate) struct HostNames {
+    /// Of /etc/hosts.
+    hosts: String,
+    settings: Settings,
+}
+
+impl HostNames {
+    fn read() -> Self {
+        Self::with_servers(&read("/etc/resolv.conf"))
     }
-    let name = host.trim_end_matches('.').to_ascii_lowercase();
-    if name == "localhost" || name.ends_with(".localhost") {
-        return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
-    }
-    let hosts = in_hosts(&read("/etc/hosts"), &name);
-    if !hosts.is_empty() {
-        return Ok(hosts);
-    }
-    let settings = Settings::parse(&read("/etc/resolv.conf"));
-    let mut last = None;
-    for candidate in settings.candidates(host) {
-        match settings.query(&candidate, deadline) {
-            Ok(mut found) if !found.is_empty() => {
-                found.sort_by_key(IpAddr::is_ipv6);
-                found.truncate(MAX_ADDRESSES);
-                return Ok(found);
-            }
-            Ok(_) => {}
-            Err(e) => last = Some(e),
+
+    /// `servers`: a resolv.conf(5) in the place of the machine's.
+    pub(crate) fn with_servers(servers: &str) -> Self {
+        HostNames {
+            hosts: read("/etc/hosts"),
+            settings: Settings::parse(servers),
         }
     }
-    Err(last.unwrap_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("the host {name} is not known to DNS"),
-        )
-    }))
+
+    /// The addresses of `host`, at least one, at most sixteen, IPv4 first: a
+    /// machine without an IPv6 route is more common than one without IPv4.
+    pub(crate) fn lookup(&self, host: &str, deadline: Instant) -> io::Result<Vec<IpAddr>> {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = bare.parse() {
+            return Ok(vec![ip]);
+        }
+        let name = host.trim_end_matches('.').to_ascii_lowercase();
+        if name == "localhost" || name.ends_with(".localhost") {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
+        }
+        let hosts = in_hosts(&self.hosts, &name);
+        if !hosts.is_empty() {
+            return Ok(hosts);
+        }
+        let mut last = None;
+        for candidate in self.settings.candidates(host) {
+            match self.settings.query(&candidate, deadline) {
+                Ok(mut found) if !found.is_empty() => {
+                    found.sort_by_key(IpAddr::is_ipv6);
+                    found.truncate(MAX_ADDRESSES);
+                    return Ok(found);
+                }
+                Ok(_) => {}
+                Err(e) => last = Some(e),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("the host {name} is not known to DNS"),
+            )
+        }))
+    }
 }
 
 fn read(path: &str) -> String {
@@ -222,7 +243,10 @@ fn ask(server: SocketAddr, name: &str, until: Instant) -> io::Result<Vec<IpAddr>
     let socket = UdpSocket::bind((any, 0))?;
     socket.connect(server)?;
     let mut random = [0u8; 4];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
+    rustls::crypto::ring::default_provider()
+        .secure_random
+        .fill(&mut random)
+        .map_err(|_| io::Error::other("no random numbers"))?;
     let ids = [
         u16::from_be_bytes([random[0], random[1]]),
         u16::from_be_bytes([random[2], random[3]]),

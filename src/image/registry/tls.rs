@@ -8,9 +8,12 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, WantsVerifier,
+};
 use ureq::unversioned::transport::time::{Duration, Instant};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport,
@@ -65,12 +68,9 @@ impl TlsConnector {
     /// Reads the certificates that `trust` names. On loopback, which plain HTTP is spoken
     /// to as well, the machine's own roots may be missing.
     pub(crate) fn new(trust: &Trust, loopback: bool) -> Result<TlsConnector> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let algorithms = provider.signature_verification_algorithms;
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| Error::failed(format!("TLS: {e}")))?
-            .dangerous();
+        let builder = builder()?;
+        let algorithms = builder.crypto_provider().signature_verification_algorithms;
+        let builder = builder.dangerous();
         let builder = if trust.unverified {
             builder.with_custom_certificate_verifier(Arc::new(Unverified))
         } else {
@@ -101,6 +101,24 @@ impl TlsConnector {
             config: Arc::new(config),
         })
     }
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::failed(format!("TLS: {e}")))
+}
+
+/// For servers whose certificate nobody verifies, and a protocol by its ALPN name.
+pub(crate) fn unverified(protocol: &str) -> Result<Arc<ClientConfig>> {
+    let mut config = builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unverified))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    // One connection, which nothing is resumed from.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 fn trusted(trust: &Trust, loopback: bool) -> Result<Vec<CertificateDer<'static>>> {

@@ -9,6 +9,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, connect, getpeername, getsockopt,
     recv, send, socket, sockopt,
 };
+use serde::{Deserialize, Serialize};
 
 use super::http;
 use crate::{Error, Result};
@@ -34,12 +35,27 @@ struct Http {
 pub(super) enum Progress {
     /// It goes on when the socket can do this.
     Waits(EpollFlags),
-    Connected,
+    Over(Outcome),
+}
+
+/// What a question has led to.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    /// All that was wanted: a connection, or that a service is SERVING.
+    Success,
     Answered {
         status: u16,
         location: Option<String>,
     },
     Failed(String),
+    /// The server speaks, but not TLS.
+    NotTls(String),
+}
+
+impl From<String> for Outcome {
+    fn from(why: String) -> Self {
+        Outcome::Failed(why)
+    }
 }
 
 impl Exchange {
@@ -81,7 +97,7 @@ impl Exchange {
             Err(e) => return self.failed("connect", e),
         }
         let Some(http) = &mut self.http else {
-            return Progress::Connected;
+            return Progress::Over(Outcome::Success);
         };
         let fd = self.socket.as_raw_fd();
         while http.sent < http.request.len() {
@@ -109,10 +125,10 @@ impl Exchange {
             match http::read(&http.answer, ended) {
                 http::Answer::Part => {}
                 http::Answer::Whole { status, location } => {
-                    return Progress::Answered { status, location };
+                    return Progress::Over(Outcome::Answered { status, location });
                 }
                 http::Answer::Broken(why) => {
-                    return Progress::Failed(format!("{}: {why}", self.to));
+                    return Progress::Over(Outcome::Failed(format!("{}: {why}", self.to)));
                 }
             }
         }
@@ -130,7 +146,8 @@ impl Exchange {
     }
 
     fn failed(&self, call: &str, e: Errno) -> Progress {
-        Progress::Failed(Error::sys(format!("{call}({})", self.to), e).to_string())
+        let why = Error::sys(format!("{call}({})", self.to), e).to_string();
+        Progress::Over(Outcome::Failed(why))
     }
 }
 

@@ -176,6 +176,7 @@ pub(super) fn redirect(location: &str, from: &HttpGet, host: &str) -> Option<Htt
     let authority_and_path = match location.split_once("://") {
         Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
             to.version = match scheme.to_lowercase().as_str() {
+                "http" if from.version == HttpVersion::Http2 => HttpVersion::Http2,
                 "http" => HttpVersion::Http,
                 "https" => HttpVersion::Https,
                 _ => return None,

@@ -3,13 +3,18 @@
 //! namespace, to the Pod's own address where no other host is named. Nothing of it waits.
 //!
 //! [`exchange`]: TCP, and HTTP/1.1 over it ([`http`]), which the monitor speaks itself.
+//! [`child`]: a process of its own for what a large parser or a name server answers: TLS,
+//! HTTP/2 ([`http2`]), gRPC ([`grpc`]), hosts by name. [`question`]: what that process does.
 //!
 //! What a container answers is a stranger's: it is bounded, and only its status and
 //! `Location` are looked at.
 
+mod child;
 mod exchange;
+mod grpc;
 mod http;
 pub mod http2;
+mod question;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -18,7 +23,9 @@ use super::kubelet::{Answer, HookKind};
 use super::{Fact, Monitor, Source};
 use crate::spec::{Check, Host, HttpGet, HttpVersion, ProbeKind};
 use crate::{Error, Result};
-use exchange::{Exchange, Progress};
+use child::Child;
+use exchange::{Exchange, Outcome, Progress};
+use question::{Question, Wanted};
 
 /// For what a handler runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,9 +37,15 @@ pub(super) enum Caller {
 /// A handler under way that is not a command.
 #[derive(Debug)]
 pub(super) struct Handler {
-    exchange: Exchange,
+    asker: Asker,
     /// What it asks, and how many redirects have led to it.
     get: Option<(HttpGet, u32)>,
+}
+
+#[derive(Debug)]
+enum Asker {
+    Exchange(Exchange),
+    Child(Child),
 }
 
 impl Monitor {
@@ -49,7 +62,14 @@ impl Monitor {
             Check::Exec(command) => self.run_command(name, caller, command),
             Check::Tcp { host, port } => self.begin_exchange(name, caller, host, port, None),
             Check::Http(get) => self.begin_get(name, caller, get, 0),
-            Check::Grpc { .. } => Err(Error::unsupported("gRPC")),
+            Check::Grpc { port, service, tls } => {
+                let question = Question {
+                    host: Host::Ip(self.own_ip()),
+                    port,
+                    wanted: Wanted::Health { service, tls },
+                };
+                self.begin_child(name, caller, question, None)
+            }
         };
         if let Err(e) = begun {
             self.handler_is_over(name, caller, Err(e));
@@ -63,10 +83,15 @@ impl Monitor {
         get: HttpGet,
         redirects: u32,
     ) -> Result<()> {
-        if get.version != HttpVersion::Http {
-            return Err(Error::unsupported("HTTPS and HTTP/2"));
-        }
         let (host, port) = (get.host.clone(), get.port);
+        if get.version != HttpVersion::Http {
+            let question = Question {
+                host: host.unwrap_or(Host::Ip(self.own_ip())),
+                port,
+                wanted: Wanted::Get(get.clone()),
+            };
+            return self.begin_child(name, caller, question, Some((get, redirects)));
+        }
         self.begin_exchange(name, caller, host, port, Some((get, redirects)))
     }
 
@@ -81,18 +106,21 @@ impl Monitor {
         let ip = match &host {
             None => self.own_ip(),
             Some(Host::Ip(ip)) => *ip,
-            Some(Host::Name(_)) => return Err(Error::unsupported("names of hosts")),
+            Some(Host::Name(_)) => {
+                let wanted = match &get {
+                    Some((get, _)) => Wanted::Get(get.clone()),
+                    None => Wanted::Connection,
+                };
+                let host = host.unwrap_or(Host::Ip(self.own_ip()));
+                let question = Question { host, port, wanted };
+                return self.begin_child(name, caller, question, get);
+            }
         };
         let to = SocketAddr::new(ip, port);
-        let request = get.as_ref().map(|(get, _)| match &host {
-            Some(Host::Name(host)) => http::request(get, &format!("{host}:{port}")),
-            _ => http::request(get, &to.to_string()),
-        });
-        let handler = Handler {
-            exchange: Exchange::begin(to, request)?,
-            get,
-        };
-        self.go_on(name, caller, handler, true)
+        let request = get.as_ref();
+        let request = request.map(|(get, _)| http::request(get, &to.to_string()));
+        let exchange = Exchange::begin(to, request)?;
+        self.go_on(name, caller, exchange, get, true)
     }
 
     /// The Pod's address, as its containers may know it: the host's with hostNetwork.
@@ -104,42 +132,82 @@ impl Monitor {
     /// The handler's socket can do what was waited for.
     pub(super) fn follow_handler(&mut self, name: String, caller: Caller) {
         let key = (name, caller);
-        let Some(handler) = self.handlers.remove(&key) else {
+        let Some(Handler { asker, get }) = self.handlers.remove(&key) else {
             return;
         };
-        if let Err(e) = self.go_on(&key.0, caller, handler, false) {
-            self.handler_is_over(&key.0, caller, Err(e));
+        let (name, _) = &key;
+        let gone_on = match asker {
+            Asker::Exchange(exchange) => self.go_on(name, caller, exchange, get, false),
+            Asker::Child(child) => self.follow_child(name, caller, child, get),
+        };
+        if let Err(e) = gone_on {
+            self.handler_is_over(name, caller, Err(e));
         }
     }
 
     /// `new`: it is not in the epoll set yet.
-    fn go_on(&mut self, name: &str, caller: Caller, mut handler: Handler, new: bool) -> Result<()> {
+    fn go_on(
+        &mut self,
+        name: &str,
+        caller: Caller,
+        mut exchange: Exchange,
+        get: Option<(HttpGet, u32)>,
+        new: bool,
+    ) -> Result<()> {
         let source = Source::Handler(name.to_owned(), caller);
-        let progress = handler.exchange.progress();
-        if let Progress::Waits(flags) = progress {
-            match new {
-                true => self.events.watch(&handler.exchange, flags, source)?,
-                false => self.events.modify(&handler.exchange, flags, &source),
+        match exchange.progress() {
+            Progress::Waits(flags) => {
+                match new {
+                    true => self.events.watch(&exchange, flags, source)?,
+                    false => self.events.modify(&exchange, flags, &source),
+                }
+                let asker = Asker::Exchange(exchange);
+                self.handlers
+                    .insert((name.to_owned(), caller), Handler { asker, get });
+                Ok(())
             }
-            self.handlers.insert((name.to_owned(), caller), handler);
-            return Ok(());
-        }
-        if !new {
-            self.events.unwatch(&handler.exchange, &source);
-        }
-        match (progress, handler.get) {
-            (Progress::Failed(why), get) => {
-                let why = match get {
-                    Some((get, _)) => format!("GET {}: {why}", get.path),
-                    None => why,
-                };
-                self.handler_is_over(name, caller, Ok(Answer::Failure(why)));
+            Progress::Over(outcome) => {
+                if !new {
+                    self.events.unwatch(&exchange, &source);
+                }
+                self.conclude(name, caller, get, outcome)
             }
-            (Progress::Answered { status, location }, Some((get, redirects))) => {
+        }
+    }
+
+    /// A question has led to this.
+    fn conclude(
+        &mut self,
+        name: &str,
+        caller: Caller,
+        get: Option<(HttpGet, u32)>,
+        outcome: Outcome,
+    ) -> Result<()> {
+        let answer = match (outcome, get) {
+            (Outcome::Answered { status, location }, Some((get, redirects))) => {
                 return self.answered(name, caller, get, redirects, status, location);
             }
-            _ => self.handler_is_over(name, caller, Ok(Answer::Success { warning: None })),
-        }
+            (Outcome::NotTls(why), Some((mut get, redirects)))
+                if matches!(caller, Caller::Hook(_)) =>
+            {
+                // As a kubelet, which did not heed the scheme of hooks in former times.
+                let message = format!(
+                    "container {name}: asked without TLS: GET {}: {why}",
+                    get.path
+                );
+                self.event(true, "LifecycleHTTPFallback", message);
+                get.version = HttpVersion::Http;
+                get.headers
+                    .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+                return self.begin_get(name, caller, get, redirects);
+            }
+            (Outcome::Failed(why) | Outcome::NotTls(why), Some((get, _))) => {
+                Answer::Failure(format!("GET {}: {why}", get.path))
+            }
+            (Outcome::Failed(why) | Outcome::NotTls(why), None) => Answer::Failure(why),
+            (Outcome::Success | Outcome::Answered { .. }, _) => Answer::Success { warning: None },
+        };
+        self.handler_is_over(name, caller, Ok(answer));
         Ok(())
     }
 
@@ -216,7 +284,10 @@ impl Monitor {
         let key = (name.to_owned(), caller);
         if let Some(handler) = self.handlers.remove(&key) {
             let source = Source::Handler(key.0, caller);
-            self.events.unwatch(&handler.exchange, &source);
+            match handler.asker {
+                Asker::Exchange(exchange) => self.events.unwatch(&exchange, &source),
+                Asker::Child(child) => self.end_child(&child, &source),
+            }
         }
         self.cancel_command(name, Purpose::Handler(caller));
     }

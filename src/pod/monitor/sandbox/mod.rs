@@ -12,7 +12,7 @@
 
 mod etc;
 pub(super) mod labels;
-mod resolver;
+pub(in crate::pod::monitor) mod resolver;
 pub(super) mod rules;
 mod setup;
 
