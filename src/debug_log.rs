@@ -157,7 +157,10 @@ pub fn level() -> Option<&'static str> {
 
 /// From now on lines up to that level go to `output`, and to no other.
 pub fn start(level: LevelFilter, output: Output) {
-    // Only the first call can do anything.
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "a second call finds the same logger in its place"
+    )]
     let _ = log::set_logger(&Backend);
     *OUTPUT.write().unwrap_or_else(PoisonError::into_inner) = Some(output);
     log::set_max_level(level);
@@ -170,6 +173,10 @@ pub fn start_on_stderr(level: LevelFilter) {
 
 /// In one write(2), so that lines of several processes do not mix.
 pub fn write_stderr(line: &str) {
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "this is the log: it has no other place"
+    )]
     let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());
 }
 
@@ -256,13 +263,37 @@ fn trace(
         Ok(n) => format!("{call} = {n}"),
         Err(e) => format!("{call} = -1 {e:?} ({})", e.desc()),
     };
+    write_trace(&text, at);
+}
+
+#[cold]
+fn write_trace(text: &str, at: &'static Location<'static>) {
     write(Line {
         time: Timestamp::now(),
         level: Level::Trace,
         pid: std::process::id() as i32,
         area: &module_of(at.file()),
-        text: &text,
+        text,
     });
+}
+
+/// A result whose error changes nothing. Not for an [`Output`]: the log would write to
+/// itself.
+pub trait Ignored {
+    /// `why` is the reason, for those who read the code; the log has both.
+    fn ignored(self, why: &str);
+}
+
+impl<T, E: Display> Ignored for std::result::Result<T, E> {
+    #[track_caller]
+    #[inline]
+    fn ignored(self, why: &str) {
+        if let Err(e) = self
+            && log::max_level() >= LevelFilter::Trace
+        {
+            write_trace(&format!("{e}; ignored: {why}"), Location::caller());
+        }
+    }
 }
 
 /// `linux::mount` of `src/linux/mount.rs`.

@@ -202,6 +202,14 @@ impl Error {
         self
     }
 
+    /// The same, and what went wrong when that was to be undone: something is left behind.
+    pub fn with_cleanup(mut self, cleanup: Result<()>) -> Self {
+        if let (Err(also), Some(cause)) = (cleanup, self.0.chain.first_mut()) {
+            cause.push_str(&format!("; and afterwards: {also}"));
+        }
+        self
+    }
+
     /// The same with a message of about `most` bytes, where it is longer: its
     /// beginning, which says what was being done, and its end, which says why not.
     pub fn shortened(self, most: usize) -> Self {
@@ -324,6 +332,14 @@ mod tests {
             "pod web: mount tmpfs at /dev: move_mount(...): EBUSY: Device or resource busy"
         );
         assert_eq!(e.errno(), Some(nix::errno::Errno::EBUSY));
+    }
+
+    #[test]
+    fn tells_of_a_failed_cleanup_last() {
+        let full = || Error::failed("ENOSPC").push_context("write");
+        assert_eq!(full().with_cleanup(Ok(())), full());
+        let e = full().with_cleanup(Err(Error::failed("EIO").push_context("unlink")));
+        assert_eq!(e.to_string(), "write: ENOSPC; and afterwards: unlink: EIO");
     }
 
     #[test]

@@ -14,6 +14,8 @@
 
 // A panic ends a monitor: what can fail is an error.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
+// An error that is ignored says why: `debug_log::Ignored`.
+#![cfg_attr(not(test), deny(clippy::let_underscore_must_use))]
 
 pub mod cli;
 pub mod container;
@@ -33,5 +35,5 @@ pub mod store;
 pub mod sys;
 pub mod volume;
 
-pub(crate) use debug_log::Call;
+pub(crate) use debug_log::{Call, Ignored};
 pub use error::{Context, Error, Kind, Result};

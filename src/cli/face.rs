@@ -14,7 +14,7 @@ use crate::plain::strip_styles;
 use crate::pod::client::{self, View};
 use crate::pod::command_line::with_root;
 use crate::store::Layout;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 #[derive(Debug)]
 pub(super) struct Face {
@@ -119,7 +119,7 @@ static ROOT: OnceLock<PathBuf> = OnceLock::new();
 /// To be called once, before the verb.
 pub(super) fn remember_root(root: Option<&Path>) {
     if let Some(root) = root {
-        let _ = ROOT.set(root.to_owned());
+        ROOT.get_or_init(|| root.to_owned());
     }
 }
 
@@ -137,8 +137,7 @@ pub(super) fn report(e: &Error, json: bool) {
         e = e.hint(hint);
     }
     let mut err = std::io::stderr().lock();
-    // Nobody is left to be told if stderr is gone.
-    let _ = if json {
+    let told = if json {
         writeln!(err, "{}", json!({"error": e.to_json()}))
     } else {
         let hint = e.get_hint().map(|h| format!("hint: {h}\n"));
@@ -146,11 +145,13 @@ pub(super) fn report(e: &Error, json: bool) {
         // An error may hold words of a manifest, an image or a container.
         err.write_all(strip_styles(&text).as_bytes())
     };
+    told.ignored("nobody reads standard error any more");
 }
 
 /// A remark on stderr that changes nothing.
 pub(super) fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "warning: {}", strip_styles(text));
+    writeln!(std::io::stderr().lock(), "warning: {}", strip_styles(text))
+        .ignored("nobody reads standard error any more");
 }
 
 /// As [`warn`], with the hint.
@@ -181,7 +182,8 @@ pub(super) fn warn_of_unattended(views: &[View]) {
 
 /// A line on stderr for whoever watches.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", strip_styles(text));
+    writeln!(std::io::stderr().lock(), "{}", strip_styles(text))
+        .ignored("nobody reads standard error any more");
 }
 
 #[cfg(test)]

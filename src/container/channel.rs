@@ -15,7 +15,7 @@ use crate::debug_log::{self, Line};
 use crate::linux::mount::Mount;
 use crate::linux::socket::Packets;
 use crate::sys::process as sys;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// What a child says to whoever commands it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -221,7 +221,10 @@ pub(super) fn send_steps(parent: &Packets) {
     let output = move |line: &Line| {
         let message = Message::Step(Step::of(line, LAST_WORDS));
         let bytes = serde_json::to_vec(&message).unwrap_or_default();
-        // Nobody reads any more: the log is lost, and nothing else.
+        #[expect(
+            clippy::let_underscore_must_use,
+            reason = "this is the log: if nobody reads it any more, it alone is lost"
+        )]
         let _ = send(fd, &bytes, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_EOR);
     };
     debug_log::start(level, Box::new(output));
@@ -243,6 +246,8 @@ const LAST_WORDS: usize = 2048;
 /// The child's last words.
 pub(super) fn tell_failure(parent: &Packets, e: Error) -> ! {
     let bytes = serde_json::to_vec(&Message::Failed(e.shortened(LAST_WORDS)));
-    let _ = parent.send(&bytes.unwrap_or_default(), &[]);
+    parent
+        .send(&bytes.unwrap_or_default(), &[])
+        .ignored("the parent sees that the child ends without a word");
     sys::exit_now(127)
 }

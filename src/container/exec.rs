@@ -48,7 +48,7 @@ use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Call, Context, Error, Result};
+use crate::{Call, Context, Error, Ignored, Result};
 
 /// Where a process goes.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ fn clone_inside(
     };
     let child = |cgroup, answer: BorrowedFd| {
         drop::<Option<Mount>>(cgroup);
-        let _ = nix::unistd::close(answer.as_raw_fd());
+        nix::unistd::close(answer.as_raw_fd()).ignored("this process never uses the fd");
         run_inside(to, plan, theirs)
     };
     clone_between(go_in, sibling, child, theirs, None)
@@ -161,7 +161,7 @@ fn clone_outside(
     let forked = sys::clone3(CloneFlags::empty(), to.join.and_then(Join::v2_fd));
     if let Ok(Fork::Child) = forked {
         send_steps(theirs);
-        let _ = nix::unistd::close(ours.as_fd().as_raw_fd());
+        nix::unistd::close(ours.as_fd().as_raw_fd()).ignored("this process never uses the fd");
         let Err(e) = run_outside(to, plan, stdio, theirs);
         tell_failure(theirs, e)
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::sys::process as sys;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// The most of a hook's output that an error shows, bytes.
 const SHOWN: u64 = 4096;
@@ -130,8 +130,10 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
         let pid = nix::unistd::Pid::from_raw(child.id() as i32);
         let pidfd = sys::pidfd_open(pid).map_err(|e| Error::sys("pidfd_open()", e))?;
         if sys::await_end(pidfd.as_fd(), limit) == Ok(false) {
-            let _ = child.kill();
-            let _ = child.wait();
+            child.kill().ignored("the hook may have ended already");
+            child
+                .wait()
+                .ignored("the hook's timeout is the error to tell");
             return Err(Error::failed(format!(
                 "killed after its timeout of {} s{}",
                 limit.as_secs(),
@@ -148,8 +150,10 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
 
 fn said(output: &mut std::fs::File) -> String {
     let mut text = Vec::new();
-    let _ = output.rewind();
-    let _ = output.take(SHOWN).read_to_end(&mut text);
+    output
+        .rewind()
+        .and_then(|()| output.take(SHOWN).read_to_end(&mut text))
+        .ignored("the error is told without the hook's words");
     match String::from_utf8_lossy(&text).trim() {
         "" => String::new(),
         text => format!(", and said {text:?}"),

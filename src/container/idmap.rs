@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use super::plan::IdMap;
 use crate::linux::namespace;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 pub(super) fn user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> {
     let maker = Pid::this();
@@ -19,7 +19,8 @@ pub(super) fn user_namespace(uids: &[IdMap], gids: &[IdMap]) -> Result<OwnedFd> 
         Ok(Fork::Parent { pid, pidfd }) => (pid, pidfd),
         // It dies with the parent's signal, or with the parent's end.
         Ok(Fork::Child) => {
-            let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+                .ignored("prctl(2) refuses only wrong numbers here");
             // It may have ended before it was asked for.
             while Pid::parent() == maker {
                 nix::unistd::pause();
@@ -58,7 +59,8 @@ pub(super) fn write_map(pid: Pid, file: &str, map: &[IdMap]) -> Result<()> {
     use std::fmt::Write;
     let mut text = String::new();
     for m in map {
-        let _ = writeln!(text, "{} {} {}", m.inside, m.outside, m.count);
+        writeln!(text, "{} {} {}", m.inside, m.outside, m.count)
+            .ignored("a String takes every text");
     }
     let path = format!("/proc/{pid}/{file}");
     log::trace!("write({path}, {text:?})");

@@ -52,7 +52,7 @@ use crate::linux::procfs::Procfs;
 use crate::linux::resctrl;
 use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
-use crate::{Call, Context, Error, Result};
+use crate::{Call, Context, Error, Ignored, Result};
 
 /// Becomes the container's program, or says why not. `joined` is what has still to
 /// be entered.
@@ -139,11 +139,9 @@ fn enter(
     rootfs::restrict(&root, plan, null.as_fd())?;
     // Made now, while the root may still be written to: many images name a
     // working directory that they do not have.
-    let _ = root.make_dir(
-        &plan.process.cwd,
-        nix::sys::stat::Mode::from_bits_truncate(0o755),
-        Links::InRoot,
-    );
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o755);
+    root.make_dir(&plan.process.cwd, mode, Links::InRoot)
+        .ignored("chdir(2) says what is wrong with it");
     if plan.root_read_only {
         wanted
             .root

@@ -33,7 +33,7 @@ use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
 use crate::sys::attribute;
 use crate::sys::process as sys;
-use crate::{Call, Context, Error, Kind, Result};
+use crate::{Call, Context, Error, Ignored, Kind, Result};
 
 /// No process inside may trace this one or read its memory and fds.
 pub(super) fn seclude() -> Result<()> {
@@ -357,7 +357,8 @@ fn own_stdio(fd: BorrowedFd, p: &Process) {
             || (kind == SFlag::S_IFCHR && nix::unistd::isatty(fd).unwrap_or(false))
     });
     if is_pipe_or_tty && p.uid != 0 {
-        let _ = nix::unistd::fchown(fd, Some(Uid::from_raw(p.uid)), None);
+        nix::unistd::fchown(fd, Some(Uid::from_raw(p.uid)), None)
+            .ignored("an owner that is not in the user namespace stays; the fd is open");
     }
 }
 

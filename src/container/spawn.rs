@@ -57,7 +57,7 @@ use crate::linux::cgroup::Join;
 use crate::linux::namespace;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Call, Context, Error, Result};
+use crate::{Call, Context, Error, Ignored, Result};
 
 /// Clones the container's first process.
 pub fn spawn(wanted: &Spawn) -> Result<Starting> {
@@ -135,7 +135,7 @@ fn clone_directly(wanted: &Spawn, ours: &Packets, theirs: &Packets) -> Result<(P
 fn close_parents(wanted: &Spawn, fds: &[BorrowedFd]) {
     use std::os::fd::AsRawFd;
     for fd in fds.iter().copied().chain(wanted.start.map(|h| h.lock)) {
-        let _ = nix::unistd::close(fd.as_raw_fd());
+        nix::unistd::close(fd.as_raw_fd()).ignored("this process never uses the fd");
     }
 }
 
@@ -188,7 +188,8 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let _ = nix::sched::setns(&self.own, self.kind);
+        nix::sched::setns(&self.own, self.kind)
+            .ignored("the kernel does not refuse the namespace that this process came from");
     }
 }
 
@@ -254,7 +255,9 @@ pub(super) fn clone_between<T>(
             let cloned = entered.and_then(|e| sibling(&e).map(|fork| (e, fork)));
             match cloned {
                 Ok((_, Fork::Parent { pid, pidfd })) => {
-                    let _ = answer.send(pid.to_string().as_bytes(), &[pidfd.as_fd()]);
+                    answer
+                        .send(pid.to_string().as_bytes(), &[pidfd.as_fd()])
+                        .ignored("a parent that has ended needs no answer");
                     sys::exit_now(0)
                 }
                 Ok((entered, Fork::Child)) => {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// The name of the profile in [`TEXT`].
 pub const DEFAULT: &str = "carob-default";
@@ -67,8 +67,9 @@ fn load(parser: &str, text: &str) -> Result<()> {
         .spawn()
         .with_context(|| format!("execve({parser:?})"))?;
     if let Some(mut input) = child.stdin.take() {
-        // EPIPE: the parser ended early, and its stderr says why.
-        let _ = input.write_all(text.as_bytes());
+        input
+            .write_all(text.as_bytes())
+            .ignored("the parser ended early, and its standard error says why");
     }
     let output = child
         .wait_with_output()

@@ -31,7 +31,7 @@ use super::namespace;
 use super::root::open_dir;
 use super::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Call, Context, Error, Result};
+use crate::{Call, Context, Error, Ignored, Result};
 
 /// The empty directory, for the container's root to be attached at.
 pub const PLACE: &str = "/rootfs";
@@ -93,7 +93,7 @@ fn make(dir: &Path) -> Result<()> {
         sys::kill_and_reap(pidfd.as_fd());
         pinned
     });
-    made.inspect_err(|_| drop(remove(dir)))
+    made.map_err(|e| e.with_cleanup(remove(dir)))
 }
 
 /// A child that has stripped its own mount namespace, or says why it could not, and
@@ -106,9 +106,13 @@ fn clone_stripped(dir: &Path) -> Result<(Pid, OwnedFd, Packets)> {
             drop(ours);
             let why = strip(dir).err().map(|e| e.to_string());
             let word = format!("!{}", why.unwrap_or_default());
-            let _ = theirs.send(word.as_bytes(), &[]);
+            theirs
+                .send(word.as_bytes(), &[])
+                .ignored("the parent has ended and needs no word");
             // Until the parent has pinned what this process is in.
-            let _ = theirs.receive(&mut [0]);
+            theirs
+                .receive(&mut [0])
+                .ignored("the process ends in either case");
             sys::exit_now(0)
         }
         Err(e) => Err(Error::sys("clone3(CLONE_NEWNS)", e)),

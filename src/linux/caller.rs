@@ -8,7 +8,11 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
+use crate::Ignored;
 use crate::sys::attribute as sys;
+
+/// Why a refusal changes nothing.
+const FILTERED: &str = "only a seccomp filter refuses it; the process keeps its caller's";
 
 /// What is made has the modes 0755 and 0644, whatever the caller's umask.
 const UMASK: Mode = Mode::from_bits_truncate(0o022);
@@ -54,11 +58,11 @@ pub fn leave() {
     for (resource, soft, hard) in daemon_limits() {
         set_limit(resource, soft, hard);
     }
-    let _ = sys::set_scheduler(sys::SchedAttr::default());
-    let _ = sys::set_io_priority(0);
-    // ENOSYS: a kernel without NUMA has no policy to leave.
-    let _ = sys::set_memory_policy(libc::MPOL_DEFAULT, &[]);
-    let _ = sys::set_personality(0);
+    sys::set_scheduler(sys::SchedAttr::default()).ignored(FILTERED);
+    sys::set_io_priority(0).ignored(FILTERED);
+    sys::set_memory_policy(libc::MPOL_DEFAULT, &[])
+        .ignored("a kernel without NUMA has no policy to leave");
+    sys::set_personality(0).ignored(FILTERED);
 }
 
 /// Number, soft and hard limit of each that is in force for the calling process: those of
@@ -79,10 +83,10 @@ pub fn reset_umask() {
 pub fn reset_affinity() {
     let mut all = CpuSet::new();
     for cpu in 0..CpuSet::count() {
-        let _ = all.set(cpu);
+        all.set(cpu)
+            .ignored("every number below the count is taken");
     }
-    // Refused by a seccomp filter at the most; the process then keeps the caller's.
-    let _ = sched_setaffinity(Pid::from_raw(0), &all);
+    sched_setaffinity(Pid::from_raw(0), &all).ignored(FILTERED);
 }
 
 fn set_limit(resource: u32, soft: u64, hard: u64) {
@@ -92,6 +96,6 @@ fn set_limit(resource: u32, soft: u64, hard: u64) {
     }
     if let Ok((_, most)) = sys::limits(own, resource) {
         let hard = hard.min(most);
-        let _ = sys::set_limit(own, resource, soft.min(hard), hard);
+        sys::set_limit(own, resource, soft.min(hard), hard).ignored(FILTERED);
     }
 }

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 use super::mount;
-use crate::{Call, Context, Error, Result};
+use crate::{Call, Context, Error, Ignored, Result};
 
 /// The calling process's own namespace of a kind.
 pub fn open_own(kind: &str) -> Result<OwnedFd> {
@@ -138,8 +138,7 @@ pub fn on_a_cpu_that_pins<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T
             other => break other,
         }
     };
-    // A container has all CPUs of its cgroup in the end, whatever it was cloned with.
-    let _ = sched_setaffinity(own, &affinity);
+    sched_setaffinity(own, &affinity).ignored("a container gets all CPUs of its cgroup in the end");
     made
 }
 

@@ -27,7 +27,7 @@ use nix::sys::socket::{
 
 pub use message::*;
 
-use crate::{Error, Result, sys};
+use crate::{Error, Ignored, Result, sys};
 
 /// The most that the kernel puts into one datagram of a dump.
 const RECEIVE: usize = 32 << 10;
@@ -79,9 +79,9 @@ impl Socket {
                 e,
             )
         })?;
-        // Both only make errors better; kernels before 4.12 do without.
         for option in [NETLINK_CAP_ACK, NETLINK_EXT_ACK] {
-            let _ = sys::netlink::set_option(&fd, option, 1);
+            sys::netlink::set_option(&fd, option, 1)
+                .ignored("it only makes errors better; Linux before 4.12 has none");
         }
         Ok(Socket {
             fd,

@@ -72,16 +72,17 @@ impl Resctrl {
             own: false,
             group: None,
         };
-        let made = (|| {
+        let made: Result<()> = (|| {
             let is_new = self.make_class(&place.class, wanted)?;
             place.own = is_new && wanted.class.is_none();
             if !wanted.schemata.is_empty() {
                 match is_new {
                     true => self
                         .write_schemata(&place, &wanted.schemata)
-                        .inspect_err(|_| {
-                            // One that is named is kept for others, but not half-made.
-                            let _ = self.remove_dir(Path::new(&place.class));
+                        // One that is named is kept for others, but not half-made.
+                        .map_err(|e| match place.own {
+                            true => e,
+                            false => e.with_cleanup(self.remove_dir(Path::new(&place.class))),
                         })?,
                     false => self.compare(&place, &wanted.schemata)?,
                 }
@@ -95,10 +96,7 @@ impl Resctrl {
         })();
         match made {
             Ok(()) => Ok(place),
-            Err(e) => {
-                let _ = self.remove(&place);
-                Err(e)
-            }
+            Err(e) => Err(e.with_cleanup(self.remove(&place))),
         }
     }
 

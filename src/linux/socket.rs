@@ -13,7 +13,7 @@ use nix::sys::socket::{
 
 use super::root::{fd_path, open_dir};
 use crate::sys::fd;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// The most fds that one message brings.
 pub const MAX_FDS: usize = 8;
@@ -116,7 +116,8 @@ pub fn hand_over(path: &Path, bytes: &[u8], fd: BorrowedFd) -> Result<()> {
 /// the new one, never none.
 pub fn listen_at(path: &Path) -> Result<OwnedFd> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let _ = std::fs::remove_file(&temporary);
+    std::fs::remove_file(&temporary)
+        .ignored("mostly there is none; bind() says what is wrong with it");
     let (_dir, address) = address(&temporary)?;
     let fd = new_socket()?;
     let bound = match bind(fd.as_raw_fd(), &address) {
@@ -128,7 +129,9 @@ pub fn listen_at(path: &Path) -> Result<OwnedFd> {
     let made = listen(&fd, Backlog::new(64)?)
         .map_err(|e| Error::sys("listen(64)", e))
         .and_then(|()| Ok(std::fs::rename(&temporary, path)?));
-    made.inspect_err(|_| drop(std::fs::remove_file(&temporary)))?;
+    made.inspect_err(|_| {
+        std::fs::remove_file(&temporary).ignored("the first error is the one to tell");
+    })?;
     Ok(fd)
 }
 

@@ -2,7 +2,7 @@
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// Our stdin, a terminal, in raw mode; as it was before when dropped.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // Nothing is left to do about a terminal that has gone.
-        let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0);
+        tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &self.0)
+            .ignored("the terminal has gone, and its settings with it");
     }
 }

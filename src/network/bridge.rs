@@ -21,7 +21,7 @@ use super::record::{self, Leases};
 use super::{Host, firewall, nft, route, subnet};
 use crate::linux::module;
 use crate::linux::netlink::Batch;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// Held while a root chooses its subnet, and removed again: two roots know
 /// nothing of each other's records, and must not choose the same one at once.
@@ -346,7 +346,8 @@ impl HostLock {
 impl Drop for HostLock {
     /// While the lock is still held: see [`record::lock`].
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(HOST_LOCK);
+        std::fs::remove_file(HOST_LOCK)
+            .ignored("an empty file stays, which the next to lock takes");
     }
 }
 

@@ -50,7 +50,7 @@ use serde::{Deserialize, Serialize};
 use crate::linux::mount::Mount;
 use crate::linux::netlink::{Batch, Events, Family, Socket};
 use crate::store::{Layout, Lock, tag_in};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 pub use ports::HostPort;
 use record::{Lease, Leases};
@@ -211,9 +211,8 @@ impl Host {
         let (ready, address) = self.lease(endpoint)?;
         self.connect(endpoint, netns, ready, address)
             .inspect_err(|_| {
-                // The first error is the one to tell; what cannot be undone now is
-                // in the record, for gc.
-                let _ = self.detach(endpoint.uid);
+                self.detach(endpoint.uid)
+                    .ignored("the first error is the one to tell; the record has the rest for gc");
             })
     }
 
@@ -433,11 +432,11 @@ impl Host {
         if !bridge::remove(self, &Leases::load(&self.network)?)? {
             return Ok(false);
         }
-        // The lock's own file last, while it is held. The directory stays if
-        // somebody has already come to make a new one.
+        // The lock's own file last, while it is held.
         let path = self.lock_path();
         std::fs::remove_file(&path).with_context(|| format!("unlink({})", path.display()))?;
-        let _ = std::fs::remove_dir(&self.network);
+        std::fs::remove_dir(&self.network)
+            .ignored("another Pod may have made a new lock in it already");
         drop(lock);
         Ok(true)
     }

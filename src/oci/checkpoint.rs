@@ -196,16 +196,18 @@ pub fn checkpoint(containers: &Containers, id: &str, order: &Order) -> Result<()
     let is_new = !images.exists();
     make_dir(images).context("--image-path")?;
     let done = dump(containers, &record, &plan, order, &program);
-    if let Err(e) = done {
+    if let Err(mut e) = done {
         if is_new {
-            let _ = std::fs::remove_dir_all(images);
+            let removed = std::fs::remove_dir_all(images);
+            let what = || format!("remove {}", images.display());
+            e = e.with_cleanup(removed.with_context(what));
         }
         // criu thaws what it froze, if it lives to do it.
-        if let Some(cgroup) = containers.cgroup(&record)?
+        if let Ok(Some(cgroup)) = containers.cgroup(&record)
             && status == Status::Running
             && cgroup.is_frozen().unwrap_or(false)
         {
-            let _ = cgroup.freeze(false);
+            e = e.with_cleanup(cgroup.freeze(false).context("thaw the container"));
         }
         return Err(e);
     }

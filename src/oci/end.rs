@@ -14,7 +14,7 @@ use crate::container::plan::namespace::PID;
 use crate::linux::cgroup::{Cgroup, systemd};
 use crate::linux::resctrl::Resctrl;
 use crate::sys::process as sys;
-use crate::{Error, Kind, Result};
+use crate::{Error, Ignored, Kind, Result};
 
 /// How long a killed process may take to end: one in an uninterruptible call (a
 /// dead NFS server's) takes longer.
@@ -101,7 +101,8 @@ pub fn stop(containers: &Containers, record: &Record) -> Result<()> {
     log::debug!("kill the container's processes");
     let pidfd = record.pidfd();
     if let Some(pidfd) = &pidfd {
-        let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)
+            .ignored("the process may have ended already");
     }
     if let Some(cgroup) = containers.cgroup(record)? {
         cgroup.kill()?;
@@ -196,10 +197,13 @@ fn unblock(containers: &Containers, id: &str) {
         return;
     };
     if let Some(pidfd) = record.pidfd() {
-        let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+        sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)
+            .ignored("the process may have ended already");
         if let Ok(Some(cgroup)) = containers.cgroup(&record) {
             // Also thaws it, without which no signal is delivered on v1.
-            let _ = cgroup.kill();
+            cgroup
+                .kill()
+                .ignored("the deletion that follows kills again, and tells what fails");
         }
     }
 }

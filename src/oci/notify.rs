@@ -21,7 +21,7 @@ use oci_spec::runtime as oci;
 use super::config::Config;
 use super::record::{Containers, Record};
 use crate::store::make_dir;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// The environment variable that names the socket, on both sides.
 pub const VARIABLE: &str = "NOTIFY_SOCKET";
@@ -97,8 +97,7 @@ impl Ready {
             .connect_addr(&address)
             .with_context(|| format!("{VARIABLE}: connect({host})"))?;
         let path = dir.join(NAME);
-        // A start that failed has left it.
-        let _ = std::fs::remove_file(&path);
+        std::fs::remove_file(&path).ignored("only a start that failed has left one");
         Ok(Some(Ready {
             socket: bind(&path)?,
             host: to_host,
@@ -121,8 +120,7 @@ impl Ready {
         self.tell("BARRIER=1", &[write.as_raw_fd()])?;
         drop(write);
         let mut fds = [PollFd::new(read.as_fd(), PollFlags::empty())];
-        // Whoever does not read is told all the same.
-        let _ = poll(&mut fds, READ_WITHIN);
+        poll(&mut fds, READ_WITHIN).ignored("a host that does not read is told all the same");
         Ok(())
     }
 

@@ -38,7 +38,7 @@ use crate::linux::root::{Links, Root, is_dir, open_dir, reopen};
 use crate::linux::{mount_table, namespace};
 use crate::store::Lock;
 use crate::sys::process as sys;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// What a restore is told beside what a new container is.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +133,8 @@ pub fn restore(
                 run_runtime_hooks(hooks, &subject, notice.pid)
             }
             "post-restore" => {
-                restored = sys::pidfd_open(Pid::from_raw(notice.pid)).ok();
+                let pidfd = sys::pidfd_open(Pid::from_raw(notice.pid));
+                restored = Some(pidfd.map_err(|e| Error::sys("pidfd_open(<restored>)", e))?);
                 record.pid = notice.pid;
                 record.pid_start = Stat::of(notice.pid).map_or(0, |s| s.start);
                 containers.save(&record)?;
@@ -172,8 +173,7 @@ fn abandon(order: &Order, restored: Option<&OwnedFd>) {
         sys::kill_and_reap(pidfd.as_fd());
     }
     if let Some(path) = &order.pid_file {
-        // It may not have been written yet.
-        let _ = std::fs::remove_file(path);
+        std::fs::remove_file(path).ignored("it may not have been written yet");
     }
 }
 

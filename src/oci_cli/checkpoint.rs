@@ -10,7 +10,7 @@ use super::{Face, Verb, with_own_stdio};
 use crate::linux::kernel;
 use crate::oci::checkpoint::{self, Cgroups, Options};
 use crate::oci::restore::{self, Restore};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 const IMAGE_PATH: Flag = (
     "image-path",
@@ -173,7 +173,8 @@ fn restore(face: &Face, args: &Args) -> Result<u8> {
         lsm_mount_context: args.get("lsm-mount-context").map(str::to_owned),
     };
     if !detach && !args.is("no-subreaper") {
-        let _ = crate::sys::attribute::become_subreaper();
+        crate::sys::attribute::become_subreaper()
+            .ignored("orphans then go to init, as with --no-subreaper");
     }
     let foreground = match detach {
         true => None,

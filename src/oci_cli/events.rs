@@ -13,7 +13,7 @@ use super::{Face, Verb};
 use crate::linux::cgroup::{Accounts, Cgroup, OomEvents};
 use crate::oci::end::not_running;
 use crate::oci::record::Status;
-use crate::{Error, Kind, Result};
+use crate::{Error, Ignored, Kind, Result};
 
 pub(super) const VERB: Verb = Verb {
     name: "events",
@@ -85,8 +85,9 @@ fn watch(
             },
             Ok(_) => {
                 if let Some(events) = &oom {
-                    // Without its cgroup the container has ended: the pidfd says so.
-                    let _ = events.acknowledge();
+                    events
+                        .acknowledge()
+                        .ignored("without its cgroup the container has ended: the pidfd says so");
                 }
                 let now = cgroup.oom_kills()?;
                 let happened = match &oom {

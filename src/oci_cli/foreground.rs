@@ -12,7 +12,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::linux::terminal::Raw;
 use crate::sys::process as sys;
 use crate::sys::tty;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// Signals as events, from before there is a process to pass them on to.
 pub struct Foreground(SignalFd);
@@ -171,7 +171,7 @@ impl Console {
 
     fn take_size(&self) {
         if let Ok(size) = tty::window_size(std::io::stdin()) {
-            let _ = tty::set_window_size(&self.master, size);
+            tty::set_window_size(&self.master, size).ignored("a terminal works without a size");
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::args::{Args, usage};
 use crate::debug_log::{self, Line};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 #[derive(Clone, Debug)]
 pub struct Log {
@@ -109,7 +109,8 @@ impl Log {
         if let Some(path) = &self.path {
             append(path, &self.form.line("error", &text));
         }
-        let _ = writeln!(std::io::stderr(), "carob-oci: {text}");
+        writeln!(std::io::stderr(), "carob-oci: {text}")
+            .ignored("nobody reads standard error any more");
     }
 }
 
@@ -152,13 +153,22 @@ impl Form {
 
 fn write(file: &Option<File>, line: &str) {
     match file {
-        Some(file) => drop(nix::unistd::write(file, line.as_bytes())),
+        #[expect(
+            clippy::let_underscore_must_use,
+            reason = "this is the log: it has no other place"
+        )]
+        Some(file) => {
+            let _ = nix::unistd::write(file, line.as_bytes());
+        }
         None => debug_log::write_stderr(line),
     }
 }
 
-/// Nowhere to complain to: stderr gets errors in any case.
 fn append(path: &Path, line: &str) {
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "this is the log; standard error gets errors in any case"
+    )]
     let _ = open(path).and_then(|mut f| f.write_all(line.as_bytes()));
 }
 

@@ -7,7 +7,7 @@ use super::delete::delete;
 use super::foreground::{self, Foreground};
 use super::start::start;
 use super::{Face, Verb};
-use crate::Result;
+use crate::{Ignored, Result};
 
 const FLAGS: [Flag; 10] = {
     let mut flags = [CREATE[0]; 10];
@@ -37,7 +37,8 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
     let keep_terminal = !detach && args.get("console-socket").is_none();
     if !detach && !args.is("no-subreaper") {
         // The program's orphans become ours, not our caller's.
-        let _ = crate::sys::attribute::become_subreaper();
+        crate::sys::attribute::become_subreaper()
+            .ignored("orphans then go to init, as with --no-subreaper");
     }
     let foreground = match detach {
         true => None,
@@ -62,7 +63,9 @@ fn run(face: &Face, args: &Args) -> Result<u8> {
     };
     if code.is_err() {
         // Nobody else knows that it is there.
-        let _ = delete(face, id, true);
+        if let Err(e) = delete(face, id, true) {
+            face.log.warn(&format!("the container {id} stays: {e}"));
+        }
     } else if !args.is("keep") {
         delete(face, id, true)?;
     }

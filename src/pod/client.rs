@@ -26,7 +26,7 @@ use crate::linux::{capability, kernel};
 use crate::nearest::nearest;
 use crate::spec::Pod;
 use crate::store::{self, Layout, Lock, PodPaths};
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Ignored, Kind, Result};
 
 /// A Pod and what its monitor has written of it last.
 #[derive(Clone, Debug)]
@@ -85,14 +85,14 @@ pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
             .with_context(|| format!("rename({}, {})", new.display(), paths.dir.display()))
     })();
     if made.is_err() {
-        let _ = std::fs::remove_dir_all(&new);
+        std::fs::remove_dir_all(&new).ignored("gc removes it: its name begins with .new-");
     }
     drop(names);
     made?;
     if let Err(e) = monitor::start(layout, &pod.uid) {
         // Without a monitor nothing has been made, and nobody has been told of the Pod.
-        let _ = undo(layout, pod);
-        return Err(e);
+        let undone = undo(layout, pod);
+        return Err(e.with_cleanup(undone.with_context(|| format!("remove pod {}", pod.name))));
     }
     // While the monitor makes the Pod.
     let mut warnings = Vec::new();
@@ -480,7 +480,7 @@ pub(super) fn release_name(layout: &Layout, pod: &Pod) -> Result<()> {
     }
     // Where it was to be, too: a creation may have been cut short before.
     if let Some(namespace) = link.parent() {
-        let _ = std::fs::remove_dir(namespace);
+        std::fs::remove_dir(namespace).ignored("other Pods of the namespace may be in it");
     }
     Ok(())
 }

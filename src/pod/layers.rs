@@ -21,7 +21,7 @@ use crate::image::{Image, LayerForm, Store};
 use crate::linux::mount::{self, Mount};
 use crate::linux::root::open_dir;
 use crate::store::{Layout, Lock, make_dir};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// The directories, the topmost first. Until this is dropped nobody unmounts them.
 #[derive(Debug)]
@@ -109,8 +109,7 @@ pub fn release(layout: &Layout) -> Result<()> {
     }
     if !kept && first.is_none() {
         first = mount::unmount(&dir).err();
-        // If it is empty.
-        let _ = std::fs::remove_dir(&dir);
+        std::fs::remove_dir(&dir).ignored("it may not be empty");
     }
     first.map_or(Ok(()), Err)
 }

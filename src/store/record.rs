@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Ignored, Kind, Result};
 
 /// Reads a record. A missing file is [`Kind::NotFound`]; a damaged one is
 /// [`Kind::Failed`] and names the file and the place in it.
@@ -117,7 +117,9 @@ fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
         file.write_all(bytes)?;
         put_in_place(&file, &temporary, path, durable)
     };
-    attempt().inspect_err(|_| drop(std::fs::remove_file(&temporary)))
+    attempt().inspect_err(|_| {
+        std::fs::remove_file(&temporary).ignored("it may not have been made");
+    })
 }
 
 fn put_in_place(file: &File, from: &Path, to: &Path, durable: bool) -> Result<()> {

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
-use crate::Call;
+use crate::{Call, Ignored};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -273,7 +273,9 @@ pub fn reset_signals() {
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
-    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .ignored("sigprocmask(2) refuses only wrong arguments");
 }
 
 /// For a program whose starter has called [`reset_signals`]: its children have nothing to
@@ -366,9 +368,10 @@ pub fn await_end(pidfd: BorrowedFd, limit: std::time::Duration) -> Result<bool> 
 /// Kills a child and reaps it. One that SIGKILL does not end within 5 s is left to
 /// whoever inherits it.
 pub fn kill_and_reap(pidfd: BorrowedFd) {
-    let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
-    let _ = await_end(pidfd, std::time::Duration::from_secs(5));
-    let _ = wait_pidfd(pidfd);
+    pidfd_send_signal(pidfd, libc::SIGKILL).ignored("the process may have ended already");
+    await_end(pidfd, std::time::Duration::from_secs(5))
+        .ignored("the next call reaps it if it has ended");
+    wait_pidfd(pidfd).ignored("a child that is left is reaped by its next parent");
 }
 
 /// Waits for a child by its pidfd without blocking: waitid(2), P_PIDFD.

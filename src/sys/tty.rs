@@ -3,6 +3,8 @@
 
 use std::os::fd::{AsFd, AsRawFd};
 
+use crate::Ignored;
+
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -43,6 +45,7 @@ pub fn set_window_size(terminal: impl AsFd, (columns, rows): (u16, u16)) -> Resu
 /// Undoes what Rust's start-up code did: a write to a closed pipe ends the
 /// program again.
 pub fn default_sigpipe() {
-    // SAFETY: SIG_DFL runs no code of ours. The only error is a bad number.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    // SAFETY: SIG_DFL runs no code of ours.
+    let set = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    set.ignored("signal(2) refuses only wrong numbers");
 }

@@ -91,9 +91,17 @@ fn archive(to: &Path, save: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result
             false => std::fs::rename(&temporary, to).with_context(about),
         }
     };
-    attempt().inspect_err(|_| {
-        if !special {
-            let _ = std::fs::remove_file(&temporary);
+    attempt().map_err(|e| {
+        if special {
+            return e;
+        }
+        match std::fs::remove_file(&temporary) {
+            // It could not even be opened.
+            Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => e,
+            removed => {
+                let what = || format!("remove {}", temporary.display());
+                e.with_cleanup(removed.with_context(what))
+            }
         }
     })
 }
@@ -112,5 +120,8 @@ fn directory(to: &Path, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         }
         Err(_) => std::fs::create_dir(to).with_context(about)?,
     }
-    save(to).inspect_err(|_| drop(std::fs::remove_dir_all(to)))
+    save(to).map_err(|e| {
+        let removed = std::fs::remove_dir_all(to);
+        e.with_cleanup(removed.with_context(|| format!("remove {}", to.display())))
+    })
 }

@@ -18,7 +18,7 @@ use crate::spec::{
     Container, EnvValue, Hook, HostPathKind, Port, ProbeKind, Propagation, Protocol, Volume,
     VolumeSource,
 };
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
@@ -95,7 +95,7 @@ impl Page {
     /// A line by itself; ends the alignment of those before.
     fn line(&mut self, depth: usize, text: &str) {
         self.flush();
-        let _ = writeln!(self.text, "{}{text}", "  ".repeat(depth));
+        writeln!(self.text, "{}{text}", "  ".repeat(depth)).ignored("a String takes every text");
     }
 
     fn flush(&mut self) {
@@ -109,7 +109,7 @@ impl Page {
         for (depth, key, value) in self.block.drain(..) {
             let head = format!("{}{key}", "  ".repeat(depth));
             let line = format!("{head:<width$}{value}");
-            let _ = writeln!(self.text, "{}", line.trim_end());
+            writeln!(self.text, "{}", line.trim_end()).ignored("a String takes every text");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::Ignored;
 use crate::cli::show::output::Format;
 use crate::cli::show::size::bytes;
 use crate::image::Progress;
@@ -59,15 +60,20 @@ impl Shown {
             Manner::Lines => line(p).map_or(String::new(), |l| l + "\n"),
             Manner::Bars => self.picture(p),
         };
-        // Who watches no more needs no progress.
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        std::io::stderr()
+            .lock()
+            .write_all(text.as_bytes())
+            .ignored("nobody reads standard error any more");
     }
 
     /// Takes the bars away.
     pub(crate) fn end(&mut self) {
         self.active.clear();
         let clear = self.clear();
-        let _ = std::io::stderr().lock().write_all(clear.as_bytes());
+        std::io::stderr()
+            .lock()
+            .write_all(clear.as_bytes())
+            .ignored("nobody reads standard error any more");
     }
 
     fn is_due(&mut self, p: &Progress) -> bool {

@@ -4,6 +4,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::Ignored;
 use crate::cli::show::output::Format;
 use crate::cli::show::size::bytes;
 use crate::plain::strip_styles;
@@ -110,8 +111,10 @@ impl Waiting {
             }
             self.drawn = !line.is_empty();
         }
-        // A reader of stderr that has gone needs no progress.
-        let _ = std::io::stderr().lock().write_all(out.as_bytes());
+        std::io::stderr()
+            .lock()
+            .write_all(out.as_bytes())
+            .ignored("nobody reads standard error any more");
     }
 
     /// Takes the line away.

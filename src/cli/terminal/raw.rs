@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::linux::terminal::Raw;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// stdin in raw mode, which must be a terminal.
 pub(crate) fn raw() -> Result<Raw> {
@@ -27,7 +27,9 @@ pub(crate) struct Signals(SignalFd, SigSet);
 /// They have their usual effect again.
 impl Drop for Signals {
     fn drop(&mut self) {
-        let _ = self.1.thread_unblock();
+        self.1
+            .thread_unblock()
+            .ignored("sigprocmask(2) refuses only wrong arguments");
     }
 }
 

@@ -15,7 +15,7 @@ use crate::pod::client::Connection;
 use crate::pod::protocol::Reply;
 use crate::pod::watch::{next_reply, poll_until};
 use crate::sys::tty;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 const BUFFER: usize = 32 * 1024;
 /// The most that is still read after the process has ended: a pipe's and a
@@ -188,8 +188,7 @@ pub(crate) fn copy_size(master: &OwnedFd) {
     if let Ok(size) =
         tty::window_size(std::io::stdout()).or_else(|_| tty::window_size(std::io::stdin()))
     {
-        // Without a size the terminal works too.
-        let _ = tty::set_window_size(master, size);
+        tty::set_window_size(master, size).ignored("a terminal works without a size");
     }
 }
 

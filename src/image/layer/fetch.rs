@@ -37,7 +37,7 @@ use crate::image::store::ingest::Wanted;
 use crate::image::store::partial::Partial;
 use crate::image::store::transaction::Transaction;
 use crate::store::save;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Ignored, Kind, Result};
 
 /// Layers at work at once, each in two threads: some wait for the network or the
 /// disk. As many as docker pulls.
@@ -411,9 +411,12 @@ impl Layer<'_> {
             let record = format!("{}.json", layer_name(diff_id));
             save(&self.transaction.path().join(record), layer)?;
         }
-        let _ = self.events.send(Progress::Unpacked {
+        let unpacked = Progress::Unpacked {
             layer: self.wanted.shown(self.job.i),
-        });
+        };
+        self.events
+            .send(unpacked)
+            .ignored("the thread that shows progress has ended");
         let media_type = match self.descriptor() {
             Some(d) => d.media_type.clone(),
             None => LayerBlob::media_type_of(seen.compression).to_owned(),
@@ -494,11 +497,14 @@ impl<R: Read> Read for Watched<'_, R> {
         self.done += n as u64;
         if self.done - self.told >= PROGRESS_STEP || (n == 0 && self.told < self.done) {
             self.told = self.done;
-            let _ = self.events.send(Progress::Layer {
+            let progress = Progress::Layer {
                 layer: self.layer.clone(),
                 done: self.done,
                 size: self.size,
-            });
+            };
+            self.events
+                .send(progress)
+                .ignored("the thread that shows progress has ended");
         }
         Ok(n)
     }

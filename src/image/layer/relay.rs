@@ -6,6 +6,8 @@
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use crate::Ignored;
+
 const SIZE: usize = 256 << 10;
 const BUFFERS: usize = 4;
 
@@ -15,7 +17,9 @@ pub(crate) fn relay() -> (Feed, Relayed) {
     let (empty, emptied) = sync_channel(BUFFERS);
     for _ in 0..BUFFERS {
         // Made when they are first used: a small layer takes one of them.
-        let _ = empty.send(Vec::new());
+        empty
+            .send(Vec::new())
+            .ignored("the receiver is in the next lines");
     }
     let feed = Feed { full, emptied };
     let relayed = Relayed {
@@ -82,7 +86,9 @@ impl Read for Relayed {
             let used = std::mem::take(&mut self.chunk);
             self.at = 0;
             if used.capacity() > 0 {
-                let _ = self.empty.send(used);
+                self.empty
+                    .send(used)
+                    .ignored("the producer has ended and needs no buffer");
             }
             self.chunk = self
                 .filled

@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use crate::image::Credentials;
 use crate::spec::{PullSecret, RegistryAuth};
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Ignored, Kind, Result};
 
 const MAX_FILE: u64 = 1 << 20;
 /// A helper may ask a keychain over the network, but not a person.
@@ -221,8 +221,9 @@ fn run_helper(program: &str, server: &str) -> Result<Option<Credentials>> {
         .context("exec()")
         .map_err(|e| e.hint("install the helper, or take it out of the file that names it"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read its input says so by its status.
-        let _ = stdin.write_all(server.as_bytes());
+        stdin
+            .write_all(server.as_bytes())
+            .ignored("a helper that does not read its input says so by its status");
     }
     let stdout = child.stdout.take();
     // A helper that hangs is killed, and its end of the pipe with it; a
@@ -231,9 +232,13 @@ fn run_helper(program: &str, server: &str) -> Result<Option<Credentials>> {
     std::thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(out) = stdout {
-            let _ = out.take(MAX_FILE).read_to_end(&mut text);
+            out.take(MAX_FILE)
+                .read_to_end(&mut text)
+                .ignored("an answer that is cut short is refused as no JSON");
         }
-        let _ = sender.send(text);
+        sender
+            .send(text)
+            .ignored("nobody waits any more after the deadline");
     });
     let deadline = Instant::now() + HELPER_PATIENCE;
     let text = answer.recv_timeout(HELPER_PATIENCE).ok();
@@ -244,8 +249,10 @@ fn run_helper(program: &str, server: &str) -> Result<Option<Credentials>> {
                 std::thread::sleep(Duration::from_millis(5));
             }
             None => {
-                let _ = child.kill();
-                let _ = child.wait();
+                child.kill().ignored("the helper may have ended already");
+                child
+                    .wait()
+                    .ignored("that the helper gave no answer is the error to tell");
                 return Err(failed("no answer in 30 s"));
             }
         }

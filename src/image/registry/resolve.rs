@@ -16,6 +16,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use crate::Ignored;
 use crate::image::registry::refusal::io_text;
 
 /// As resolv.conf(5): MAXNS, and the bounds of its options.
@@ -110,8 +111,9 @@ impl HostNames {
 
 fn read(path: &str) -> String {
     let mut text = Vec::new();
-    // A missing file is an empty one, as resolv.conf(5) has it.
-    let _ = File::open(path).map(|f| f.take(MAX_FILE).read_to_end(&mut text));
+    File::open(path)
+        .and_then(|f| f.take(MAX_FILE).read_to_end(&mut text))
+        .ignored("a missing file is an empty one, as resolv.conf(5) has it");
     String::from_utf8_lossy(&text).into_owned()
 }
 

@@ -23,7 +23,7 @@ use crate::image::store::partial::discard;
 use crate::image::store::transaction::Transaction;
 use crate::image::{Image, Progress, Reference};
 use crate::store::make_dir;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Ignored, Kind, Result};
 
 /// Stands in for the layers of an image that has none: overlayfs wants one.
 const EMPTY_LAYER: &str = "00000000000000000000000000000000";
@@ -75,14 +75,17 @@ pub(crate) fn ingest(
 }
 
 /// What is finished is kept for the next attempt, or nothing, where that would fail
-/// too. No errors: they would hide what went wrong here.
+/// too.
 fn after_failure(transaction: &Transaction<'_>, wanted: &Wanted, jobs: &[Job], e: &Error) {
     if is_passing(e) {
-        let _ = transaction.keep_finished();
+        transaction
+            .keep_finished()
+            .ignored("the first error is the one to tell; the next attempt fetches all again");
         return;
     }
     for job in jobs {
-        let _ = discard(&transaction.store().partial(), wanted.blob(job.i));
+        discard(&transaction.store().partial(), wanted.blob(job.i))
+            .ignored("the first error is the one to tell; the next attempt checks the digest");
     }
 }
 

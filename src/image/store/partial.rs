@@ -19,7 +19,7 @@ use crate::image::digest::Digest;
 use crate::image::store::index::{names_in, remove_file};
 use crate::image::store::transaction::Transaction;
 use crate::store::{Lock, make_dir};
-use crate::{Context, Result};
+use crate::{Context, Ignored, Result};
 
 /// Before a removal takes away what nobody goes on with.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -113,9 +113,9 @@ impl Partial {
 
     /// Nothing of it is worth keeping.
     pub(crate) fn remove(self) {
-        // What cannot be removed is found to be wrong by the next to read it.
-        let _ = self.file.set_len(0);
-        let _ = std::fs::remove_file(&self.path);
+        let why = "its digest is found to be wrong by the next to read it";
+        self.file.set_len(0).ignored(why);
+        std::fs::remove_file(&self.path).ignored(why);
     }
 }
 

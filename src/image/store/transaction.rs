@@ -11,7 +11,7 @@ use crate::image::digest::Digest;
 use crate::image::store::index::{LayerRecord, Store, layer_name, names_in};
 use crate::image::store::ingest::sync;
 use crate::store::{Lock, is_full, load, make_dir};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// In a transaction's directory: this boot's id, and that finished layers there
 /// may be adopted.
@@ -38,8 +38,9 @@ impl<'a> Transaction<'a> {
         );
         let dir = store.ingest_dir().join(name);
         make_dir(&dir)?;
-        let alive = Lock::acquire(&dir.join("lock"))
-            .inspect_err(|_| drop(std::fs::remove_dir_all(&dir)))?;
+        let alive = Lock::acquire(&dir.join("lock")).inspect_err(|_| {
+            std::fs::remove_dir_all(&dir).ignored("the next transaction removes what stays");
+        })?;
         store.remove_temporaries()?;
         for (path, _) in &dead {
             adopt(store, path)?;
@@ -111,9 +112,13 @@ impl<'a> Transaction<'a> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         // First: a directory half removed must not be adopted from.
-        let _ = std::fs::remove_file(self.dir.join(MARK));
-        // What stays is removed by the next transaction.
-        let _ = std::fs::remove_dir_all(&self.dir);
+        match std::fs::remove_file(self.dir.join(MARK)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                log::debug!("{} stays whole: {MARK}: {e}", self.dir.display());
+            }
+            _ => std::fs::remove_dir_all(&self.dir)
+                .ignored("the next transaction removes what stays"),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::hierarchy::{Controllers, Hierarchy};
 use super::{Cgroup, io, missing, v1, v2};
-use crate::{Call, Context, Error, Kind, Result};
+use crate::{Call, Context, Error, Ignored, Kind, Result};
 
 /// How long [`Cgroup::remove`] waits for processes that are on their way out.
 const REMOVE_WITHIN: Duration = Duration::from_secs(2);
@@ -218,7 +218,8 @@ impl Cgroup {
     /// does what somebody else is just moving into.
     pub fn remove_if_empty(&self) {
         for h in self.joined() {
-            let _ = unlinkat(h, self.path_in(h), UnlinkatFlags::RemoveDir);
+            unlinkat(h, self.path_in(h), UnlinkatFlags::RemoveDir)
+                .ignored("it has processes or children, or is gone already");
         }
     }
 

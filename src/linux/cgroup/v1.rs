@@ -3,7 +3,6 @@
 //!
 //! Documentation/admin-guide/cgroup-v1/{memory,cpusets,freezer-subsystem}.rst.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -214,8 +213,7 @@ pub(super) fn oom_events(h: &Hierarchy, path: &str) -> Result<OomEvents> {
     let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
         .map_err(|e| Error::sys("eventfd2(0, EFD_CLOEXEC|EFD_NONBLOCK)", e))?;
     let control = io::open_read(h, path, "memory.oom_control")?;
-    let mut line = String::new();
-    let _ = write!(line, "{} {}", event.as_raw_fd(), control.as_raw_fd());
+    let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
     io::write(h, path, "cgroup.event_control", &line)?;
     Ok(OomEvents::Counter(event.into()))
 }

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::hierarchy::{Controllers, Hierarchy};
 use super::resources::{Absent, Io, Limit, RdmaLimit, Resources, ThrottleOf, Write};
 use super::{OomEvents, io};
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 const SUBTREE: &str = "cgroup.subtree_control";
 
@@ -62,7 +62,8 @@ pub(super) fn enable(h: &Hierarchy, path: &str, wanted: Controllers) -> Result<(
         // One write is all or nothing: on a refusal, each by itself.
         if io::write(h, level, SUBTREE, &names.join(" ")).is_err() {
             for name in &names {
-                let _ = io::write(h, level, SUBTREE, name);
+                io::write(h, level, SUBTREE, name)
+                    .ignored("a setting that needs this controller says that it is not there");
             }
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use nix::errno::Errno;
 
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 const HEADER: usize = 16;
 pub(super) const NLMSG_ERROR: u16 = 2;
@@ -208,7 +208,7 @@ impl Received<'_> {
         }
         let mut call = what.to_owned();
         if let Some(text) = self.kernel_text() {
-            let _ = write!(call, ": {text}");
+            write!(call, ": {text}").ignored("a String takes every text");
         }
         Err(Error::sys(call, Errno::from_raw(code)))
     }

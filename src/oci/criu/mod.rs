@@ -29,7 +29,7 @@ use crate::linux::mount;
 use crate::linux::root::open_dir;
 use crate::linux::socket::Packets;
 use crate::sys::process::{self as sys, Fork};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// How much of its log criu writes: debugging, without which it says too little.
 const LOG_LEVEL: u64 = 4;
@@ -144,7 +144,7 @@ pub(super) struct Start<'a> {
 impl Criu {
     pub(super) fn start(s: &Start) -> Result<Criu> {
         // An earlier one's would be shown for this one's.
-        let _ = std::fs::remove_file(&s.log.path);
+        std::fs::remove_file(&s.log.path).ignored("mostly there is none");
         let (ours, theirs) = Packets::pair()?;
         match sys::clone3(CloneFlags::CLONE_NEWNS, s.join.and_then(Join::v2_fd)) {
             Ok(Fork::Parent { pid, pidfd }) => Ok(Criu {
@@ -187,7 +187,8 @@ impl Criu {
         loop {
             let (bytes, mut fds) = match criu.receive(&mut buffer) {
                 Ok(([], _)) | Err(Errno::ECONNRESET) => {
-                    let _ = sys::await_end(self.pidfd.as_fd(), std::time::Duration::from_secs(5));
+                    sys::await_end(self.pidfd.as_fd(), std::time::Duration::from_secs(5))
+                        .ignored("criu's silence is the error to tell");
                     return Err(ours.unwrap_or_else(|| explain("criu gave no answer", &self.log)));
                 }
                 other => other.map_err(|e| Error::sys("recvmsg(<criu>)", e))?,
@@ -207,7 +208,8 @@ impl Criu {
                 continue;
             }
             // Its mount namespace, and what it holds, go with it.
-            let _ = sys::await_end(self.pidfd.as_fd(), std::time::Duration::from_secs(5));
+            sys::await_end(self.pidfd.as_fd(), std::time::Duration::from_secs(5))
+                .ignored("criu has answered, and its answer counts");
             return match (response.success, ours) {
                 (_, Some(e)) => Err(e),
                 (true, None) => Ok(response.pid),
@@ -231,7 +233,8 @@ fn fail(line: &Packets, e: &Error) -> ! {
     response.number(field::TYPE, 0);
     response.number(field::SUCCESS, 0);
     response.bytes(field::MESSAGE, e.to_string().as_bytes());
-    let _ = line.send(&response.0, &[]);
+    line.send(&response.0, &[])
+        .ignored("the parent sees that this process ends without an answer");
     sys::exit_now(1)
 }
 

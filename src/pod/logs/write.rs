@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use super::intent::{self, Batch, Intent};
 use super::{Record, Stream, files, path_of};
 use crate::spec::WhenLogFull;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// Bytes of a log file before it is rotated, and how many files are kept: the
 /// kubelet's defaults (containerLogMaxSize, containerLogMaxFiles).
@@ -223,7 +223,8 @@ impl LogFile {
         };
         if let Err(e) = file.write_all(records) {
             // A full disk: no half record stays for the next try to follow.
-            let _ = file.set_len(self.size);
+            file.set_len(self.size)
+                .ignored("the write's error is the one to tell");
             return Err(e).with_context(|| format!("write({})", self.path.display()));
         }
         self.size += records.len() as u64;
@@ -245,14 +246,15 @@ impl LogFile {
             Ok((file, size)) => (self.file, self.size) = (Some(file), size),
             Err(e) => {
                 // No inode is left: the file goes on until there is one.
-                let _ = std::fs::rename(&rotated, &self.path);
+                std::fs::rename(&rotated, &self.path)
+                    .ignored("a rename within the directory needs no inode");
                 return Err(e);
             }
         }
         let dir = self.path.parent().unwrap_or(&self.path);
         let all = files(dir, self.attempt).unwrap_or_default();
         for old in &all[..all.len().saturating_sub(FILES_KEPT)] {
-            let _ = std::fs::remove_file(old);
+            std::fs::remove_file(old).ignored("the next rotation finds it again");
         }
         Ok(())
     }
@@ -261,14 +263,15 @@ impl LogFile {
     /// the batch to be logged twice, which is less than not to log it.
     pub fn note(&mut self, batch: &Batch) {
         if let Some(intent) = self.intent() {
-            let _ = intent.note(batch);
+            intent
+                .note(batch)
+                .ignored("a batch may be logged twice, which is less than a loss");
         }
     }
 
-    /// Needs no room: the note has it.
     pub fn clear_note(&mut self) {
         if let Some(intent) = &self.intent {
-            let _ = intent.clear();
+            intent.clear().ignored("it needs no room: the note has it");
         }
     }
 
@@ -359,7 +362,7 @@ pub fn remove_old(dir: &Path, keep_from: u32) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let attempt = name.split('.').next().and_then(|a| a.parse::<u32>().ok());
         if attempt.is_some_and(|a| a < keep_from) {
-            let _ = std::fs::remove_file(entry.path());
+            std::fs::remove_file(entry.path()).ignored("the next attempt finds it again");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::pod::logs;
 use crate::pod::protocol::{MAX_MESSAGE, Reply, Request, Wait};
 use crate::pod::state::Now;
 use crate::store::is_out_of_fds;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// Connections at once: each costs an fd, and without fds nothing starts.
 pub(super) const MAX_CLIENTS: usize = 256;
@@ -66,7 +66,9 @@ impl Monitor {
             if self.clients.len() >= MAX_CLIENTS {
                 let e = Error::failed("the Pod's monitor has too many clients");
                 let word = serde_json::to_vec(&Reply::Failed(e)).unwrap_or_default();
-                let _ = socket.send(&word, &[]);
+                socket
+                    .send(&word, &[])
+                    .ignored("the client has gone and needs no answer");
                 continue;
             }
             let client = self.events.new_id();

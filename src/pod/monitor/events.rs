@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::handler::Caller;
 use crate::pod::logs::Stream;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// What an fd in the epoll set stands for. The token is its index here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,9 @@ impl Events {
 
     /// Forgets a source; its fd is about to be closed, but a child may share it.
     pub(super) fn unwatch(&mut self, fd: impl AsFd, source: &Source) {
-        let _ = self.epoll.delete(fd);
+        self.epoll
+            .delete(fd)
+            .ignored("one that is not in the set need not be taken out");
         self.sources.retain(|_, s| s != source);
     }
 
@@ -101,8 +103,9 @@ impl Events {
         let id = self.sources.iter().find(|(_, s)| *s == source);
         if let Some((id, _)) = id {
             let mut event = EpollEvent::new(flags, *id);
-            // It is in the set, which epoll_ctl(2) does not refuse then.
-            let _ = self.epoll.modify(fd, &mut event);
+            self.epoll
+                .modify(fd, &mut event)
+                .ignored("epoll_ctl(2) does not refuse an fd that is in the set");
         }
     }
 

@@ -10,7 +10,7 @@ use nix::sys::epoll::EpollFlags;
 
 use super::{Monitor, Source};
 use crate::sys::process::{self as sys, Fork};
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 #[derive(Debug)]
 pub(super) struct Helper {
@@ -58,7 +58,7 @@ impl Monitor {
     /// would be connected that nobody serves, and no other monitor could start.
     fn close_in_helper(&self) {
         for fd in [self.listener.as_raw_fd(), self.lock.as_fd().as_raw_fd()] {
-            let _ = nix::unistd::close(fd);
+            nix::unistd::close(fd).ignored("this process never uses the fd");
         }
     }
 
@@ -77,12 +77,15 @@ impl Monitor {
             helper.pidfd.as_fd(),
             nix::poll::PollFlags::POLLIN,
         )];
-        let _ = nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE);
-        let _ = sys::wait_pidfd(helper.pidfd.as_fd());
+        nix::poll::poll(&mut fds, nix::poll::PollTimeout::NONE)
+            .ignored("the next call reaps it if it has ended");
+        sys::wait_pidfd(helper.pidfd.as_fd())
+            .ignored("how it ended says nothing: its report has been read");
     }
 
     pub(super) fn kill_helper(&mut self, helper: &Helper, source: &Source) {
-        let _ = sys::pidfd_send_signal(helper.pidfd.as_fd(), libc::SIGKILL);
+        sys::pidfd_send_signal(helper.pidfd.as_fd(), libc::SIGKILL)
+            .ignored("the process may have ended already");
         self.reap_helper(helper, source);
     }
 }

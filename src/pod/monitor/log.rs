@@ -63,11 +63,18 @@ impl LogFile {
         } else if size > 2 * self.bound {
             return;
         }
+        #[expect(
+            clippy::let_underscore_must_use,
+            reason = "this is the log: it has no other place"
+        )]
         let _ = nix::unistd::write(&*file, line.as_bytes());
     }
 
     fn replace(&self) -> Option<File> {
-        // It is not there where an earlier try could not open the new one.
+        #[expect(
+            clippy::let_underscore_must_use,
+            reason = "it is not there where an earlier try could not open the new one"
+        )]
         let _ = std::fs::rename(&self.path, self.path.with_extension("log.1"));
         let new = open(&self.path)?;
         let is_new = new.metadata().is_ok_and(|m| m.len() < self.bound);

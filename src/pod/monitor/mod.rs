@@ -50,7 +50,7 @@ use crate::linux::caller;
 use crate::linux::procfs::boot_id;
 use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 use clients::Client;
 use container::Live;
@@ -117,8 +117,9 @@ pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            // Standard error is the Pod's monitor.err, for which there may be no room.
-            let _ = writeln!(std::io::stderr(), "{} monitor: {e}", Timestamp::now());
+            // Standard error is the Pod's monitor.err.
+            writeln!(std::io::stderr(), "{} monitor: {e}", Timestamp::now())
+                .ignored("there may be no room for it");
             ExitCode::FAILURE
         }
     }

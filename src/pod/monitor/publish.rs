@@ -15,7 +15,7 @@ use super::kubelet::{Moment, backoff};
 use super::{Monitor, Timer, events};
 use crate::pod::state::State;
 use crate::store;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// The pause between two tries to write, doubled each time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -107,8 +107,8 @@ impl Monitor {
     }
 
     fn write_again_later(&mut self, e: Error) {
-        // If that fails too (EROFS), commands see that the filesystem is read-only.
-        let _ = store::mark_stale(&self.paths.state());
+        store::mark_stale(&self.paths.state())
+            .ignored("commands see by themselves that the filesystem is read-only");
         let before = self.unrecorded.take().map(|u| u.pause);
         if before.is_none() {
             let message = format!("{e}: the Pod goes on, and its record is written again later");

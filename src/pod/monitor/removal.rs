@@ -9,7 +9,7 @@ use crate::pod::layers;
 use crate::pod::protocol::Reply;
 use crate::spec::Pod;
 use crate::store::Layout;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 impl Monitor {
     /// Removes the sandbox. What cannot be removed stays visible: the record remains, and
@@ -34,7 +34,8 @@ impl Monitor {
         let pod = self.pod().clone();
         // Home again: the Pod's network namespace dies now, and takes its link along,
         // while the files are removed.
-        let _ = nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET);
+        nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
+            .ignored("the namespace then goes with this process");
         // A tree is removed with as many fds as it is deep: these are not needed any more.
         drop((
             self.events,
@@ -58,18 +59,18 @@ impl Monitor {
 
 /// What the Pods of a root share goes with the last of them.
 fn leave_nothing(layout: &Layout, pod: &Pod, host: &Host) {
-    let _ = layers::release(layout);
+    layers::release(layout).ignored("gc releases what stays");
     if !sandbox::any_left(layout) {
         // A cgroup that a process is in cannot be removed: out, to where it came from.
-        let _ = leave_cgroup(&host.hierarchies);
+        leave_cgroup(&host.hierarchies).ignored("the empty cgroup then stays, for gc");
         sandbox::remove_shared(layout, &host.network, &host.hierarchies);
     }
-    let _ = remove_tree(&sandbox::dead_dir(layout, &pod.uid));
+    remove_tree(&sandbox::dead_dir(layout, &pod.uid)).ignored("gc removes what stays");
 }
 
 fn leave_cgroup(hierarchies: &crate::linux::cgroup::Hierarchies) -> Result<()> {
     for h in hierarchies.v1() {
-        let _ = std::fs::write(h.point().join("tasks"), "0");
+        std::fs::write(h.point().join("tasks"), "0").ignored("the empty cgroup then stays, for gc");
     }
     if let Some(h) = hierarchies.v2() {
         let path = h.point().join("cgroup.procs");

@@ -26,7 +26,7 @@ use crate::linux::socket::listen_at;
 use crate::linux::{capability, kernel};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::sys::process::{self as sys, Fork};
-use crate::{Context, Error, Result, debug_log};
+use crate::{Context, Error, Ignored, Result, debug_log};
 
 const LOCK_FD: i32 = 3;
 const LISTENER_FD: i32 = 4;
@@ -154,10 +154,10 @@ fn become_monitor(
     envp: &[CString],
 ) -> ! {
     let run = || -> Result<()> {
-        // On v1 a cgroup that has just gone leaves the monitor in its starter's.
-        let _ = join.enter();
+        join.enter()
+            .ignored("a v1 cgroup that has just gone leaves the monitor in its starter's");
         nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
-        let _ = nix::unistd::chdir("/");
+        nix::unistd::chdir("/").ignored("the monitor works in every directory");
         let dup = |fd: std::os::fd::BorrowedFd| {
             crate::sys::fd::duplicate(fd, 20).map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
         };
@@ -182,7 +182,7 @@ fn become_monitor(
     };
     if let Err(e) = run() {
         use std::io::Write;
-        let _ = writeln!(&*errors, "start the monitor: {e}");
+        writeln!(&*errors, "start the monitor: {e}").ignored("there may be no room for it");
     }
     sys::exit_now(1)
 }
@@ -210,7 +210,7 @@ pub(super) fn take_inherited() -> Result<(Lock, OwnedFd, Mount)> {
             Error::sys(format!("fd {fd}"), e).push_context("monitor is started by carob itself")
         })
     };
-    let _ = nix::sys::prctl::set_name(c"carob-monitor");
+    nix::sys::prctl::set_name(c"carob-monitor").ignored("the name is for people alone");
     let lock = Lock::from(take(LOCK_FD)?);
     Ok((lock, take(LISTENER_FD)?, Mount::received(take(PROGRAM_FD)?)))
 }

@@ -34,7 +34,7 @@ use properties::plan;
 use super::resources::Resources;
 use super::{Cgroup, Controllers, Hierarchies, Place, Select, io, v2};
 use crate::sys::xattr::fsetxattr;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Ignored, Kind, Result};
 
 /// A scope of systemd's, by name; for a record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,8 +170,9 @@ fn started(
     })();
     if made.is_err() {
         // It may be the first of a pid namespace, which is deaf to systemd's SIGTERM.
-        let _ = kill(pid, Signal::SIGKILL);
-        let _ = bus.stop(&scope.unit);
+        kill(pid, Signal::SIGKILL).ignored("the process may have ended already");
+        let stopped: Result<()> = bus.stop(&scope.unit).map_err(Error::from);
+        stopped.ignored("systemd removes a scope with its last process");
     }
     made
 }
@@ -183,9 +184,8 @@ pub fn omit_from_oomd(cgroup: &Cgroup) {
         return;
     };
     if let Ok(dir) = io::open_dir(v2, cgroup.path_in(v2), OFlag::O_RDONLY) {
-        // Before Linux 5.7 cgroups have no user.* attributes, and without swap or
-        // systemd-oomd nobody reads it.
-        let _ = fsetxattr(dir, c"user.oomd_omit", b"1");
+        fsetxattr(dir, c"user.oomd_omit", b"1")
+            .ignored("before Linux 5.7 cgroups have no user.* attributes");
     }
 }
 
@@ -268,7 +268,8 @@ pub fn stop(scope: &Scope) -> Result<()> {
             Err(e) => return Err(e.into()),
         }
         // It failed, if its processes were killed for want of memory.
-        let _ = bus.reset_failed(&scope.unit);
+        let reset: Result<()> = bus.reset_failed(&scope.unit).map_err(Error::from);
+        reset.ignored("a scope that has not failed is gone by now");
         Ok(())
     })();
     stopped.with_context(|| format!("stop the systemd scope {}", scope.unit))

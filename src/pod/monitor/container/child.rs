@@ -10,7 +10,7 @@ use crate::container::channel::{Started, Starting};
 use crate::linux::procfs::Stat;
 use crate::pod::monitor::events::{Events, Source};
 use crate::sys::process as sys;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 #[derive(Debug)]
 pub(in crate::pod::monitor) enum Child {
@@ -111,7 +111,11 @@ impl Child {
         // From here on its end is awaited.
         events.unwatch(&starting, source);
         let pidfd = starting.pidfd;
-        let _ = events.watch(&pidfd, EpollFlags::EPOLLIN, source.clone());
+        if let Err(e) = events.watch(&pidfd, EpollFlags::EPOLLIN, source.clone()) {
+            // Nobody would notice its end.
+            sys::kill_and_reap(pidfd.as_fd());
+            return (None, Progress::Failed(e));
+        }
         match started {
             Started::Running(terminal) => {
                 (Some(Child::Running { pidfd }), Progress::Runs(terminal))
@@ -119,7 +123,8 @@ impl Child {
             Started::Failed(why) => {
                 // It exits by itself, unless a process of the container that sees it has
                 // stopped it: nothing stops this signal.
-                let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+                sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL)
+                    .ignored("the process may have ended already");
                 (Some(Child::Failing { pidfd, why }), Progress::Nothing)
             }
             Started::NotYet => (None, Progress::Nothing),
@@ -149,9 +154,9 @@ impl Child {
         matches!(self, Child::Running { .. } | Child::Adopted { .. })
     }
 
-    /// ESRCH, that it has ended, its pidfd says next.
     pub(in crate::pod::monitor) fn send(&self, signal: i32) {
-        let _ = sys::pidfd_send_signal(self.pidfd(), signal);
+        sys::pidfd_send_signal(self.pidfd(), signal)
+            .ignored("that it has ended (ESRCH) its pidfd says next");
     }
 }
 
@@ -170,7 +175,7 @@ fn exit_status(pid: i32, pid_start: u64, pidfd: BorrowedFd) -> Option<i32> {
                 // Between its death and its reaping. POLLHUP is the event of the
                 // latter.
                 let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLHUP)];
-                let _ = poll(&mut fds, PollTimeout::from(10_u8));
+                poll(&mut fds, PollTimeout::from(10_u8)).ignored("the next turn asks again");
             }
             Err(_) => return None,
         }

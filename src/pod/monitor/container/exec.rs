@@ -21,7 +21,7 @@ use crate::pod::monitor::sandbox::labels;
 use crate::pod::monitor::{Monitor, Source};
 use crate::pod::protocol::{Exec, Reply};
 use crate::pod::state::Now;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// For whom a process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl Monitor {
             // The kernel puts the null device in the place of fds that the container may
             // not use. The client sends FIFOs that it has made for this.
             for fd in fds.iter().filter(|fd| is_fifo(fd)) {
-                let _ = selinux::label_fd(fd, &label);
+                selinux::label_fd(fd, &label).ignored("the policy may allow the pipe as it is");
             }
         }
         let null = self.open_null()?;
@@ -343,7 +343,8 @@ impl Monitor {
                 fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
                     .map_err(|e| Error::sys("fcntl(F_SETFL, O_NONBLOCK)", e))?;
                 if let Some(label) = self.exec_label(name) {
-                    let _ = selinux::label_fd(&theirs, &label);
+                    selinux::label_fd(&theirs, &label)
+                        .ignored("the policy may allow the pipe as it is");
                 }
                 let output = Output {
                     pipe: File::from(ours),

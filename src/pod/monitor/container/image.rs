@@ -11,7 +11,7 @@ use crate::image::{Image, Keyring, Progress, PullOptions, Reference, Store};
 use crate::pod::monitor::helper::Helper;
 use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::spec::PullPolicy;
-use crate::{Error, Kind, Result};
+use crate::{Error, Ignored, Kind, Result};
 
 /// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
 /// them is an error.
@@ -117,10 +117,10 @@ impl Monitor {
         let looked = self.spec_of(name).pull_policy != PullPolicy::Always;
         let wanted = reference.clone();
         let helper = self.start_helper(source, |monitor, mut pipe| {
-            // A monitor that died has no use for it.
             let mut tell = |m: &Message| {
                 let line = serde_json::to_string(m).unwrap_or_default() + "\n";
-                let _ = std::io::Write::write_all(&mut pipe, line.as_bytes());
+                std::io::Write::write_all(&mut pipe, line.as_bytes())
+                    .ignored("a monitor that has ended needs no report");
             };
             let mut sum = Sum::default();
             let mut watch = |p: &Progress| {

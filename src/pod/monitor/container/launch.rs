@@ -41,7 +41,7 @@ use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::state::User;
 use crate::spec::Container;
 use crate::store::make_dir;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// What containers that start one after the other have in common, until they have all
 /// started.
@@ -415,7 +415,8 @@ impl Birth<'_> {
 fn make_termination_log(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     path.parent().map_or(Ok(()), make_dir)?;
-    let _ = std::fs::remove_file(path);
+    std::fs::remove_file(path)
+        .ignored("mostly there is none; the next call says what is wrong with it");
     let file = std::fs::File::create_new(path)
         .with_context(|| format!("open({}, O_CREAT|O_EXCL)", path.display()))?;
     file.set_permissions(std::fs::Permissions::from_mode(0o666))

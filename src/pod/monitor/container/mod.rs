@@ -14,13 +14,13 @@ pub mod output;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use crate::Error;
 use crate::container::plan;
 use crate::image::Image;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::logs::write::{self, LogFile};
 use crate::pod::monitor::kubelet::{Fact, truncate};
 use crate::pod::monitor::{Monitor, Source, sandbox};
+use crate::{Error, Ignored};
 use child::{Child, Progress};
 use image::Pull;
 use output::Output;
@@ -151,7 +151,9 @@ impl Monitor {
             child.send(libc::SIGKILL);
         }
         if let Some(cgroup) = &live.cgroup {
-            let _ = cgroup.kill();
+            cgroup
+                .kill()
+                .ignored("what stays is killed again when the cgroup is removed");
         }
     }
 
@@ -221,7 +223,8 @@ impl Monitor {
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
                 let number = entry.file_name().to_string_lossy().parse::<u32>();
                 if number.is_ok_and(|n| n < keep_from) {
-                    let _ = std::fs::remove_dir_all(entry.path());
+                    std::fs::remove_dir_all(entry.path())
+                        .ignored("the next attempt finds it again");
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::Ignored;
 use crate::pod::monitor::{Monitor, Source, Timer};
 
 impl Monitor {
@@ -29,7 +30,9 @@ impl Monitor {
         }
         if self.oom_killed(name) {
             if let Some(cgroup) = &self.live(name).cgroup {
-                let _ = cgroup.kill();
+                cgroup
+                    .kill()
+                    .ignored("what stays is killed again with the container");
             }
         } else if self.live(name).oom_looks < LOOKS {
             let pause = Duration::from_millis(1 << self.live(name).oom_looks);

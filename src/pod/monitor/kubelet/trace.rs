@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Action, Fact, Kubelet, Moment};
 use crate::pod::state::State;
 use crate::spec::Pod;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// A directory for `UID.PID.jsonl`, PID the monitor's.
 pub const VARIABLE: &str = "CAROB_FACTS";
@@ -54,9 +54,10 @@ impl Trace {
         self.write(&serde_json::json!({ "at": at, "fact": fact, "actions": actions }));
     }
 
-    /// A record that cannot be written is cut short, which `replay` does not mind.
     fn write(&mut self, line: &serde_json::Value) {
-        let _ = self.0.write_all(format!("{line}\n").as_bytes());
+        self.0
+            .write_all(format!("{line}\n").as_bytes())
+            .ignored("replay reads a record that is cut short");
     }
 }
 

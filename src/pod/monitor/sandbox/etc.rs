@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::spec::{Dns, Pod};
 use crate::store::{PodPaths, make_dir};
-use crate::{Context, Result};
+use crate::{Context, Ignored, Result};
 
 /// Their names and content. `servers` are the host's resolv.conf(5) as far as it holds
 /// in the Pod: [`super::resolver`].
@@ -58,14 +58,15 @@ fn hosts(pod: &Pod, ips: &[IpAddr], host: Option<&str>) -> String {
                 Some(fqdn) => format!("{fqdn}\t{}", pod.spec.hostname),
                 None => pod.spec.hostname.clone(),
             };
-            let _ = writeln!(text, "{ip}\t{names}");
+            writeln!(text, "{ip}\t{names}").ignored("a String takes every text");
         }
     }
     if !pod.spec.host_aliases.is_empty() {
         text.push_str("\n# hostAliases\n");
     }
     for alias in &pod.spec.host_aliases {
-        let _ = writeln!(text, "{}\t{}", alias.ip, alias.hostnames.join("\t"));
+        writeln!(text, "{}\t{}", alias.ip, alias.hostnames.join("\t"))
+            .ignored("a String takes every text");
     }
     text
 }
@@ -96,13 +97,13 @@ fn resolv_conf(dns: &Dns, host: &str) -> String {
     dedup(&mut searches);
     let mut text = String::new();
     for s in servers {
-        let _ = writeln!(text, "nameserver {s}");
+        writeln!(text, "nameserver {s}").ignored("a String takes every text");
     }
     if !searches.is_empty() {
-        let _ = writeln!(text, "search {}", searches.join(" "));
+        writeln!(text, "search {}", searches.join(" ")).ignored("a String takes every text");
     }
     if !options.is_empty() {
-        let _ = writeln!(text, "options {}", options.join(" "));
+        writeln!(text, "options {}", options.join(" ")).ignored("a String takes every text");
     }
     text
 }

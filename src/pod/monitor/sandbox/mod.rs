@@ -32,7 +32,7 @@ use crate::pod::bundle::{SHARED, pod_namespaces};
 use crate::pod::{client, limits, shutdown};
 use crate::spec::Pod;
 use crate::store::{Layout, PodPaths, make_dir, tagged};
-use crate::{Context, Error, Result, volume};
+use crate::{Context, Error, Ignored, Result, volume};
 
 /// The way back to the host, for a process that lives in a Pod's namespaces.
 #[derive(Debug)]
@@ -124,9 +124,9 @@ pub(in crate::pod::monitor) fn make(
         let _names = client::lock_names(layout)?;
         mount::make_private(&layout.pods())
             .with_context(|| format!("make {} a private mount", layout.pods().display()))?;
-        // Without it containers start all the same, the slower the more mounts the host
-        // has: where the host's root is an initramfs, which cannot be left.
-        let _ = bare::open_or_make(&layout.bare_mounts());
+        // It fails where the host's root is an initramfs, which cannot be left.
+        bare::open_or_make(&layout.bare_mounts())
+            .ignored("containers start without it, the slower the more mounts the host has");
     }
     namespace::leave(pod_namespaces(spec).fold(CloneFlags::empty(), |all, (kind, _)| all | kind))?;
     make_dir(&paths.dir.join("ns"))?;
@@ -295,16 +295,20 @@ pub(in crate::pod::monitor) fn remove_shared(
     network: &network::Host,
     hierarchies: &Hierarchies,
 ) {
-    let _ = network.remove_bridge_if_unused();
+    network
+        .remove_bridge_if_unused()
+        .ignored("gc removes what stays");
     if !any_left(layout) {
-        let _ = network.remove_unrecorded(false);
+        network
+            .remove_unrecorded(false)
+            .ignored("gc removes what stays");
     }
     if let Ok(_names) = client::lock_names(layout)
         && !any_left(layout)
     {
-        let _ = mount::unmount(&layout.pods());
-        let _ = bare::remove(&layout.bare_mounts());
-        let _ = shutdown::unregister(layout.tag());
+        mount::unmount(&layout.pods()).ignored("the next Pod of this root uses it again");
+        bare::remove(&layout.bare_mounts()).ignored("the next Pod of this root uses it again");
+        shutdown::unregister(layout.tag()).ignored("gc removes what stays");
     }
     for path in [monitor_cgroup_path(layout), cgroup_of_root(layout.tag())] {
         if let Ok(Some(cgroup)) = Cgroup::open(hierarchies, &path, Select::Pod) {

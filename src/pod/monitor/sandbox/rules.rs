@@ -12,7 +12,7 @@ use nix::sys::epoll::EpollFlags;
 use crate::network::{self, Restored, Watch};
 use crate::pod::monitor::helper::Helper;
 use crate::pod::monitor::{Monitor, Source, Timer};
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// Part of the [`Monitor`].
 #[derive(Debug, Default)]
@@ -75,7 +75,8 @@ impl Monitor {
     fn start_restoring(&mut self) -> Result<()> {
         let helper = self.start_helper(Source::Restoring, |monitor, mut pipe| {
             let report = serde_json::to_vec(&monitor.restore()).unwrap_or_default();
-            let _ = pipe.write_all(&report);
+            pipe.write_all(&report)
+                .ignored("a monitor that has ended needs no report");
         })?;
         self.rules.helper = Some(helper);
         Ok(())
