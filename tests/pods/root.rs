@@ -399,9 +399,12 @@ pub fn alive(pid: i32) -> bool {
     state.is_some_and(|s| !matches!(s, b'Z' | b'X'))
 }
 
+/// Returns when the process has let go of its files: a command right after would else meet
+/// the socket of a monitor that is dying.
 pub fn kill_9(pid: i32) {
-    let pid = nix::unistd::Pid::from_raw(pid);
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL);
+    let process = nix::unistd::Pid::from_raw(pid);
+    let _ = nix::sys::signal::kill(process, nix::sys::signal::SIGKILL);
+    let _ = until(|| if alive(pid) { Err(()) } else { Ok(()) });
 }
 
 /// A file of the root's with this text, open for reading.

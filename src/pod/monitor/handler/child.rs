@@ -36,7 +36,7 @@ use crate::pod::monitor::helper::Helper;
 use crate::pod::monitor::{Monitor, Source};
 use crate::spec::HttpGet;
 use crate::sys::process as sys;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 /// `nobody`.
 const USER: u32 = 65534;
@@ -77,8 +77,8 @@ impl Monitor {
             let prepared = Asker::prepare(question, patience, own_network);
             let report = prepared.and_then(|asker| answer(&asker, &pipe, monitor));
             let text = serde_json::to_vec(&report).unwrap_or_default();
-            // A monitor that died has no use for it.
-            let _ = pipe.write_all(&text);
+            pipe.write_all(&text)
+                .ignored("a monitor that has died has no use for it");
         })?;
         let child = Child {
             helper,

@@ -19,7 +19,7 @@ use super::{grpc, http};
 use crate::image::{HostNames, unverified_tls};
 use crate::pod::monitor::sandbox::resolver;
 use crate::spec::{Host, HttpGet, HttpVersion};
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 #[derive(Clone, Debug)]
 pub(super) struct Question {
@@ -61,8 +61,7 @@ impl Stream for TcpStream {}
 impl Stream for StreamOwned<ClientConnection, TcpStream> {
     fn farewell(&mut self) {
         self.conn.send_close_notify();
-        // The server may have gone.
-        let _ = self.flush();
+        self.flush().ignored("the server may have gone");
     }
 }
 
