@@ -26,17 +26,17 @@ use crate::plain::strip_styles;
 use crate::{Error, Kind, Result};
 
 /// The environment variable that has the level, where no flag is given.
-pub const VARIABLE: &str = "CAROB_LOG";
+pub(crate) const VARIABLE: &str = "CAROB_LOG";
 
 /// From the one that says least; each has all of those before it.
-pub const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+pub(crate) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The most bytes of a line's text: a line is one write(2).
 const TEXT: usize = 4096;
 
 /// What one line says.
 #[derive(Debug)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     pub time: Timestamp,
     pub level: Level,
     pub pid: i32,
@@ -61,7 +61,7 @@ impl Display for Line<'_> {
 }
 
 /// Where lines go. What cannot be written is lost: the log never harms what it tells of.
-pub type Output = Box<dyn Fn(&Line) + Send + Sync>;
+pub(crate) type Output = Box<dyn Fn(&Line) + Send + Sync>;
 
 static OUTPUT: RwLock<Option<Output>> = RwLock::new(None);
 
@@ -94,7 +94,7 @@ fn area(target: &str) -> Option<&str> {
 
 /// Writes a line, unless the level is off. For lines of another process; others come by
 /// the macros of the crate `log`.
-pub fn write(line: Line) {
+pub(crate) fn write(line: Line) {
     if line.level > log::max_level() {
         return;
     }
@@ -120,7 +120,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// The level of that name.
-pub fn parse_level(text: &str) -> Result<LevelFilter> {
+pub(crate) fn parse_level(text: &str) -> Result<LevelFilter> {
     // As logrus, and so runc, has it too.
     if text.eq_ignore_ascii_case("warning") {
         return Ok(LevelFilter::Warn);
@@ -140,7 +140,7 @@ fn list() -> String {
 }
 
 /// What [`VARIABLE`] asks for, if anything.
-pub fn level_of_environment() -> Result<Option<LevelFilter>> {
+pub(crate) fn level_of_environment() -> Result<Option<LevelFilter>> {
     let Some(value) = std::env::var_os(VARIABLE).filter(|v| !v.is_empty()) else {
         return Ok(None);
     };
@@ -150,13 +150,13 @@ pub fn level_of_environment() -> Result<Option<LevelFilter>> {
 }
 
 /// The level's name, for a program that is to have the same one; `None` if the log is off.
-pub fn level() -> Option<&'static str> {
+pub(crate) fn level() -> Option<&'static str> {
     let place = log::max_level() as usize;
     place.checked_sub(1).and_then(|at| LEVELS.get(at)).copied()
 }
 
 /// From now on lines up to that level go to `output`, and to no other.
-pub fn start(level: LevelFilter, output: Output) {
+pub(crate) fn start(level: LevelFilter, output: Output) {
     #[expect(
         clippy::let_underscore_must_use,
         reason = "a second call finds the same logger in its place"
@@ -167,12 +167,12 @@ pub fn start(level: LevelFilter, output: Output) {
 }
 
 /// As [`start`], on standard error.
-pub fn start_on_stderr(level: LevelFilter) {
+pub(crate) fn start_on_stderr(level: LevelFilter) {
     start(level, Box::new(|line| write_stderr(&line.to_string())));
 }
 
 /// In one write(2), so that lines of several processes do not mix.
-pub fn write_stderr(line: &str) {
+pub(crate) fn write_stderr(line: &str) {
     #[expect(
         clippy::let_underscore_must_use,
         reason = "this is the log: it has no other place"
@@ -181,7 +181,7 @@ pub fn write_stderr(line: &str) {
 }
 
 /// Closes the output. For a process that goes on as a container's.
-pub fn stop() {
+pub(crate) fn stop() {
     if log::max_level() != LevelFilter::Off {
         log::set_max_level(LevelFilter::Off);
         *OUTPUT.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -189,7 +189,7 @@ pub fn stop() {
 }
 
 /// The result of a system call, as strace shows it.
-pub trait Returned {
+pub(crate) trait Returned {
     fn returned(&self) -> i64;
 }
 
@@ -219,7 +219,7 @@ impl Returned for usize {
 
 /// A system call that has been made. `call` is its text as strace has it, as in
 /// `mount("proc", "/proc", ...)`, made only where it is read.
-pub trait Call<T> {
+pub(crate) trait Call<T> {
     /// Writes it to the log, and makes a refusal an error.
     fn call<S: Display>(self, call: impl FnOnce() -> S) -> Result<T>;
 
@@ -279,7 +279,7 @@ fn write_trace(text: &str, at: &'static Location<'static>) {
 
 /// A result whose error changes nothing. Not for an [`Output`]: the log would write to
 /// itself.
-pub trait Ignored {
+pub(crate) trait Ignored {
     /// `why` is the reason, for those who read the code; the log has both.
     fn ignored(self, why: &str);
 }

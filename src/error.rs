@@ -302,7 +302,7 @@ impl From<serde_json::Error> for Error {
 }
 
 /// Adds what was being done to an error on its way up.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     fn context(self, what: impl Into<String>) -> Result<T>;
     fn with_context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }

@@ -4,7 +4,10 @@
 /// The candidate with the fewest edits, if so few are a slip of the keyboard: at most one
 /// for each three letters of the longer name. Letters' case does not count. Of several
 /// that are as near, the first by name.
-pub fn nearest<'c>(name: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(
+    name: &str,
+    candidates: impl IntoIterator<Item = &'c str>,
+) -> Option<&'c str> {
     // The time for one candidate is the product of the lengths.
     const LONGEST: usize = 64;
     if name.is_empty() || name.len() > LONGEST {

@@ -3,7 +3,7 @@
 /// Takes `ESC [ ... m` out and spells other control characters as JSON does, lines
 /// and tabs excepted: what comes from a manifest or a container's status must not
 /// paint, move or answer for the reader's terminal.
-pub fn strip_styles(s: &str) -> String {
+pub(crate) fn strip_styles(s: &str) -> String {
     // Nor change the order in which the rest of the line is read.
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let harmless = |c: char| !(c.is_control() || turns(c)) || matches!(c, '\n' | '\t');

@@ -106,7 +106,7 @@ fn output_without_end_does_not_take_the_monitor() {
 /// T10. Connections that say nothing, nonsense, or too many fds.
 #[test]
 fn a_flood_of_clients_does_not_take_the_monitor() {
-    use carob::linux::socket::Packets;
+    use carob::inside::linux::Packets;
     use std::os::fd::AsFd;
     let _alone = alone();
     let root = Root::new();

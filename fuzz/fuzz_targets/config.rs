@@ -3,29 +3,28 @@
 
 #![no_main]
 
-use carob::container::plan::check_namespaces;
-use carob::linux::cgroup::systemd::{self, Scope};
-use carob::oci::config::Config;
-use carob::oci::{json, plan, resources};
+use carob::inside::container::check_namespaces;
+use carob::inside::linux::{Scope, annotated};
+use carob::inside::oci::{self, Config};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let config: Config = match json::parse(bytes) {
+    let config: Config = match oci::parse(bytes) {
         Ok(config) => config,
         Err(e) => return drop(e.to_string()),
     };
-    let _ = plan::plan_hooks(config.hooks.as_ref());
+    let _ = oci::plan_hooks(config.hooks.as_ref());
     if let Some(resources) = config.linux.as_ref().and_then(|l| l.resources().as_ref()) {
-        let _ = resources::plan(&config.oci_version, resources, bytes, "/linux/resources");
+        let _ = oci::plan_resources(&config.oci_version, resources, bytes, "/linux/resources");
     }
     let path = config.linux.as_ref().and_then(|l| l.cgroups_path().clone());
     if let Ok(scope) = Scope::from_path(path.as_deref(), "box", false) {
         assert!(!scope.unit().contains(['/', '\0', '\n']));
     }
     for (key, value) in config.annotations.iter().flatten() {
-        let _ = systemd::annotated(key, value);
+        let _ = annotated(key, value);
     }
-    if let Ok(plan) = plan::plan_container(&config) {
+    if let Ok(plan) = oci::plan_container(&config) {
         let _ = check_namespaces(&plan);
         // What the kernel would end at it must not have got this far.
         let words = plan.process.argv.iter().chain(&plan.process.env);

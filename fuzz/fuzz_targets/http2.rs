@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use carob::pod::monitor::handler::http2::{Connection, Request};
+use carob::inside::pod::http2::{Connection, Request};
 use libfuzzer_sys::fuzz_target;
 
 /// Without it a connection is over at once.

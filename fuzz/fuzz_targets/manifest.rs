@@ -3,8 +3,8 @@
 
 #![no_main]
 
-use carob::image::Limits;
-use carob::image::manifest::{Document, Platform, choose, parse};
+use carob::inside::image::Limits;
+use carob::inside::image::{Document, Platform, choose, parse};
 use libfuzzer_sys::fuzz_target;
 
 const DECLARED: [&str; 5] = [

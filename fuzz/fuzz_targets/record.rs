@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use carob::oci::record::{Containers, Record};
+use carob::inside::oci::{Containers, Record};
 use libfuzzer_sys::fuzz_target;
 
 /// One per process, where nothing is written.

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use carob::image::Reference;
+use carob::inside::image::Reference;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -4,7 +4,7 @@
 
 use std::io::Read;
 
-use carob::image::archive::tar::{EntryKind, Reader};
+use carob::inside::image::{EntryKind, Reader};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,5 +1,5 @@
-//! The program `carob-oci`. See [`carob::oci_cli`].
+//! The program `carob-oci`. See `src/oci_cli`.
 
 fn main() -> std::process::ExitCode {
-    carob::oci_cli::main()
+    carob::inside::oci_cli::main()
 }

@@ -1,5 +1,5 @@
-//! The program `carob`. See [`carob::cli`].
+//! The program `carob`. See `src/cli`.
 
 fn main() -> std::process::ExitCode {
-    carob::cli::main()
+    carob::inside::cli::main()
 }

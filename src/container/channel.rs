@@ -34,7 +34,7 @@ pub(super) enum Message {
 
 /// What a commander hears.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     NotYet,
     /// Why there will be no program. The child ends by itself.
     Failed(Error),
@@ -56,7 +56,7 @@ pub enum Event {
 
 /// The connection between a child and its commander.
 #[derive(Debug)]
-pub struct Channel {
+pub(crate) struct Channel {
     packets: Packets,
     /// The child.
     pid: i32,
@@ -74,7 +74,7 @@ impl Channel {
     }
 
     /// Blocks unless the fd does not.
-    pub fn next(&self) -> Event {
+    pub(crate) fn next(&self) -> Event {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             match self.receive(&mut buffer) {
@@ -111,7 +111,7 @@ impl Channel {
         })
     }
 
-    pub fn go(&self) -> Result<()> {
+    pub(crate) fn go(&self) -> Result<()> {
         self.packets
             .send(b"go", &[])
             .map_err(|e| Error::sys("sendmsg(<child>)", e))
@@ -136,7 +136,7 @@ pub(crate) fn wait_for_go(channel: &Packets) -> Result<()> {
 
 /// A child between its clone and its exec.
 #[derive(Debug)]
-pub struct Starting {
+pub(crate) struct Starting {
     pub pid: Pid,
     pub pidfd: OwnedFd,
     pub channel: Channel,
@@ -145,7 +145,7 @@ pub struct Starting {
 
 /// How it went.
 #[derive(Debug)]
-pub enum Started {
+pub(crate) enum Started {
     /// No message yet.
     NotYet,
     /// The program runs. With a terminal, its master.
@@ -183,7 +183,7 @@ impl Starting {
 
     /// Reads what a child without gate, hooks and listener has said, blocking only
     /// if nothing can be read.
-    pub fn progress(&mut self) -> Started {
+    pub(crate) fn progress(&mut self) -> Started {
         match self.channel.next() {
             Event::Exec => {
                 log::debug!("process {} runs its program, or has died", self.pid);
@@ -204,7 +204,7 @@ impl Starting {
     }
 
     /// Ends a child that is not to become anything.
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         sys::kill_and_reap(self.pidfd.as_fd());
     }
 }

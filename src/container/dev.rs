@@ -41,7 +41,7 @@ const DIR_MODE: Mode = Mode::from_bits_truncate(0o755);
 
 /// Made whole before it is attached anywhere: nothing in an image or a running
 /// container has a say in it.
-pub fn new_dev(options: &[(&str, &str)], attributes: u64, plan: &Plan) -> Result<Mount> {
+pub(crate) fn new_dev(options: &[(&str, &str)], attributes: u64, plan: &Plan) -> Result<Mount> {
     let dev = Mount::new("tmpfs", options, attributes)?;
     without_umask(|| {
         link(dev.as_fd(), false)?;
@@ -111,7 +111,7 @@ fn standard() -> impl Iterator<Item = Device> {
 }
 
 /// The devices that are bound where they cannot be made.
-pub fn paths(plan: &Plan) -> Vec<std::path::PathBuf> {
+pub(crate) fn paths(plan: &Plan) -> Vec<std::path::PathBuf> {
     let all = standard().chain(plan.devices.iter().cloned());
     all.map(|d| d.path).collect()
 }

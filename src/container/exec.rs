@@ -52,7 +52,7 @@ use crate::{Call, Context, Error, Ignored, Result};
 
 /// Where a process goes.
 #[derive(Debug)]
-pub struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// The pidfd of the container's first process.
     pub init: BorrowedFd<'a>,
     /// The kinds of namespace that are not the caller's own.
@@ -68,10 +68,10 @@ pub struct Target<'a> {
 }
 
 /// What a Pod's monitor does not share with its containers.
-pub const OF_POD: CloneFlags = MOUNT.union(CGROUP).union(PID);
+pub(crate) const OF_POD: CloneFlags = MOUNT.union(CGROUP).union(PID);
 
 /// Clones a process into a container. `stdio` is not used with a terminal.
-pub fn exec(to: &Target, plan: &Process, stdio: &Stdio) -> Result<Starting> {
+pub(crate) fn exec(to: &Target, plan: &Process, stdio: &Stdio) -> Result<Starting> {
     let (ours, theirs) = Packets::pair()?;
     if let Some(cpus) = &plan.affinity.0 {
         set_affinity(cpus).context("process.execCPUAffinity.initial")?;

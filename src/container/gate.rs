@@ -19,7 +19,7 @@ use crate::sys::fd;
 use crate::{Error, Result};
 
 /// For the parent, before the clone.
-pub fn build(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn build(path: &Path) -> Result<OwnedFd> {
     listen_at(path)
 }
 
@@ -40,7 +40,7 @@ pub(super) fn wait(listener: BorrowedFd) -> Result<Packets> {
 ///
 /// # Errors
 /// ENOENT: it was opened before. ECONNREFUSED: nobody waits there any more.
-pub fn open(path: &Path, pid: i32) -> Result<Channel> {
+pub(crate) fn open(path: &Path, pid: i32) -> Result<Channel> {
     let channel = Packets::connect(path)?;
     std::fs::remove_file(path)?;
     Ok(Channel::new(channel, pid))

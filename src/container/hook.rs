@@ -84,7 +84,7 @@ impl Subject {
 }
 
 /// Runs hooks one after the other, until one fails. `state` is what each reads.
-pub fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
+pub(crate) fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
     for (i, hook) in hooks.iter().enumerate() {
         run_one(hook, state).with_context(|| format!("hooks.{kind}[{i}] {:?}", hook.path))?;
     }
@@ -93,7 +93,7 @@ pub fn run(kind: &str, hooks: &[Hook], state: &[u8]) -> Result<()> {
 
 /// Runs all hooks, whatever becomes of each: "the remaining hooks and lifecycle
 /// continue as if the hook had succeeded". What failed is returned, for the log.
-pub fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Vec<String> {
+pub(crate) fn run_all(kind: &str, hooks: &[Hook], state: &[u8]) -> Vec<String> {
     let ran = hooks.iter().enumerate().map(|(i, hook)| {
         run_one(hook, state).with_context(|| format!("hooks.{kind}[{i}] {:?}", hook.path))
     });

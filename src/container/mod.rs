@@ -9,22 +9,22 @@
 //!
 //! Never prints, never retries, never clones from a threaded process.
 
-pub mod channel;
+pub(crate) mod channel;
 mod copy;
-pub mod dev;
-pub mod exec;
-pub mod gate;
-pub mod hook;
+pub(crate) mod dev;
+pub(crate) mod exec;
+pub(crate) mod gate;
+pub(crate) mod hook;
 mod idmap;
-pub mod init;
+pub(crate) mod init;
 mod netdev;
-pub mod plan;
+pub(crate) mod plan;
 mod process;
 mod refusal;
-pub mod rootfs;
+pub(crate) mod rootfs;
 mod settings;
-pub mod spawn;
+pub(crate) mod spawn;
 mod steps;
 mod sub_path;
-pub mod user;
-pub mod wanted;
+pub(crate) mod user;
+pub(crate) mod wanted;

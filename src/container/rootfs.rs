@@ -33,7 +33,7 @@ fn at(m: &MountPlan) -> String {
 
 /// What the host's paths name, copied: a bind mount's source with its attributes,
 /// ready to be attached.
-pub fn open_sources(plan: &Plan) -> Result<Vec<Option<Mount>>> {
+pub(crate) fn open_sources(plan: &Plan) -> Result<Vec<Option<Mount>>> {
     let mut sources = Vec::with_capacity(plan.mounts.len());
     for m in &plan.mounts {
         sources.push(open_source(m, plan).with_context(|| at(m))?);
@@ -81,7 +81,7 @@ fn map_ids(copy: &Mount, i: &IdMapped, plan: &Plan) -> Result<()> {
 }
 
 /// For the child in a user namespace, which has made `mount` and may not do this itself.
-pub fn map_ids_of(plan: &Plan, place: usize, mount: &Mount) -> Result<()> {
+pub(crate) fn map_ids_of(plan: &Plan, place: usize, mount: &Mount) -> Result<()> {
     let Some(m) = plan.mounts.get(place) else {
         return Err(Error::failed("the child's mount is not in the plan"));
     };
@@ -486,7 +486,7 @@ fn make_read_only(root: &Root, path: &Path) -> Result<()> {
 /// The host's null device, found before the container's own /dev is there (runc
 /// CVE-2025-31133). Copied anew for each masked file: before Linux 6.15, a detached
 /// copy cannot be copied in its turn.
-pub fn open_null() -> Result<OwnedFd> {
+pub(crate) fn open_null() -> Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     nix::fcntl::open("/dev/null", flags, Mode::empty())
         .map_err(|e| Error::sys("open(\"/dev/null\", O_PATH|O_NOFOLLOW)", e))

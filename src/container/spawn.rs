@@ -60,7 +60,7 @@ use crate::sys::process::{self as sys, Fork};
 use crate::{Call, Context, Error, Ignored, Result};
 
 /// Clones the container's first process.
-pub fn spawn(wanted: &Spawn) -> Result<Starting> {
+pub(crate) fn spawn(wanted: &Spawn) -> Result<Starting> {
     let starting = match wanted.host_mounts {
         Some(host) => clone_pinned(wanted, host)?,
         None => clone_child(wanted)?,

@@ -25,7 +25,7 @@ const MODE: u32 = 0o1777;
 ///
 /// # Errors
 /// [`Kind::Invalid`]: the volume's content or the manifest is at fault.
-pub fn open(volume: &Path, sub_path: &Path) -> Result<OwnedFd> {
+pub(super) fn open(volume: &Path, sub_path: &Path) -> Result<OwnedFd> {
     let found = (|| {
         let dir = open_dir(volume)?;
         let below = Root::new(dir.as_fd());

@@ -14,7 +14,7 @@ use crate::{Error, Kind, Result};
 const LIMIT: u64 = 1 << 20;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     pub uid: u32,
     pub gid: u32,
     /// The groups that list the user in /etc/group, in the file's order.
@@ -25,13 +25,13 @@ pub struct User {
 
 /// What /etc/passwd and /etc/group of a root filesystem say.
 #[derive(Debug, Default)]
-pub struct Accounts {
+pub(crate) struct Accounts {
     passwd: String,
     group: String,
 }
 
 impl Accounts {
-    pub fn read(root: &Root) -> Result<Self> {
+    pub(crate) fn read(root: &Root) -> Result<Self> {
         let text = |path: &str| -> Result<String> {
             let bytes = root.read(Path::new(path), LIMIT)?.unwrap_or_default();
             Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -43,7 +43,7 @@ impl Accounts {
     }
 
     /// `user` is empty (root), a name, a number, or either with `:group`.
-    pub fn find(&self, user: &str) -> Result<User> {
+    pub(crate) fn find(&self, user: &str) -> Result<User> {
         let (user, group) = match user.split_once(':') {
             Some((u, g)) => (u, Some(g)),
             None => (user, None),
@@ -81,7 +81,7 @@ impl Accounts {
     }
 
     /// The account of a uid; one that is nowhere has gid 0 and no groups.
-    pub fn by_uid(&self, uid: u32) -> User {
+    pub(crate) fn by_uid(&self, uid: u32) -> User {
         self.passwd_entries()
             .find(|u| u.uid == uid)
             .map(|u| self.with_groups(u))

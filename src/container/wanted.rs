@@ -15,7 +15,7 @@ use crate::linux::mount::Mount;
 
 /// The fds that become a process's 0, 1 and 2. Not used with a terminal.
 #[derive(Debug)]
-pub struct Stdio<'fd> {
+pub(crate) struct Stdio<'fd> {
     pub stdin: BorrowedFd<'fd>,
     pub stdout: BorrowedFd<'fd>,
     pub stderr: BorrowedFd<'fd>,
@@ -23,7 +23,7 @@ pub struct Stdio<'fd> {
 
 /// What the host's paths name, opened by the parent while they can be trusted.
 #[derive(Debug)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// In the order of the plan's mounts. None: the child, which sees the same
     /// paths and has the same rights, opens them itself.
     pub mounts: Option<Vec<Option<Mount>>>,
@@ -32,7 +32,7 @@ pub struct Sources {
 
 /// A container that waits for `start` before its program runs.
 #[derive(Debug)]
-pub struct StartGate<'a> {
+pub(crate) struct StartGate<'a> {
     /// See [`super::gate`].
     pub gate: BorrowedFd<'a>,
     /// The record's lock: the child closes its copy, which would keep it held as
@@ -46,7 +46,7 @@ pub struct StartGate<'a> {
 }
 
 /// Everything that a container is made from.
-pub struct Spawn<'a> {
+pub(crate) struct Spawn<'a> {
     pub plan: &'a Plan,
     /// Its root filesystem, attached in the child's mount namespace only, at
     /// `mountpoint`, a directory that exists.
@@ -74,7 +74,7 @@ pub struct Spawn<'a> {
 /// that is nobody else's; its processes are in the host's, and only their root is in
 /// the other. So nothing is mounted on the host that would have to be undone there.
 #[derive(Debug)]
-pub struct HostMounts<'a> {
+pub(crate) struct HostMounts<'a> {
     pub namespace: BorrowedFd<'a>,
     /// The other one has no process: it is pinned in this directory, which is made.
     pub pin: &'a Path,

@@ -8,10 +8,10 @@ use crate::image::archive::packed::tests::{bzip2, pack};
 use crate::image::archive::tar::tests::Builder;
 use crate::store::Layout;
 
-pub struct Root(pub std::path::PathBuf, pub Store);
+pub(crate) struct Root(pub std::path::PathBuf, pub Store);
 
 impl Root {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let base = std::env::var_os("CAROB_TEST_DIR").map_or_else(std::env::temp_dir, Into::into);
         let dir: std::path::PathBuf =
             base.join(format!("carob-load-{name}-{}", std::process::id()));
@@ -19,21 +19,21 @@ impl Root {
         let store = Store::open(&Layout::new(Some(&dir)).unwrap()).unwrap();
         Root(dir, store)
     }
-    pub fn write(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> std::path::PathBuf {
         let path = self.0.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         path
     }
-    pub fn images_dir(&self) -> std::path::PathBuf {
+    pub(crate) fn images_dir(&self) -> std::path::PathBuf {
         self.0.join("data/images")
     }
-    pub fn layer_dirs(&self) -> usize {
+    pub(crate) fn layer_dirs(&self) -> usize {
         std::fs::read_dir(self.images_dir().join("layers")).map_or(0, |d| {
             d.filter(|e| e.as_ref().unwrap().path().is_dir()).count()
         })
     }
-    pub fn load(&self, name: &str, bytes: &[u8]) -> Result<Vec<Image>> {
+    pub(crate) fn load(&self, name: &str, bytes: &[u8]) -> Result<Vec<Image>> {
         let images = self.1.load(&self.write(name, bytes), None);
         let ingest = std::fs::read_dir(self.images_dir().join("ingest")).unwrap();
         assert_eq!(ingest.count(), 0, "ingest must be empty afterwards");
@@ -48,13 +48,13 @@ impl Drop for Root {
 }
 
 /// Layers as plain tars, to be written in any form.
-pub struct Sample {
+pub(crate) struct Sample {
     pub layers: Vec<Vec<u8>>,
     pub config: Vec<u8>,
 }
 
 impl Sample {
-    pub fn new(cmd: &str) -> Self {
+    pub(crate) fn new(cmd: &str) -> Self {
         let layers = vec![
             Builder::default().dir("etc/").file("etc/a", b"one").end(),
             Builder::default()
@@ -64,7 +64,7 @@ impl Sample {
         ];
         Self::with(cmd, layers)
     }
-    pub fn with(cmd: &str, layers: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn with(cmd: &str, layers: Vec<Vec<u8>>) -> Self {
         let diff_ids: Vec<_> = layers.iter().map(|l| Digest::of(l).to_string()).collect();
         let config = json!({
             "architecture": Platform::host().architecture, "os": "linux",
@@ -77,11 +77,15 @@ impl Sample {
             config: config.to_string().into_bytes(),
         }
     }
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         Digest::of(&self.config).into()
     }
     /// The files of an OCI layout, layers squeezed by `pack`.
-    pub fn oci(&self, name: &str, pack: impl Fn(&[u8]) -> Vec<u8>) -> Vec<(String, Vec<u8>)> {
+    pub(crate) fn oci(
+        &self,
+        name: &str,
+        pack: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> Vec<(String, Vec<u8>)> {
         let mut files = Vec::new();
         let mut put = |bytes: &[u8], media_type: &str| {
             let digest = Digest::of(bytes);
@@ -108,7 +112,7 @@ impl Sample {
         ));
         files
     }
-    pub fn docker(&self, tag: &str) -> Vec<u8> {
+    pub(crate) fn docker(&self, tag: &str) -> Vec<u8> {
         let mut tar = Builder::default();
         let mut names = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -122,7 +126,7 @@ impl Sample {
     }
 }
 
-pub fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn tar_of(files: &[(String, Vec<u8>)]) -> Vec<u8> {
     files
         .iter()
         .fold(Builder::default(), |t, (name, bytes)| t.file(name, bytes))

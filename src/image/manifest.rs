@@ -20,7 +20,7 @@ const MAX_SHOWN: usize = 50;
 const MAX_MANIFESTS: usize = 4096;
 
 /// What a manifest request says that it takes, the first preferred.
-pub const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
+pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, \
     application/vnd.docker.distribution.manifest.v2+json";
@@ -233,7 +233,7 @@ fn check_manifest(config: &Descriptor, layers: &[Descriptor], limits: &Limits) -
 }
 
 /// Whether an image may have so many.
-pub fn check_layers(n: usize, limits: &Limits) -> Result<()> {
+pub(crate) fn check_layers(n: usize, limits: &Limits) -> Result<()> {
     if n as u64 > limits.layers {
         let what = format!("the image has {n} layers, more");
         return Err(limits.exceeded("layers", &what));

@@ -18,7 +18,7 @@
 //! distribution-spec 1.1, Docker image manifest V2 schema 2, Docker image spec
 //! v1.2 (`docker save`). See `docs/decisions/0003-images.md`.
 
-pub mod archive;
+pub(crate) mod archive;
 mod layer;
 mod registry;
 mod store;
@@ -26,7 +26,7 @@ mod store;
 mod digest;
 mod limits;
 mod load;
-pub mod manifest;
+pub(crate) mod manifest;
 mod pull;
 mod push;
 mod reference;
@@ -37,20 +37,20 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use digest::Digest;
-pub use layer::form::LayerForm;
+pub(crate) use layer::form::LayerForm;
 pub use limits::Limits;
 pub use push::{Blobs, Pushed, push};
 pub use reference::Reference;
 pub use registry::keyring::Keyring;
 // What a probe needs of another machine as well.
 pub(crate) use registry::resolve::HostNames;
-pub use registry::retry::Patience;
+pub(crate) use registry::retry::Patience;
 pub(crate) use registry::tls::unverified as unverified_tls;
 pub use save::Form;
-pub use store::check::{Fault, Report};
+pub(crate) use store::check::Report;
 pub use store::index::Store;
-pub use store::removal::{Pruned, Removed};
-pub use store::usage::Usage;
+pub(crate) use store::removal::Pruned;
+pub(crate) use store::usage::Usage;
 
 /// An image of the store, ready to be run.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use crate::{Context, Error, Ignored, Result};
 
 /// The name of the profile in [`TEXT`].
-pub const DEFAULT: &str = "carob-default";
+pub(crate) const DEFAULT: &str = "carob-default";
 
 /// A loaded profile of the same name is not replaced, so a changed text needs another name.
 const TEXT: &str = include_str!("apparmor.profile");
@@ -20,12 +20,12 @@ const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 const PARSERS: [&str; 2] = ["/usr/sbin/apparmor_parser", "/sbin/apparmor_parser"];
 
 /// Whether this boot enforces AppArmor profiles.
-pub fn is_enabled() -> bool {
+pub(crate) fn is_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with(b"Y"))
 }
 
 /// Whether the kernel has a profile of that name.
-pub fn is_loaded(name: &str) -> Result<bool> {
+pub(crate) fn is_loaded(name: &str) -> Result<bool> {
     let list = std::fs::read_to_string(PROFILES)
         .with_context(|| format!("open({PROFILES})"))
         .map_err(|e| {
@@ -41,7 +41,7 @@ fn lists(profiles: &str, name: &str) -> bool {
 }
 
 /// Loads the default profile, unless a profile of its name is loaded.
-pub fn load_default() -> Result<()> {
+pub(crate) fn load_default() -> Result<()> {
     if is_loaded(DEFAULT)? {
         return Ok(());
     }

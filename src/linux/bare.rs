@@ -34,7 +34,7 @@ use crate::sys::process::{self as sys, Fork};
 use crate::{Call, Context, Error, Ignored, Result};
 
 /// The empty directory, for the container's root to be attached at.
-pub const PLACE: &str = "/rootfs";
+pub(crate) const PLACE: &str = "/rootfs";
 
 const OWNER_ONLY: Mode = Mode::S_IRWXU;
 
@@ -45,7 +45,7 @@ fn pin_in(dir: &Path) -> PathBuf {
 /// The bare namespace that is pinned in `dir`, made if it is not there. The caller
 /// has one thread, is in the host's mount namespace, and keeps others from making
 /// or removing it meanwhile.
-pub fn open_or_make(dir: &Path) -> Result<OwnedFd> {
+pub(crate) fn open_or_make(dir: &Path) -> Result<OwnedFd> {
     if let Some(there) = open(dir) {
         return Ok(there);
     }
@@ -54,13 +54,13 @@ pub fn open_or_make(dir: &Path) -> Result<OwnedFd> {
 }
 
 /// `None` if it is not there, or only half made.
-pub fn open(dir: &Path) -> Option<OwnedFd> {
+pub(crate) fn open(dir: &Path) -> Option<OwnedFd> {
     namespace::open_kind(&pin_in(dir), CloneFlags::CLONE_NEWNS).ok()
 }
 
 /// Undoes [`open_or_make`], from any half-made state. The namespace itself lives on
 /// while somebody has it open.
-pub fn remove(dir: &Path) -> Result<()> {
+pub(crate) fn remove(dir: &Path) -> Result<()> {
     mount::unmount(dir)?;
     match std::fs::remove_dir_all(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -71,7 +71,7 @@ pub fn remove(dir: &Path) -> Result<()> {
 }
 
 /// Moves the calling process into a copy of the bare namespace.
-pub fn enter_copy(bare: BorrowedFd) -> Result<()> {
+pub(crate) fn enter_copy(bare: BorrowedFd) -> Result<()> {
     setns(bare, CloneFlags::CLONE_NEWNS).call(|| "setns(<bare>, CLONE_NEWNS)")?;
     namespace::leave(CloneFlags::CLONE_NEWNS)
 }

@@ -52,7 +52,7 @@ fn daemon_limits() -> [(u32, u64, u64); 16] {
 /// Gives the calling process the values that a daemon has. One that the process has
 /// no right to (a hard limit is raised by CAP_SYS_RESOURCE alone) comes as near to it
 /// as the kernel allows: a Pod is not refused for it.
-pub fn leave() {
+pub(crate) fn leave() {
     reset_umask();
     reset_affinity();
     for (resource, soft, hard) in daemon_limits() {
@@ -67,20 +67,20 @@ pub fn leave() {
 
 /// Number, soft and hard limit of each that is in force for the calling process: those of
 /// a daemon after [`leave`], or what the kernel allowed of them.
-pub fn limits() -> Vec<(u32, u64, u64)> {
+pub(crate) fn limits() -> Vec<(u32, u64, u64)> {
     let own = Pid::from_raw(0);
     let limit = |n| sys::limits(own, n).ok().map(|(soft, hard)| (n, soft, hard));
     // The last one that Linux has.
     (0..=libc::RLIMIT_RTTIME).filter_map(limit).collect()
 }
 
-pub fn reset_umask() {
+pub(crate) fn reset_umask() {
     nix::sys::stat::umask(UMASK);
 }
 
 /// Lets the process run on every CPU that its cpuset cgroup allows: the kernel leaves
 /// out the others. To be called when that cgroup has been joined.
-pub fn reset_affinity() {
+pub(crate) fn reset_affinity() {
     let mut all = CpuSet::new();
     for cpu in 0..CpuSet::count() {
         all.set(cpu)

@@ -161,7 +161,7 @@ impl fmt::Debug for Set {
 }
 
 /// The number of the kernel's last capability; read once.
-pub fn last_cap() -> u32 {
+pub(crate) fn last_cap() -> u32 {
     static LAST: OnceLock<u32> = OnceLock::new();
     *LAST.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
@@ -201,7 +201,7 @@ fn refused(call: String, e: impl fmt::Display) -> Error {
 
 /// Drops from the bounding set all that is not in `keep`. Before the change of
 /// uid: it needs CAP_SETPCAP.
-pub fn drop_bounding(keep: Set) -> Result<()> {
+pub(crate) fn drop_bounding(keep: Set) -> Result<()> {
     for number in 0..=last_cap() {
         if keep.0 & 1 << number != 0 {
             continue;
@@ -217,7 +217,7 @@ pub fn drop_bounding(keep: Set) -> Result<()> {
 ///
 /// What the caller does not have cannot be given: that is an error of
 /// [`Kind::Permission`].
-pub fn apply(sets: &Sets) -> Result<()> {
+pub(crate) fn apply(sets: &Sets) -> Result<()> {
     use crate::sys::capability as sys;
     sys::capset(sets.effective.0, sets.permitted.0, sets.inheritable.0).map_err(|e| {
         let call = format!(
@@ -248,7 +248,7 @@ pub fn apply(sets: &Sets) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::Permission`].
-pub fn require(names: &[&str]) -> Result<()> {
+pub(crate) fn require(names: &[&str]) -> Result<()> {
     let lacking = Set::from_names(names)? - permitted();
     if lacking.is_empty() {
         return Ok(());
@@ -274,7 +274,7 @@ pub fn require(names: &[&str]) -> Result<()> {
 
 /// Everything permitted in effect again: a change of uid away from 0 clears the
 /// effective set even where PR_SET_KEEPCAPS keeps the permitted one.
-pub fn make_permitted_effective() -> Result<()> {
+pub(crate) fn make_permitted_effective() -> Result<()> {
     let set = permitted().0;
     crate::sys::capability::capset(set, set, 0)
         .map_err(|e| Error::sys(format!("capset({{effective={set:#x}}})"), e))
@@ -282,7 +282,7 @@ pub fn make_permitted_effective() -> Result<()> {
 
 /// Does `work` with these capabilities in effect, as far as they are permitted, and no
 /// others: what execve(2) will go by once [`apply`] has been called.
-pub fn with_effective<T>(set: Set, work: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn with_effective<T>(set: Set, work: impl FnOnce() -> T) -> Result<T> {
     let permitted = permitted();
     let take = |effective: Set| {
         let bits = (effective & permitted).0;
@@ -297,7 +297,7 @@ pub fn with_effective<T>(set: Set, work: impl FnOnce() -> T) -> Result<T> {
 }
 
 /// What the calling thread may have at most from here on.
-pub fn permitted() -> Set {
+pub(crate) fn permitted() -> Set {
     caps::read(None, CapSet::Permitted).map_or(Set::EMPTY, Set::from_iter)
 }
 

@@ -2,12 +2,12 @@
 
 /// The bytes of a file that [`Elf::parse`] wants: linkers put the program headers and
 /// the loader's path at the beginning.
-pub const HEAD: usize = 4096;
+pub(crate) const HEAD: usize = 4096;
 
 const PT_INTERP: u64 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Elf {
+pub(crate) struct Elf {
     /// In Go's words, as images have it; a number where it has none here.
     pub architecture: String,
     /// The loader's path: of a program that is linked dynamically.
@@ -15,7 +15,7 @@ pub struct Elf {
 }
 
 /// This machine's architecture, in Go's words.
-pub fn host() -> &'static str {
+pub(crate) fn host() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "x86" => "386",
@@ -28,7 +28,7 @@ pub fn host() -> &'static str {
 
 impl Elf {
     /// `head` is the beginning of a file that anybody may have written.
-    pub fn parse(head: &[u8]) -> Option<Elf> {
+    pub(crate) fn parse(head: &[u8]) -> Option<Elf> {
         if !head.starts_with(b"\x7fELF") {
             return None;
         }

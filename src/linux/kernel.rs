@@ -39,7 +39,7 @@ const NEEDED: [Feature; 4] = [
 ///
 /// # Errors
 /// [`crate::Kind::Unsupported`], with all that is missing.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let missing: Vec<&Feature> = NEEDED.iter().filter(|f| !(f.is_there)()).collect();
     if missing.is_empty() {
         return Ok(());

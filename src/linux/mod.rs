@@ -1,25 +1,25 @@
 //! Kernel objects as safe Rust values, and the kernel's refusals as errors that
 //! name the call.
 
-pub mod apparmor;
-pub mod bare;
-pub mod caller;
-pub mod capability;
-pub mod cgroup;
-pub mod dbus;
-pub mod elf;
-pub mod kernel;
-pub mod module;
-pub mod mount;
-pub mod mount_table;
-pub mod move_root;
-pub mod namespace;
-pub mod netlink;
-pub mod procfs;
-pub mod resctrl;
-pub mod root;
-pub mod seccomp;
-pub mod selinux;
-pub mod signal;
-pub mod socket;
-pub mod terminal;
+pub(crate) mod apparmor;
+pub(crate) mod bare;
+pub(crate) mod caller;
+pub(crate) mod capability;
+pub(crate) mod cgroup;
+pub(crate) mod dbus;
+pub(crate) mod elf;
+pub(crate) mod kernel;
+pub(crate) mod module;
+pub(crate) mod mount;
+pub(crate) mod mount_table;
+pub(crate) mod move_root;
+pub(crate) mod namespace;
+pub(crate) mod netlink;
+pub(crate) mod procfs;
+pub(crate) mod resctrl;
+pub(crate) mod root;
+pub(crate) mod seccomp;
+pub(crate) mod selinux;
+pub(crate) mod signal;
+pub(crate) mod socket;
+pub(crate) mod terminal;

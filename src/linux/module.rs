@@ -3,7 +3,7 @@
 use crate::Error;
 
 /// Says of an error by which the kernel tells that it lacks `module` what mends it.
-pub fn missing(e: Error, module: &str) -> Error {
+pub(crate) fn missing(e: Error, module: &str) -> Error {
     let disabled = std::fs::read("/proc/sys/kernel/modules_disabled");
     e.hint(missing_hint(
         disabled.is_ok_and(|t| t.starts_with(b"1")),

@@ -15,13 +15,13 @@ use nix::mount::{MntFlags, MsFlags, umount2};
 
 use super::{module, mount_table};
 use crate::sys::mount::{self as sys, Attributes, FsContext};
-pub use crate::sys::mount::{
+pub(crate) use crate::sys::mount::{
     ATIME_MASK, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID,
     ATTR_NOSYMFOLLOW, ATTR_RDONLY, ATTR_STRICTATIME,
 };
 use crate::{Call, Context, Error, Result};
 
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
+pub(crate) const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// A change of a mount's attributes: MOUNT_ATTR_* to set and to clear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -399,7 +399,7 @@ fn escape(path: &Path) -> String {
 }
 
 /// Sets the propagation of the calling process's whole mount tree.
-pub fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
+pub(crate) fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
     nix::mount::mount(
         None::<&str>,
         "/",
@@ -423,7 +423,7 @@ pub fn set_tree_propagation(propagation: MsFlags) -> Result<()> {
 /// Makes a directory of the host a private mount of itself: what is mounted below it
 /// shows up in no other mount namespace, though every mount of the host is shared.
 /// Once that is so, it does nothing. The caller holds a lock.
-pub fn make_private(dir: &Path) -> Result<()> {
+pub(crate) fn make_private(dir: &Path) -> Result<()> {
     if is_mount_point(dir)? {
         return Ok(());
     }
@@ -475,14 +475,14 @@ pub fn unmount(path: &Path) -> Result<()> {
 /// leave the namespace's own root as it is: where setns(2) leads, so that a process
 /// that enters the container would find itself outside, and where one that may
 /// chroot(2) gets out to.
-pub fn leave_chroot() -> Result<()> {
+pub(crate) fn leave_chroot() -> Result<()> {
     let own = super::namespace::open_own("mnt")?;
     nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNS).call(|| "setns(<own>, CLONE_NEWNS)")
 }
 
 /// The current directory becomes the root; the old root is gone from this mount
 /// namespace.
-pub fn pivot_here() -> Result<()> {
+pub(crate) fn pivot_here() -> Result<()> {
     sys::pivot_root_here().call(|| "pivot_root(\".\", \".\")")?;
     umount2(".", MntFlags::MNT_DETACH)
         .call(|| "umount2(\".\", MNT_DETACH)")
@@ -491,7 +491,7 @@ pub fn pivot_here() -> Result<()> {
 }
 
 /// The directory becomes the root of this process, whatever namespace it is in.
-pub fn change_root(dir: BorrowedFd) -> Result<()> {
+pub(crate) fn change_root(dir: BorrowedFd) -> Result<()> {
     nix::unistd::fchdir(dir).call(|| "fchdir(<root>)")?;
     nix::unistd::chroot(".").call(|| "chroot(\".\")")
 }

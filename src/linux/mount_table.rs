@@ -7,7 +7,7 @@ use crate::{Context, Error, Result};
 
 /// A mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub id: u32,
     /// The id of the mount that it is on.
     pub parent: u32,
@@ -21,14 +21,14 @@ pub struct Entry {
 }
 
 /// Of a process: "self" or a pid.
-pub fn of(process: &str) -> Result<Vec<Entry>> {
+pub(crate) fn of(process: &str) -> Result<Vec<Entry>> {
     let path = format!("/proc/{process}/mountinfo");
     let text = std::fs::read_to_string(&path).with_context(|| format!("read({path})"))?;
     Ok(text.lines().filter_map(parse).collect())
 }
 
 /// The id of the mount that an open file is on.
-pub fn id_of(fd: BorrowedFd) -> Result<u32> {
+pub(crate) fn id_of(fd: BorrowedFd) -> Result<u32> {
     let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
     let text = std::fs::read_to_string(&path).with_context(|| format!("read({path})"))?;
     let id = text.lines().find_map(|l| l.strip_prefix("mnt_id:"));
@@ -52,7 +52,7 @@ fn parse(line: &str) -> Option<Entry> {
 
 impl Entry {
     /// Whether it keeps a mount namespace: nsfs, in namespaces(7).
-    pub fn pins_mount_namespace(&self) -> bool {
+    pub(crate) fn pins_mount_namespace(&self) -> bool {
         self.fstype == "nsfs"
             && self
                 .root
@@ -62,7 +62,7 @@ impl Entry {
     }
 
     /// Its place below `dir`, if it is there.
-    pub fn below(&self, dir: &Path) -> Option<&Path> {
+    pub(crate) fn below(&self, dir: &Path) -> Option<&Path> {
         let rest = self.point.strip_prefix(dir).ok()?;
         Some(rest).filter(|r| !r.as_os_str().is_empty())
     }

@@ -30,7 +30,7 @@ const SYSFS_MAGIC: FsType = FsType(0x6265_6572);
 /// mount namespace. What was mounted on the old root is unmounted. In a user namespace
 /// the kernel refuses that (MNT_LOCKED, mount_namespaces(7)); then each procfs and
 /// sysfs of it is covered. Needs the old root's /proc.
-pub fn move_here() -> Result<()> {
+pub(crate) fn move_here() -> Result<()> {
     let old = open_dir(Path::new("/"))?;
     let own = mount_table::id_of(open_dir(Path::new("."))?.as_fd())?;
     let table = mount_table::of("self")?;

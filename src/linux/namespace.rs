@@ -13,11 +13,11 @@ use super::mount;
 use crate::{Call, Context, Error, Ignored, Result};
 
 /// The calling process's own namespace of a kind.
-pub fn open_own(kind: &str) -> Result<OwnedFd> {
+pub(crate) fn open_own(kind: &str) -> Result<OwnedFd> {
     open(Path::new(&format!("/proc/self/ns/{kind}")))
 }
 
-pub fn open(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
     File::open(path)
         .map(OwnedFd::from)
         .with_context(|| format!("open({})", path.display()))
@@ -25,7 +25,7 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 
 /// As [`open`], checked to be a namespace of that kind: setns(2) would say no more
 /// than EINVAL, and a FIFO would not even let itself be opened.
-pub fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
+pub(crate) fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
     use nix::fcntl::OFlag;
     use std::os::fd::AsFd;
     let file = nix::fcntl::open(
@@ -41,7 +41,7 @@ pub fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
     }
 }
 
-pub fn leave(kinds: CloneFlags) -> Result<()> {
+pub(crate) fn leave(kinds: CloneFlags) -> Result<()> {
     unshare(kinds)
         .call(|| format!("unshare({})", crate::error::flags(kinds)))
         .map_err(|e| match e.errno() {
@@ -66,7 +66,7 @@ const LIMITS: [(CloneFlags, &str); 8] = [
 ];
 
 /// What mends the ENOSPC of a call that makes namespaces of these kinds.
-pub fn limit_hint(kinds: CloneFlags) -> String {
+pub(crate) fn limit_hint(kinds: CloneFlags) -> String {
     limit_hint_of(kinds, |name| {
         let text = std::fs::read_to_string(format!("/proc/sys/user/{name}")).ok()?;
         text.trim().parse().ok()
@@ -88,18 +88,18 @@ fn limit_hint_of(kinds: CloneFlags, value: impl Fn(&str) -> Option<u64>) -> Stri
 }
 
 /// Enters the namespace pinned at `path`.
-pub fn enter(path: &Path, kind: CloneFlags) -> Result<()> {
+pub(crate) fn enter(path: &Path, kind: CloneFlags) -> Result<()> {
     setns(open(path)?, kind)
         .call(|| format!("setns({}, {})", path.display(), crate::error::flags(kind)))
 }
 
 /// Pins the calling process's namespace of a kind at `path`, a file that is made.
-pub fn pin_own(kind: &str, path: &Path) -> Result<()> {
+pub(crate) fn pin_own(kind: &str, path: &Path) -> Result<()> {
     pin(Path::new(&format!("/proc/self/ns/{kind}")), path)
 }
 
 /// Pins a namespace at `path`, a file that is made.
-pub fn pin(namespace: &Path, path: &Path) -> Result<()> {
+pub(crate) fn pin(namespace: &Path, path: &Path) -> Result<()> {
     File::create(path).with_context(|| format!("open({}, O_CREAT)", path.display()))?;
     mount::bind(namespace, path)
 }
@@ -110,7 +110,7 @@ pub fn pin(namespace: &Path, path: &Path) -> Result<()> {
 /// The kernel copies no mount of a mount namespace's file: EINVAL from copy_tree() in
 /// fs/namespace.c. A mount below a shared one is copied to the other mount namespaces,
 /// and systemd makes every mount shared.
-pub fn pin_mount_namespace(namespace: &Path, dir: &Path) -> Result<()> {
+pub(crate) fn pin_mount_namespace(namespace: &Path, dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
     mount::make_private(dir)?;
     pin(namespace, &dir.join("mnt"))
@@ -124,7 +124,7 @@ pub fn pin_mount_namespace(namespace: &Path, dir: &Path) -> Result<()> {
 /// batch of its own, so that the child's may be the lower one, although it is newer. On
 /// the CPU where the caller's namespace was made it cannot be; since nothing tells which
 /// one that was, all are tried.
-pub fn on_a_cpu_that_pins<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn on_a_cpu_that_pins<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let own = Pid::from_raw(0);
     let affinity = sched_getaffinity(own).map_err(|e| Error::sys("sched_getaffinity()", e))?;
     let mut cpus = (0..CpuSet::count()).filter(|cpu| {
@@ -143,13 +143,13 @@ pub fn on_a_cpu_that_pins<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T
 }
 
 /// Undoes [`pin_mount_namespace`] but for the directory; nothing there is fine.
-pub fn unpin_mount_namespace(dir: &Path) -> Result<()> {
+pub(crate) fn unpin_mount_namespace(dir: &Path) -> Result<()> {
     // MNT_DETACH takes the mounts below too.
     mount::unmount(dir)
 }
 
 /// Undoes [`pin`]; nothing there is fine.
-pub fn unpin(path: &Path) -> Result<()> {
+pub(crate) fn unpin(path: &Path) -> Result<()> {
     mount::unmount(path)?;
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

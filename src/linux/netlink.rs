@@ -25,7 +25,7 @@ use nix::sys::socket::{
     socket,
 };
 
-pub use message::*;
+pub(crate) use message::*;
 
 use crate::{Error, Ignored, Result, sys};
 
@@ -39,7 +39,7 @@ const NETLINK_EXT_ACK: libc::c_int = 11;
 
 /// Which part of the kernel a socket talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
+pub(crate) enum Family {
     Route,
     Netfilter,
     SockDiag,
@@ -58,14 +58,14 @@ impl Family {
 /// A netlink socket. It belongs for ever to the network namespace in which it
 /// was opened, wherever its process goes afterwards.
 #[derive(Debug)]
-pub struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
     sequence: Cell<u32>,
 }
 
 impl Socket {
     /// The error carries the errno: EPROTONOSUPPORT where the kernel lacks the family.
-    pub fn open(family: Family) -> Result<Self> {
+    pub(crate) fn open(family: Family) -> Result<Self> {
         let (protocol, name) = family.protocol();
         let fd = socket(
             AddressFamily::Netlink,
@@ -94,7 +94,7 @@ impl Socket {
     /// which takes effect whole or not at all.
     ///
     /// The outer error is of the transport: nothing is known about any message.
-    pub fn send(&self, batch: Batch) -> Result<Vec<Result<Vec<Reply>>>> {
+    pub(crate) fn send(&self, batch: Batch) -> Result<Vec<Result<Vec<Reply>>>> {
         let Batch {
             mut bytes,
             messages,
@@ -190,18 +190,18 @@ impl Socket {
     }
 
     /// As [`send`](Self::send); the first refusal is the error.
-    pub fn send_all(&self, batch: Batch) -> Result<()> {
+    pub(crate) fn send_all(&self, batch: Batch) -> Result<()> {
         self.send(batch)?.into_iter().try_for_each(|r| r.map(drop))
     }
 
     /// One request, its answers.
-    pub fn ask(&self, batch: Batch) -> Result<Vec<Reply>> {
+    pub(crate) fn ask(&self, batch: Batch) -> Result<Vec<Reply>> {
         self.send(batch)?.pop().unwrap_or_else(|| Ok(Vec::new()))
     }
 
     /// A dump. The kernel says if the list changed while it was read; then it is
     /// read again, a few times at most: a busy host is no reason to give up.
-    pub fn dump(&self, request: impl Fn(&mut Batch)) -> Result<Vec<Reply>> {
+    pub(crate) fn dump(&self, request: impl Fn(&mut Batch)) -> Result<Vec<Reply>> {
         let mut replies = Vec::new();
         for _ in 0..8 {
             let mut batch = Batch::default();
@@ -218,11 +218,11 @@ impl Socket {
 
 /// A socket for notifications, never for requests: those would be mixed up.
 #[derive(Debug)]
-pub struct Events(Socket);
+pub(crate) struct Events(Socket);
 
 impl Events {
     /// As yet nothing is notified.
-    pub fn open(family: Family) -> Result<Self> {
+    pub(crate) fn open(family: Family) -> Result<Self> {
         let socket = Socket::open(family)?;
         // A socket that is not bound has port 0, which is the kernel's own: its
         // notifications pass over their sender.
@@ -232,7 +232,7 @@ impl Events {
     }
 
     /// Runs `f` with the notifications of a group (`RTNLGRP_LINK`, ...) coming in.
-    pub fn during<T>(&self, group: i32, f: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn during<T>(&self, group: i32, f: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
         let set = |option, name| {
             sys::netlink::set_option(&self.0, option, group)
                 .map_err(|e| Error::sys(format!("setsockopt(SOL_NETLINK, {name}, {group})"), e))
@@ -245,7 +245,7 @@ impl Events {
     }
 
     /// From now on the notifications of a group come in, for good.
-    pub fn subscribe(&self, group: i32) -> Result<()> {
+    pub(crate) fn subscribe(&self, group: i32) -> Result<()> {
         sys::netlink::set_option(&self.0, NETLINK_ADD_MEMBERSHIP, group).map_err(|e| {
             let call = format!("setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, {group})");
             Error::sys(call, e)
@@ -254,7 +254,7 @@ impl Events {
 
     /// Waits for any notification and forgets it: what it says, the caller asks
     /// for again. `false` once the deadline has passed.
-    pub fn wait(&self, deadline: Instant) -> Result<bool> {
+    pub(crate) fn wait(&self, deadline: Instant) -> Result<bool> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             // Rounded up, or the last millisecond would spin.
@@ -272,7 +272,7 @@ impl Events {
     }
 
     /// Forgets all notifications that have come.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut scrap = [0u8; 16];
         while matches!(
             recv(self.0.fd.as_raw_fd(), &mut scrap, MsgFlags::MSG_DONTWAIT),

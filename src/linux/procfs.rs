@@ -18,7 +18,7 @@ use crate::{Context, Error, Result};
 
 /// What /proc/<pid>/stat says of a process.
 #[derive(Clone, Copy, Debug)]
-pub struct Stat {
+pub(crate) struct Stat {
     /// It has ended, reaped or not.
     pub ended: bool,
     /// By a signal such as SIGSTOP.
@@ -31,7 +31,7 @@ pub struct Stat {
 
 impl Stat {
     /// `None`: there is no such process.
-    pub fn of(pid: i32) -> Option<Stat> {
+    pub(crate) fn of(pid: i32) -> Option<Stat> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // Field 2 is the name, in parentheses; it may hold anything.
         let mut fields = text.rsplit_once(')')?.1.split_whitespace();
@@ -49,10 +49,10 @@ impl Stat {
 
 /// The procfs at /proc.
 #[derive(Debug)]
-pub struct Procfs(OwnedFd);
+pub(crate) struct Procfs(OwnedFd);
 
 impl Procfs {
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let dir = open_dir(Path::new("/proc"))?;
         let stat = fstatfs(&dir).map_err(|e| Error::sys("fstatfs(/proc)", e))?;
         match stat.filesystem_type() == PROC_SUPER_MAGIC {
@@ -63,13 +63,13 @@ impl Procfs {
 
     /// One of the caller's own pid namespace that is attached nowhere: whatever the
     /// container has made of its /proc.
-    pub fn detached() -> Result<Self> {
+    pub(crate) fn detached() -> Result<Self> {
         let mount = Mount::new("proc", &[], ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC)?;
         Ok(Procfs(mount.into()))
     }
 
     /// Opens `path`, relative, to write to.
-    pub fn open_file(&self, path: &Path) -> Result<std::fs::File> {
+    pub(crate) fn open_file(&self, path: &Path) -> Result<std::fs::File> {
         let how = OpenHow::new()
             .flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY)
             .resolve(
@@ -82,7 +82,7 @@ impl Procfs {
             .map_err(|e| Error::sys(format!("openat2(/proc, {path:?}, O_WRONLY)"), e))
     }
 
-    pub fn write(&self, path: &Path, value: &str) -> Result<()> {
+    pub(crate) fn write(&self, path: &Path, value: &str) -> Result<()> {
         log::trace!("write(/proc/{}, {value:?})", path.display());
         self.open_file(path)?
             .write_all(value.as_bytes())
@@ -91,7 +91,7 @@ impl Procfs {
 }
 
 /// Of this boot: another after each.
-pub fn boot_id() -> Result<String> {
+pub(crate) fn boot_id() -> Result<String> {
     let path = "/proc/sys/kernel/random/boot_id";
     let text = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
     Ok(text.trim().to_owned())

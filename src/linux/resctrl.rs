@@ -24,7 +24,7 @@ const MOUNT_POINT: &str = "/sys/fs/resctrl";
 const MODE: Mode = Mode::from_bits_truncate(0o755);
 
 /// What the filesystem has at its top beside classes of service.
-pub const NOT_CLASSES: [&str; 3] = ["info", "mon_data", "mon_groups"];
+pub(crate) const NOT_CLASSES: [&str; 3] = ["info", "mon_data", "mon_groups"];
 
 /// What a container wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,12 +48,12 @@ pub struct Place {
 
 /// The mounted filesystem.
 #[derive(Debug)]
-pub struct Resctrl(OwnedFd);
+pub(crate) struct Resctrl(OwnedFd);
 
 impl Resctrl {
     /// # Errors
     /// Unsupported where it is not mounted at /sys/fs/resctrl.
-    pub fn open() -> Result<Self> {
+    pub(crate) fn open() -> Result<Self> {
         let found = open_dir(Path::new(MOUNT_POINT)).ok();
         let is_resctrl =
             |dir: &OwnedFd| fstatfs(dir).is_ok_and(|s| s.filesystem_type() == RDTGROUP_SUPER_MAGIC);
@@ -66,7 +66,7 @@ impl Resctrl {
     }
 
     /// Finds or makes the class and the group. What was made is undone if it fails.
-    pub fn make(&self, wanted: &Wanted, id: &str) -> Result<Place> {
+    pub(crate) fn make(&self, wanted: &Wanted, id: &str) -> Result<Place> {
         let mut place = Place {
             class: wanted.class.clone().unwrap_or_else(|| id.to_owned()),
             own: false,
@@ -125,7 +125,7 @@ impl Resctrl {
 
     /// Writes lines to the class's schemata, one write each, as the kernel parses
     /// them.
-    pub fn write_schemata(&self, place: &Place, lines: &[String]) -> Result<()> {
+    pub(crate) fn write_schemata(&self, place: &Place, lines: &[String]) -> Result<()> {
         for line in lines {
             let mut file = self.open_file(&place.class, "schemata", OFlag::O_WRONLY)?;
             file.write_all(format!("{line}\n").as_bytes())
@@ -160,7 +160,7 @@ impl Resctrl {
     }
 
     /// The files whose writing puts a process into its place.
-    pub fn tasks(&self, place: &Place) -> Result<Vec<std::fs::File>> {
+    pub(crate) fn tasks(&self, place: &Place) -> Result<Vec<std::fs::File>> {
         let mut files = vec![self.open_file(&place.class, "tasks", OFlag::O_WRONLY)?];
         if let Some(group) = &place.group {
             let dir = format!("{}/mon_groups/{group}", place.class);
@@ -171,7 +171,7 @@ impl Resctrl {
 
     /// Removes what was made for the container alone; that it is gone already is no
     /// error.
-    pub fn remove(&self, place: &Place) -> Result<()> {
+    pub(crate) fn remove(&self, place: &Place) -> Result<()> {
         let class = Path::new(&place.class);
         if place.own {
             // Its groups go with it.
@@ -210,7 +210,7 @@ impl Resctrl {
 }
 
 /// The calling thread joins, and with it the children it has from then on.
-pub fn join(tasks: &[std::fs::File]) -> Result<()> {
+pub(crate) fn join(tasks: &[std::fs::File]) -> Result<()> {
     for mut file in tasks {
         file.write_all(b"0")
             .context("write(<resctrl>/tasks, \"0\")")?;

@@ -17,11 +17,11 @@ use crate::{Error, Result};
 
 /// A directory that is the root of what is below it.
 #[derive(Debug)]
-pub struct Root<'fd>(BorrowedFd<'fd>);
+pub(crate) struct Root<'fd>(BorrowedFd<'fd>);
 
 /// How links on the way are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Links {
+pub(crate) enum Links {
     /// As in a chroot: absolute links and `..` stay below the root.
     InRoot,
     /// A link that leads out of the root is an error (EXDEV), one inside is
@@ -46,7 +46,7 @@ impl Links {
 const LINKS_MOST: u32 = 40;
 
 impl<'fd> Root<'fd> {
-    pub fn new(dir: BorrowedFd<'fd>) -> Self {
+    pub(crate) fn new(dir: BorrowedFd<'fd>) -> Self {
         Root(dir)
     }
 
@@ -55,7 +55,7 @@ impl<'fd> Root<'fd> {
     /// # Errors
     /// The kernel's errno in [`Error::errno`]: ENOENT, ELOOP (a refused link),
     /// EXDEV (a link that leads out)...
-    pub fn open(&self, path: &Path, flags: OFlag, links: Links) -> Result<OwnedFd> {
+    pub(crate) fn open(&self, path: &Path, flags: OFlag, links: Links) -> Result<OwnedFd> {
         self.try_open(path, flags, links)
             .map_err(|e| Error::sys(format!("openat2(<root>, {path:?}, {})", names(flags)), e))
     }
@@ -81,7 +81,7 @@ impl<'fd> Root<'fd> {
 
     /// Where something that was opened below the root is now, as an absolute path
     /// in it. Needs the host's /proc.
-    pub fn path_of(&self, fd: BorrowedFd) -> Result<PathBuf> {
+    pub(crate) fn path_of(&self, fd: BorrowedFd) -> Result<PathBuf> {
         let path = |fd: BorrowedFd| {
             let link = fd_path(fd);
             std::fs::read_link(&link).map_err(|e| Error::from(e).push_context(link))
@@ -101,7 +101,7 @@ impl<'fd> Root<'fd> {
     /// parents too; with [`Links::InRoot`] also where a dangling link on the way
     /// leads, as images have them (/var/run to a /run that is not there). Returns
     /// an O_PATH fd.
-    pub fn make_dir(&self, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
+    pub(crate) fn make_dir(&self, path: &Path, mode: Mode, links: Links) -> Result<OwnedFd> {
         self.make_dir_through(path, mode, links, LINKS_MOST)
     }
 
@@ -167,7 +167,7 @@ impl<'fd> Root<'fd> {
     /// [`Links::InRoot`] also where a dangling link leads, as images have them
     /// (/etc/resolv.conf to a /run that is empty). Returns an O_PATH fd of whatever
     /// is there, a directory excepted.
-    pub fn make_file(&self, path: &Path, links: Links) -> Result<OwnedFd> {
+    pub(crate) fn make_file(&self, path: &Path, links: Links) -> Result<OwnedFd> {
         self.make_file_through(path, links, LINKS_MOST)
     }
 
@@ -207,7 +207,7 @@ impl<'fd> Root<'fd> {
     /// The whole of a regular file, `None` if there is none. What is not a regular
     /// file is not opened (a FIFO would block, a device do worse); more than
     /// `limit` bytes are an error.
-    pub fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         use std::io::Read;
         let handle = match self.try_open(path, OFlag::O_PATH, Links::InRoot) {
             Ok(fd) => fd,
@@ -249,19 +249,19 @@ fn normal_path(parent: &Path, target: &Path) -> PathBuf {
     path
 }
 
-pub fn is_dir(fd: BorrowedFd) -> bool {
+pub(crate) fn is_dir(fd: BorrowedFd) -> bool {
     fstat(fd).is_ok_and(|s| SFlag::from_bits_truncate(s.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
 }
 
 /// Opens what an O_PATH fd refers to, through the host's /proc.
-pub fn reopen(fd: BorrowedFd, flags: OFlag) -> Result<OwnedFd> {
+pub(crate) fn reopen(fd: BorrowedFd, flags: OFlag) -> Result<OwnedFd> {
     let path = fd_path(fd);
     nix::fcntl::open(path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty())
         .map_err(|e| Error::sys(format!("open({path}, {})", names(flags)), e))
 }
 
 /// `/proc/self/fd/N`: a name for calls that take only paths. The host's /proc.
-pub fn fd_path(fd: BorrowedFd) -> String {
+pub(crate) fn fd_path(fd: BorrowedFd) -> String {
     use std::os::fd::AsRawFd;
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
@@ -277,7 +277,7 @@ pub fn open_dir(path: &Path) -> Result<OwnedFd> {
 }
 
 /// unlinkat(2) of a whole tree, bounded by nothing but the tree; missing is fine.
-pub fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match std::fs::remove_dir_all(path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),

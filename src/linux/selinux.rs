@@ -21,7 +21,7 @@ const CONFIG: &str = "/etc/selinux";
 
 /// A security context, `user:role:type[:level]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Context {
+pub(crate) struct Context {
     pub user: String,
     pub role: String,
     pub kind: String,
@@ -30,7 +30,7 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn parse(text: &str) -> Option<Context> {
+    pub(crate) fn parse(text: &str) -> Option<Context> {
         let text = text.trim_end_matches(['\0', '\n']);
         let mut parts = text.splitn(4, ':').map(str::to_owned);
         let (user, role, kind) = (parts.next()?, parts.next()?, parts.next()?);
@@ -56,30 +56,30 @@ impl fmt::Display for Context {
 }
 
 /// Whether the kernel has SELinux and a policy.
-pub fn is_enabled() -> bool {
+pub(crate) fn is_enabled() -> bool {
     // Before a policy is loaded every process has the label `kernel`.
     Path::new(FS).join("enforce").exists() && own().is_ok()
 }
 
 /// Whether what the policy does not allow is denied, and not only logged.
-pub fn is_enforcing() -> bool {
+pub(crate) fn is_enforcing() -> bool {
     std::fs::read(format!("{FS}/enforce")).is_ok_and(|text| text.starts_with(b"1"))
 }
 
 /// Whether the policy separates containers by categories: MLS or MCS.
-pub fn has_levels() -> bool {
+pub(crate) fn has_levels() -> bool {
     std::fs::read(format!("{FS}/mls")).is_ok_and(|text| text.starts_with(b"1"))
 }
 
 /// The calling thread's own context.
-pub fn own() -> Result<Context> {
+pub(crate) fn own() -> Result<Context> {
     let path = "/proc/thread-self/attr/current";
     let text = std::fs::read_to_string(path).with_context(|| format!("read({path})"))?;
     Context::parse(&text).ok_or_else(|| Error::failed(format!("{path}: {text:?} is no context")))
 }
 
 /// Whether the loaded policy has such a context.
-pub fn is_valid(context: &Context) -> bool {
+pub(crate) fn is_valid(context: &Context) -> bool {
     let file = std::fs::OpenOptions::new()
         .write(true)
         .open(format!("{FS}/context"));
@@ -87,7 +87,7 @@ pub fn is_valid(context: &Context) -> bool {
 }
 
 /// Whether the policy lets `source` do this with an object of `class` and `target`.
-pub fn allows(source: &str, target: &str, class: &str, permission: &str) -> Result<bool> {
+pub(crate) fn allows(source: &str, target: &str, class: &str, permission: &str) -> Result<bool> {
     let number = |path: String| -> Result<u32> {
         let text = std::fs::read_to_string(&path).with_context(|| format!("read({path})"))?;
         text.trim()
@@ -124,7 +124,7 @@ fn answer_allows(answer: &str, bit: u32) -> Option<bool> {
 
 /// What the administrator's policy says that containers have: the contexts of their
 /// processes and of their files. `None`: the loaded policy has no such domain.
-pub fn container_contexts() -> Option<(Context, Context)> {
+pub(crate) fn container_contexts() -> Option<(Context, Context)> {
     let text = std::fs::read_to_string(format!("{CONFIG}/config")).unwrap_or_default();
     let policy = text
         .lines()
@@ -160,7 +160,7 @@ fn parse_contexts(text: &str) -> Option<(Context, Context)> {
 }
 
 /// Sets the label of a file, a symlink itself included.
-pub fn label(path: &Path, context: &str) -> Result<()> {
+pub(crate) fn label(path: &Path, context: &str) -> Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::invalid(format!("{path:?}: a NUL byte")))?;
     xattr::lsetxattr(&name, c"security.selinux", &value(context)).map_err(|e| {
@@ -172,7 +172,7 @@ pub fn label(path: &Path, context: &str) -> Result<()> {
 }
 
 /// As [`label`], of an open file: a pipe too.
-pub fn label_fd(fd: impl AsFd, context: &str) -> Result<()> {
+pub(crate) fn label_fd(fd: impl AsFd, context: &str) -> Result<()> {
     xattr::fsetxattr(fd, c"security.selinux", &value(context)).map_err(|e| {
         label_error(
             format!("fsetxattr(<fd>, \"security.selinux\", {context:?})"),
@@ -195,7 +195,7 @@ fn label_error(call: String, e: Errno) -> Error {
 }
 
 /// The label of what a path leads to.
-pub fn label_of(path: &Path) -> Result<String> {
+pub(crate) fn label_of(path: &Path) -> Result<String> {
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::invalid(format!("{path:?}: a NUL byte")))?;
     let label = xattr::getxattr(&name, c"security.selinux")

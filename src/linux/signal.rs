@@ -7,7 +7,7 @@ const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
 /// `SIGTERM`, `term`, `15`, `SIGRTMIN+3`, `RTMAX-1`.
-pub fn parse(text: &str) -> Option<i32> {
+pub(crate) fn parse(text: &str) -> Option<i32> {
     let name = text.trim().to_ascii_uppercase();
     if let Ok(n) = name.parse::<i32>() {
         return (1..=RTMAX).contains(&n).then_some(n);

@@ -16,7 +16,7 @@ use crate::sys::fd;
 use crate::{Error, Ignored, Result};
 
 /// The most fds that one message brings.
-pub const MAX_FDS: usize = 8;
+pub(crate) const MAX_FDS: usize = 8;
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Packets {
 
 /// Hands an fd, and bytes that say what it is, to whoever listens at the
 /// SOCK_STREAM socket `path`.
-pub fn hand_over(path: &Path, bytes: &[u8], fd: BorrowedFd) -> Result<()> {
+pub(crate) fn hand_over(path: &Path, bytes: &[u8], fd: BorrowedFd) -> Result<()> {
     let (_dir, address) = address(path)?;
     let stream = socket(
         AddressFamily::Unix,
@@ -114,7 +114,7 @@ pub fn hand_over(path: &Path, bytes: &[u8], fd: BorrowedFd) -> Result<()> {
 
 /// A socket bound to `path` in one step: whoever connects finds the old one or
 /// the new one, never none.
-pub fn listen_at(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn listen_at(path: &Path) -> Result<OwnedFd> {
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     std::fs::remove_file(&temporary)
         .ignored("mostly there is none; bind() says what is wrong with it");
@@ -136,7 +136,7 @@ pub fn listen_at(path: &Path) -> Result<OwnedFd> {
 }
 
 /// The next connection, `None` if none waits (on a non-blocking listener).
-pub fn accept(listener: BorrowedFd) -> Result<Option<Packets>> {
+pub(crate) fn accept(listener: BorrowedFd) -> Result<Option<Packets>> {
     match fd::accept(listener, SockFlag::SOCK_NONBLOCK) {
         Ok(fd) => Ok(Some(Packets(fd))),
         Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => Ok(None),

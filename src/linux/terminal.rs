@@ -6,10 +6,10 @@ use crate::{Error, Ignored, Result};
 
 /// Our stdin, a terminal, in raw mode; as it was before when dropped.
 #[derive(Debug)]
-pub struct Raw(Termios);
+pub(crate) struct Raw(Termios);
 
 impl Raw {
-    pub fn enter() -> Result<Self> {
+    pub(crate) fn enter() -> Result<Self> {
         let stdin = std::io::stdin();
         let before = tcgetattr(&stdin).map_err(|e| Error::sys("tcgetattr(stdin)", e))?;
         let mut raw = before.clone();

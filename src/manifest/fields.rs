@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// Done as Kubernetes does it.
     Honoured,
     /// A structure: each field below has a line of its own.
@@ -65,7 +65,7 @@ const SECCOMP: Rule = Only {
 const SECCOMP_FILE: Rule = RefusedIfSet("seccomp profiles from files are not supported yet");
 
 /// In the order of the documentation. `[*]` is any item, a last `.*` any key.
-pub static TABLE: &[(&str, Rule)] = &[
+pub(crate) static TABLE: &[(&str, Rule)] = &[
     ("apiVersion", Honoured),
     ("kind", Honoured),
     ("status", NoEffect("carob finds the status out itself")),
@@ -587,7 +587,7 @@ static BY_PATTERN: LazyLock<HashMap<&str, Rule>> =
     LazyLock::new(|| TABLE.iter().copied().collect());
 
 /// The line for a pattern such as `spec.containers[*].image`.
-pub fn rule(pattern: &str) -> Option<Rule> {
+pub(crate) fn rule(pattern: &str) -> Option<Rule> {
     let exact = |p: &str| BY_PATTERN.get(p).copied();
     let any_key = |p: &str| {
         let (parent, _) = p.rsplit_once('.')?;

@@ -82,7 +82,7 @@ pub(super) fn check(r: &mut Report<'_>, pod: &core::Pod, name: &str, namespace: 
 }
 
 /// What is wrong with a label that a Pod is to get.
-pub fn check_label(key: &str, value: &str) -> Result<()> {
+pub(crate) fn check_label(key: &str, value: &str) -> Result<()> {
     let checks = [
         (key, names::qualified_name(key)),
         (value, names::label_value(value)),
@@ -97,7 +97,7 @@ pub fn check_label(key: &str, value: &str) -> Result<()> {
 }
 
 /// What is wrong with an annotation that a Pod is to get.
-pub fn check_annotation(key: &str, value: &str) -> Result<()> {
+pub(crate) fn check_annotation(key: &str, value: &str) -> Result<()> {
     let name = names::qualified_name(&key.to_lowercase());
     let wrong_name = |why| format!("Invalid value: {}: {why}", quote(key));
     let fault = name.err().map(wrong_name);

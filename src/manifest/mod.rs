@@ -21,7 +21,7 @@ mod container;
 mod decode;
 mod defaults;
 mod document;
-pub mod fields;
+pub(crate) mod fields;
 mod json;
 mod kinds;
 mod lifecycle;
@@ -49,12 +49,12 @@ use std::io::Read;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use metadata::{check_annotation, check_label};
-pub use names::check_variable;
-pub use quantity::Quantity;
-pub use report::{Note, NoteKind};
-pub use selector::{Selector, parse_selector};
-pub use source::{Source, missing_hint, read};
+pub(crate) use metadata::{check_annotation, check_label};
+pub(crate) use names::check_variable;
+pub(crate) use quantity::Quantity;
+pub(crate) use report::{Note, NoteKind};
+pub(crate) use selector::parse_selector;
+pub(crate) use source::{Source, missing_hint, read};
 
 use crate::error::Problem;
 use crate::spec::Pod;
@@ -66,7 +66,7 @@ use tree::Node;
 
 /// What a reading found.
 #[derive(Clone, Debug, Default)]
-pub struct Parsed {
+pub(crate) struct Parsed {
     /// In the order of the sources and documents.
     pub pods: Vec<Pod>,
     /// What is worth saying: fields without effect, likely mistakes.
@@ -79,7 +79,7 @@ pub struct Parsed {
 
 /// What became of one field of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FieldVerdict {
+pub(crate) struct FieldVerdict {
     pub source: String,
     /// 0-based, among the documents of the source that are not empty.
     pub document: usize,
@@ -93,7 +93,7 @@ pub struct FieldVerdict {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Honoured,
     NoEffect,
     Refused,
@@ -107,14 +107,17 @@ pub enum Verdict {
 ///
 /// The error holds every fault as [`Error::get_problems`]. Its kind is
 /// [`Kind::Invalid`], or [`Kind::Unsupported`] where a cluster would take all.
-pub fn parse(sources: &[Source], namespace: Option<&str>) -> Result<Parsed> {
+pub(crate) fn parse(sources: &[Source], namespace: Option<&str>) -> Result<Parsed> {
     let (parsed, fault) = examine(sources, namespace)?;
     fault.map_or(Ok(parsed), Err)
 }
 
 /// As [`parse`], for who wants to see the answers also where there are faults:
 /// with what was found comes the error that `parse` would have ended with.
-pub fn examine(sources: &[Source], namespace: Option<&str>) -> Result<(Parsed, Option<Error>)> {
+pub(crate) fn examine(
+    sources: &[Source],
+    namespace: Option<&str>,
+) -> Result<(Parsed, Option<Error>)> {
     let mut reading = Reading::new(namespace)?;
     for source in sources {
         let (documents, problems) = yaml::parse_documents(&source.bytes);
@@ -134,7 +137,7 @@ pub fn examine(sources: &[Source], namespace: Option<&str>) -> Result<(Parsed, O
 
 /// The same checks for an object that was put together by a program.
 /// `source` is what messages call it; it may be empty.
-pub fn pod_from_value(
+pub(crate) fn pod_from_value(
     value: &serde_json::Value,
     source: &str,
     namespace: Option<&str>,

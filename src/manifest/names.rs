@@ -132,7 +132,7 @@ pub(super) fn env_name(s: &str) -> Check {
 }
 
 /// `NAME=VALUE` of a command line.
-pub fn check_variable(text: &str) -> crate::Result<()> {
+pub(crate) fn check_variable(text: &str) -> crate::Result<()> {
     let wrong = |why: String| {
         let text = super::tree::quote(text);
         crate::Error::usage(format!("{text} is no variable: {why}")).hint("write it as NAME=VALUE")

@@ -12,20 +12,20 @@ const SCALE: i128 = 1_000_000_000;
 const BINARY_MAX: i128 = i64::MAX as i128 * SCALE;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Quantity {
+pub(crate) struct Quantity {
     nanos: i128,
 }
 
 impl Quantity {
     /// The error says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Quantity, String> {
+    pub(crate) fn parse(text: &str) -> Result<Quantity, String> {
         Ok(Quantity {
             nanos: Parts::of(text)?.nanos(),
         })
     }
 
     /// The same quantity as a cluster prints it: `1024Mi` is `1Gi`, `0.5` is `500m`.
-    pub fn canonical(text: &str) -> Result<String, String> {
+    pub(crate) fn canonical(text: &str) -> Result<String, String> {
         let parts = Parts::of(text)?;
         let nanos = parts.nanos();
         if nanos == 0 {
@@ -43,21 +43,21 @@ impl Quantity {
         })
     }
 
-    pub fn is_negative(self) -> bool {
+    pub(crate) fn is_negative(self) -> bool {
         self.nanos < 0
     }
 
     /// Whole units (bytes), rounded up; no more than an int64 holds, which no machine has.
-    pub fn units(self) -> u64 {
+    pub(crate) fn units(self) -> u64 {
         clamp(div_up(self.nanos, SCALE)).min(i64::MAX as u64)
     }
 
     /// Thousandths, rounded up.
-    pub fn millis(self) -> u64 {
+    pub(crate) fn millis(self) -> u64 {
         clamp(div_up(self.nanos, SCALE / 1000))
     }
 
-    pub fn is_whole(self) -> bool {
+    pub(crate) fn is_whole(self) -> bool {
         self.nanos % SCALE == 0
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Origin<'a> {
 
 /// Something worth saying about a manifest that is accepted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
+pub(crate) struct Note {
     pub source: String,
     /// 1-based; 0 where it is not known.
     pub line: usize,
@@ -27,7 +27,7 @@ pub struct Note {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NoteKind {
+pub(crate) enum NoteKind {
     /// The field is accepted and does nothing here.
     NoEffect,
     /// Accepted and done, but probably not what was meant.

@@ -10,7 +10,7 @@ use super::names;
 use crate::{Error, Kind, Result};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector(Vec<Requirement>);
+pub(crate) struct Selector(Vec<Requirement>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
@@ -27,7 +27,7 @@ enum Test {
 }
 
 impl Selector {
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+    pub(crate) fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.iter().all(|r| {
             let value = labels.get(&r.key);
             match &r.test {
@@ -42,7 +42,7 @@ impl Selector {
 
 /// Reads a selector; the empty one matches everything. The error is of
 /// [`Kind::Usage`] and quotes the part that is wrong.
-pub fn parse_selector(text: &str) -> Result<Selector> {
+pub(crate) fn parse_selector(text: &str) -> Result<Selector> {
     let mut requirements = Vec::new();
     if text.trim().is_empty() {
         return Ok(Selector::default());

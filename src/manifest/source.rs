@@ -10,7 +10,7 @@ use crate::{Context, Error, Kind, Result};
 
 /// Bytes, and whence.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// The file as the user named it, or `-`.
     pub name: String,
     pub bytes: Vec<u8>,
@@ -19,7 +19,7 @@ pub struct Source {
 /// Reads what `-f` names: `-` is standard input; of a directory the files
 /// `*.yaml`, `*.yml` and `*.json` in the order of their names, without those
 /// below, as kubectl does.
-pub fn read(path: &str) -> Result<Vec<Source>> {
+pub(crate) fn read(path: &str) -> Result<Vec<Source>> {
     if path == "-" {
         let bytes = read_bounded(std::io::stdin().lock(), "standard input")?;
         return Ok(vec![Source {
@@ -85,7 +85,7 @@ fn not_found(e: std::io::Error, name: &str) -> Error {
 
 /// The first part of `path` that is not there, and what may have been meant: of a directory,
 /// names that end in one of `ends`.
-pub fn missing_hint(path: &Path, ends: &[&str]) -> String {
+pub(crate) fn missing_hint(path: &Path, ends: &[&str]) -> String {
     /// Of a directory, what is read and what is listed.
     const READ: usize = 4096;
     const LISTED: usize = 6;

@@ -8,7 +8,7 @@ use std::fmt;
 
 /// A value at its place.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Node {
+pub(super) struct Node {
     /// 1-based; 0 if the value did not come from text.
     pub line: usize,
     /// 1-based; 0 as above.
@@ -19,7 +19,7 @@ pub struct Node {
 /// Numbers and booleans keep their text, because the mend of a mistaken type is
 /// to quote what was written, and because a quantity is read from its text.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub(super) enum Value {
     Null,
     Bool(bool, String),
     Int(i128, String),
@@ -30,13 +30,13 @@ pub enum Value {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Key {
+pub(super) struct Key {
     pub name: String,
     pub line: usize,
 }
 
 impl Node {
-    pub fn new(line: usize, column: usize, value: Value) -> Self {
+    pub(super) fn new(line: usize, column: usize, value: Value) -> Self {
         Node {
             line,
             column,
@@ -44,14 +44,14 @@ impl Node {
         }
     }
 
-    pub fn get(&self, key: &str) -> Option<&Node> {
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|(k, _)| k.name == key).map(|(_, v)| v),
             _ => None,
         }
     }
 
-    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
         match &mut self.value {
             Value::Map(entries) => entries
                 .iter_mut()
@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// Takes a key out of a mapping, with its line.
-    pub fn take(&mut self, key: &str) -> Option<(Key, Node)> {
+    pub(super) fn take(&mut self, key: &str) -> Option<(Key, Node)> {
         match &mut self.value {
             Value::Map(entries) => {
                 let at = entries.iter().position(|(k, _)| k.name == key)?;
@@ -72,26 +72,26 @@ impl Node {
         }
     }
 
-    pub fn as_str(&self) -> Option<&str> {
+    pub(super) fn as_str(&self) -> Option<&str> {
         match &self.value {
             Value::Str(s) => Some(s),
             _ => None,
         }
     }
 
-    pub fn items(&self) -> &[Node] {
+    pub(super) fn items(&self) -> &[Node] {
         match &self.value {
             Value::Seq(items) => items,
             _ => &[],
         }
     }
 
-    pub fn is_null(&self) -> bool {
+    pub(super) fn is_null(&self) -> bool {
         self.value == Value::Null
     }
 
     /// Whether there is nothing in it: null, `""`, `[]` or `{}`.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         match &self.value {
             Value::Null => true,
             Value::Str(s) => s.is_empty(),
@@ -102,7 +102,7 @@ impl Node {
     }
 
     /// A scalar's text as written, without quotes.
-    pub fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Bool(_, t) | Value::Int(_, t) | Value::Float(_, t) | Value::Str(t) => Some(t),
             _ => None,
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// What is there, for "expected ..., found ...".
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match &self.value {
             Value::Null => "nothing".into(),
             Value::Bool(_, t) => format!("the boolean {t}"),
@@ -122,7 +122,7 @@ impl Node {
         }
     }
 
-    pub fn find(&self, path: &Path) -> Option<&Node> {
+    pub(super) fn find(&self, path: &Path) -> Option<&Node> {
         path.0.iter().try_fold(self, |at, step| match step {
             Step::Key(name) => at.get(name),
             Step::Index(i) => at.items().get(*i),
@@ -131,7 +131,7 @@ impl Node {
 
     /// The line on which `path` is, or the line of the nearest thing above it
     /// that exists, which is where a missing field has to be added.
-    pub fn line_of(&self, path: &Path) -> usize {
+    pub(super) fn line_of(&self, path: &Path) -> usize {
         let mut at = self;
         let mut line = self.line;
         for step in &path.0 {
@@ -153,7 +153,7 @@ impl Node {
     }
 
     /// The same value without places, for input that is a JSON value already.
-    pub fn from_json(value: &serde_json::Value) -> Node {
+    pub(super) fn from_json(value: &serde_json::Value) -> Node {
         use serde_json::Value as Json;
         let value = match value {
             Json::Null => Value::Null,
@@ -191,7 +191,7 @@ pub(super) fn quote(s: &str) -> String {
 /// Where a value is within its document, as in
 /// `spec.containers[0].ports[1].name`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Path(Vec<Step>);
+pub(super) struct Path(Vec<Step>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
@@ -200,16 +200,16 @@ enum Step {
 }
 
 impl Path {
-    pub fn key(&self, name: &str) -> Path {
+    pub(super) fn key(&self, name: &str) -> Path {
         self.with(Step::Key(name.to_owned()))
     }
 
     /// Several keys at once: `a.b.c`, none of which holds a dot.
-    pub fn keys(&self, dotted: &str) -> Path {
+    pub(super) fn keys(&self, dotted: &str) -> Path {
         dotted.split('.').fold(self.clone(), |p, k| p.key(k))
     }
 
-    pub fn index(&self, i: usize) -> Path {
+    pub(super) fn index(&self, i: usize) -> Path {
         self.with(Step::Index(i))
     }
 
@@ -221,18 +221,18 @@ impl Path {
     }
 
     /// The last step, if it is a key.
-    pub fn last_key(&self) -> Option<&str> {
+    pub(super) fn last_key(&self) -> Option<&str> {
         match self.0.last() {
             Some(Step::Key(name)) => Some(name),
             _ => None,
         }
     }
 
-    pub fn is_within(&self, other: &Path) -> bool {
+    pub(super) fn is_within(&self, other: &Path) -> bool {
         self.0.starts_with(&other.0)
     }
 
-    pub fn depth(&self) -> usize {
+    pub(super) fn depth(&self) -> usize {
         self.0.len()
     }
 }

@@ -8,14 +8,14 @@ use Rule::{Fields, Honoured, NoEffect, Only, Refused, RefusedIfSet, RefusedResou
 
 /// What became of one field that a manifest sets.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub(super) struct Found {
     pub path: Path,
     pub line: usize,
     pub answer: Answer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Answer {
+pub(super) enum Answer {
     Honoured,
     NoEffect(&'static str),
     Refused(&'static str),
@@ -23,7 +23,7 @@ pub enum Answer {
 
 /// Every field that is set, with its answer, in the manifest's order. Unknown
 /// fields are left out: reading the types reports them.
-pub fn answer(document: &Node) -> Vec<Found> {
+pub(super) fn answer(document: &Node) -> Vec<Found> {
     let mut found = Vec::new();
     walk(document, document.line, &Path::default(), "", &mut found);
     found

@@ -353,8 +353,7 @@ impl Drop for HostLock {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::on_a_machine;
-    use super::super::{detach, remove_bridge_if_unused};
+    use super::super::tests::{detach, on_a_machine, remove_bridge_if_unused};
 
     /// `sysctl --system` writes it again from the files of a hardening guide.
     #[test]

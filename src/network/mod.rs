@@ -33,7 +33,7 @@ mod route;
 mod subnet;
 #[cfg(test)]
 mod tests;
-pub mod trial;
+pub(crate) mod trial;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -52,18 +52,18 @@ use crate::linux::netlink::{Batch, Events, Family, Socket};
 use crate::store::{Layout, Lock, tag_in};
 use crate::{Context, Error, Ignored, Result};
 
-pub use ports::HostPort;
+pub(crate) use ports::HostPort;
 use record::{Lease, Leases};
-pub use subnet::Subnet;
-pub use watch::Watch;
+pub(crate) use subnet::Subnet;
+pub(crate) use watch::Watch;
 
 /// The name of a Pod's link, inside the Pod.
-pub const POD_LINK: &str = "eth0";
+pub(crate) const POD_LINK: &str = "eth0";
 
 /// The host's side of one root's network: sockets that stay in the network
 /// namespace in which they were opened, wherever the caller goes.
 #[derive(Debug)]
-pub struct Host {
+pub(crate) struct Host {
     /// `<state>/network`.
     network: PathBuf,
     tag: String,
@@ -80,7 +80,7 @@ pub struct Host {
 
 /// Who is attached.
 #[derive(Clone, Copy, Debug)]
-pub struct Endpoint<'a> {
+pub(crate) struct Endpoint<'a> {
     pub uid: &'a str,
     /// `namespace/name`: how errors of other Pods name this one.
     pub pod: &'a str,
@@ -89,7 +89,7 @@ pub struct Endpoint<'a> {
 
 /// What a Pod got.
 #[derive(Debug)]
-pub struct Attachment {
+pub(crate) struct Attachment {
     pub address: Ipv4Addr,
     pub prefix: u8,
     pub gateway: Ipv4Addr,
@@ -106,14 +106,14 @@ pub struct Attachment {
 
 /// What [`restore`] came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Restored {
+pub(crate) struct Restored {
     /// Something was missing, and is there again.
     pub mended: bool,
     pub warning: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mac(pub [u8; 6]);
+pub(crate) struct Mac(pub [u8; 6]);
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,42 +123,22 @@ impl fmt::Display for Mac {
 }
 
 /// Loopback of the current network namespace, up, with 127.0.0.1 and ::1.
-pub fn setup_loopback() -> Result<()> {
+pub(crate) fn setup_loopback() -> Result<()> {
     let mut batch = Batch::default();
     route::put_up(&mut batch, "lo");
     Socket::open(Family::Route)?.send_all(batch)
 }
 
-/// [`Host::release`]; the caller is in the host's network namespace.
-pub fn release(layout: &Layout, uid: &str) -> Result<()> {
-    Host::open(layout)?.release(uid)
-}
-
-/// [`Host::detach`]; the caller is in the host's network namespace.
-pub fn detach(layout: &Layout, uid: &str) -> Result<()> {
-    Host::open(layout)?.detach(uid)
-}
-
 /// Makes anew what of the root's rules, or of those in the host's firewall, is missing:
 /// after a notification of [`Watch`]. Nothing to do for a Pod without a lease. The
 /// caller is in the host's network namespace.
-pub fn restore(layout: &Layout, uid: &str) -> Result<Restored> {
+pub(crate) fn restore(layout: &Layout, uid: &str) -> Result<Restored> {
     Host::open(layout)?.restore(uid)
-}
-
-/// [`Host::gc`]; the caller is in the host's network namespace.
-pub fn gc(layout: &Layout, is_live: impl Fn(&str) -> bool) -> Result<Vec<String>> {
-    Host::open(layout)?.gc(is_live)
-}
-
-/// [`Host::remove_bridge_if_unused`]; the caller is in the host's network namespace.
-pub fn remove_bridge_if_unused(layout: &Layout) -> Result<bool> {
-    Host::open(layout)?.remove_bridge_if_unused()
 }
 
 /// The tags of roots that have a table of nftables. Not by their links: another program
 /// may name one so. The caller is in the host's network namespace.
-pub fn tags() -> Result<BTreeSet<String>> {
+pub(crate) fn tags() -> Result<BTreeSet<String>> {
     let tables = match Socket::open(Family::Netfilter).and_then(|s| nft::others::tables(&s)) {
         Err(e) if nft::unavailable(&e) => Vec::new(),
         other => other?,
@@ -169,12 +149,12 @@ pub fn tags() -> Result<BTreeSet<String>> {
 
 impl Host {
     /// Call in the host's network namespace. Makes nothing.
-    pub fn open(layout: &Layout) -> Result<Self> {
+    pub(crate) fn open(layout: &Layout) -> Result<Self> {
         Host::named(layout.network(), layout.tag())
     }
 
     /// As [`Host::open`], of a root of which only the tag is known.
-    pub fn of_tag(tag: &str) -> Result<Self> {
+    pub(crate) fn of_tag(tag: &str) -> Result<Self> {
         Host::named(PathBuf::from("/nonexistent"), tag)
     }
 
@@ -206,7 +186,7 @@ impl Host {
     ///
     /// A host port that is taken is [`crate::Kind::Conflict`]; one that this
     /// kernel or build cannot give, [`crate::Kind::Unsupported`].
-    pub fn attach(&self, endpoint: &Endpoint, netns: BorrowedFd) -> Result<Attachment> {
+    pub(crate) fn attach(&self, endpoint: &Endpoint, netns: BorrowedFd) -> Result<Attachment> {
         ports::check(endpoint.ports)?;
         let (ready, address) = self.lease(endpoint)?;
         self.connect(endpoint, netns, ready, address)
@@ -323,7 +303,7 @@ impl Host {
 
     /// Whether the ruleset is the one in which nothing was missing, with no lock taken.
     /// If that cannot be known, it is.
-    pub fn rules_are_unchanged(&self) -> bool {
+    pub(crate) fn rules_are_unchanged(&self) -> bool {
         firewall::is_unchanged(self)
     }
 
@@ -347,12 +327,12 @@ impl Host {
     /// Frees the Pod's address and host ports. For a Pod whose network namespace
     /// is going away: its links go with it, and to delete them here would wait
     /// some 20 ms for an RCU grace period. Without a lease, nothing to do.
-    pub fn release(&self, uid: &str) -> Result<()> {
+    pub(crate) fn release(&self, uid: &str) -> Result<()> {
         self.free(uid, false)
     }
 
     /// As [`release`](Self::release), and the links too. From any half-made state.
-    pub fn detach(&self, uid: &str) -> Result<()> {
+    pub(crate) fn detach(&self, uid: &str) -> Result<()> {
         self.free(uid, true)
     }
 
@@ -393,7 +373,7 @@ impl Host {
     /// Frees what Pods left that are gone, and gives their UIDs. `is_live` is
     /// asked under the root's network lock: a Pod whose record was there before
     /// its lease was taken cannot be missed.
-    pub fn gc(&self, is_live: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    pub(crate) fn gc(&self, is_live: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         if !self.network.exists() {
             return Ok(Vec::new());
         }
@@ -424,7 +404,7 @@ impl Host {
 
     /// Removes the bridge, the table and the network's records once no Pod holds
     /// a lease. Says whether they are gone. Waits some 20 ms for the bridge.
-    pub fn remove_bridge_if_unused(&self) -> Result<bool> {
+    pub(crate) fn remove_bridge_if_unused(&self) -> Result<bool> {
         if !self.network.exists() {
             return Ok(true);
         }
@@ -444,7 +424,7 @@ impl Host {
     /// Removes the bridge and the table of a root whose records somebody has removed: the
     /// caller knows that no Pod of it is left. With `unused`, only if the bridge has no
     /// port, which a Pod would have. Says whether they are gone.
-    pub fn remove_unrecorded(&self, unused: bool) -> Result<bool> {
+    pub(crate) fn remove_unrecorded(&self, unused: bool) -> Result<bool> {
         match self.network.exists() || bridge::in_kernel(self)?.is_empty() {
             true => Ok(!self.network.exists()),
             false => bridge::remove_unrecorded(self, unused),
@@ -452,11 +432,11 @@ impl Host {
     }
 
     /// The bridge and the table, as far as the kernel has them, in words.
-    pub fn in_kernel(&self) -> Result<Vec<String>> {
+    pub(crate) fn in_kernel(&self) -> Result<Vec<String>> {
         bridge::in_kernel(self)
     }
 
-    pub fn has_ports(&self) -> Result<bool> {
+    pub(crate) fn has_ports(&self) -> Result<bool> {
         bridge::has_ports(self)
     }
 

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 
 /// One port of the host that leads to a Pod's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPort {
+pub(crate) struct HostPort {
     /// Which of the host's addresses; `None` or 0.0.0.0 for all but loopback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,

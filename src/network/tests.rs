@@ -45,18 +45,30 @@ pub(super) fn on_a_machine(name: &str, test: impl FnOnce(&Machine) + Send + 'sta
     }
 }
 
+pub(super) fn detach(layout: &Layout, uid: &str) -> Result<()> {
+    Host::open(layout)?.detach(uid)
+}
+
+fn gc(layout: &Layout, is_live: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    Host::open(layout)?.gc(is_live)
+}
+
+pub(super) fn remove_bridge_if_unused(layout: &Layout) -> Result<bool> {
+    Host::open(layout)?.remove_bridge_if_unused()
+}
+
 pub(super) struct Pod {
     pub netns: OwnedFd,
     pub net: Attachment,
 }
 
 impl Machine {
-    pub fn host(&self) -> Host {
+    pub(crate) fn host(&self) -> Host {
         self.enter(&self.netns);
         Host::open(&self.layout).unwrap()
     }
 
-    pub fn enter(&self, netns: &OwnedFd) {
+    pub(crate) fn enter(&self, netns: &OwnedFd) {
         setns(netns, CloneFlags::CLONE_NEWNET).unwrap();
     }
 
@@ -68,7 +80,7 @@ impl Machine {
     }
 
     /// As the monitor does it; leaves the thread in the Pod's namespace.
-    pub fn try_start(&self, uid: &str, ports: &[HostPort]) -> Result<Pod> {
+    pub(crate) fn try_start(&self, uid: &str, ports: &[HostPort]) -> Result<Pod> {
         let host = self.host();
         let netns = self.new_netns();
         let pod = format!("default/{uid}");
@@ -81,14 +93,14 @@ impl Machine {
         Ok(Pod { netns, net })
     }
 
-    pub fn start(&self, uid: &str, ports: &[HostPort]) -> Pod {
+    pub(crate) fn start(&self, uid: &str, ports: &[HostPort]) -> Pod {
         let pod = self.try_start(uid, ports).unwrap();
         assert_eq!(pod.net.warning, None);
         pod
     }
 
     /// A neighbour machine at 192.0.2.2; this one is 192.0.2.1.
-    pub fn neighbour(&self) -> OwnedFd {
+    pub(crate) fn neighbour(&self) -> OwnedFd {
         let netns = self.new_netns();
         let inside = Socket::open(Family::Route).unwrap();
         self.enter(&self.netns);

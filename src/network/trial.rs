@@ -17,7 +17,7 @@ const BRIDGE: &str = "carob-trial";
 ///
 /// # Errors
 /// What the kernel refuses, with the module that it lacks.
-pub fn links() -> Result<()> {
+pub(crate) fn links() -> Result<()> {
     let socket = Socket::open(Family::Route)?;
     let netns = open_own_netns()?;
     let address = Ipv4Addr::new(10, 0, 0, 1);
@@ -46,7 +46,7 @@ pub fn links() -> Result<()> {
 ///
 /// # Errors
 /// As [`links`].
-pub fn rules() -> Result<()> {
+pub(crate) fn rules() -> Result<()> {
     let table = nft::Table {
         name: BRIDGE,
         bridge: BRIDGE,

@@ -19,11 +19,11 @@ const NFNLGRP_NFTABLES: i32 = 7;
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Watch(Events);
+pub(crate) struct Watch(Events);
 
 impl Watch {
     /// Of the network namespace that the caller is in; for good.
-    pub fn open(layout: &Layout) -> Result<Self> {
+    pub(crate) fn open(layout: &Layout) -> Result<Self> {
         let events = Events::open(Family::Netfilter)?;
         sys::netlink::attach_filter(&events, &filter(&super::table_of(layout)))
             .map_err(|e| Error::sys("setsockopt(SOL_SOCKET, SO_ATTACH_FILTER)", e))?;
@@ -32,7 +32,7 @@ impl Watch {
     }
 
     /// Forgets what has come.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.0.drain();
     }
 }

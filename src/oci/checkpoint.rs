@@ -103,7 +103,7 @@ impl Outside {
 
 /// What criu is to do with cgroups: criu_cg_mode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Cgroups {
+pub(crate) enum Cgroups {
     Ignore = 0,
     /// What is there already keeps its limits.
     #[default]
@@ -114,7 +114,7 @@ pub enum Cgroups {
 
 /// What a checkpoint and a restore are told alike.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// A path, or a name to be looked for.
     pub criu: PathBuf,
     /// criu's files.
@@ -162,7 +162,7 @@ impl Options {
 
 /// What a checkpoint is told.
 #[derive(Clone, Debug, Default)]
-pub struct Order {
+pub(crate) struct Order {
     pub options: Options,
     /// An earlier pre-dump's files, relative to these: what has not changed since
     /// is not written again.
@@ -173,7 +173,7 @@ pub struct Order {
 }
 
 /// Puts a container into files. It is stopped then, unless it is to be left running.
-pub fn checkpoint(containers: &Containers, id: &str, order: &Order) -> Result<()> {
+pub(crate) fn checkpoint(containers: &Containers, id: &str, order: &Order) -> Result<()> {
     let _lock = containers.lock(id)?;
     let mut record = containers.load(id)?;
     let status = containers.status(&record);

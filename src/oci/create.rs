@@ -37,7 +37,7 @@ use crate::{Context, Error, Result};
 
 /// Who takes care of cgroups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CgroupDriver {
+pub(crate) enum CgroupDriver {
     #[default]
     Cgroupfs,
     Systemd,
@@ -47,7 +47,7 @@ pub enum CgroupDriver {
 
 /// What is to be made.
 #[derive(Clone, Debug, Default)]
-pub struct Order {
+pub(crate) struct Order {
     pub id: String,
     /// Absolute.
     pub bundle: PathBuf,
@@ -71,7 +71,7 @@ pub struct Order {
 
 /// A container that waits for `start`.
 #[derive(Debug)]
-pub struct Made {
+pub(crate) struct Made {
     pub pid: i32,
     pub pidfd: OwnedFd,
     pub terminal: Option<OwnedFd>,
@@ -100,7 +100,7 @@ pub(super) fn announce(order: &Order, pid: i32, pidfd: Option<BorrowedFd>) -> Re
 }
 
 /// See the module's head. `stdio` becomes that of the container's first process.
-pub fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<Made> {
+pub(crate) fn create(containers: &Containers, order: &Order, stdio: &Stdio) -> Result<Made> {
     let mut prepared = Prepared::read(containers, order)?;
     // A machine without resctrl is told so before anything is made.
     let resctrl = match prepared.plan.resctrl.take() {
@@ -373,13 +373,13 @@ pub(super) fn hand_over_terminal(order: &Order, master: OwnedFd) -> Result<Optio
 }
 
 /// As runc names it, which nobody reads.
-pub fn send_terminal(path: &Path, master: BorrowedFd) -> Result<()> {
+pub(crate) fn send_terminal(path: &Path, master: BorrowedFd) -> Result<()> {
     socket::hand_over(path, b"/dev/ptmx", master).context("--console-socket")
 }
 
 /// Whole or not there: conmon reads it as soon as it can. The directory may be one that
 /// others write to: what is under the temporary name is not opened, a link least of all.
-pub fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     let temporary = path.with_file_name(name);

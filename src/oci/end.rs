@@ -21,7 +21,7 @@ use crate::{Error, Ignored, Kind, Result};
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// Signals the first process, or every process of the container.
-pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result<()> {
+pub(crate) fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result<()> {
     let record = containers.load(id)?;
     let pidfd = record.pidfd();
     if all {
@@ -65,7 +65,7 @@ pub fn kill(containers: &Containers, id: &str, signal: i32, all: bool) -> Result
     Ok(())
 }
 
-pub fn not_running() -> Error {
+pub(crate) fn not_running() -> Error {
     Error::conflict("container not running")
 }
 
@@ -97,7 +97,7 @@ fn kill_all(containers: &Containers, record: &Record, signal: i32) -> Result<()>
 }
 
 /// SIGKILL to everything in it, and its first process has ended when this returns.
-pub fn stop(containers: &Containers, record: &Record) -> Result<()> {
+pub(crate) fn stop(containers: &Containers, record: &Record) -> Result<()> {
     log::debug!("kill the container's processes");
     let pidfd = record.pidfd();
     if let Some(pidfd) = &pidfd {
@@ -134,7 +134,7 @@ fn wait_for_end(pidfd: BorrowedFd) -> Result<()> {
 ///
 /// The record goes last, and only when nothing is left that it leads to: what resists
 /// today can be deleted tomorrow.
-pub fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<String>> {
+pub(crate) fn delete(containers: &Containers, id: &str, force: bool) -> Result<Vec<String>> {
     if force {
         unblock(containers, id);
     }

@@ -12,13 +12,13 @@ use crate::{Error, Result};
 /// The most that is read of a file, bytes.
 const MOST: u64 = 16 << 20;
 
-pub fn read<T: DeserializeOwned>(from: impl Read) -> Result<T> {
+pub(crate) fn read<T: DeserializeOwned>(from: impl Read) -> Result<T> {
     parse(&read_bytes(from)?)
 }
 
 /// # Errors
 /// [`crate::Kind::Invalid`] if there is more than 16 MiB.
-pub fn read_bytes(from: impl Read) -> Result<Vec<u8>> {
+pub(crate) fn read_bytes(from: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(MOST + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > MOST {

@@ -11,19 +11,19 @@
 //!
 //! Never prints, never reads the command line.
 
-pub mod checkpoint;
-pub mod config;
-pub mod create;
+pub(crate) mod checkpoint;
+pub(crate) mod config;
+pub(crate) mod create;
 mod criu;
-pub mod end;
-pub mod json;
-pub mod notify;
-pub mod plan;
-pub mod prepared;
-pub mod record;
+pub(crate) mod end;
+pub(crate) mod json;
+pub(crate) mod notify;
+pub(crate) mod plan;
+pub(crate) mod prepared;
+pub(crate) mod record;
 mod resctrl;
-pub mod resources;
-pub mod restore;
-pub mod seccomp;
-pub mod start;
+pub(crate) mod resources;
+pub(crate) mod restore;
+pub(crate) mod seccomp;
+pub(crate) mod start;
 mod strict;

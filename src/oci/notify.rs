@@ -24,7 +24,7 @@ use crate::store::make_dir;
 use crate::{Context, Error, Ignored, Result};
 
 /// The environment variable that names the socket, on both sides.
-pub const VARIABLE: &str = "NOTIFY_SOCKET";
+pub(crate) const VARIABLE: &str = "NOTIFY_SOCKET";
 
 const INSIDE: &str = "/run/notify";
 const NAME: &str = "socket";
@@ -63,7 +63,7 @@ pub(super) fn make_directory(containers: &Containers, id: &str) -> Result<()> {
 
 /// The container's socket, and where its word goes.
 #[derive(Debug)]
-pub struct Ready {
+pub(crate) struct Ready {
     socket: UnixDatagram,
     /// Connected.
     host: UnixDatagram,
@@ -108,7 +108,7 @@ impl Ready {
 
     /// Until the container has ended, or is ready and that is passed on, by a program
     /// that goes: from now on, the container is what the service is judged by.
-    pub fn hand_over(&self) -> Result<()> {
+    pub(crate) fn hand_over(&self) -> Result<()> {
         if !self.is_said()? {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl Ready {
 
     /// As [`Self::hand_over`], by a program that stays until the container's end, and
     /// then ends as it did.
-    pub fn pass_on(&self) -> Result<()> {
+    pub(crate) fn pass_on(&self) -> Result<()> {
         match self.is_said()? {
             true => self.tell("READY=1", &[]),
             false => Ok(()),

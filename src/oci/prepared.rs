@@ -177,7 +177,7 @@ fn plan_for(order: &Order, spec: &Config, warnings: &mut Vec<String>) -> Result<
 }
 
 /// What holds for the first process and for those that come later.
-pub fn prepare_process(
+pub(crate) fn prepare_process(
     p: &mut plan::Process,
     preserve_fds: u32,
     listen_fds: u32,

@@ -276,7 +276,7 @@ fn not_there(id: &str, e: Error) -> Error {
 }
 
 /// As runc has them: they become names of files and of cgroups.
-pub fn check_id(id: &str) -> Result<()> {
+pub(crate) fn check_id(id: &str) -> Result<()> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'.' | b'-');
     match !id.is_empty() && id.len() <= 1024 && !id.starts_with('.') && id.bytes().all(good) {
         true => Ok(()),
@@ -358,7 +358,7 @@ impl Record {
 }
 
 /// Reads a config.json: what it says, and its bytes.
-pub fn read_config(path: &Path) -> Result<(Config, Vec<u8>)> {
+pub(crate) fn read_config(path: &Path) -> Result<(Config, Vec<u8>)> {
     let read = std::fs::File::open(path).map_err(Error::from);
     let bytes = read
         .and_then(json::read_bytes)

@@ -8,7 +8,7 @@ use crate::{Context, Error, Result};
 /// # Errors
 /// With the field's name: a class that cannot be a directory's name, a line
 /// that would be two.
-pub fn plan(rdt: &LinuxIntelRdt) -> Result<Wanted> {
+pub(super) fn plan(rdt: &LinuxIntelRdt) -> Result<Wanted> {
     let class = rdt.clos_id().as_deref();
     let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '\0', '\n']);
     if let Some(name) = class

@@ -112,7 +112,7 @@ fn is_written(json: &[u8], pointer: &str) -> bool {
 /// those of `spec`, as in runc: what every container may use stays usable. A
 /// caller that updates a container clears `devices`. `pids.limit: 0` is no limit, as
 /// before 1.3: [`plan`] knows better.
-pub fn limits(spec: &LinuxResources) -> Result<Resources> {
+pub(crate) fn limits(spec: &LinuxResources) -> Result<Resources> {
     let mut r = Resources {
         devices: device_rules(spec.devices().as_deref().unwrap_or_default())?,
         ..Resources::default()

@@ -42,7 +42,7 @@ use crate::{Context, Error, Ignored, Result};
 
 /// What a restore is told beside what a new container is.
 #[derive(Clone, Debug, Default)]
-pub struct Restore {
+pub(crate) struct Restore {
     pub options: Options,
     /// AppArmor's or SELinux's, in place of the one at the checkpoint.
     pub lsm_profile: Option<String>,
@@ -65,7 +65,7 @@ impl Restore {
 }
 
 /// See the module's head. The container runs when this returns.
-pub fn restore(
+pub(crate) fn restore(
     containers: &Containers,
     order: &Order,
     how: &Restore,

@@ -124,7 +124,7 @@ fn rules(at: usize, call: &LinuxSyscall) -> Result<Vec<Rule>> {
 
 /// What of `linux.seccomp` is known here, in OCI's words: for `features`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Features {
+pub(crate) struct Features {
     /// Those that the kernel has.
     pub actions: Vec<OciAction>,
     pub operators: Vec<&'static str>,
@@ -136,7 +136,7 @@ pub struct Features {
 }
 
 /// Asks the kernel; installs nothing.
-pub fn features() -> Features {
+pub(crate) fn features() -> Features {
     use OciAction as A;
     let actions = [
         A::ScmpActKill,
@@ -192,7 +192,7 @@ pub fn features() -> Features {
 
 /// The listener's path and metadata are not part of the filter: whoever
 /// installs it and gets a listener's fd reads them from `spec`.
-pub fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
+pub(crate) fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
     let default = spec.default_action();
     let default_action = action("defaultErrnoRet", default, spec.default_errno_ret())?;
     if default_action == Action::Notify {
@@ -257,11 +257,11 @@ pub fn plan(spec: &LinuxSeccomp) -> Result<Profile> {
 /// The default profiles that have been described and compiled so far: most containers of a
 /// Pod have the same one. To be dropped when they have started.
 #[derive(Debug, Default)]
-pub struct Filters(Vec<(Set, Rc<Known>)>);
+pub(crate) struct Filters(Vec<(Set, Rc<Known>)>);
 
 /// A filter that several containers have.
 #[derive(Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// As a configuration has it: JSON.
     pub json: String,
     pub filter: Rc<Filter>,
@@ -269,7 +269,7 @@ pub struct Known {
 
 impl Filters {
     /// [`profile::runtime_default`] for a bounding set.
-    pub fn default_for(&mut self, set: Set) -> Result<Rc<Known>> {
+    pub(crate) fn default_for(&mut self, set: Set) -> Result<Rc<Known>> {
         if let Some((_, known)) = self.0.iter().find(|(s, _)| *s == set) {
             return Ok(Rc::clone(known));
         }
@@ -285,7 +285,7 @@ impl Filters {
 }
 
 /// The filter of a profile.
-pub fn compile(profile: &Profile) -> Result<Rc<Filter>> {
+pub(crate) fn compile(profile: &Profile) -> Result<Rc<Filter>> {
     Filter::new(profile).map(Rc::new).context("linux.seccomp")
 }
 
@@ -293,7 +293,7 @@ pub fn compile(profile: &Profile) -> Result<Rc<Filter>> {
 ///
 /// # Errors
 /// What a configuration cannot say: two conditions of one rule on the same argument.
-pub fn describe(profile: &Profile) -> Result<LinuxSeccomp> {
+pub(crate) fn describe(profile: &Profile) -> Result<LinuxSeccomp> {
     let (default_action, default_errno) = oci_action(profile.default_action);
     let mut calls = Vec::with_capacity(profile.rules.len());
     for alternatives in profile.rules.chunk_by(are_alternatives) {

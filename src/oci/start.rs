@@ -20,7 +20,11 @@ use crate::{Context, Error, Result};
 
 /// `notify` is where somebody wants to hear that the container is ready; what comes
 /// back is to be passed on.
-pub fn start(containers: &Containers, id: &str, notify: Option<&str>) -> Result<Option<Ready>> {
+pub(crate) fn start(
+    containers: &Containers,
+    id: &str,
+    notify: Option<&str>,
+) -> Result<Option<Ready>> {
     let lock = containers.lock(id)?;
     let record = containers.load(id)?;
     match containers.status(&record) {
@@ -108,7 +112,7 @@ struct ProcessState<'a> {
 /// Takes the seccomp listener, which is fd `number` of the process, out of it and
 /// hands it to whoever serves the filter's notifications: config-linux.md, "The
 /// Container Process State".
-pub fn deliver_listener(
+pub(crate) fn deliver_listener(
     spec: &Config,
     record: &Record,
     process: BorrowedFd,

@@ -9,29 +9,29 @@ use crate::{Error, Kind, Result};
 
 /// A flag's long name, its short one (or '\0'), its value's name (or "" for none),
 /// and what it means.
-pub type Flag = (&'static str, char, &'static str, &'static str);
+pub(crate) type Flag = (&'static str, char, &'static str, &'static str);
 
 /// What was given.
 #[derive(Debug, Default)]
-pub struct Args {
+pub(crate) struct Args {
     flags: Vec<(&'static str, String)>,
     pub operands: Vec<String>,
 }
 
 /// How operands and flags may mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Everything after the first operand is left alone.
     FlagsFirst,
     Any,
 }
 
-pub fn usage(message: impl Into<String>) -> Error {
+pub(crate) fn usage(message: impl Into<String>) -> Error {
     Error::new(Kind::Usage, message)
 }
 
 impl Args {
-    pub fn parse(
+    pub(crate) fn parse(
         flags: &[Flag],
         order: Order,
         mut words: impl Iterator<Item = String>,
@@ -80,26 +80,26 @@ impl Args {
     }
 
     /// The last value given.
-    pub fn get(&self, flag: &str) -> Option<&str> {
+    pub(crate) fn get(&self, flag: &str) -> Option<&str> {
         let mut given = self.flags.iter().rev();
         given.find(|(f, _)| *f == flag).map(|(_, v)| v.as_str())
     }
 
-    pub fn all(&self, flag: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn all(&self, flag: &str) -> impl Iterator<Item = &str> {
         let given = self.flags.iter().filter(move |(f, _)| *f == flag);
         given.map(|(_, v)| v.as_str())
     }
 
-    pub fn is(&self, flag: &str) -> bool {
+    pub(crate) fn is(&self, flag: &str) -> bool {
         self.get(flag) == Some("true")
     }
 
-    pub fn path(&self, flag: &str) -> Option<std::path::PathBuf> {
+    pub(crate) fn path(&self, flag: &str) -> Option<std::path::PathBuf> {
         self.get(flag).filter(|v| !v.is_empty()).map(Into::into)
     }
 
     /// A number from 0 to `most`.
-    pub fn number(&self, flag: &str, most: u32) -> Result<Option<u32>> {
+    pub(crate) fn number(&self, flag: &str, most: u32) -> Result<Option<u32>> {
         let parse = |text: &str| match text.parse::<u32>() {
             Ok(n) if n <= most => Ok(n),
             _ => Err(usage(format!("--{flag}: {text:?}: a number up to {most}"))),
@@ -108,7 +108,7 @@ impl Args {
     }
 
     /// The only operand, a container's id.
-    pub fn id(&self) -> Result<&str> {
+    pub(crate) fn id(&self) -> Result<&str> {
         match self.operands.as_slice() {
             [id] if !id.is_empty() => Ok(id),
             [] => Err(usage("a container's id is missing")),
@@ -119,7 +119,7 @@ impl Args {
 }
 
 /// Help, in one form for the program and its verbs.
-pub fn describe(flags: &[Flag]) -> String {
+pub(crate) fn describe(flags: &[Flag]) -> String {
     let mut text = String::new();
     for (long, short, value, meaning) in flags {
         let mut left = match short {

@@ -27,7 +27,7 @@ pub(super) const PID_FILE: Flag = (
     "where the process's pid is written",
 );
 
-pub const FLAGS: [Flag; 8] = [
+pub(super) const FLAGS: [Flag; 8] = [
     (
         "bundle",
         'b',

@@ -12,7 +12,7 @@ use crate::container::plan::namespace::KINDS;
 use crate::linux::capability::Set;
 
 /// The runtime-spec that this program follows.
-pub const SPEC_VERSION: &str = "1.3.0";
+pub(super) const SPEC_VERSION: &str = "1.3.0";
 
 pub(super) const VERB: Verb = Verb {
     name: "features",

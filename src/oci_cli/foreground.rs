@@ -15,15 +15,15 @@ use crate::sys::tty;
 use crate::{Error, Ignored, Result};
 
 /// Signals as events, from before there is a process to pass them on to.
-pub struct Foreground(SignalFd);
+pub(super) struct Foreground(SignalFd);
 
 /// Whether what a container's terminal says goes to a terminal.
-pub fn has_terminal() -> bool {
+pub(super) fn has_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
 /// As a shell tells it.
-pub fn exit_code(status: i32) -> u8 {
+pub(super) fn exit_code(status: i32) -> u8 {
     match status & 0x7f {
         0 => (status >> 8) as u8,
         signal => 128 + signal as u8,
@@ -31,7 +31,7 @@ pub fn exit_code(status: i32) -> u8 {
 }
 
 impl Foreground {
-    pub fn prepare() -> Result<Self> {
+    pub(super) fn prepare() -> Result<Self> {
         let mut set = SigSet::all();
         for fatal in [
             Signal::SIGSEGV,
@@ -57,7 +57,7 @@ impl Foreground {
     }
 
     /// Until our child ends. Returns its wait status.
-    pub fn attend(&self, pidfd: OwnedFd, terminal: Option<OwnedFd>) -> Result<i32> {
+    pub(super) fn attend(&self, pidfd: OwnedFd, terminal: Option<OwnedFd>) -> Result<i32> {
         let mut console = terminal.map(Console::new).transpose()?;
         loop {
             let timeout = self.turn(&pidfd, console.as_mut())?;

@@ -15,7 +15,7 @@ use crate::debug_log::{self, Line};
 use crate::{Context, Error, Ignored, Result};
 
 #[derive(Clone, Debug)]
-pub struct Log {
+pub(super) struct Log {
     pub path: Option<PathBuf>,
     form: Form,
     level: LevelFilter,
@@ -40,7 +40,7 @@ enum Form {
 impl Log {
     /// Of the global flags, and of the environment where those say nothing of the level.
     /// What is known of the log before an error is set all the same: the error goes there.
-    pub fn set(&mut self, global: &Args) -> Result<()> {
+    pub(super) fn set(&mut self, global: &Args) -> Result<()> {
         self.path = global.path("log");
         self.form = match global.get("log-format") {
             None | Some("text" | "") => Form::Text,
@@ -65,7 +65,7 @@ impl Log {
     ///
     /// # Errors
     /// The log cannot be written to, which is found out before anything is done.
-    pub fn start(&self) -> Result<()> {
+    pub(super) fn start(&self) -> Result<()> {
         let file =
             match &self.path {
                 Some(path) => Some(open(path).map_err(|e| {
@@ -83,7 +83,7 @@ impl Log {
     }
 
     /// To the log if there is one, else to stderr.
-    pub fn warn(&self, text: &str) {
+    pub(super) fn warn(&self, text: &str) {
         if self.level < LevelFilter::Warn {
             return;
         }
@@ -94,14 +94,14 @@ impl Log {
         }
     }
 
-    pub fn warn_all(&self, texts: &[String]) {
+    pub(super) fn warn_all(&self, texts: &[String]) {
         for text in texts {
             self.warn(text);
         }
     }
 
     /// The last thing that is said.
-    pub fn error(&self, e: &Error) {
+    pub(super) fn error(&self, e: &Error) {
         let mut text = e.to_string();
         if let Some(hint) = e.get_hint() {
             text.push_str(&format!(" ({hint})"));

@@ -4,7 +4,7 @@
 //! Small and synchronous, since an engine calls it several times per container:
 //! no clap, no async, nothing read that the verb does not need.
 
-pub mod args;
+pub(crate) mod args;
 mod checkpoint;
 mod create;
 mod delete;

@@ -27,7 +27,7 @@ use crate::{Error, Result};
 
 /// See the module's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Abandoned {
+pub(crate) struct Abandoned {
     /// Empty: the system's own root.
     pub tag: String,
     /// Where it was, if something tells it.
@@ -39,7 +39,7 @@ pub struct Abandoned {
 }
 
 impl Abandoned {
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match &self.layout {
             Some(layout) => layout.root().map_or_else(
                 || layout.state.display().to_string(),
@@ -52,7 +52,7 @@ impl Abandoned {
 
 /// Of all roots of the machine, with the caller's own among them. The caller is in the
 /// host's namespaces.
-pub fn find(own: &Layout) -> Result<Vec<Abandoned>> {
+pub(crate) fn find(own: &Layout) -> Result<Vec<Abandoned>> {
     let first = look(own)?;
     if first.is_empty() {
         return Ok(first);
@@ -176,7 +176,7 @@ fn layouts_of_mounts() -> Result<BTreeMap<String, Layout>> {
 }
 
 /// Ends and removes what is left of a root. Goes on past failures and returns them all.
-pub fn remove(a: &Abandoned) -> Vec<Error> {
+pub(crate) fn remove(a: &Abandoned) -> Vec<Error> {
     let mut errors = Vec::new();
     // Under the lock nobody makes a Pod there.
     let names = match &a.layout {

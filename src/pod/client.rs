@@ -30,7 +30,7 @@ use crate::{Context, Error, Ignored, Kind, Result};
 
 /// A Pod and what its monitor has written of it last.
 #[derive(Clone, Debug)]
-pub struct View {
+pub(crate) struct View {
     pub pod: Pod,
     /// `None`: the monitor has not got that far.
     pub state: Option<State>,
@@ -41,7 +41,7 @@ pub struct View {
 
 impl View {
     /// What a kubelet would report of it.
-    pub fn status(&self) -> PodStatus {
+    pub(crate) fn status(&self) -> PodStatus {
         status::of(&self.pod, self.state.as_ref())
     }
 
@@ -59,7 +59,7 @@ impl View {
 ///
 /// # Errors
 /// [`Kind::Conflict`] if the name is taken.
-pub fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
+pub(crate) fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     kernel::check()?;
     let net_admin = !pod.spec.host_network || devices::lack_net_admin();
     capability::require(match net_admin {
@@ -157,7 +157,7 @@ pub(super) fn list_uids(layout: &Layout) -> Result<BTreeSet<String>> {
 
 /// How much of a Pod's record is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Detail {
+pub(crate) enum Detail {
     Whole,
     /// The manifest may be left out: [`Pod::manifest`] is null then. Enough for a row of a
     /// table.
@@ -165,12 +165,16 @@ pub enum Detail {
 }
 
 /// Every Pod of a namespace, or of all, by namespace and name.
-pub fn list(layout: &Layout, namespace: Option<&str>) -> Result<Vec<View>> {
+pub(crate) fn list(layout: &Layout, namespace: Option<&str>) -> Result<Vec<View>> {
     list_with(layout, namespace, Detail::Whole)
 }
 
 /// As [`list`], with as much of each Pod as is asked for.
-pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Result<Vec<View>> {
+pub(crate) fn list_with(
+    layout: &Layout,
+    namespace: Option<&str>,
+    detail: Detail,
+) -> Result<Vec<View>> {
     let mut found = Vec::new();
     let doing = || format!("list {}", layout.pods().display());
     let entries = match std::fs::read_dir(layout.pods()) {
@@ -221,7 +225,7 @@ pub fn list_with(layout: &Layout, namespace: Option<&str>, detail: Detail) -> Re
 
 /// The error that there is no Pod of this name, with the name that was meant where one is
 /// near: of this namespace, or the same of another.
-pub fn absent(layout: &Layout, namespace: &str, name: &str) -> Error {
+pub(crate) fn absent(layout: &Layout, namespace: &str, name: &str) -> Error {
     let names_in = |dir: &Path| -> Vec<String> {
         let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
         let names = entries.filter_map(|e| e.file_name().into_string().ok());
@@ -248,7 +252,7 @@ pub fn absent(layout: &Layout, namespace: &str, name: &str) -> Error {
 
 /// # Errors
 /// [`Kind::NotFound`].
-pub fn find(layout: &Layout, namespace: &str, name: &str) -> Result<View> {
+pub(crate) fn find(layout: &Layout, namespace: &str, name: &str) -> Result<View> {
     let not_found = || absent(layout, namespace, name);
     let uid = name_owner(layout, namespace, name).ok_or_else(not_found)?;
     let found = store::Dir::open(&layout.pods())
@@ -422,7 +426,7 @@ fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
 
 /// Replaces labels, annotations, the Secrets to pull with, the manifest to be shown and
 /// what [`update`] allows of the spec, and has the monitor act on it.
-pub fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
+pub(crate) fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
     change(layout, uid, |pod| {
         if !update::is_allowed(&pod.spec, &new.spec) {
             return Err(Error::conflict(format!(
@@ -467,7 +471,7 @@ pub(super) fn change(
 }
 
 /// Frees the name of a Pod that is being deleted by force.
-pub fn force_release_name(layout: &Layout, pod: &Pod) -> Result<()> {
+pub(crate) fn force_release_name(layout: &Layout, pod: &Pod) -> Result<()> {
     let _names = lock_names(layout)?;
     release_name(layout, pod)
 }
@@ -514,7 +518,7 @@ fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
 }
 
 /// The error where the name belongs to a Pod that ends.
-pub fn being_deleted(pod: &Pod) -> Error {
+pub(crate) fn being_deleted(pod: &Pod) -> Error {
     Error::conflict(format!("pods {:?} is being deleted", pod.name)).hint(format!(
         "wait for its end: carob wait pod/{} -n {} --for=delete",
         pod.name, pod.namespace
@@ -553,7 +557,7 @@ fn collect_garbage(layout: &Layout, name: &str) -> Result<()> {
 
 /// One request to a monitor and its replies.
 #[derive(Debug)]
-pub struct Connection(Packets, PathBuf);
+pub(crate) struct Connection(Packets, PathBuf);
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -566,7 +570,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Kind::NotFound`] if the Pod is gone.
-    pub fn open(layout: &Layout, uid: &str) -> Result<Self> {
+    pub(crate) fn open(layout: &Layout, uid: &str) -> Result<Self> {
         let paths = layout.pod(uid);
         let mut tries = 0;
         loop {
@@ -589,13 +593,13 @@ impl Connection {
     }
 
     /// The Pod's directory.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.1
     }
 
     /// A monitor that is dead by now is no error here: it is met as one that
     /// closes without a reply, whether it died before the request or after.
-    pub fn send(&self, request: &Request, fds: &[BorrowedFd]) -> Result<()> {
+    pub(crate) fn send(&self, request: &Request, fds: &[BorrowedFd]) -> Result<()> {
         let bytes = serde_json::to_vec(request)?;
         if bytes.len() > MAX_MESSAGE {
             return Err(Error::invalid(format!(
@@ -613,7 +617,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Kind::Timeout`] if nothing comes in time.
-    pub fn recv(&self, timeout: Option<Duration>) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
+    pub(crate) fn recv(&self, timeout: Option<Duration>) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
         let limit = match timeout {
             Some(t) => PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 /// The verbs that texts name. A unit test of `cli` compares them with its own table.
-pub const VERBS: &[&str] = &[
+pub(crate) const VERBS: &[&str] = &[
     "apply",
     "run",
     "get",
@@ -41,7 +41,7 @@ pub const VERBS: &[&str] = &[
 
 /// `text` with `--root` after each `carob` that a verb follows. Other uses of the word, and
 /// command lines that have their `--root` already, stay as they are.
-pub fn with_root(text: &str, root: Option<&Path>) -> String {
+pub(crate) fn with_root(text: &str, root: Option<&Path>) -> String {
     let Some(root) = root else {
         return text.to_owned();
     };

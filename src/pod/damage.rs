@@ -31,7 +31,7 @@ impl Versioned for State {
 ///
 /// # Errors
 /// [`Kind::NotFound`]: there is no such Pod.
-pub fn load_pod(layout: &Layout, uid: &str) -> Result<(Pod, Option<Error>)> {
+pub(crate) fn load_pod(layout: &Layout, uid: &str) -> Result<(Pod, Option<Error>)> {
     let paths = layout.pod(uid);
     let gone = || {
         Error::from(Errno::ENOENT)
@@ -50,13 +50,13 @@ pub fn load_pod(layout: &Layout, uid: &str) -> Result<(Pod, Option<Error>)> {
 ///
 /// # Errors
 /// The record is there and cannot be read.
-pub fn load_state(layout: &Layout, uid: &str) -> Result<Option<State>> {
+pub(crate) fn load_state(layout: &Layout, uid: &str) -> Result<Option<State>> {
     store::load_versioned(&layout.pod(uid).state())
 }
 
 /// A record, in which containers whose process has gone no longer run: what their next
 /// monitor will say.
-pub fn without_the_dead(mut state: State) -> State {
+pub(crate) fn without_the_dead(mut state: State) -> State {
     for container in state.containers.values_mut() {
         let Now::Running(running) = &container.now else {
             continue;
@@ -79,10 +79,10 @@ pub fn without_the_dead(mut state: State) -> State {
 }
 
 /// Of a container whose end no monitor has seen.
-pub const ENDED_UNSEEN: &str = "The container ended while no monitor was there to see how";
+pub(crate) const ENDED_UNSEEN: &str = "The container ended while no monitor was there to see how";
 
 /// What is shown of a Pod with a record that cannot be read.
-pub fn state(why: &Error) -> State {
+pub(crate) fn state(why: &Error) -> State {
     State {
         version: State::VERSION,
         damaged: Some(why.to_string()),

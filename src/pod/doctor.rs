@@ -19,7 +19,7 @@ use crate::{Context, Error, Result};
 
 /// What was looked at, and what was found.
 #[derive(Debug, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// A word for programs: `kernel`, `cgroups`, ...
     pub check: &'static str,
     pub status: Status,
@@ -29,7 +29,7 @@ pub struct Finding {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Status {
+pub(crate) enum Status {
     Ok,
     /// Pods run, and something that they may want does not work.
     Warning,
@@ -38,7 +38,7 @@ pub enum Status {
 }
 
 impl Status {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Status::Ok => "ok",
             Status::Warning => "warning",
@@ -81,7 +81,7 @@ impl Finding {
 
 /// Looks at all. Call in the host's namespaces, in a process that makes no Pod afterwards:
 /// it has threads.
-pub fn examine(layout: &Layout) -> Vec<Finding> {
+pub(crate) fn examine(layout: &Layout) -> Vec<Finding> {
     let mut found = vec![
         Finding::of("kernel", Status::Failed, kernel()),
         Finding::of("rights", Status::Failed, rights()),

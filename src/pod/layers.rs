@@ -25,13 +25,13 @@ use crate::{Context, Error, Ignored, Result};
 
 /// The directories, the topmost first. Until this is dropped nobody unmounts them.
 #[derive(Debug)]
-pub struct Lowers {
+pub(crate) struct Lowers {
     paths: Vec<PathBuf>,
     _lock: Option<Lock>,
 }
 
 impl Lowers {
-    pub fn mount(layout: &Layout, image: &Image) -> Result<Self> {
+    pub(crate) fn mount(layout: &Layout, image: &Image) -> Result<Self> {
         let is_file = |l: &PathBuf| LayerForm::of(l) == LayerForm::Erofs;
         let lock = match image.layers.iter().any(is_file) {
             true => Some(lock(layout)?),
@@ -47,7 +47,7 @@ impl Lowers {
         Ok(Lowers { paths, _lock: lock })
     }
 
-    pub fn paths(&self) -> &[PathBuf] {
+    pub(crate) fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
 }
@@ -80,7 +80,7 @@ fn is_mounted(layout: &Layout, at: &Path) -> Result<bool> {
 }
 
 /// Unmounts the layers that no Pod has.
-pub fn release(layout: &Layout) -> Result<()> {
+pub(crate) fn release(layout: &Layout) -> Result<()> {
     let dir = layout.layer_mounts();
     if !dir.exists() {
         return Ok(());

@@ -14,14 +14,14 @@ use crate::spec::{Container, QosClass, Spec};
 const PERIOD_US: u64 = 100_000;
 
 /// Thousandths of a CPU.
-pub fn node_cpu() -> u64 {
+pub(crate) fn node_cpu() -> u64 {
     // Not the standard library's: that is what the caller's own cgroup and affinity leave.
     let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
     online.map_or(1000, |n| n.max(1) as u64 * 1000)
 }
 
 /// Bytes, or more than there can be where the kernel does not tell.
-pub fn node_memory() -> u64 {
+pub(crate) fn node_memory() -> u64 {
     // MemTotal of /proc/meminfo, without the rest of that file.
     sysinfo().map_or(u64::MAX, |info| info.ram_total())
 }
@@ -29,7 +29,7 @@ pub fn node_memory() -> u64 {
 /// One container's cgroup, in a configuration's words.
 ///
 /// `memory_is_v2`: then, out of memory, all of it is killed. v1 always kills one process.
-pub fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxResources {
+pub(crate) fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxResources {
     let r = c.resources;
     let mut cpu = oci::LinuxCpu::default();
     cpu.set_shares(Some(shares(r.cpu_request.or(r.cpu_limit).unwrap_or(0))));
@@ -60,7 +60,7 @@ pub fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxResources 
 }
 
 /// The Pod's own cgroup: sums, and a bound only where every container has one.
-pub fn plan_pod_resources(spec: &Spec) -> Resources {
+pub(crate) fn plan_pod_resources(spec: &Spec) -> Resources {
     let requests = spec.cpu_requests();
     let cpu = spec.cpu_limit();
     let memory = spec.memory_limit();
@@ -76,7 +76,7 @@ pub fn plan_pod_resources(spec: &Spec) -> Resources {
 
 /// What the Pod asks for and the machine does not have, for a warning: a cluster would
 /// not run it. `cpu` in thousandths of a CPU.
-pub fn beyond_machine(spec: &Spec, cpu: u64, memory: u64) -> Vec<String> {
+pub(crate) fn beyond_machine(spec: &Spec, cpu: u64, memory: u64) -> Vec<String> {
     let (wants_cpu, wants_memory) = (spec.cpu_requests(), spec.memory_requests());
     let mut beyond = Vec::new();
     if wants_cpu > cpu {
@@ -100,7 +100,7 @@ pub fn beyond_machine(spec: &Spec, cpu: u64, memory: u64) -> Vec<String> {
 
 /// The kernel's own memory for a cgroup is charged to the one above, so that mkdir(2) fails
 /// with ENOMEM where the limit of the Pod is too low for any program.
-pub fn out_of_memory(e: Error, c: &Container) -> Error {
+pub(crate) fn out_of_memory(e: Error, c: &Container) -> Error {
     match (e.errno(), c.resources.memory_limit) {
         (Some(Errno::ENOMEM), Some(limit)) => e.hint(format!(
             "resources.limits.memory of this container is {}: raise it, such as to 64Mi (the \
@@ -112,7 +112,7 @@ pub fn out_of_memory(e: Error, c: &Container) -> Error {
 }
 
 /// As a manifest has it: 64Mi, or a number of bytes.
-pub fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     let units = [("Gi", 30), ("Mi", 20), ("Ki", 10)];
     let unit = units
         .iter()
@@ -145,7 +145,7 @@ fn quota(milli_cpu: u64) -> u64 {
 }
 
 /// oom_score_adj by QoS class, as a kubelet sets it.
-pub fn oom_score(spec: &Spec, c: &Container, node_memory: u64) -> i32 {
+pub(crate) fn oom_score(spec: &Spec, c: &Container, node_memory: u64) -> i32 {
     match spec.qos_class() {
         QosClass::Guaranteed => -997,
         QosClass::BestEffort => 1000,

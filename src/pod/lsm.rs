@@ -9,7 +9,7 @@ use crate::spec::{AppArmor, SeLinuxOptions, Security, Spec};
 
 /// The AppArmor profile of one container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile<'a> {
+pub(crate) enum Profile<'a> {
     /// The monitor's own, which mostly means none.
     None,
     /// [`crate::linux::apparmor::DEFAULT`]. `asked`: the Pod asks for RuntimeDefault, so that
@@ -20,7 +20,7 @@ pub enum Profile<'a> {
 }
 
 /// `enabled`: the host enforces AppArmor.
-pub fn app_armor(security: &Security, enabled: bool) -> Profile<'_> {
+pub(crate) fn app_armor(security: &Security, enabled: bool) -> Profile<'_> {
     match &security.app_armor {
         _ if !enabled => Profile::None,
         Some(AppArmor::Unconfined) => Profile::None,
@@ -34,7 +34,7 @@ pub fn app_armor(security: &Security, enabled: bool) -> Profile<'_> {
 
 /// Why a Pod that asks for AppArmor may not run on a host without. A kubelet refuses it
 /// for good, with this message and the reason AppArmor.
-pub fn app_armor_refusal(spec: &Spec, enabled: bool) -> Option<String> {
+pub(crate) fn app_armor_refusal(spec: &Spec, enabled: bool) -> Option<String> {
     let asks = |s: &Security| !matches!(s.app_armor, None | Some(AppArmor::Unconfined));
     let c = spec.all_containers().find(|c| asks(&c.security))?;
     (!enabled).then(|| {
@@ -49,7 +49,7 @@ pub fn app_armor_refusal(spec: &Spec, enabled: bool) -> Option<String> {
 
 /// SELinux labels of a Pod or of one of its containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Labels {
+pub(crate) struct Labels {
     pub process: Context,
     /// Of every file that is made for it.
     pub files: Context,
@@ -58,7 +58,7 @@ pub struct Labels {
 impl Labels {
     /// These, with what the Pod asks for. As with container engines, a user and a level
     /// hold for the files too.
-    pub fn with(mut self, options: Option<&SeLinuxOptions>) -> Labels {
+    pub(crate) fn with(mut self, options: Option<&SeLinuxOptions>) -> Labels {
         let Some(o) = options else { return self };
         let set = |part: &mut String, value: &Option<String>| {
             if let Some(value) = value {
@@ -79,7 +79,7 @@ impl Labels {
 
 /// A level that no other Pod has, of those that `taken` lists: two of the 1024 categories
 /// of MCS. They follow from the UID as far as possible.
-pub fn level(uid: &str, taken: &[String]) -> String {
+pub(crate) fn level(uid: &str, taken: &[String]) -> String {
     use sha2::{Digest, Sha256};
     const CATEGORIES: u32 = 1024;
     const PAIRS: u32 = CATEGORIES * (CATEGORIES - 1) / 2;

@@ -8,23 +8,23 @@
 //! [`shutdown`]: what becomes of Pods when the machine goes down; [`abandoned`]: of those
 //! whose root is gone.
 
-pub mod abandoned;
-pub mod bundle;
-pub mod client;
-pub mod command_line;
-pub mod damage;
-pub mod doctor;
-pub mod layers;
-pub mod limits;
-pub mod logs;
-pub mod lsm;
-pub mod monitor;
-pub mod protocol;
-pub mod shutdown;
-pub mod state;
-pub mod status;
-pub mod trouble;
-pub mod update;
-pub mod verbs;
-pub mod watch;
-pub mod why;
+pub(crate) mod abandoned;
+pub(crate) mod bundle;
+pub(crate) mod client;
+pub(crate) mod command_line;
+pub(crate) mod damage;
+pub(crate) mod doctor;
+pub(crate) mod layers;
+pub(crate) mod limits;
+pub(crate) mod logs;
+pub(crate) mod lsm;
+pub(crate) mod monitor;
+pub(crate) mod protocol;
+pub(crate) mod shutdown;
+pub(crate) mod state;
+pub(crate) mod status;
+pub(crate) mod trouble;
+pub(crate) mod update;
+pub(crate) mod verbs;
+pub(crate) mod watch;
+pub(crate) mod why;

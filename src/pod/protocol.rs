@@ -14,10 +14,10 @@ use super::state::State;
 use crate::Error;
 
 /// Bytes of one packet. Beyond it the sender gets an error.
-pub const MAX_MESSAGE: usize = 192 * 1024;
+pub(crate) const MAX_MESSAGE: usize = 192 * 1024;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Request {
+pub(crate) enum Request {
     /// Answers `State` once.
     State,
     /// Answers `State` now and at each change until either side closes.
@@ -51,7 +51,7 @@ pub enum Request {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Exec {
+pub(crate) struct Exec {
     pub container: String,
     pub command: Vec<String>,
     pub tty: bool,
@@ -63,7 +63,7 @@ pub struct Exec {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Reply {
+pub(crate) enum Reply {
     State(Box<State>),
     Waits(Vec<Wait>),
     Settled,
@@ -84,7 +84,7 @@ pub enum Reply {
 
 /// What the start of a Pod waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Wait {
+pub(crate) enum Wait {
     /// So many bytes of an image of so many, compressed; 0 of 0 while its size is not known.
     Pull { image: String, done: u64, size: u64 },
     /// The end of an init container.

@@ -54,7 +54,7 @@ pub(super) fn tags() -> BTreeSet<String> {
 
 /// Sees to it that systemd terminates the Pods at a shutdown. The caller has made
 /// a Pod's record. Cheap if the service is there.
-pub fn register(layout: &Layout) -> Result<()> {
+pub(crate) fn register(layout: &Layout) -> Result<()> {
     let unit = unit(layout.tag());
     if !service::is_init() || service::exists(&unit) {
         return Ok(());
@@ -85,7 +85,7 @@ pub(super) fn unregister(tag: &str) -> Result<()> {
 
 /// A Pod that was asked to end, and whether all its containers have.
 #[derive(Debug)]
-pub struct Terminated {
+pub(crate) struct Terminated {
     /// `namespace/name`, or the UID if the record cannot be read.
     pub pod: String,
     pub result: Result<()>,
@@ -94,7 +94,7 @@ pub struct Terminated {
 /// Ends the containers of every Pod as a deletion with the Pod's own grace period
 /// does, all Pods at the same time, and keeps the records. Goes on past failures.
 /// Returns when all have ended, or some time after the longest grace period.
-pub fn terminate(layout: &Layout) -> Result<Vec<Terminated>> {
+pub(crate) fn terminate(layout: &Layout) -> Result<Vec<Terminated>> {
     let mut asked = Vec::new();
     let mut longest = 0;
     for uid in list_uids(layout)? {
@@ -165,7 +165,7 @@ fn await_end(layout: &Layout, uid: &str, until: Instant) -> Result<()> {
 /// Removes from the disk what Pods of a former boot have left: /run is empty then,
 /// and with it their records are gone. Their volumes and writable layers go at
 /// once, their logs a boot later, so that they can be read after a crash.
-pub fn collect_leftovers(layout: &Layout) -> Result<()> {
+pub(crate) fn collect_leftovers(layout: &Layout) -> Result<()> {
     let dir = layout.data.join("pods");
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::spec::ProbeKind;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
+pub(crate) struct State {
     pub version: u32,
     /// /proc/sys/kernel/random/boot_id of the boot that made the Pod.
     pub boot_id: String,
@@ -52,20 +52,20 @@ pub struct State {
 }
 
 impl State {
-    pub const VERSION: u32 = 1;
-    pub const MAX_EVENTS: usize = 100;
+    pub(crate) const VERSION: u32 = 1;
+    pub(crate) const MAX_EVENTS: usize = 100;
     /// Bytes that are set aside for it on its filesystem, so that a Pod's end is written
     /// down when that is full: enough for all but the events.
-    pub const RESERVED: u64 = 16 << 10;
+    pub(crate) const RESERVED: u64 = 16 << 10;
 
     /// Whether a container has run since all were started over.
-    pub fn has_begun(&self, c: &ContainerState) -> bool {
+    pub(crate) fn has_begun(&self, c: &ContainerState) -> bool {
         c.round == self.round && (c.last.is_some() || !matches!(c.now, Now::Waiting { .. }))
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StartingOver {
+pub(crate) struct StartingOver {
     /// All have ended.
     pub ended: bool,
     /// Nothing is started before.
@@ -73,13 +73,13 @@ pub struct StartingOver {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ConditionRecord {
+pub(crate) struct ConditionRecord {
     pub status: bool,
     pub since: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// A CamelCase word, Kubernetes' own where it has one.
     pub reason: String,
     pub message: String,
@@ -89,7 +89,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub fn new(reason: &str, message: &str) -> Self {
+    pub(crate) fn new(reason: &str, message: &str) -> Self {
         Failure {
             reason: reason.to_owned(),
             message: message.to_owned(),
@@ -99,7 +99,7 @@ impl Failure {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Deletion {
+pub(crate) struct Deletion {
     pub requested: Timestamp,
     /// Seconds that were granted.
     pub grace_period: u64,
@@ -108,7 +108,7 @@ pub struct Deletion {
 /// As `kubectl describe` shows them: Normal or Warning, a reason, a text, how
 /// often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub(crate) struct Event {
     pub warning: bool,
     pub reason: String,
     pub message: String,
@@ -118,7 +118,7 @@ pub struct Event {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ContainerState {
+pub(crate) struct ContainerState {
     pub now: Now,
     /// How the attempt before ended.
     pub last: Option<Ended>,
@@ -152,7 +152,7 @@ pub struct ContainerState {
 /// v1 LinuxContainerUser.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct User {
+pub(crate) struct User {
     pub uid: u32,
     pub gid: u32,
     /// With `gid`.
@@ -160,14 +160,14 @@ pub struct User {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Now {
+pub(crate) enum Now {
     Waiting { reason: String, message: String },
     Running(Running),
     Ended(Ended),
 }
 
 impl Now {
-    pub fn waiting(reason: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn waiting(reason: &str, message: impl Into<String>) -> Self {
         Now::Waiting {
             reason: reason.to_owned(),
             message: message.into(),
@@ -176,7 +176,7 @@ impl Now {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Running {
+pub(crate) struct Running {
     pub id: String,
     /// In the host's pid namespace.
     pub pid: i32,
@@ -198,14 +198,14 @@ pub struct Running {
 
 /// Answers of a probe that counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbeRecord {
+pub(crate) struct ProbeRecord {
     pub success: bool,
     /// How many such have come in a row, up to as many as decide something.
     pub in_a_row: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Ended {
+pub(crate) struct Ended {
     pub id: String,
     /// 0..255; 128 + n for signal n.
     pub exit_code: i32,
@@ -219,7 +219,7 @@ pub struct Ended {
 
 impl ContainerState {
     /// Before another state takes the place of an end: the end is the last one from then on.
-    pub fn keep_end(&mut self) {
+    pub(crate) fn keep_end(&mut self) {
         if let Now::Ended(ended) = &self.now {
             self.last = Some(ended.clone());
         }

@@ -14,7 +14,7 @@ use crate::spec::{AfterExit, Container, Pod, QosClass, Spec};
 /// v1 PodStatus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PodStatus {
+pub(crate) struct PodStatus {
     pub phase: Phase,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -38,7 +38,7 @@ pub struct PodStatus {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Phase {
+pub(crate) enum Phase {
     Pending,
     Running,
     Succeeded,
@@ -48,7 +48,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Phase::Pending => "Pending",
             Phase::Running => "Running",
@@ -59,19 +59,19 @@ impl Phase {
     }
 
     /// Nothing of the Pod will run any more.
-    pub fn is_terminal(self) -> bool {
+    pub(crate) fn is_terminal(self) -> bool {
         matches!(self, Phase::Succeeded | Phase::Failed)
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Address {
+pub(crate) struct Address {
     pub ip: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Condition {
+pub(crate) struct Condition {
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// `True` or `False`.
@@ -86,7 +86,7 @@ pub struct Condition {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ContainerStatus {
+pub(crate) struct ContainerStatus {
     pub name: String,
     pub state: StateOf,
     pub last_state: StateOf,
@@ -104,14 +104,14 @@ pub struct ContainerStatus {
 
 /// v1 ContainerUser.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ContainerUser {
+pub(crate) struct ContainerUser {
     pub linux: User,
 }
 
 /// v1 ContainerState: at most one of them is set, none at all for the last
 /// state of a container that never ended.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct StateOf {
+pub(crate) struct StateOf {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ pub struct StateOf {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     pub reason: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -129,13 +129,13 @@ pub struct Waiting {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RunningSince {
+pub(crate) struct RunningSince {
     pub started_at: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Terminated {
+pub(crate) struct Terminated {
     pub exit_code: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
@@ -154,12 +154,12 @@ pub struct Terminated {
 }
 
 /// v1 Time: RFC 3339 in UTC, whole seconds.
-pub fn rfc3339(t: Timestamp) -> String {
+pub(crate) fn rfc3339(t: Timestamp) -> String {
     t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `None` for the state stands for a monitor that has not written yet.
-pub fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
+pub(crate) fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
     let phase = phase(pod, state);
     let init_done = initialized(pod, state);
     let statuses = |list: &[Container], init: bool| -> Vec<ContainerStatus> {
@@ -205,7 +205,7 @@ pub fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
 
 /// Name and status of each condition, for the monitor, which keeps the time of
 /// each one's last change in [`State::conditions`].
-pub fn conditions(pod: &Pod, state: &State) -> Vec<(&'static str, bool)> {
+pub(crate) fn conditions(pod: &Pod, state: &State) -> Vec<(&'static str, bool)> {
     judge(pod, Some(state))
         .into_iter()
         .map(|v| (v.kind, v.holds))
@@ -261,7 +261,7 @@ impl Verdict {
 }
 
 /// The condition of a Pod that stands still. Kubernetes has none.
-pub const PAUSED: &str = "carob/Paused";
+pub(crate) const PAUSED: &str = "carob/Paused";
 
 fn judge(pod: &Pod, state: Option<&State>) -> Vec<Verdict> {
     const SANDBOX: &str = "PodReadyToStartContainers";
@@ -395,7 +395,7 @@ fn initialized(pod: &Pod, state: Option<&State>) -> bool {
 
 /// The API's phase. A sidecar keeps a Pod Running while it runs; how it ended
 /// says nothing about the Pod's success.
-pub fn phase(pod: &Pod, state: Option<&State>) -> Phase {
+pub(crate) fn phase(pod: &Pod, state: Option<&State>) -> Phase {
     if state.is_some_and(|s| s.damaged.is_some()) {
         return Phase::Unknown;
     }

@@ -19,7 +19,7 @@ const QUOTED: usize = 200;
 const LOOKED_AT: u64 = 20;
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub(crate) struct Trouble {
     pub container: String,
     /// As in `CrashLoopBackOff (exit code 1, 3 restarts)`.
     pub state: String,
@@ -32,7 +32,7 @@ pub struct Trouble {
 
 impl Trouble {
     /// All but the mend.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let text = format!("container {}: {}", self.container, self.state);
         match &self.last_line {
             Some(line) => format!("{text}; its last line: {line}"),
@@ -43,7 +43,7 @@ impl Trouble {
 
 /// `None`: its containers run, or have done what they were to do, or nothing is known
 /// yet.
-pub fn of(layout: &Layout, view: &View) -> Option<Trouble> {
+pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
     let status = view.status();
     let all = status.init_container_statuses.iter();
     let all = all.chain(&status.container_statuses);
@@ -197,7 +197,7 @@ fn room_for(dir: &Option<PathBuf>) -> String {
 
 /// What to look at where a container has not started since another one failed or runs
 /// before it.
-pub fn in_the_way(view: &View, container: &str) -> Option<String> {
+pub(crate) fn in_the_way(view: &View, container: &str) -> Option<String> {
     let pod = &view.pod;
     let status = view.status();
     let all = status.init_container_statuses.iter();
@@ -257,7 +257,12 @@ fn has_run(t: &Terminated) -> bool {
 
 /// The last line that a container wrote which is not blank. `previous` as in
 /// `carob logs`.
-pub fn last_line(layout: &Layout, view: &View, container: &str, previous: bool) -> Option<String> {
+pub(crate) fn last_line(
+    layout: &Layout,
+    view: &View,
+    container: &str,
+    previous: bool,
+) -> Option<String> {
     let lines = last_lines(layout, view, container, previous);
     lines.last().map(|line| quoted(line))
 }

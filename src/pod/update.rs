@@ -5,7 +5,7 @@
 use crate::spec::{Container, PullPolicy, Spec};
 
 /// Whether a Pod of the one spec can become one of the other in place.
-pub fn is_allowed(old: &Spec, new: &Spec) -> bool {
+pub(crate) fn is_allowed(old: &Spec, new: &Spec) -> bool {
     let mut like_old = new.clone();
     if may_follow(old.active_deadline, new.active_deadline) {
         like_old.active_deadline = old.active_deadline;

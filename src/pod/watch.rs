@@ -16,14 +16,14 @@ use super::protocol::{Reply, Request};
 use crate::store::{Layout, make_dir};
 use crate::{Context, Error, Kind, Result};
 
-pub enum Change {
+pub(crate) enum Change {
     /// New, or another state.
     Seen(View),
     /// Its name is free, or another Pod's.
     Gone(View),
 }
 
-pub struct Watcher<'l> {
+pub(crate) struct Watcher<'l> {
     layout: &'l Layout,
     namespace: Option<String>,
     inotify: Inotify,
@@ -45,7 +45,7 @@ const NAME_EVENTS: AddWatchFlags = AddWatchFlags::IN_CREATE
 impl<'l> Watcher<'l> {
     /// Begins to watch; what is there already comes from the first
     /// [`Watcher::refresh`].
-    pub fn new(layout: &'l Layout, namespace: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(layout: &'l Layout, namespace: Option<&str>) -> Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|e| Error::sys("inotify_init1(IN_CLOEXEC)", e))?;
         make_dir(&layout.names())?;
@@ -60,7 +60,7 @@ impl<'l> Watcher<'l> {
 
     /// Compares the Pods that there are with those that were there. Watches are
     /// set before the look, so that nothing falls between.
-    pub fn refresh(&mut self) -> Result<Vec<Change>> {
+    pub(crate) fn refresh(&mut self) -> Result<Vec<Change>> {
         let names = self.layout.names();
         self.add_watch(&names)?;
         // A new Pod has its name first, and is one when its directory gets its own.
@@ -137,7 +137,7 @@ impl<'l> Watcher<'l> {
     }
 
     /// Waits for the next changes; none when the time has passed.
-    pub fn wait(&mut self, until: Option<Instant>) -> Result<Vec<Change>> {
+    pub(crate) fn wait(&mut self, until: Option<Instant>) -> Result<Vec<Change>> {
         loop {
             let ready = {
                 let mut fds = vec![PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
@@ -212,7 +212,7 @@ impl<'l> Watcher<'l> {
 ///
 /// # Errors
 /// [`Kind::Timeout`] when the time has passed.
-pub fn next_reply(
+pub(crate) fn next_reply(
     connection: &Connection,
     until: Option<Instant>,
 ) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
@@ -226,7 +226,7 @@ pub fn next_reply(
 }
 
 /// poll(2), restarted after signals; false when the time has passed.
-pub fn poll_until(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result<bool> {
+pub(crate) fn poll_until(fds: &mut [PollFd<'_>], until: Option<Instant>) -> Result<bool> {
     loop {
         let timeout = match until {
             None => PollTimeout::NONE,

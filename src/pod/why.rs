@@ -17,7 +17,7 @@ use crate::store::Layout;
 /// One paragraph, in parts.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Why {
+pub(crate) struct Why {
     pub namespace: String,
     pub name: String,
     /// A word for programs, one of [`Cause`].
@@ -32,7 +32,7 @@ pub struct Why {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// All containers are ready.
     Ready,
     /// All have ended with success.
@@ -60,20 +60,20 @@ pub enum Cause {
 
 impl Cause {
     /// Whether somebody should do something, or wait.
-    pub fn is_well(self) -> bool {
+    pub(crate) fn is_well(self) -> bool {
         matches!(self, Cause::Ready | Cause::Completed)
     }
 }
 
 impl Why {
     /// As one paragraph.
-    pub fn paragraph(&self) -> String {
+    pub(crate) fn paragraph(&self) -> String {
         format!("pod {}: {}", self.name, self.text)
     }
 }
 
 /// Why the Pod is as it is now.
-pub fn of(layout: &Layout, view: &View, now: Timestamp) -> Why {
+pub(crate) fn of(layout: &Layout, view: &View, now: Timestamp) -> Why {
     let found = Found::of(layout, view, now);
     Why {
         namespace: view.pod.namespace.clone(),

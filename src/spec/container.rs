@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Check, Mount, Probe, ProbeKind, Resources, RestartPolicy, RestartRule, Security};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Container {
+pub(crate) struct Container {
     pub name: String,
     /// As written; the image layer reads it as Docker and Kubernetes do.
     pub image: String,
@@ -50,7 +50,7 @@ pub struct Container {
 }
 
 impl Container {
-    pub fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
+    pub(crate) fn probe(&self, kind: ProbeKind) -> Option<&Probe> {
         match kind {
             ProbeKind::Startup => self.startup.as_ref(),
             ProbeKind::Readiness => self.readiness.as_ref(),
@@ -60,7 +60,7 @@ impl Container {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PullPolicy {
+pub(crate) enum PullPolicy {
     Always,
     #[default]
     IfNotPresent,
@@ -70,7 +70,7 @@ pub enum PullPolicy {
 impl PullPolicy {
     /// Where a manifest has none: `Always` for what may change under its name, without a
     /// tag or with `latest`.
-    pub fn by_tag(image: &str) -> Self {
+    pub(crate) fn by_tag(image: &str) -> Self {
         if image.contains('@') {
             return PullPolicy::IfNotPresent;
         }
@@ -83,13 +83,13 @@ impl PullPolicy {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EnvVar {
+pub(crate) struct EnvVar {
     pub name: String,
     pub value: EnvValue,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum EnvValue {
+pub(crate) enum EnvValue {
     /// Text in which `$(VAR)` is expanded.
     Text(String),
     /// `metadata.name`, `metadata.labels['k']`, `status.podIP`, ...
@@ -104,7 +104,7 @@ pub enum EnvValue {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Port {
+pub(crate) struct Port {
     pub name: Option<String>,
     pub container_port: u16,
     pub host_port: Option<u16>,
@@ -113,7 +113,7 @@ pub struct Port {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     #[default]
     #[serde(rename = "TCP")]
     Tcp,
@@ -124,7 +124,7 @@ pub enum Protocol {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Hook {
+pub(crate) enum Hook {
     /// A command, a request, a connection; gRPC is not among a hook's.
     Check(Check),
     /// Seconds.

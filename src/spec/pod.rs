@@ -10,7 +10,7 @@ use super::{Container, PullSecret, SeLinuxOptions, Volume};
 
 /// The record `pod.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Pod<Manifest = serde_json::Value> {
+pub(crate) struct Pod<Manifest = serde_json::Value> {
     /// The record's version; this program reads [`Pod::VERSION`] only.
     pub version: u32,
     pub uid: String,
@@ -29,12 +29,12 @@ pub struct Pod<Manifest = serde_json::Value> {
 }
 
 impl Pod {
-    pub const VERSION: u32 = 1;
+    pub(crate) const VERSION: u32 = 1;
     /// Annotations together, keys and values, in bytes.
-    pub const ANNOTATIONS_MAX: usize = 256 * 1024;
+    pub(crate) const ANNOTATIONS_MAX: usize = 256 * 1024;
 
     /// The Pod's name as arguments of a command, for hints.
-    pub fn as_arguments(&self) -> String {
+    pub(crate) fn as_arguments(&self) -> String {
         match self.namespace.as_str() {
             "default" => self.name.clone(),
             namespace => format!("{} -n {namespace}", self.name),
@@ -42,7 +42,7 @@ impl Pod {
     }
 
     /// `carob logs` with what names this container, for hints.
-    pub fn logs_command(&self, container: &str, previous: bool) -> String {
+    pub(crate) fn logs_command(&self, container: &str, previous: bool) -> String {
         let previous = if previous { "-p " } else { "" };
         let which = match self.spec.all_containers().count() {
             1 => String::new(),
@@ -54,7 +54,7 @@ impl Pod {
 
 impl Pod<serde::de::IgnoredAny> {
     /// A record that was read without its manifest, which is the larger half of it.
-    pub fn without_manifest(self) -> Pod {
+    pub(crate) fn without_manifest(self) -> Pod {
         Pod {
             version: self.version,
             uid: self.uid,
@@ -71,7 +71,7 @@ impl Pod<serde::de::IgnoredAny> {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// At most 63 characters.
     pub hostname: String,
     /// Set if the Pod has a fully qualified name (hostname.subdomain...).
@@ -100,19 +100,19 @@ pub struct Spec {
 
 impl Spec {
     /// Init containers, then the ordinary ones.
-    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+    pub(crate) fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers)
     }
 
-    pub fn container(&self, name: &str) -> Option<&Container> {
+    pub(crate) fn container(&self, name: &str) -> Option<&Container> {
         self.all_containers().find(|c| c.name == name)
     }
 
-    pub fn volume(&self, name: &str) -> Option<&Volume> {
+    pub(crate) fn volume(&self, name: &str) -> Option<&Volume> {
         self.volumes.iter().find(|v| v.name == name)
     }
 
-    pub fn qos_class(&self) -> QosClass {
+    pub(crate) fn qos_class(&self) -> QosClass {
         let mut all_guaranteed = true;
         let mut any = false;
         for c in self.all_containers() {
@@ -134,7 +134,7 @@ impl Spec {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RestartPolicy {
+pub(crate) enum RestartPolicy {
     #[default]
     Always,
     OnFailure,
@@ -142,7 +142,7 @@ pub enum RestartPolicy {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HostAlias {
+pub(crate) struct HostAlias {
     pub ip: IpAddr,
     pub hostnames: Vec<String>,
 }
@@ -150,7 +150,7 @@ pub struct HostAlias {
 /// resolv.conf, already worked out from dnsPolicy and dnsConfig except for the
 /// host's own file, which is read when the sandbox is made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Dns {
+pub(crate) struct Dns {
     /// Whether the host's resolv.conf is the base (dnsPolicy Default and
     /// ClusterFirst) or nothing is (None).
     pub from_host: bool,
@@ -161,7 +161,7 @@ pub struct Dns {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum QosClass {
+pub(crate) enum QosClass {
     Guaranteed,
     Burstable,
     BestEffort,
@@ -169,7 +169,7 @@ pub enum QosClass {
 
 /// What becomes of a container's output that there is no room to log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenLogFull {
+pub(crate) enum WhenLogFull {
     #[default]
     Drop,
     /// It waits, and the container with it.
@@ -177,12 +177,12 @@ pub enum WhenLogFull {
 }
 
 impl WhenLogFull {
-    pub const ANNOTATION: &str = "carob/when-log-full";
-    pub const VALUES: [(&str, WhenLogFull); 2] =
+    pub(crate) const ANNOTATION: &str = "carob/when-log-full";
+    pub(crate) const VALUES: [(&str, WhenLogFull); 2] =
         [("drop", WhenLogFull::Drop), ("block", WhenLogFull::Block)];
 
     /// As annotations say it.
-    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn of(annotations: &BTreeMap<String, String>) -> Self {
         annotated(annotations, Self::ANNOTATION, &Self::VALUES)
     }
 }

@@ -11,7 +11,7 @@ use super::pod::annotated;
 
 /// What a probe decides about. In the order in which a container that starts meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum ProbeKind {
+pub(crate) enum ProbeKind {
     /// Has it started? The two others wait for it.
     Startup,
     /// May it be sent requests?
@@ -21,14 +21,14 @@ pub enum ProbeKind {
 }
 
 impl ProbeKind {
-    pub const ALL: [ProbeKind; 3] = [
+    pub(crate) const ALL: [ProbeKind; 3] = [
         ProbeKind::Startup,
         ProbeKind::Readiness,
         ProbeKind::Liveness,
     ];
 
     /// With a capital, as Kubernetes' events begin.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             ProbeKind::Startup => "Startup",
             ProbeKind::Readiness => "Readiness",
@@ -38,7 +38,7 @@ impl ProbeKind {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Probe {
+pub(crate) struct Probe {
     pub check: Check,
     /// Seconds from the container's start to the first probe.
     pub initial_delay: u64,
@@ -55,11 +55,11 @@ pub struct Probe {
 }
 
 impl Probe {
-    pub fn period(&self) -> Duration {
+    pub(crate) fn period(&self) -> Duration {
         Duration::from_secs(self.period)
     }
 
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
 }
@@ -83,7 +83,7 @@ impl fmt::Display for Probe {
 /// How it is asked. All but [`Check::Exec`] go from inside the Pod's network namespace to
 /// the Pod's own address, where no other host is named.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Check {
+pub(crate) enum Check {
     /// A command in the container: success is exit code 0.
     Exec(Vec<String>),
     Http(HttpGet),
@@ -126,7 +126,7 @@ impl fmt::Display for Check {
 
 /// Success is a status from 200 to 399.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HttpGet {
+pub(crate) struct HttpGet {
     pub version: HttpVersion,
     pub host: Option<Host>,
     pub port: u16,
@@ -138,7 +138,7 @@ pub struct HttpGet {
 
 /// The scheme and protocol of a manifest in one: not all of them go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HttpVersion {
+pub(crate) enum HttpVersion {
     /// HTTP/1.1 without TLS.
     Http,
     /// HTTP/1.1 in TLS; certificates are not verified, as in a kubelet.
@@ -149,14 +149,14 @@ pub enum HttpVersion {
 
 /// Another host than the Pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Host {
+pub(crate) enum Host {
     Ip(IpAddr),
     Name(String),
 }
 
 impl Host {
     /// As it stands in a URL.
-    pub fn in_url(&self) -> String {
+    pub(crate) fn in_url(&self) -> String {
         match self {
             Host::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
             Host::Ip(ip) => ip.to_string(),
@@ -168,7 +168,7 @@ impl Host {
 /// Whether startup and readiness probes come sooner than their period until the first
 /// success, as annotations say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FirstProbes {
+pub(crate) enum FirstProbes {
     #[default]
     Early,
     /// As a kubelet's: at the period from the start on.
@@ -176,14 +176,14 @@ pub enum FirstProbes {
 }
 
 impl FirstProbes {
-    pub const ANNOTATION: &str = "carob/first-probes";
-    pub const VALUES: [(&str, FirstProbes); 2] = [
+    pub(crate) const ANNOTATION: &str = "carob/first-probes";
+    pub(crate) const VALUES: [(&str, FirstProbes); 2] = [
         ("early", FirstProbes::Early),
         ("periodic", FirstProbes::Periodic),
     ];
 
     /// As annotations say it.
-    pub fn of(annotations: &BTreeMap<String, String>) -> Self {
+    pub(crate) fn of(annotations: &BTreeMap<String, String>) -> Self {
         annotated(annotations, Self::ANNOTATION, &Self::VALUES)
     }
 }

@@ -6,7 +6,7 @@ use super::{Container, Spec};
 
 /// Requests and limits. A limit without a request is also the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resources {
+pub(crate) struct Resources {
     /// Thousandths of a CPU.
     pub cpu_request: Option<u64>,
     pub cpu_limit: Option<u64>,
@@ -17,24 +17,24 @@ pub struct Resources {
 
 impl Spec {
     /// Bytes that the Pod's containers may have together, where each has a limit.
-    pub fn memory_limit(&self) -> Option<u64> {
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
         self.sum(&|c| c.resources.memory_limit)
             .filter(|limit| *limit > 0)
     }
 
     /// Thousandths of a CPU, where each container has a limit.
-    pub fn cpu_limit(&self) -> Option<u64> {
+    pub(crate) fn cpu_limit(&self) -> Option<u64> {
         self.sum(&|c| c.resources.cpu_limit)
     }
 
     /// Thousandths of a CPU.
-    pub fn cpu_requests(&self) -> u64 {
+    pub(crate) fn cpu_requests(&self) -> u64 {
         let of = |c: &Container| c.resources.cpu_request.or(c.resources.cpu_limit);
         self.sum(&|c| Some(of(c).unwrap_or(0))).unwrap_or(0)
     }
 
     /// Bytes.
-    pub fn memory_requests(&self) -> u64 {
+    pub(crate) fn memory_requests(&self) -> u64 {
         let of = |c: &Container| c.resources.memory_request.or(c.resources.memory_limit);
         self.sum(&|c| Some(of(c).unwrap_or(0))).unwrap_or(0)
     }

@@ -7,7 +7,7 @@ use super::{Container, RestartPolicy, Spec};
 
 /// What a rule of a container says; the first one that fits its exit code decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestartRule {
+pub(crate) struct RestartRule {
     pub action: RestartAction,
     pub codes: Vec<i32>,
     /// It fits the exit codes that are in `codes`, or those that are not.
@@ -15,7 +15,7 @@ pub struct RestartRule {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RestartAction {
+pub(crate) enum RestartAction {
     Restart,
     /// All containers of the Pod, from the first init container on.
     RestartAllContainers,
@@ -23,7 +23,7 @@ pub enum RestartAction {
 
 /// What follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AfterExit {
+pub(crate) enum AfterExit {
     /// It stays ended.
     Stays,
     Restarts,
@@ -38,7 +38,7 @@ impl RestartRule {
 
 impl Spec {
     /// What follows when a container ends with this exit code.
-    pub fn after_exit(&self, c: &Container, exit_code: i32) -> AfterExit {
+    pub(crate) fn after_exit(&self, c: &Container, exit_code: i32) -> AfterExit {
         if let Some(rule) = c.restart_rules.iter().find(|r| r.fits(exit_code)) {
             return match rule.action {
                 RestartAction::Restart => AfterExit::Restarts,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The container's securityContext with the Pod's merged in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Security {
+pub(crate) struct Security {
     pub privileged: bool,
     pub run_as_user: Option<u32>,
     pub run_as_group: Option<u32>,
@@ -31,7 +31,7 @@ pub struct Security {
 
 /// Parts of an SELinux label that are not to be the default's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeLinuxOptions {
+pub(crate) struct SeLinuxOptions {
     pub user: Option<String>,
     pub role: Option<String>,
     /// `type`.
@@ -41,7 +41,7 @@ pub struct SeLinuxOptions {
 
 /// appArmorProfile, or the annotation that came before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AppArmor {
+pub(crate) enum AppArmor {
     RuntimeDefault,
     /// The name of a profile that the host has loaded.
     Localhost(String),
@@ -51,11 +51,11 @@ pub enum AppArmor {
 impl AppArmor {
     /// Kubernetes' way to name a container's profile before appArmorProfile: an annotation
     /// whose key is this and the container's name.
-    pub const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
+    pub(crate) const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seccomp {
+pub(crate) enum Seccomp {
     /// Ours where Kubernetes' default is Unconfined; stated in the docs.
     #[default]
     RuntimeDefault,

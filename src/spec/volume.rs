@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Volume {
+pub(crate) struct Volume {
     pub name: String,
     pub source: VolumeSource,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum VolumeSource {
+pub(crate) enum VolumeSource {
     EmptyDir {
         /// In memory (tmpfs) rather than on disk.
         memory: bool,
@@ -25,7 +25,7 @@ pub enum VolumeSource {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HostPathKind {
+pub(crate) enum HostPathKind {
     /// No check at all.
     #[default]
     Unset,
@@ -39,7 +39,7 @@ pub enum HostPathKind {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Mount {
+pub(crate) struct Mount {
     pub volume: String,
     /// Absolute.
     pub path: String,
@@ -54,7 +54,7 @@ pub struct Mount {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Propagation {
+pub(crate) enum Propagation {
     #[default]
     None,
     HostToContainer,

@@ -16,7 +16,7 @@ use super::{Lock, record};
 use crate::{Error, Kind, Result};
 
 #[derive(Debug)]
-pub struct Dir {
+pub(crate) struct Dir {
     path: PathBuf,
     fd: OwnedFd,
     read_only: OnceLock<bool>,
@@ -25,7 +25,7 @@ pub struct Dir {
 impl Dir {
     /// # Errors
     /// [`Kind::NotFound`] if there is none.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(path, flags, Mode::empty())
             .map_err(|e| not_found(Error::sys(format!("open({})", path.display()), e)))?;
@@ -37,13 +37,13 @@ impl Dir {
     }
 
     /// As [`super::load`], of a path below the directory.
-    pub fn load<T: DeserializeOwned>(&self, name: &Path) -> Result<T> {
+    pub(crate) fn load<T: DeserializeOwned>(&self, name: &Path) -> Result<T> {
         self.read(name, &self.open_record(name)?)
     }
 
     /// As [`load`](Self::load), and whether the record was marked as stale
     /// ([`super::mark_stale`]).
-    pub fn load_marked<T: DeserializeOwned>(&self, name: &Path) -> Result<(T, bool)> {
+    pub(crate) fn load_marked<T: DeserializeOwned>(&self, name: &Path) -> Result<(T, bool)> {
         let file = self.open_record(name)?;
         let mode = fstat(&file).map_err(|e| self.error("fstat", name, e))?;
         let stale = mode.st_mode & record::STALE != 0;
@@ -81,20 +81,20 @@ impl Dir {
     ///
     /// # Errors
     /// [`Kind::NotFound`] if there is none.
-    pub fn read_link(&self, name: &Path) -> Result<OsString> {
+    pub(crate) fn read_link(&self, name: &Path) -> Result<OsString> {
         readlinkat(&self.fd, name).map_err(|e| not_found(self.error("readlink", name, e)))
     }
 
     /// Whether nothing could be written here when this was first asked; false if that
     /// cannot be known.
-    pub fn is_read_only(&self) -> bool {
+    pub(crate) fn is_read_only(&self) -> bool {
         *self.read_only.get_or_init(|| {
             fstatvfs(&self.fd).is_ok_and(|fs| fs.flags().contains(FsFlags::ST_RDONLY))
         })
     }
 
     /// As [`Lock::is_held`].
-    pub fn is_lock_held(&self, name: &Path) -> Result<bool> {
+    pub(crate) fn is_lock_held(&self, name: &Path) -> Result<bool> {
         // Enough to ask with, also on a filesystem that is mounted read-only.
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let file = match openat(&self.fd, name, flags, Mode::empty()) {

@@ -8,7 +8,7 @@ use crate::{Context, Result};
 
 /// Bytes of the files and directories at and below `path`, on its own filesystem;
 /// 0 if there is nothing. Symlinks are not followed.
-pub fn disk_usage(path: &Path) -> Result<u64> {
+pub(crate) fn disk_usage(path: &Path) -> Result<u64> {
     let absent = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
     let mut seen = HashSet::new();
     let mut pending = vec![path.to_owned()];

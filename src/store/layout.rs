@@ -223,7 +223,7 @@ impl PodPaths {
 }
 
 /// `mkdir -p` with mode 0700.
-pub fn make_dir(dir: &Path) -> Result<()> {
+pub(crate) fn make_dir(dir: &Path) -> Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -245,7 +245,7 @@ fn tag_of(root: &Path) -> String {
 }
 
 /// `base`, or `base-<tag>`. [`tag_in`] is the way back.
-pub fn tagged(base: &str, tag: &str) -> String {
+pub(crate) fn tagged(base: &str, tag: &str) -> String {
     match tag {
         "" => base.to_owned(),
         tag => format!("{base}-{tag}"),
@@ -253,7 +253,7 @@ pub fn tagged(base: &str, tag: &str) -> String {
 }
 
 /// The tag in a name that is `system` or begins with `private`.
-pub fn tag_in(name: &str, system: &str, private: &str) -> Option<String> {
+pub(crate) fn tag_in(name: &str, system: &str, private: &str) -> Option<String> {
     if name == system {
         return Some(String::new());
     }

@@ -10,11 +10,12 @@ mod layout;
 mod lock;
 mod record;
 
-pub use dir::Dir;
-pub use disk::disk_usage;
-pub use layout::{Layout, PodPaths, make_dir, tag_in, tagged};
+pub(crate) use dir::Dir;
+pub(crate) use disk::disk_usage;
+pub use layout::Layout;
+pub(crate) use layout::{PodPaths, make_dir, tag_in, tagged};
 pub use lock::Lock;
-pub use record::{
+pub(crate) use record::{
     Versioned, is_full, is_out_of_fds, load, load_existing, load_versioned, mark_stale, reserve,
     save, save_durable, save_json, save_reserved, save_reserved_durable,
 };

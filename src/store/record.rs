@@ -13,7 +13,7 @@ use crate::{Context, Error, Ignored, Kind, Result};
 
 /// Reads a record. A missing file is [`Kind::NotFound`]; a damaged one is
 /// [`Kind::Failed`] and names the file and the place in it.
-pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
+pub(crate) fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).map_err(|e| {
         let kind = if e.kind() == std::io::ErrorKind::NotFound {
             Kind::NotFound
@@ -28,7 +28,7 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 /// A record that holds the version of its form.
-pub trait Versioned: DeserializeOwned {
+pub(crate) trait Versioned: DeserializeOwned {
     const VERSION: u32;
     fn version(&self) -> u32;
 }
@@ -37,7 +37,7 @@ pub trait Versioned: DeserializeOwned {
 ///
 /// # Errors
 /// The record is there and is damaged or of another version: both name the file.
-pub fn load_versioned<T: Versioned>(path: &Path) -> Result<Option<T>> {
+pub(crate) fn load_versioned<T: Versioned>(path: &Path) -> Result<Option<T>> {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
@@ -65,7 +65,7 @@ pub fn load_versioned<T: Versioned>(path: &Path) -> Result<Option<T>> {
 ///
 /// # Errors
 /// [`Kind::NotFound`] if it is not; else as there.
-pub fn load_existing<T: Versioned>(path: &Path) -> Result<T> {
+pub(crate) fn load_existing<T: Versioned>(path: &Path) -> Result<T> {
     load_versioned(path)?.ok_or_else(|| {
         Error::sys(format!("open({})", path.display()), Errno::ENOENT).with_kind(Kind::NotFound)
     })
@@ -81,17 +81,17 @@ pub(super) fn parse<T: DeserializeOwned>(
 
 /// Replaces a record in one step for every reader. For trees that a boot
 /// clears anyway; see [`save_durable`] for the others.
-pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(crate) fn save<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, value, false)
 }
 
 /// As [`save`], of a text that is JSON already.
-pub fn save_json(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn save_json(path: &Path, text: &str) -> Result<()> {
     replace(path, text.as_bytes(), false).with_context(|| format!("write {}", path.display()))
 }
 
 /// As [`save`], and on the disk when this returns.
-pub fn save_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(crate) fn save_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, value, true)
 }
 
@@ -144,7 +144,7 @@ const SPARE_LEAST: u64 = 4096;
 
 /// Sets `bytes` aside for [`save_reserved`], in a file beside the record. A record that
 /// says that something has ended or goes must not need space that is not there.
-pub fn reserve(path: &Path, bytes: u64) -> Result<()> {
+pub(crate) fn reserve(path: &Path, bytes: u64) -> Result<()> {
     let spare = beside(path, SPARE);
     let bytes = bytes.max(SPARE_LEAST).next_multiple_of(SPARE_LEAST);
     let make = || -> Result<()> {
@@ -172,12 +172,12 @@ const SPARE: &str = ".spare";
 /// As [`save`]; on a full filesystem into the space that [`reserve`] has set aside.
 /// Afterwards `room` bytes are set aside again, or as much of that as there is; without
 /// `room`, as many as the record has.
-pub fn save_reserved<T: Serialize>(path: &Path, value: &T, room: Option<u64>) -> Result<()> {
+pub(crate) fn save_reserved<T: Serialize>(path: &Path, value: &T, room: Option<u64>) -> Result<()> {
     write_reserved(path, value, room, false)
 }
 
 /// As [`save_reserved`], and on the disk when this returns.
-pub fn save_reserved_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+pub(crate) fn save_reserved_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_reserved(path, value, None, true)
 }
 
@@ -214,19 +214,19 @@ fn write_into_spare(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
 }
 
 /// Whether the process or the machine has no file descriptor left.
-pub fn is_out_of_fds(e: &Error) -> bool {
+pub(crate) fn is_out_of_fds(e: &Error) -> bool {
     matches!(e.errno(), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// Whether a filesystem has no room, or the owner's quota there is used up.
-pub fn is_full(e: &Error) -> bool {
+pub(crate) fn is_full(e: &Error) -> bool {
     matches!(e.errno(), Some(Errno::ENOSPC | Errno::EDQUOT))
 }
 
 /// Marks a record whose owner knows more than it could write. Needs no space; the next
 /// record that is written has no mark. The mark is the sticky bit, which means nothing
 /// on a file.
-pub fn mark_stale(path: &Path) -> Result<()> {
+pub(crate) fn mark_stale(path: &Path) -> Result<()> {
     let mode = Permissions::from_mode(0o600 | STALE);
     std::fs::set_permissions(path, mode).with_context(|| format!("chmod({})", path.display()))
 }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 type Result<T> = std::result::Result<T, Errno>;
 
 /// ioprio_set(2) of the calling thread; `value` holds class and level.
-pub fn set_io_priority(value: i32) -> Result<()> {
+pub(crate) fn set_io_priority(value: i32) -> Result<()> {
     const IOPRIO_WHO_PROCESS: i32 = 1;
     // SAFETY: no pointers.
     let n = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
@@ -19,7 +19,7 @@ pub fn set_io_priority(value: i32) -> Result<()> {
 /// struct sched_attr of sched_setattr(2), its first version.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
-pub struct SchedAttr {
+pub(crate) struct SchedAttr {
     /// Filled in by [`set_scheduler`].
     pub size: u32,
     pub policy: u32,
@@ -32,7 +32,7 @@ pub struct SchedAttr {
 }
 
 /// sched_setattr(2) of the calling thread.
-pub fn set_scheduler(attr: SchedAttr) -> Result<()> {
+pub(crate) fn set_scheduler(attr: SchedAttr) -> Result<()> {
     let attr = SchedAttr {
         size: size_of::<SchedAttr>() as u32,
         ..attr
@@ -43,7 +43,7 @@ pub fn set_scheduler(attr: SchedAttr) -> Result<()> {
 }
 
 /// set_mempolicy(2). `nodes` is a bit per node; empty means none given.
-pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<()> {
+pub(crate) fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<()> {
     let (pointer, bits) = match nodes.is_empty() {
         true => (std::ptr::null(), 0),
         // The kernel reads one bit less than it is told.
@@ -55,13 +55,13 @@ pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> Result<()> {
 }
 
 /// personality(2).
-pub fn set_personality(value: u64) -> Result<()> {
+pub(crate) fn set_personality(value: u64) -> Result<()> {
     // SAFETY: no pointers.
     Errno::result(unsafe { libc::personality(value as libc::c_ulong) }).map(drop)
 }
 
 /// KEYCTL_JOIN_SESSION_KEYRING without a name: a new and empty one.
-pub fn new_session_keyring() -> Result<()> {
+pub(crate) fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
     let no_name = std::ptr::null::<libc::c_char>();
     // SAFETY: no name is allowed.
@@ -71,7 +71,7 @@ pub fn new_session_keyring() -> Result<()> {
 
 /// prlimit(2): the soft and the hard limit `resource` (RLIMIT_*) of a process, 0 for
 /// the calling one.
-pub fn limits(pid: Pid, resource: u32) -> Result<(u64, u64)> {
+pub(crate) fn limits(pid: Pid, resource: u32) -> Result<(u64, u64)> {
     let mut limit = libc::rlimit64 {
         rlim_cur: 0,
         rlim_max: 0,
@@ -90,7 +90,7 @@ pub fn limits(pid: Pid, resource: u32) -> Result<(u64, u64)> {
 
 /// prlimit(2): sets the soft and hard limit `resource` (RLIMIT_*) of a process, 0
 /// for the calling one.
-pub fn set_limit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
+pub(crate) fn set_limit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 {
         rlim_cur: soft,
         rlim_max: hard,
@@ -108,7 +108,7 @@ pub fn set_limit(pid: Pid, resource: u32, soft: u64, hard: u64) -> Result<()> {
 }
 
 /// pidfd_getfd(2): a copy of fd `number` of another process, close-on-exec.
-pub fn take_fd_of(pidfd: BorrowedFd, number: RawFd) -> Result<OwnedFd> {
+pub(crate) fn take_fd_of(pidfd: BorrowedFd, number: RawFd) -> Result<OwnedFd> {
     // SAFETY: no pointers.
     let n = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
     // SAFETY: a new fd that nobody else owns.
@@ -116,13 +116,13 @@ pub fn take_fd_of(pidfd: BorrowedFd, number: RawFd) -> Result<OwnedFd> {
 }
 
 /// Whether this number is an open fd.
-pub fn is_open(number: RawFd) -> bool {
+pub(crate) fn is_open(number: RawFd) -> bool {
     // SAFETY: no pointers.
     unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
 }
 
 /// prctl(PR_SET_CHILD_SUBREAPER, 1).
-pub fn become_subreaper() -> Result<()> {
+pub(crate) fn become_subreaper() -> Result<()> {
     // SAFETY: no pointers.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
 }

@@ -13,17 +13,17 @@ use nix::errno::Errno;
 /// 4-bit register fields share `regs`: destination low, source high.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Insn {
+pub(crate) struct Insn {
     pub code: u8,
     pub regs: u8,
     pub off: i16,
     pub imm: i32,
 }
 
-pub const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-pub const ATTACH_CGROUP_DEVICE: u32 = 6;
+pub(crate) const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
+pub(crate) const ATTACH_CGROUP_DEVICE: u32 = 6;
 /// Programs of ancestors and of other owners stay in force beside this one.
-pub const F_ALLOW_MULTI: u32 = 1 << 1;
+pub(crate) const F_ALLOW_MULTI: u32 = 1 << 1;
 const F_REPLACE: u32 = 1 << 2;
 
 const PROG_LOAD: libc::c_int = 5;
@@ -91,7 +91,7 @@ unsafe fn bpf<T>(cmd: libc::c_int, attr: &mut T) -> Result<libc::c_long, Errno> 
 
 /// Loads a program. The kernel makes the fd close-on-exec itself. `name` is for
 /// `bpftool prog`: at most 15 bytes of letters, digits and underscores.
-pub fn prog_load(prog_type: u32, insns: &[Insn], name: &str) -> Result<OwnedFd, Errno> {
+pub(crate) fn prog_load(prog_type: u32, insns: &[Insn], name: &str) -> Result<OwnedFd, Errno> {
     let mut prog_name = [0u8; 16];
     let n = name.len().min(15);
     prog_name[..n].copy_from_slice(&name.as_bytes()[..n]);
@@ -116,7 +116,7 @@ pub fn prog_load(prog_type: u32, insns: &[Insn], name: &str) -> Result<OwnedFd, 
 }
 
 /// Ties `prog` to the cgroup directory `cgroup` (not an `O_PATH` fd).
-pub fn prog_attach(
+pub(crate) fn prog_attach(
     cgroup: impl AsFd,
     prog: impl AsFd,
     attach_type: u32,
@@ -127,7 +127,7 @@ pub fn prog_attach(
 
 /// Puts `prog` in the place of `old`, which is tied to `cgroup`, in one step (Linux
 /// 5.6).
-pub fn prog_replace(
+pub(crate) fn prog_replace(
     cgroup: impl AsFd,
     prog: impl AsFd,
     old: impl AsFd,
@@ -145,7 +145,11 @@ pub fn prog_replace(
     )
 }
 
-pub fn prog_detach(cgroup: impl AsFd, prog: impl AsFd, attach_type: u32) -> Result<(), Errno> {
+pub(crate) fn prog_detach(
+    cgroup: impl AsFd,
+    prog: impl AsFd,
+    attach_type: u32,
+) -> Result<(), Errno> {
     attach(PROG_DETACH, cgroup, prog, attach_type, 0, 0)
 }
 
@@ -169,7 +173,7 @@ fn attach(
 }
 
 /// The ids of the programs tied to exactly this cgroup (not to its ancestors).
-pub fn prog_query(cgroup: impl AsFd, attach_type: u32) -> Result<Vec<u32>, Errno> {
+pub(crate) fn prog_query(cgroup: impl AsFd, attach_type: u32) -> Result<Vec<u32>, Errno> {
     // The kernel allows 64 programs on one cgroup and attach type.
     let mut ids = [0u32; 64];
     let mut attr = QueryAttr {
@@ -186,7 +190,7 @@ pub fn prog_query(cgroup: impl AsFd, attach_type: u32) -> Result<Vec<u32>, Errno
     Ok(ids[..(attr.prog_cnt as usize).min(ids.len())].to_vec())
 }
 
-pub fn prog_by_id(id: u32) -> Result<OwnedFd, Errno> {
+pub(crate) fn prog_by_id(id: u32) -> Result<OwnedFd, Errno> {
     let mut attr = IdAttr {
         id,
         next_id: 0,

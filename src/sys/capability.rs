@@ -23,7 +23,7 @@ struct Data {
 }
 
 /// Sets all three sets of the calling thread.
-pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Errno> {
+pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Errno> {
     let mut header = Header {
         version: VERSION,
         pid: 0,
@@ -40,7 +40,7 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Er
     Errno::result(r).map(drop)
 }
 
-pub fn drop_bounding(capability: u32) -> Result<(), Errno> {
+pub(crate) fn drop_bounding(capability: u32) -> Result<(), Errno> {
     // SAFETY: takes and writes no memory.
     let r = unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) };
     Errno::result(r).map(drop)

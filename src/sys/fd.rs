@@ -10,7 +10,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockFlag, accept4, recvmsg
 type Result<T> = std::result::Result<T, Errno>;
 
 /// A copy with a number of `least` or more: fcntl(F_DUPFD_CLOEXEC).
-pub fn duplicate(fd: BorrowedFd, least: RawFd) -> Result<OwnedFd> {
+pub(crate) fn duplicate(fd: BorrowedFd, least: RawFd) -> Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes an integer.
     let new = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
     // SAFETY: a new fd, owned by nobody else.
@@ -18,7 +18,7 @@ pub fn duplicate(fd: BorrowedFd, least: RawFd) -> Result<OwnedFd> {
 }
 
 /// accept4(2); SOCK_CLOEXEC is added to `flags`.
-pub fn accept(listener: BorrowedFd, flags: SockFlag) -> Result<OwnedFd> {
+pub(crate) fn accept(listener: BorrowedFd, flags: SockFlag) -> Result<OwnedFd> {
     let new = accept4(listener.as_raw_fd(), flags | SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: a new fd, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(new) })
@@ -55,7 +55,7 @@ pub fn receive(socket: BorrowedFd, buffer: &mut [u8]) -> Result<(usize, MsgFlags
 /// # Errors
 /// EBADF if it is not open, or not one of these: they outlive an exec, and what this
 /// program opens does not.
-pub fn inherited(fd: RawFd) -> Result<OwnedFd> {
+pub(crate) fn inherited(fd: RawFd) -> Result<OwnedFd> {
     // SAFETY: F_GETFD takes no argument.
     match Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })? {
         flags if flags & libc::FD_CLOEXEC != 0 => return Err(Errno::EBADF),

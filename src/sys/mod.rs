@@ -10,17 +10,17 @@
 //! only the child of a clone may do to its fds for being one.
 #![allow(unsafe_code)]
 
-pub mod attribute;
-pub mod bpf;
-pub mod capability;
-pub mod fd;
-pub mod mount;
-pub mod namespace;
-pub mod netlink;
-pub mod notify;
-pub mod probe;
-pub mod process;
-pub mod pty;
-pub mod seccomp;
-pub mod tty;
-pub mod xattr;
+pub(crate) mod attribute;
+pub(crate) mod bpf;
+pub(crate) mod capability;
+pub(crate) mod fd;
+pub(crate) mod mount;
+pub(crate) mod namespace;
+pub(crate) mod netlink;
+pub(crate) mod notify;
+pub(crate) mod probe;
+pub(crate) mod process;
+pub(crate) mod pty;
+pub(crate) mod seccomp;
+pub(crate) mod tty;
+pub(crate) mod xattr;

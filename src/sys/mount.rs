@@ -13,7 +13,7 @@ use crate::debug_log::Returned;
 type Result<T> = std::result::Result<T, Errno>;
 
 /// AT_FDCWD, for calls that take a directory.
-pub fn cwd() -> BorrowedFd<'static> {
+pub(crate) fn cwd() -> BorrowedFd<'static> {
     // SAFETY: AT_FDCWD is a value that these calls define; it is never closed.
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
 }
@@ -29,7 +29,7 @@ const AT_RECURSIVE: u32 = 0x8000;
 
 /// A detached copy of the mount at (`dir`, `path`), of what is below too if
 /// `recursive`. An empty path means `dir` itself.
-pub fn clone_tree(dir: BorrowedFd, path: &Path, recursive: bool) -> Result<OwnedFd> {
+pub(crate) fn clone_tree(dir: BorrowedFd, path: &Path, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
     if recursive {
         flags |= AT_RECURSIVE;
@@ -44,7 +44,7 @@ pub fn clone_tree(dir: BorrowedFd, path: &Path, recursive: bool) -> Result<Owned
 }
 
 /// Attaches the detached mount `mount` on top of what `target` refers to.
-pub fn move_mount(mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
+pub(crate) fn move_mount(mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
     const FROM_EMPTY: u32 = 4;
     const TO_EMPTY: u32 = 0x40;
     // SAFETY: both paths are empty C strings.
@@ -63,7 +63,7 @@ pub fn move_mount(mount: BorrowedFd, target: BorrowedFd) -> Result<()> {
 
 /// MOUNT_ATTR_* bits to set and to clear, and a propagation type (MS_PRIVATE...).
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Attributes<'fd> {
+pub(crate) struct Attributes<'fd> {
     pub set: u64,
     pub clear: u64,
     pub propagation: u64,
@@ -71,20 +71,24 @@ pub struct Attributes<'fd> {
     pub user_namespace: Option<BorrowedFd<'fd>>,
 }
 
-pub const ATTR_RDONLY: u64 = 0x1;
-pub const ATTR_NOSUID: u64 = 0x2;
-pub const ATTR_NODEV: u64 = 0x4;
-pub const ATTR_NOEXEC: u64 = 0x8;
-pub const ATTR_NOATIME: u64 = 0x10;
-pub const ATTR_STRICTATIME: u64 = 0x20;
+pub(crate) const ATTR_RDONLY: u64 = 0x1;
+pub(crate) const ATTR_NOSUID: u64 = 0x2;
+pub(crate) const ATTR_NODEV: u64 = 0x4;
+pub(crate) const ATTR_NOEXEC: u64 = 0x8;
+pub(crate) const ATTR_NOATIME: u64 = 0x10;
+pub(crate) const ATTR_STRICTATIME: u64 = 0x20;
 /// The field that the two above are values of; 0 is relatime.
-pub const ATIME_MASK: u64 = 0x70;
-pub const ATTR_NODIRATIME: u64 = 0x80;
-pub const ATTR_IDMAP: u64 = 0x10_0000;
-pub const ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
+pub(crate) const ATIME_MASK: u64 = 0x70;
+pub(crate) const ATTR_NODIRATIME: u64 = 0x80;
+pub(crate) const ATTR_IDMAP: u64 = 0x10_0000;
+pub(crate) const ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 
 /// mount_setattr(2) on the mount that `mount` refers to.
-pub fn set_attributes(mount: BorrowedFd, attributes: Attributes, recursive: bool) -> Result<()> {
+pub(crate) fn set_attributes(
+    mount: BorrowedFd,
+    attributes: Attributes,
+    recursive: bool,
+) -> Result<()> {
     let mut flags = libc::AT_EMPTY_PATH as u32;
     if recursive {
         flags |= AT_RECURSIVE;
@@ -114,7 +118,7 @@ pub fn set_attributes(mount: BorrowedFd, attributes: Attributes, recursive: bool
 
 /// A filesystem context, made of a type and options, turned into a mount.
 #[derive(Debug)]
-pub struct FsContext(OwnedFd);
+pub(crate) struct FsContext(OwnedFd);
 
 impl Returned for FsContext {
     fn returned(&self) -> i64 {
@@ -123,7 +127,7 @@ impl Returned for FsContext {
 }
 
 impl FsContext {
-    pub fn open(fstype: &str) -> Result<Self> {
+    pub(crate) fn open(fstype: &str) -> Result<Self> {
         const FSOPEN_CLOEXEC: u32 = 1;
         let fstype = CString::new(fstype).map_err(|_| Errno::EINVAL)?;
         // SAFETY: a C string that outlives the call.
@@ -148,21 +152,21 @@ impl FsContext {
     }
 
     /// FSCONFIG_SET_STRING. The kernel takes at most 255 bytes of value.
-    pub fn set(&self, key: &str, value: &str) -> Result<()> {
+    pub(crate) fn set(&self, key: &str, value: &str) -> Result<()> {
         let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
         let value = CString::new(value).map_err(|_| Errno::EINVAL)?;
         self.config(1, Some(&key), Some(&value))
     }
 
     /// FSCONFIG_SET_FLAG.
-    pub fn flag(&self, key: &str) -> Result<()> {
+    pub(crate) fn flag(&self, key: &str) -> Result<()> {
         let key = CString::new(key).map_err(|_| Errno::EINVAL)?;
         self.config(0, Some(&key), None)
     }
 
     /// FSCONFIG_CMD_CREATE and fsmount(2): the mount, detached. `attributes` are
     /// MOUNT_ATTR_*.
-    pub fn mount(self, attributes: u64) -> Result<OwnedFd> {
+    pub(crate) fn mount(self, attributes: u64) -> Result<OwnedFd> {
         const FSMOUNT_CLOEXEC: u32 = 1;
         self.config(6, None, None)?;
         // SAFETY: no pointers.
@@ -177,7 +181,7 @@ impl FsContext {
     }
 
     /// What the filesystem itself had to say about a refusal, if anything.
-    pub fn message(&self) -> Option<String> {
+    pub(crate) fn message(&self) -> Option<String> {
         let mut buffer = [0_u8; 512];
         let n = nix::unistd::read(&self.0, &mut buffer).ok()?;
         let text = String::from_utf8_lossy(&buffer[..n]);
@@ -193,7 +197,7 @@ impl FsContext {
 
 /// pivot_root(".", "."): the current directory becomes the root and the old root
 /// is stacked on top of it, to be unmounted (pivot_root(2), NOTES).
-pub fn pivot_root_here() -> Result<()> {
+pub(crate) fn pivot_root_here() -> Result<()> {
     // SAFETY: C strings.
     let n = unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) };
     Errno::result(n).map(drop)

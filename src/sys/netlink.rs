@@ -7,7 +7,11 @@ use nix::errno::Errno;
 
 /// Sets a number at level SOL_NETLINK: a switch such as `NETLINK_EXT_ACK` (1), or
 /// the group of `NETLINK_ADD_MEMBERSHIP`.
-pub fn set_option(socket: impl AsFd, option: libc::c_int, value: libc::c_int) -> Result<(), Errno> {
+pub(crate) fn set_option(
+    socket: impl AsFd,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> Result<(), Errno> {
     // SAFETY: the pointer and the length describe `value`, which outlives the
     // call; the kernel only reads it. The fd is borrowed, hence open.
     let r = unsafe {
@@ -24,7 +28,7 @@ pub fn set_option(socket: impl AsFd, option: libc::c_int, value: libc::c_int) ->
 
 /// Gives the socket a program of classic BPF that decides which datagrams it gets:
 /// SO_ATTACH_FILTER of socket(7).
-pub fn attach_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> Result<(), Errno> {
+pub(crate) fn attach_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> Result<(), Errno> {
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| Errno::E2BIG)?,
         filter: program.as_ptr().cast_mut(),

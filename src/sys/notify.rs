@@ -11,7 +11,7 @@ const DN_MULTISHOT: u32 = 0x8000_0000;
 
 /// Sends the process SIGIO at each entry that goes from a directory, or is renamed, as
 /// long as the fd is open.
-pub fn signal_at_deletions(dir: BorrowedFd) -> nix::Result<()> {
+pub(crate) fn signal_at_deletions(dir: BorrowedFd) -> nix::Result<()> {
     let events = DN_DELETE | DN_MULTISHOT;
     // SAFETY: fcntl with F_NOTIFY takes a number and touches no memory.
     Errno::result(unsafe { libc::fcntl(dir.as_raw_fd(), libc::F_NOTIFY, events) }).map(drop)

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// openat2(2). A size of 0 is EINVAL, before anything else is looked at.
-pub fn has_openat2() -> bool {
+pub(crate) fn has_openat2() -> bool {
     let nothing = std::ptr::null::<libc::c_char>();
     // SAFETY: the kernel reads nothing of a size of 0.
     let n = unsafe { libc::syscall(libc::SYS_openat2, -1, nothing, nothing, 0) };
@@ -16,7 +16,7 @@ pub fn has_openat2() -> bool {
 }
 
 /// mount_setattr(2). A size of 0 is EINVAL, before anything else is looked at.
-pub fn has_mount_setattr() -> bool {
+pub(crate) fn has_mount_setattr() -> bool {
     let nothing = std::ptr::null::<libc::c_char>();
     // SAFETY: the kernel reads nothing of a size of 0.
     let n = unsafe { libc::syscall(libc::SYS_mount_setattr, -1, nothing, 0, nothing, 0) };
@@ -25,7 +25,7 @@ pub fn has_mount_setattr() -> bool {
 
 /// CLONE_INTO_CGROUP of clone3(2). An fd that cannot be one is EINVAL, before anything
 /// is made; a kernel whose clone_args ends before that field says E2BIG.
-pub fn has_clone_into_cgroup() -> bool {
+pub(crate) fn has_clone_into_cgroup() -> bool {
     // SAFETY: clone_args is plain integers, for which zero is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = super::process::CLONE_INTO_CGROUP;
@@ -36,7 +36,7 @@ pub fn has_clone_into_cgroup() -> bool {
 }
 
 /// CLOSE_RANGE_CLOEXEC of close_range(2), tried on an fd that is close-on-exec anyway.
-pub fn has_close_range_cloexec() -> bool {
+pub(crate) fn has_close_range_cloexec() -> bool {
     let Ok(own) = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC) else {
         return false;
     };

@@ -17,7 +17,7 @@ type Result<T> = std::result::Result<T, Errno>;
 
 /// Which side of a clone this is.
 #[derive(Debug)]
-pub enum Fork {
+pub(crate) enum Fork {
     Parent { pid: Pid, pidfd: OwnedFd },
     Child,
 }
@@ -31,7 +31,7 @@ pub enum Fork {
 /// # Panics
 /// If the process has more than one thread: the child would own a copy of memory
 /// with other threads' locks held for ever.
-pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
+pub(crate) fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
     assert_eq!(threads(), 1, "clone from a threaded process");
     clone(namespaces, cgroup, libc::SIGCHLD)
 }
@@ -43,7 +43,7 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork
 /// # Panics
 /// If the process was not made by [`clone3`]: such a one has one thread, and a
 /// container's /proc would be no place to ask for more.
-pub fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
+pub(crate) fn clone_sibling(namespaces: CloneFlags, cgroup: Option<BorrowedFd>) -> Result<Fork> {
     assert_child();
     clone(namespaces | CloneFlags::CLONE_PARENT, cgroup, 0)
 }
@@ -116,7 +116,7 @@ pub fn pidfd_open(pid: Pid) -> Result<OwnedFd> {
 }
 
 /// pidfd_send_signal(2). Signal 0 only asks whether the process exists.
-pub fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd, signal: i32) -> Result<()> {
     // SAFETY: a null siginfo is allowed: the kernel fills one in.
     let n = unsafe {
         libc::syscall(
@@ -162,7 +162,7 @@ pub fn pidfd_exit_status(pidfd: BorrowedFd) -> Result<Option<i32>> {
 pub(super) const CLOSE_RANGE_CLOEXEC: u32 = 4;
 
 /// Marks every fd from `first` on close-on-exec: close_range(2).
-pub fn close_on_exec_from(first: u32) -> Result<()> {
+pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: flags fds, closes none.
     let n = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) };
     Errno::result(n).map(drop)
@@ -172,7 +172,7 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
 ///
 /// # Panics
 /// If the process is not the child of a clone: fds that its values own are closed.
-pub fn close_all_but(kept: &[RawFd]) -> Result<()> {
+pub(crate) fn close_all_but(kept: &[RawFd]) -> Result<()> {
     assert_child();
     let mut kept: Vec<u32> = kept
         .iter()
@@ -197,7 +197,7 @@ pub fn close_all_but(kept: &[RawFd]) -> Result<()> {
 ///
 /// # Errors
 /// ENOENT: the directory has been removed. ERANGE: the path is longer than PATH_MAX.
-pub fn kernel_cwd() -> Result<PathBuf> {
+pub(crate) fn kernel_cwd() -> Result<PathBuf> {
     let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
     // SAFETY: the kernel writes at most the given number of bytes.
     let n = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
@@ -207,7 +207,7 @@ pub fn kernel_cwd() -> Result<PathBuf> {
 }
 
 /// Runs the program that `fd` refers to: execveat(2) with AT_EMPTY_PATH.
-pub fn exec_fd(fd: BorrowedFd, argv: &[CString], envp: &[CString]) -> Errno {
+pub(crate) fn exec_fd(fd: BorrowedFd, argv: &[CString], envp: &[CString]) -> Errno {
     let pointers = |list: &[CString]| {
         list.iter()
             .map(|s| s.as_ptr())
@@ -234,7 +234,7 @@ pub fn exec_fd(fd: BorrowedFd, argv: &[CString], envp: &[CString]) -> Errno {
 ///
 /// # Panics
 /// If the process is not the child of a clone: a value may own `to`.
-pub fn dup_to(from: impl AsFd, to: RawFd) -> Result<()> {
+pub(crate) fn dup_to(from: impl AsFd, to: RawFd) -> Result<()> {
     assert_child();
     let from = from.as_fd().as_raw_fd();
     if from == to {
@@ -247,13 +247,13 @@ pub fn dup_to(from: impl AsFd, to: RawFd) -> Result<()> {
 }
 
 /// _exit(2): ends the child of a clone without running the parent's atexit work.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(code) }
 }
 
 /// Gives SIGPIPE its default effect back, which Rust's runtime takes away.
-pub fn default_sigpipe() {
+pub(crate) fn default_sigpipe() {
     // SAFETY: SIG_DFL is no handler of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
@@ -263,7 +263,7 @@ static NONE_IGNORED: AtomicBool = AtomicBool::new(false);
 
 /// Every signal's default effect and an empty mask, as a program expects that is about
 /// to be executed. execve(2) itself does that to signals that have a handler.
-pub fn reset_signals() {
+pub(crate) fn reset_signals() {
     if NONE_IGNORED.load(Ordering::Relaxed) {
         default_sigpipe();
     } else {
@@ -280,14 +280,14 @@ pub fn reset_signals() {
 
 /// For a program whose starter has called [`reset_signals`]: its children have nothing to
 /// reset but what this program's own runtime has changed.
-pub fn signals_are_default() {
+pub(crate) fn signals_are_default() {
     NONE_IGNORED.store(true, Ordering::Relaxed);
 }
 
 /// Ends this process at each signal whose default effect is to end one. The kernel
 /// spares the first process of a pid namespace that effect (pid_namespaces(7)). execve(2)
 /// gives signals their default effect back.
-pub fn end_on_signals() {
+pub(crate) fn end_on_signals() {
     extern "C" fn end(signal: libc::c_int) {
         exit_now(128 + signal)
     }
@@ -312,7 +312,7 @@ pub fn end_on_signals() {
 }
 
 /// Returns freed heap pages to the kernel: malloc_trim(3).
-pub fn trim_heap() {
+pub(crate) fn trim_heap() {
     // SAFETY: glibc's, takes its own locks.
     unsafe { libc::malloc_trim(0) };
 }
@@ -320,7 +320,7 @@ pub fn trim_heap() {
 /// Unmaps this process's untouched pages of its own program file; the next access
 /// maps them again from the page cache. Mappings that are writable, or of which
 /// any page has been written (relocations), stay as they are.
-pub fn drop_program_pages() {
+pub(crate) fn drop_program_pages() {
     use std::os::unix::fs::MetadataExt;
     let Ok(smaps) = std::fs::read_to_string("/proc/self/smaps") else {
         return;
@@ -352,7 +352,7 @@ pub fn drop_program_pages() {
 }
 
 /// Waits until the process has ended, at most so long. False: it has not.
-pub fn await_end(pidfd: BorrowedFd, limit: std::time::Duration) -> Result<bool> {
+pub(crate) fn await_end(pidfd: BorrowedFd, limit: std::time::Duration) -> Result<bool> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let deadline = std::time::Instant::now() + limit;
     loop {
@@ -367,7 +367,7 @@ pub fn await_end(pidfd: BorrowedFd, limit: std::time::Duration) -> Result<bool> 
 
 /// Kills a child and reaps it. One that SIGKILL does not end within 5 s is left to
 /// whoever inherits it.
-pub fn kill_and_reap(pidfd: BorrowedFd) {
+pub(crate) fn kill_and_reap(pidfd: BorrowedFd) {
     pidfd_send_signal(pidfd, libc::SIGKILL).ignored("the process may have ended already");
     await_end(pidfd, std::time::Duration::from_secs(5))
         .ignored("the next call reaps it if it has ended");
@@ -376,7 +376,7 @@ pub fn kill_and_reap(pidfd: BorrowedFd) {
 
 /// Waits for a child by its pidfd without blocking: waitid(2), P_PIDFD.
 /// `None` while it runs. The status is as wait(2) encodes it.
-pub fn wait_pidfd(pidfd: BorrowedFd) -> Result<Option<i32>> {
+pub(crate) fn wait_pidfd(pidfd: BorrowedFd) -> Result<Option<i32>> {
     // SAFETY: siginfo_t is plain data, for which zero is valid.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: info outlives the call.

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 type Result<T> = std::result::Result<T, Errno>;
 
 /// TIOCSPTLCK with 0: lets the slave be opened.
-pub fn unlock(master: impl AsFd) -> Result<()> {
+pub(crate) fn unlock(master: impl AsFd) -> Result<()> {
     let zero: libc::c_int = 0;
     // SAFETY: the kernel reads one int.
     let n = unsafe {
@@ -21,7 +21,7 @@ pub fn unlock(master: impl AsFd) -> Result<()> {
 }
 
 /// TIOCGPTPEER: the slave, opened through its master.
-pub fn peer(master: impl AsFd) -> Result<OwnedFd> {
+pub(crate) fn peer(master: impl AsFd) -> Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: takes an integer.
     let n = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTPEER, flags) };
@@ -30,7 +30,7 @@ pub fn peer(master: impl AsFd) -> Result<OwnedFd> {
 }
 
 /// TIOCSCTTY: the session leader that calls gets this as its controlling terminal.
-pub fn make_controlling(slave: impl AsFd) -> Result<()> {
+pub(crate) fn make_controlling(slave: impl AsFd) -> Result<()> {
     // SAFETY: takes an integer.
     let n = unsafe { libc::ioctl(slave.as_fd().as_raw_fd(), libc::TIOCSCTTY, 0) };
     Errno::result(n).map(drop)

@@ -5,11 +5,14 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-pub use libc::sock_filter;
+pub(crate) use libc::sock_filter;
 
 /// Installs the filter. With `SECCOMP_FILTER_FLAG_NEW_LISTENER` among the flags
 /// the kernel returns the notification fd, close-on-exec.
-pub fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> Result<Option<OwnedFd>, Errno> {
+pub(crate) fn set_filter(
+    program: &[sock_filter],
+    flags: libc::c_ulong,
+) -> Result<Option<OwnedFd>, Errno> {
     let Ok(len) = u16::try_from(program.len()) else {
         return Err(Errno::EINVAL);
     };
@@ -40,7 +43,7 @@ pub fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> Result<Optio
 }
 
 /// Whether the kernel has the action (`SECCOMP_RET_*`); Linux 4.14 on.
-pub fn action_available(action: u32) -> bool {
+pub(crate) fn action_available(action: u32) -> bool {
     // SAFETY: the kernel reads one u32 through the pointer, which is alive.
     let r = unsafe {
         libc::syscall(
@@ -55,7 +58,7 @@ pub fn action_available(action: u32) -> bool {
 
 /// Whether the kernel takes these flags together. It looks at them before it looks
 /// at the filter: without one, flags that it knows give EFAULT.
-pub fn flags_known(flags: libc::c_ulong) -> bool {
+pub(crate) fn flags_known(flags: libc::c_ulong) -> bool {
     // SAFETY: there is no filter to read; nothing is installed without one.
     let r = unsafe {
         libc::syscall(

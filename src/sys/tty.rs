@@ -15,7 +15,7 @@ mod ioctl {
 }
 
 /// Columns and rows.
-pub fn window_size(terminal: impl AsFd) -> Result<(u16, u16), Errno> {
+pub(crate) fn window_size(terminal: impl AsFd) -> Result<(u16, u16), Errno> {
     let mut size = libc::winsize {
         ws_row: 0,
         ws_col: 0,
@@ -29,7 +29,10 @@ pub fn window_size(terminal: impl AsFd) -> Result<(u16, u16), Errno> {
 }
 
 /// Columns and rows; the kernel tells the terminal's foreground process group.
-pub fn set_window_size(terminal: impl AsFd, (columns, rows): (u16, u16)) -> Result<(), Errno> {
+pub(crate) fn set_window_size(
+    terminal: impl AsFd,
+    (columns, rows): (u16, u16),
+) -> Result<(), Errno> {
     let size = libc::winsize {
         ws_row: rows,
         ws_col: columns,
@@ -44,7 +47,7 @@ pub fn set_window_size(terminal: impl AsFd, (columns, rows): (u16, u16)) -> Resu
 
 /// Undoes what Rust's start-up code did: a write to a closed pipe ends the
 /// program again.
-pub fn default_sigpipe() {
+pub(crate) fn default_sigpipe() {
     // SAFETY: SIG_DFL runs no code of ours.
     let set = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
     set.ignored("signal(2) refuses only wrong numbers");

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 
 /// fsetxattr(2) without flags: creates or replaces. `fd` may not be `O_PATH`.
-pub fn fsetxattr<Fd: AsFd>(fd: Fd, name: &CStr, value: &[u8]) -> nix::Result<()> {
+pub(crate) fn fsetxattr<Fd: AsFd>(fd: Fd, name: &CStr, value: &[u8]) -> nix::Result<()> {
     // SAFETY: the fd is open for the length of the call, `name` ends with NUL,
     // and the kernel reads exactly `value.len()` bytes at `value`.
     let res = unsafe {
@@ -22,7 +22,7 @@ pub fn fsetxattr<Fd: AsFd>(fd: Fd, name: &CStr, value: &[u8]) -> nix::Result<()>
 }
 
 /// lsetxattr(2) without flags: never follows a symlink in the last component.
-pub fn lsetxattr(path: &CStr, name: &CStr, value: &[u8]) -> nix::Result<()> {
+pub(crate) fn lsetxattr(path: &CStr, name: &CStr, value: &[u8]) -> nix::Result<()> {
     // SAFETY: both strings end with NUL, and the kernel reads exactly
     // `value.len()` bytes at `value`.
     let res = unsafe {
@@ -38,7 +38,7 @@ pub fn lsetxattr(path: &CStr, name: &CStr, value: &[u8]) -> nix::Result<()> {
 }
 
 /// getxattr(2), which follows symlinks, of a value of at most 4 KiB.
-pub fn getxattr(path: &CStr, name: &CStr) -> nix::Result<Vec<u8>> {
+pub(crate) fn getxattr(path: &CStr, name: &CStr) -> nix::Result<Vec<u8>> {
     let mut value = vec![0u8; 4096];
     // SAFETY: both strings end with NUL, and the kernel writes at most `value.len()`
     // bytes at `value`.

@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 
 /// Makes what the Pod's volumes need.
 /// `label`: the SELinux label of what is made here. A hostPath keeps its own.
-pub fn make(spec: &Spec, paths: &PodPaths, label: Option<&str>) -> Result<()> {
+pub(crate) fn make(spec: &Spec, paths: &PodPaths, label: Option<&str>) -> Result<()> {
     let fs_group = spec.all_containers().find_map(|c| c.security.fs_group);
     let memory = spec.memory_limit();
     for v in &spec.volumes {
@@ -145,7 +145,7 @@ fn check_host_path(path: &Path, kind: HostPathKind) -> Result<()> {
 }
 
 /// Removes what [`make`] made, as far as it is there; hostPaths stay.
-pub fn remove(paths: &PodPaths) -> Result<()> {
+pub(crate) fn remove(paths: &PodPaths) -> Result<()> {
     let memory = paths.dir.join("volumes");
     for entry in std::fs::read_dir(&memory).into_iter().flatten().flatten() {
         mount::unmount(&entry.path())?;

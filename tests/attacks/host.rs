@@ -9,12 +9,12 @@ use super::bundle::{Bundle, Ran};
 use super::ours;
 
 /// What the container must never read.
-pub const SECRET: &str = "a-secret-of-the-host";
+pub(crate) const SECRET: &str = "a-secret-of-the-host";
 
 type Stat = (u32, u32, u32, u64, i64);
 
 /// A directory of the host's that hostile links lead to.
-pub struct Canary {
+pub(crate) struct Canary {
     pub dir: PathBuf,
     before: BTreeMap<PathBuf, Stat>,
     bundle: PathBuf,
@@ -42,7 +42,7 @@ fn stats(at: &Path, all: &mut BTreeMap<PathBuf, Stat>) {
 }
 
 impl Canary {
-    pub fn new(b: &Bundle) -> Self {
+    pub(crate) fn new(b: &Bundle) -> Self {
         super::works();
         let dir = b.dir().join("canary");
         fs::create_dir_all(dir.join("dir")).unwrap();
@@ -60,7 +60,7 @@ impl Canary {
 
     /// Fails if anything here, or among the host's devices, has changed.
     #[track_caller]
-    pub fn is_untouched(&self, by: &str) {
+    pub(crate) fn is_untouched(&self, by: &str) {
         let mut now = BTreeMap::new();
         stats(&self.dir, &mut now);
         assert_eq!(now, self.before, "{by}: the host's files");
@@ -82,7 +82,7 @@ impl Canary {
     }
 
     /// A command that prints the secret wherever it is found.
-    pub fn search(&self) -> String {
+    pub(crate) fn search(&self) -> String {
         let up = "../".repeat(12);
         let (c, name) = (self.dir.display(), self.bundle.file_name().unwrap());
         format!(
@@ -96,7 +96,7 @@ impl Canary {
 /// Whether the program ran. One way or the other nothing of the host was read, no
 /// time ran out, and the runtime did not fall over.
 #[track_caller]
-pub fn outcome(case: &str, ran: &Ran) -> bool {
+pub(crate) fn outcome(case: &str, ran: &Ran) -> bool {
     let all = format!("{}{}", ran.stdout, ran.stderr);
     assert!(!all.contains(SECRET), "{case}: read the host: {all}");
     assert!(![124, 137].contains(&ran.code), "{case}: hangs: {all}");

@@ -183,7 +183,7 @@ fn a_first_process_that_others_share_a_pid_namespace_with_t3() {
 }
 
 /// The numbers that the runtime's fds have while it does `args`.
-pub fn fd_numbers(b: &Bundle, args: &[&str]) -> std::ops::RangeInclusive<u32> {
+pub(crate) fn fd_numbers(b: &Bundle, args: &[&str]) -> std::ops::RangeInclusive<u32> {
     let trace = b.dir().join("trace");
     let ran = fds::traced(&trace, b.runtime().as_os_str())
         .arg("--root")

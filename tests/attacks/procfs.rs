@@ -242,7 +242,7 @@ fn a_new_proc_in_a_user_namespace_t5() {
     let point = closed.join("point");
     fs::create_dir_all(&point).unwrap();
     fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
-    carob::linux::mount::bind(&point, &point).unwrap();
+    carob::inside::linux::bind(&point, &point).unwrap();
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     let mut all = Vec::new();
     for (flag, userns) in [("", false), ("--no-pivot", false), ("--no-pivot", true)] {
@@ -269,7 +269,7 @@ fn a_new_proc_in_a_user_namespace_t5() {
         };
         all.push((flag, userns, ran));
     }
-    carob::linux::mount::unmount(&point).unwrap();
+    carob::inside::linux::unmount(&point).unwrap();
     fs::remove_dir_all(&closed).unwrap();
     for (flag, userns, ran) in all {
         assert_eq!(ran.stdout, "a user namespace\n", "{flag} {userns}: {ran:?}");

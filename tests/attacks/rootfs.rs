@@ -15,7 +15,7 @@ use super::host::{Canary, outcome};
 use super::ours;
 
 /// Runs `script` in the root filesystem, on the host.
-pub fn spoil(b: &Bundle, script: &str) {
+pub(crate) fn spoil(b: &Bundle, script: &str) {
     let done = Command::new("sh")
         .args(["-ec", script])
         .current_dir(b.dir().join("rootfs"))
@@ -28,21 +28,21 @@ fn without(c: &mut Value, below: &str) {
     mounts.retain(|m| !m["destination"].as_str().unwrap().starts_with(below));
 }
 
-pub fn bind(c: &mut Value, source: &str, target: &str) {
+pub(crate) fn bind(c: &mut Value, source: &str, target: &str) {
     let m = json!({"destination": target, "type": "bind", "source": source, "options": ["rbind"]});
     c["mounts"].as_array_mut().unwrap().push(m);
 }
 
 /// Each case with a fresh image: what spoils it, what it changes in config.json,
 /// and whether `carob-oci` is to run it.
-pub type Case = (
+pub(crate) type Case = (
     &'static str,
     &'static str,
     fn(&mut Value, &str),
     Option<bool>,
 );
 
-pub fn sweep(cases: &[Case]) {
+pub(crate) fn sweep(cases: &[Case]) {
     for (name, script, change, runs) in cases {
         let b = Bundle::new();
         let canary = Canary::new(&b);

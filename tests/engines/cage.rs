@@ -19,13 +19,13 @@ use nix::sched::{CloneFlags, unshare};
 const NONE: Option<&str> = None;
 
 /// Runs a test in a thread of its own, as namespaces are entered by the thread.
-pub fn apart(test: impl FnOnce() + Send + 'static) {
+pub(crate) fn apart(test: impl FnOnce() + Send + 'static) {
     if let Err(e) = std::thread::spawn(test).join() {
         panic::resume_unwind(e);
     }
 }
 
-pub struct Cage {
+pub(crate) struct Cage {
     dir: PathBuf,
     tag: String,
     mounts: BTreeSet<String>,
@@ -33,7 +33,7 @@ pub struct Cage {
 }
 
 /// The demo images, built once by the repository's own recipe.
-pub fn image() -> &'static str {
+pub(crate) fn image() -> &'static str {
     static IMAGE: OnceLock<String> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("images");
@@ -53,7 +53,7 @@ pub fn image() -> &'static str {
 
 impl Cage {
     /// Moves the calling thread, and with it all that it starts.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),
             "these tests need root: run `make test`"
@@ -92,17 +92,17 @@ impl Cage {
     }
 
     /// A directory for the test, gone in the end.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Unique on this machine: names the parent cgroup.
-    pub fn tag(&self) -> &str {
+    pub(crate) fn tag(&self) -> &str {
         &self.tag
     }
 
     /// Inside, this file of the machine has this content.
-    pub fn cover(&mut self, file: &str, content: &str) {
+    pub(crate) fn cover(&mut self, file: &str, content: &str) {
         let own = self.dir.join(file.replace('/', "_"));
         fs::write(&own, content).unwrap();
         mount(Some(&own), file, NONE, MsFlags::MS_BIND, NONE)

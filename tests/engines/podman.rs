@@ -8,10 +8,11 @@ use crate::run::{CAROB_OCI, IMAGE, Ran, Terminal, need, run, until};
 const LIMITS: &str =
     "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n";
 /// Runs until it is asked to end, and says so.
-pub const POLITE: &str = "trap 'echo asked; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
+pub(crate) const POLITE: &str =
+    "trap 'echo asked; exit 9' TERM; echo ready; while :; do sleep 0.1; done";
 const STUBBORN: &str = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
 
-pub struct Podman {
+pub(crate) struct Podman {
     pub base: Vec<String>,
     /// Of all its cgroups. Relative, it would be below our own, as with runc.
     pub parent: String,
@@ -19,7 +20,7 @@ pub struct Podman {
 }
 
 impl Podman {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Podman::configured(LIMITS, &["--runtime", CAROB_OCI])
     }
 
@@ -62,26 +63,26 @@ impl Podman {
     }
 
     #[track_caller]
-    pub fn podman(&self, args: &[&str]) -> Ran {
+    pub(crate) fn podman(&self, args: &[&str]) -> Ran {
         run(&self.argv(args))
     }
 
     /// `podman run`, without a network and below the test's cgroup.
     #[track_caller]
-    pub fn run(&self, options: &[&str], command: &[&str]) -> Ran {
+    pub(crate) fn run(&self, options: &[&str], command: &[&str]) -> Ran {
         let fixed = ["run", "--network=none", "--cgroup-parent", &self.parent];
         self.podman(&[&fixed, options, &[IMAGE], command].concat())
     }
 
     #[track_caller]
-    pub fn sh(&self, options: &[&str], script: &str) -> String {
+    pub(crate) fn sh(&self, options: &[&str], script: &str) -> String {
         let options = [&["--rm"], options].concat();
         self.run(&options, &["sh", "-c", script]).said()
     }
 
     /// A container in the background, ready.
     #[track_caller]
-    pub fn start(&self, name: &str, options: &[&str], script: &str) {
+    pub(crate) fn start(&self, name: &str, options: &[&str], script: &str) {
         self.run(
             &[&["-d", "--name", name], options].concat(),
             &["sh", "-c", script],

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 #[path = "../shared/ran.rs"]
 mod ran;
-pub use ran::Ran;
+pub(crate) use ran::Ran;
 
-pub const CAROB_OCI: &str = env!("CARGO_BIN_EXE_carob-oci");
-pub const IMAGE: &str = "localhost/carob/busybox:1";
+pub(crate) const CAROB_OCI: &str = env!("CARGO_BIN_EXE_carob-oci");
+pub(crate) const IMAGE: &str = "localhost/carob/busybox:1";
 
 /// Runs the command to its end. Whoever still holds its output then fails the test:
 /// engines wait for the end of file of the runtime's.
 #[track_caller]
-pub fn run(argv: &[String]) -> Ran {
+pub(crate) fn run(argv: &[String]) -> Ran {
     let mut child = Command::new("timeout")
         .args(["-k", "1", "30"])
         .args(argv)
@@ -51,13 +51,13 @@ fn read_in_thread(mut from: impl Read + Send + 'static) -> mpsc::Receiver<String
 }
 
 /// A terminal of 33 rows and 77 columns with a command on it.
-pub struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     seen: String,
 }
 
 impl Terminal {
-    pub fn new(argv: &[String]) -> Self {
+    pub(crate) fn new(argv: &[String]) -> Self {
         let words: Vec<String> = argv.iter().map(|w| quoted(w)).collect();
         let script = format!(
             "stty rows 33 cols 77; timeout --foreground -k 1 30 {}; echo code=$?",
@@ -76,13 +76,13 @@ impl Terminal {
         }
     }
 
-    pub fn types(&mut self, keys: &[u8]) {
+    pub(crate) fn types(&mut self, keys: &[u8]) {
         self.child.stdin.as_mut().unwrap().write_all(keys).unwrap();
     }
 
     /// Everything up to this text.
     #[track_caller]
-    pub fn shows(&mut self, text: &str) -> &str {
+    pub(crate) fn shows(&mut self, text: &str) -> &str {
         let mut byte = [0];
         while !self.seen.contains(text) {
             match self.child.stdout.as_mut().unwrap().read(&mut byte) {
@@ -96,7 +96,7 @@ impl Terminal {
     }
 
     #[track_caller]
-    pub fn ends(mut self, code: i32) {
+    pub(crate) fn ends(mut self, code: i32) {
         self.shows(&format!("code={code}\n"));
         self.child.wait().unwrap();
     }
@@ -108,7 +108,7 @@ fn quoted(word: &str) -> String {
 
 /// Asks until the answer is yes.
 #[track_caller]
-pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut ask: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(10);
     while !ask() {
         assert!(Instant::now() < end, "not within 10 s: {what}");
@@ -117,7 +117,7 @@ pub fn until(what: &str, mut ask: impl FnMut() -> bool) {
 }
 
 /// Programs and files that must be there, each with its Debian package.
-pub fn need(wanted: &[(&str, &str)]) {
+pub(crate) fn need(wanted: &[(&str, &str)]) {
     for (name, package) in wanted {
         let there = if name.starts_with('/') {
             Path::new(name).exists()

@@ -10,14 +10,14 @@ use crate::ran::Ran;
 use crate::server::Server;
 
 #[derive(Clone)]
-pub struct Case {
+pub(crate) struct Case {
     pub name: &'static str,
     pub content: Content,
     pub want: Want,
 }
 
 #[derive(Clone)]
-pub enum Content {
+pub(crate) enum Content {
     /// Loaded and pulled.
     Oci(Oci),
     /// Loaded; its image, if it has one, is `localhost/corpus/<name>:1`.
@@ -25,7 +25,7 @@ pub enum Content {
 }
 
 #[derive(Clone)]
-pub enum Want {
+pub(crate) enum Want {
     /// By exit code 8, with these words.
     Refused(&'static str),
     /// The topmost layer looks like this.
@@ -34,11 +34,11 @@ pub enum Want {
     Merged(&'static str, &'static str),
 }
 
-pub fn image_name(case: &Case) -> String {
+pub(crate) fn image_name(case: &Case) -> String {
     format!("localhost/corpus/{}:1", case.name)
 }
 
-pub fn archive_of(case: &Case) -> Vec<u8> {
+pub(crate) fn archive_of(case: &Case) -> Vec<u8> {
     match &case.content {
         Content::Oci(oci) => oci.archive(&image_name(case)),
         Content::Archive(bytes) => bytes.clone(),
@@ -50,7 +50,7 @@ pub fn archive_of(case: &Case) -> Vec<u8> {
 const THREADS: usize = 4;
 
 /// `cases` are told where the canary is.
-pub fn run(cases: impl Fn(&str) -> Vec<Case> + Sync) {
+pub(crate) fn run(cases: impl Fn(&str) -> Vec<Case> + Sync) {
     let names: Vec<&str> = cases("/canary").iter().map(|c| c.name).collect();
     let distinct: std::collections::HashSet<_> = names.iter().collect();
     assert_eq!(distinct.len(), names.len(), "names that are there twice");

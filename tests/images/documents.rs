@@ -42,7 +42,7 @@ fn is_honest() -> Want {
     Want::Made(vec![(b"d/f".to_vec(), File("honest"))])
 }
 
-pub fn all(canary: &str) -> Vec<Case> {
+pub(crate) fn all(canary: &str) -> Vec<Case> {
     [contents(), documents(), streams(), archives(canary)].concat()
 }
 
@@ -435,7 +435,7 @@ fn archives(canary: &str) -> Vec<Case> {
 }
 
 /// A layout as a directory, whose blobs are links to files beside it.
-pub fn directory_with_links(place: &crate::place::Place) -> String {
+pub(crate) fn directory_with_links(place: &crate::place::Place) -> String {
     let layout = place.dir.join("layout");
     std::fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
     let oci = Oci::new(&[honest()]);

@@ -8,18 +8,18 @@ use sha2::{Digest, Sha256};
 
 use crate::tar::tar;
 
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-pub fn gzip(data: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut e = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     e.write_all(data).unwrap();
     e.finish().unwrap()
 }
 
-pub fn digest(data: &[u8]) -> String {
+pub(crate) fn digest(data: &[u8]) -> String {
     let hex: String = Sha256::digest(data)
         .iter()
         .map(|b| format!("{b:02x}"))
@@ -27,7 +27,7 @@ pub fn digest(data: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-pub fn arch() -> &'static str {
+pub(crate) fn arch() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -37,7 +37,7 @@ pub fn arch() -> &'static str {
 
 /// What a registry or a layout holds, and how it is entered.
 #[derive(Clone, Default)]
-pub struct Oci {
+pub(crate) struct Oci {
     /// By digest, which need not be right.
     pub blobs: BTreeMap<String, Vec<u8>>,
     /// The descriptor of what the name means.
@@ -45,7 +45,7 @@ pub struct Oci {
 }
 
 impl Oci {
-    pub fn put(&mut self, media_type: &str, bytes: &[u8]) -> Value {
+    pub(crate) fn put(&mut self, media_type: &str, bytes: &[u8]) -> Value {
         let digest = digest(bytes);
         let descriptor = json!({"mediaType": media_type, "digest": digest, "size": bytes.len()});
         self.blobs.insert(digest, bytes.to_vec());
@@ -53,7 +53,7 @@ impl Oci {
     }
 
     /// Of layers as they come, and plain, with changes to the config's `config`.
-    pub fn packed(layers: &[(Vec<u8>, &[u8])], config: Value) -> Oci {
+    pub(crate) fn packed(layers: &[(Vec<u8>, &[u8])], config: Value) -> Oci {
         let mut oci = Oci::default();
         let packed: Vec<Value> = layers.iter().map(|(l, _)| oci.put(LAYER, l)).collect();
         let plain: Vec<String> = layers.iter().map(|(_, plain)| digest(plain)).collect();
@@ -66,13 +66,13 @@ impl Oci {
         oci
     }
 
-    pub fn new(layers: &[Vec<u8>]) -> Oci {
+    pub(crate) fn new(layers: &[Vec<u8>]) -> Oci {
         let layers: Vec<(Vec<u8>, &[u8])> = layers.iter().map(|l| (gzip(l), &l[..])).collect();
         Oci::packed(&layers, json!({}))
     }
 
     /// With another manifest, after changes to it.
-    pub fn with_manifest(mut self, change: impl Fn(&mut Value)) -> Oci {
+    pub(crate) fn with_manifest(mut self, change: impl Fn(&mut Value)) -> Oci {
         let old = self.top["digest"].as_str().unwrap().to_owned();
         let mut manifest: Value =
             serde_json::from_slice(&self.blobs.remove(&old).unwrap()).unwrap();
@@ -83,7 +83,7 @@ impl Oci {
     }
 
     /// With the manifest's text changed.
-    pub fn with_text(mut self, change: impl Fn(String) -> String) -> Oci {
+    pub(crate) fn with_text(mut self, change: impl Fn(String) -> String) -> Oci {
         let old = self.top["digest"].as_str().unwrap().to_owned();
         let text = String::from_utf8(self.blobs.remove(&old).unwrap()).unwrap();
         let media_type = self.top["mediaType"].as_str().unwrap().to_owned();
@@ -92,13 +92,13 @@ impl Oci {
     }
 
     /// With these bytes for its config.
-    pub fn with_config(mut self, config: &[u8]) -> Oci {
+    pub(crate) fn with_config(mut self, config: &[u8]) -> Oci {
         let config = self.put(CONFIG, config);
         self.with_manifest(|m| m["config"] = config.clone())
     }
 
     /// The bytes of the blob of that role are others, its digest is not.
-    pub fn with_content(mut self, pointer: &str, change: impl Fn(&mut Vec<u8>)) -> Oci {
+    pub(crate) fn with_content(mut self, pointer: &str, change: impl Fn(&mut Vec<u8>)) -> Oci {
         let top = &self.blobs[self.top["digest"].as_str().unwrap()];
         let manifest: Value = serde_json::from_slice(top).unwrap();
         let digest = manifest.pointer(pointer).unwrap()["digest"]
@@ -108,7 +108,7 @@ impl Oci {
         self
     }
 
-    pub fn archive(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn archive(&self, name: &str) -> Vec<u8> {
         let mut top = self.top.clone();
         top["annotations"] = json!({"org.opencontainers.image.ref.name": name});
         let index = json!({"schemaVersion": 2, "manifests": [top]});
@@ -122,7 +122,7 @@ impl Oci {
     }
 }
 
-pub fn config_of(diff_ids: &[String], config: Value) -> Value {
+pub(crate) fn config_of(diff_ids: &[String], config: Value) -> Value {
     json!({
         "architecture": arch(), "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
@@ -130,7 +130,7 @@ pub fn config_of(diff_ids: &[String], config: Value) -> Value {
 }
 
 /// A docker-archive; `layers` are what manifest.json calls them.
-pub fn docker(layer: &[u8], layers: &[&str], tag: &str) -> crate::tar::Tar {
+pub(crate) fn docker(layer: &[u8], layers: &[&str], tag: &str) -> crate::tar::Tar {
     let diff_ids: Vec<String> = layers.iter().map(|_| digest(layer)).collect();
     let manifest = json!([{"Config": "config.json", "RepoTags": [tag], "Layers": layers}]);
     tar()

@@ -37,7 +37,7 @@ fn merged(
     }
 }
 
-pub fn all(canary: &str) -> Vec<Case> {
+pub(crate) fn all(canary: &str) -> Vec<Case> {
     [
         names(canary),
         links(canary),

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::ran::Ran;
 
-pub struct Place {
+pub(crate) struct Place {
     pub dir: PathBuf,
 }
 
@@ -20,7 +20,7 @@ pub struct Place {
 type Look = (u32, u32, u32, u64, u64, i64, i64, i64, i64, Vec<u8>);
 
 impl Place {
-    pub fn new() -> Place {
+    pub(crate) fn new() -> Place {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         assert!(
             nix::unistd::geteuid().is_root(),
@@ -37,17 +37,17 @@ impl Place {
         Place { dir }
     }
 
-    pub fn canary(&self) -> String {
+    pub(crate) fn canary(&self) -> String {
         self.dir.join("canary").to_str().unwrap().to_owned()
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) -> String {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.dir.join(name);
         std::fs::write(&path, bytes).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_carob"));
         c.env_remove("CAROB_ROOT")
             .arg("--root")
@@ -57,13 +57,13 @@ impl Place {
         c
     }
 
-    pub fn carob(&self, args: &[&str]) -> Ran {
+    pub(crate) fn carob(&self, args: &[&str]) -> Ran {
         self.command(args).output().expect("carob runs").into()
     }
 
     /// What is beside the store: the canary, and the directories on the way to the
     /// layers, which `..` would lead to.
-    pub fn outside(&self) -> BTreeMap<PathBuf, Look> {
+    pub(crate) fn outside(&self) -> BTreeMap<PathBuf, Look> {
         let mut all = BTreeMap::new();
         look(&self.dir.join("canary"), true, &mut all);
         for dir in ["", "root", "root/data", "root/data/images"] {
@@ -81,7 +81,7 @@ impl Place {
     }
 
     /// What the store holds, but for the layers' insides.
-    pub fn store(&self) -> Vec<String> {
+    pub(crate) fn store(&self) -> Vec<String> {
         let images = self.dir.join("root/data/images");
         let mut all = Vec::new();
         for dir in ["records", "blobs/sha256", "layers", "partial", "ingest"] {
@@ -94,7 +94,7 @@ impl Place {
     }
 
     /// The image's layers, lowest first.
-    pub fn layers(&self, image: &str) -> Vec<PathBuf> {
+    pub(crate) fn layers(&self, image: &str) -> Vec<PathBuf> {
         let seen = self.carob(&["inspect", image]).ok();
         let seen: Value = serde_json::from_str(&seen).unwrap();
         let lower = seen[0]["GraphDriver"]["Data"]["LowerDir"].as_str().unwrap();
@@ -102,7 +102,7 @@ impl Place {
     }
 
     /// What a script says in the layers, one over the other, as a container has them.
-    pub fn merged(&self, layers: &[PathBuf], script: &str) -> String {
+    pub(crate) fn merged(&self, layers: &[PathBuf], script: &str) -> String {
         let mut all: Vec<&str> = layers.iter().rev().map(|l| l.to_str().unwrap()).collect();
         let empty = self.dir.join("empty");
         std::fs::create_dir_all(&empty).unwrap();
@@ -172,7 +172,7 @@ fn look(path: &Path, below: bool, all: &mut BTreeMap<PathBuf, Look>) {
 
 /// What something in a layer has to be.
 #[derive(Clone, Debug)]
-pub enum Is {
+pub(crate) enum Is {
     File(&'static str),
     Dir,
     Link(String),
@@ -197,7 +197,7 @@ pub enum Is {
 
 impl Is {
     #[track_caller]
-    pub fn check(&self, case: &str, layer: &Path, name: &[u8]) {
+    pub(crate) fn check(&self, case: &str, layer: &Path, name: &[u8]) {
         let path = layer.join(Path::new(std::ffi::OsStr::from_bytes(name)));
         let about = format!("{case}: {}", String::from_utf8_lossy(name));
         let found = std::fs::symlink_metadata(&path);
@@ -207,7 +207,7 @@ impl Is {
         let m = found.unwrap_or_else(|e| panic!("{about}: {e}"));
         let xattr = |name: &str| {
             let file = std::fs::File::open(&path).unwrap();
-            carob::sys::xattr::fgetxattr(&file, &CString::new(name).unwrap())
+            carob::inside::sys::fgetxattr(&file, &CString::new(name).unwrap())
         };
         let device = |major, minor| nix::sys::stat::makedev(major, minor);
         match self {

@@ -10,14 +10,14 @@ use crate::image::Oci;
 /// Content-Type, so many bytes of Content-Length as are promised, and the bytes.
 type Answer = (String, u64, Arc<Vec<u8>>);
 
-pub struct Server {
+pub(crate) struct Server {
     port: u16,
     answers: Arc<Mutex<HashMap<String, Answer>>>,
 }
 
 impl Server {
     /// Its thread ends with the program.
-    pub fn start() -> Server {
+    pub(crate) fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let answers: Arc<Mutex<HashMap<String, Answer>>> = Arc::default();
@@ -31,13 +31,13 @@ impl Server {
         Server { port, answers }
     }
 
-    pub fn put(&self, path: &str, media_type: &str, promised: u64, bytes: Vec<u8>) {
+    pub(crate) fn put(&self, path: &str, media_type: &str, promised: u64, bytes: Vec<u8>) {
         let answer = (media_type.to_owned(), promised, Arc::new(bytes));
         self.answers.lock().unwrap().insert(path.to_owned(), answer);
     }
 
     /// Serves an image, and says by which name it can be pulled.
-    pub fn serve(&self, name: &str, oci: &Oci) -> String {
+    pub(crate) fn serve(&self, name: &str, oci: &Oci) -> String {
         let top = oci.top["digest"].as_str().unwrap();
         let of = |digest: &str| oci.blobs.get(digest).cloned().unwrap_or_default();
         for (digest, bytes) in &oci.blobs {

@@ -3,15 +3,15 @@
 const BLOCK: usize = 512;
 
 #[derive(Clone, Default)]
-pub struct Tar(pub Vec<u8>);
+pub(crate) struct Tar(pub Vec<u8>);
 
-pub fn tar() -> Tar {
+pub(crate) fn tar() -> Tar {
     Tar::default()
 }
 
 impl Tar {
     /// A header with a right checksum, and its content.
-    pub fn raw(
+    pub(crate) fn raw(
         mut self,
         name: impl AsRef<[u8]>,
         kind: u8,
@@ -38,21 +38,21 @@ impl Tar {
         self
     }
 
-    pub fn file(self, name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Tar {
+    pub(crate) fn file(self, name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Tar {
         self.raw(name, b'0', content.as_ref(), |_| {})
     }
 
-    pub fn mode(self, name: impl AsRef<[u8]>, kind: u8, mode: u32) -> Tar {
+    pub(crate) fn mode(self, name: impl AsRef<[u8]>, kind: u8, mode: u32) -> Tar {
         self.raw(name, kind, b"", |b| {
             b[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
         })
     }
 
-    pub fn dir(self, name: impl AsRef<[u8]>) -> Tar {
+    pub(crate) fn dir(self, name: impl AsRef<[u8]>) -> Tar {
         self.mode(name, b'5', 0o755)
     }
 
-    pub fn link(self, name: impl AsRef<[u8]>, kind: u8, target: &str) -> Tar {
+    pub(crate) fn link(self, name: impl AsRef<[u8]>, kind: u8, target: &str) -> Tar {
         let tar = match target.len() {
             0..=100 => self,
             _ => self.pax(&[("linkpath", target.as_bytes())]),
@@ -63,15 +63,15 @@ impl Tar {
         })
     }
 
-    pub fn symlink(self, name: impl AsRef<[u8]>, target: &str) -> Tar {
+    pub(crate) fn symlink(self, name: impl AsRef<[u8]>, target: &str) -> Tar {
         self.link(name, b'2', target)
     }
 
-    pub fn hard_link(self, name: impl AsRef<[u8]>, target: &str) -> Tar {
+    pub(crate) fn hard_link(self, name: impl AsRef<[u8]>, target: &str) -> Tar {
         self.link(name, b'1', target)
     }
 
-    pub fn device(self, name: &str, kind: u8, major: u32, minor: u32) -> Tar {
+    pub(crate) fn device(self, name: &str, kind: u8, major: u32, minor: u32) -> Tar {
         self.raw(name, kind, b"", |b| {
             b[329..337].copy_from_slice(format!("{major:07o}\0").as_bytes());
             b[337..345].copy_from_slice(format!("{minor:07o}\0").as_bytes());
@@ -79,7 +79,7 @@ impl Tar {
     }
 
     /// Records for the entry to come.
-    pub fn pax(self, records: &[(&str, &[u8])]) -> Tar {
+    pub(crate) fn pax(self, records: &[(&str, &[u8])]) -> Tar {
         let mut data = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
@@ -95,12 +95,18 @@ impl Tar {
     }
 
     /// A file of this name, however long.
-    pub fn named(self, path: impl AsRef<[u8]>) -> Tar {
+    pub(crate) fn named(self, path: impl AsRef<[u8]>) -> Tar {
         self.pax(&[("path", path.as_ref())]).file("short", "")
     }
 
     /// GNU's old form of a sparse file; at most four extents.
-    pub fn sparse(self, name: &str, size: u64, extents: &[(u64, u64)], content: &[u8]) -> Tar {
+    pub(crate) fn sparse(
+        self,
+        name: &str,
+        size: u64,
+        extents: &[(u64, u64)],
+        content: &[u8],
+    ) -> Tar {
         self.raw(name, b'S', content, |b| {
             b[257..265].copy_from_slice(b"ustar  \0");
             for (i, (offset, length)) in extents.iter().enumerate() {
@@ -114,12 +120,12 @@ impl Tar {
         })
     }
 
-    pub fn then(mut self, bytes: &[u8]) -> Tar {
+    pub(crate) fn then(mut self, bytes: &[u8]) -> Tar {
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub fn end(self) -> Vec<u8> {
+    pub(crate) fn end(self) -> Vec<u8> {
         self.then(&[0; 2 * BLOCK]).0
     }
 }

@@ -12,8 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use carob::oci::config::Config;
-use carob::oci::json;
+use carob::inside::oci::{self, Config};
 use serde_json::{Value, json};
 
 use super::bundle::Bundle;
@@ -139,7 +138,7 @@ fn in_pieces(error: &str, keys: &[&str]) -> bool {
 }
 
 fn parse(c: &Value) -> carob::Result<Config> {
-    json::parse(c.to_string().as_bytes())
+    oci::parse(c.to_string().as_bytes())
 }
 
 struct Sweep<'a> {

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 #[path = "../shared/ran.rs"]
 mod ran;
-pub use ran::Ran;
+pub(crate) use ran::Ran;
 
-pub struct Bundle {
+pub(crate) struct Bundle {
     dir: PathBuf,
     name: String,
     runtime: PathBuf,
@@ -41,7 +41,7 @@ fn rootfs() -> &'static Path {
 }
 
 impl Bundle {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("carob-oci-test-{}-{n}", std::process::id());
@@ -70,7 +70,7 @@ impl Bundle {
 
     /// The program that is tested.
     #[allow(dead_code)] // not every program asks
-    pub fn runtime(&self) -> &Path {
+    pub(crate) fn runtime(&self) -> &Path {
         &self.runtime
     }
 
@@ -78,17 +78,17 @@ impl Bundle {
         self.runtime.starts_with(&self.dir)
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Of its cgroup, and unlike any other bundle's.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
     /// The configuration of `spec`, changed.
-    pub fn config(&self, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn config(&self, change: impl FnOnce(&mut Value)) {
         let path = self.dir.join("config.json");
         let _ = std::fs::remove_file(&path);
         // Ours whichever is tested: they differ in the namespaces.
@@ -113,14 +113,14 @@ impl Bundle {
         std::fs::write(&path, c.to_string()).unwrap();
     }
 
-    pub fn sh(&self, script: &str, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn sh(&self, script: &str, change: impl FnOnce(&mut Value)) {
         self.config(|c| {
             c["process"]["args"] = serde_json::json!(["/bin/sh", "-c", script]);
             change(c);
         });
     }
 
-    pub fn oci(&self, args: &[&str]) -> Ran {
+    pub(crate) fn oci(&self, args: &[&str]) -> Ran {
         // What is created keeps its stdio: files, so that nobody waits for it.
         let file = |name| std::fs::File::create(self.dir.join(name)).unwrap();
         let status = Command::new("timeout")
@@ -144,12 +144,12 @@ impl Bundle {
         }
     }
 
-    pub fn state(&self, id: &str) -> Value {
+    pub(crate) fn state(&self, id: &str) -> Value {
         serde_json::from_str(&self.oci(&["state", id]).ok()).unwrap()
     }
 
     #[track_caller]
-    pub fn becomes(&self, id: &str, status: &str) {
+    pub(crate) fn becomes(&self, id: &str, status: &str) {
         let what = format!("{id} is {status}");
         until(10, &what, || self.state(id)["status"] == status);
     }
@@ -203,7 +203,7 @@ impl Drop for Bundle {
 
 /// Asks until it is so, or fails after so many seconds.
 #[track_caller]
-pub fn until(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(seconds: u64, what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while !is_so() {
         assert!(Instant::now() < end, "not within {seconds} s: {what}");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::bundle::Bundle;
 
 /// What is there in every case, the paths of a bundle filled in.
-pub fn base(b: &Bundle) -> Value {
+pub(crate) fn base(b: &Bundle) -> Value {
     let rootfs = b.dir().join("rootfs");
     json!({
         "ociVersion": "1.3.0",
@@ -47,7 +47,7 @@ fn block_device() -> (u32, u32) {
 }
 
 /// Where (a JSON pointer) and what.
-pub fn options() -> Vec<(&'static str, Value)> {
+pub(crate) fn options() -> Vec<(&'static str, Value)> {
     let caps = json!(["CAP_KILL"]);
     let hook = json!([{"path": "/bin/true", "args": ["true"], "env": ["A=b"], "timeout": 10}]);
     let (major, minor) = block_device();
@@ -195,7 +195,7 @@ pub fn options() -> Vec<(&'static str, Value)> {
 }
 
 /// What a user and a time namespace bring with them.
-pub fn with_user_namespace(c: &mut Value) {
+pub(crate) fn with_user_namespace(c: &mut Value) {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     let kinds = c["linux"]["namespaces"].as_array_mut().unwrap();
     kinds.push(json!({"type": "user"}));

@@ -321,7 +321,7 @@ fn lists_and_the_machine() {
 /// The one fd that comes in a message.
 fn received(socket: &UnixListener) -> OwnedFd {
     let (stream, _) = socket.accept().unwrap();
-    let (_, _, mut fds) = carob::sys::fd::receive(stream.as_fd(), &mut [0; 64]).unwrap();
+    let (_, _, mut fds) = carob::inside::sys::receive(stream.as_fd(), &mut [0; 64]).unwrap();
     assert_eq!(fds.len(), 1);
     fds.remove(0)
 }

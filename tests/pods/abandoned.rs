@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::root::{Root, alive, kill_9, script_pod, tag_of, until};
 
 /// What one test abandons, another one's `system prune` would remove.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|e| e.into_inner())
 }
@@ -181,7 +181,7 @@ fn a_root_of_which_nothing_tells_where_it_is_keeps_its_processes() {
     let pids = abandon(&root);
     // Which there are differs between kernels.
     for dir in mounts_below(root.dir()) {
-        carob::linux::mount::unmount(&dir).unwrap();
+        carob::inside::linux::unmount(&dir).unwrap();
     }
     let tag = tag_of(root.dir());
     let pruned = other.carob(&["system", "prune"]);

@@ -106,10 +106,10 @@ fn go(root: &Root) {
 fn pidfds_tell() -> bool {
     let mut child = std::process::Command::new("true").spawn().unwrap();
     let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    let pidfd = carob::sys::process::pidfd_open(pid).unwrap();
+    let pidfd = carob::inside::sys::pidfd_open(pid).unwrap();
     child.wait().unwrap();
     matches!(
-        carob::sys::process::pidfd_exit_status(pidfd.as_fd()),
+        carob::inside::sys::pidfd_exit_status(pidfd.as_fd()),
         Ok(Some(_))
     )
 }
@@ -334,6 +334,6 @@ fn systemd_oomd_is_told_not_to_choose_the_monitors() {
         .map(|top| std::path::Path::new(top).join(&cgroup));
     let dir = v2.iter().find(|dir| dir.exists()).unwrap();
     let dir = std::fs::File::open(dir).unwrap();
-    let value = carob::sys::xattr::fgetxattr(dir, c"user.oomd_omit");
+    let value = carob::inside::sys::fgetxattr(dir, c"user.oomd_omit");
     assert_eq!(value.unwrap(), b"1");
 }

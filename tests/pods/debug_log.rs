@@ -7,7 +7,7 @@ use crate::root::{Root, pod, sh, until};
 const SECRET: &str = "Tr0ub4dor";
 
 /// The lines of the log in a text, each in its form.
-pub fn lines(text: &str) -> Vec<&str> {
+pub(crate) fn lines(text: &str) -> Vec<&str> {
     for line in text.lines() {
         let mut words = line.split(' ');
         let time = words.next().unwrap_or_default();
@@ -199,7 +199,7 @@ fn the_last_line_of_a_hang_says_what_is_waited_for() {
     let root = Root::new();
     root.carob(&["get", "pods"]).ok();
     let lock = root.dir().join("run/names.lock");
-    let held = carob::store::Lock::acquire(&lock).unwrap();
+    let held = carob::inside::store::Lock::acquire(&lock).unwrap();
     let manifest = root.dir().join("pod.yaml");
     std::fs::write(&manifest, secretive("held")).unwrap();
     let said = root.dir().join("said");

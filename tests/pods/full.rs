@@ -5,8 +5,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use carob::linux::mount::{Mount, unmount};
-use carob::linux::root::open_dir;
+use carob::inside::linux::open_dir;
+use carob::inside::linux::{Mount, unmount};
 use serde_json::json;
 use std::os::fd::AsFd;
 
@@ -19,13 +19,13 @@ const ENDED: &str = ".status.containerStatuses[0].state.terminated";
 
 /// A tmpfs of a root's own at one of its directories. When it is dropped the root's Pods
 /// are deleted first, which nothing can be in the way of any more.
-pub struct Small<'r> {
+pub(crate) struct Small<'r> {
     root: &'r Root,
     at: PathBuf,
 }
 
 impl<'r> Small<'r> {
-    pub fn mount(root: &'r Root, sub: &str, options: &[(&str, &str)]) -> Self {
+    pub(crate) fn mount(root: &'r Root, sub: &str, options: &[(&str, &str)]) -> Self {
         let at = match sub {
             "" => root.dir().to_owned(),
             sub => root.dir().join(sub),
@@ -39,7 +39,7 @@ impl<'r> Small<'r> {
 
     /// Takes all the room, and all inodes with `files`. Called again it takes what has
     /// become free since, as by a monitor that was just replacing a record.
-    pub fn fill(&self, files: bool) {
+    pub(crate) fn fill(&self, files: bool) {
         std::fs::create_dir_all(self.at.join("fill")).unwrap();
         let path = |n: u32| self.at.join(format!("fill/{n}"));
         let mut append = std::fs::File::options();
@@ -55,7 +55,7 @@ impl<'r> Small<'r> {
         }
     }
 
-    pub fn free(&self) {
+    pub(crate) fn free(&self) {
         let _ = std::fs::remove_dir_all(self.at.join("fill"));
     }
 

@@ -95,8 +95,8 @@ fn a_pod_lives_without_what_is_newer_than_the_oldest_kernel() {
 #[test]
 fn an_adopted_container_ends_as_unknown_where_pidfds_do_not_tell() {
     without(&[no_pidfd_info()], || {
-        let own = carob::sys::process::pidfd_open(nix::unistd::getpid()).unwrap();
-        let told = carob::sys::process::pidfd_exit_status(own.as_fd());
+        let own = carob::inside::sys::pidfd_open(nix::unistd::getpid()).unwrap();
+        let told = carob::inside::sys::pidfd_exit_status(own.as_fd());
         assert_eq!(told, Err(nix::errno::Errno::ENOTTY));
         let root = Root::new();
         root.apply(&script_pod("p", "Never", 1, WAITS)).ok();

@@ -6,24 +6,24 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use carob::pod::monitor::kubelet::trace;
+use carob::inside::pod;
 use serde_json::{Value, json};
 
 #[path = "../shared/ran.rs"]
 mod ran;
-pub use ran::Ran;
+pub(crate) use ran::Ran;
 
-pub const IMAGE: &str = "localhost/carob/busybox:1";
+pub(crate) const IMAGE: &str = "localhost/carob/busybox:1";
 
 /// Everything of one test. Dropping it deletes its Pods and checks that nothing is
 /// left.
-pub struct Root {
+pub(crate) struct Root {
     dir: PathBuf,
 }
 
 /// A Pod whose last container runs the script; `rest` ends with that container's
 /// name.
-pub fn pod_text(name: &str, image: &str, rest: &str, script: &str) -> String {
+pub(crate) fn pod_text(name: &str, image: &str, rest: &str, script: &str) -> String {
     let script: String = script.lines().map(|l| format!("      {l}\n")).collect();
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \
@@ -33,7 +33,7 @@ pub fn pod_text(name: &str, image: &str, rest: &str, script: &str) -> String {
 }
 
 /// The demo images, built once for all tests by the repository's own recipe.
-pub fn images() -> &'static Path {
+pub(crate) fn images() -> &'static Path {
     static IMAGES: OnceLock<PathBuf> = OnceLock::new();
     IMAGES.get_or_init(|| {
         assert!(
@@ -56,30 +56,30 @@ pub fn images() -> &'static Path {
 
 impl Root {
     /// With the demo image loaded.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = Root::empty();
         root.load_image();
         root
     }
 
     /// As [`Root::new`], of a name that ends so.
-    pub fn deep(end: &str) -> Self {
+    pub(crate) fn deep(end: &str) -> Self {
         let root = Root::named(end);
         root.load_image();
         root
     }
 
-    pub fn load_image(&self) {
+    pub(crate) fn load_image(&self) {
         let image = images().join("busybox.tar");
         self.carob(&["load", "-i", image.to_str().unwrap()]).ok();
     }
 
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Root::named("")
     }
 
     /// As [`Root::empty`], and on a disk: Debian 13 has a tmpfs at /tmp.
-    pub fn on_disk() -> Self {
+    pub(crate) fn on_disk() -> Self {
         let tmp = std::env::temp_dir();
         let kind = nix::sys::statfs::statfs(&tmp).unwrap().filesystem_type();
         match kind == nix::sys::statfs::TMPFS_MAGIC {
@@ -102,22 +102,22 @@ impl Root {
         Root { dir }
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_carob"));
         c.env_remove("CAROB_ROOT")
             .env_remove("CAROB_LOG")
-            .env(trace::VARIABLE, self.dir.join("facts"))
+            .env(pod::VARIABLE, self.dir.join("facts"))
             .arg("--root")
             .arg(&self.dir)
             .args(args);
         c
     }
 
-    pub fn carob(&self, args: &[&str]) -> Ran {
+    pub(crate) fn carob(&self, args: &[&str]) -> Ran {
         self.command(args)
             .stdin(Stdio::null())
             .output()
@@ -134,12 +134,12 @@ impl Root {
     }
 
     /// With this on its standard input.
-    pub fn feed(&self, args: &[&str], input: &str) -> Ran {
+    pub(crate) fn feed(&self, args: &[&str], input: &str) -> Ran {
         self.feed_to(self.command(args), input)
     }
 
     /// To a command line that ends with [`Root::command`]'s.
-    pub fn feed_to(&self, mut command: Command, input: &str) -> Ran {
+    pub(crate) fn feed_to(&self, mut command: Command, input: &str) -> Ran {
         use std::io::Write;
         let mut child = command
             .stdin(Stdio::piped())
@@ -152,25 +152,25 @@ impl Root {
         self.ran(child.wait_with_output().unwrap())
     }
 
-    pub fn apply(&self, manifest: &str) -> Ran {
+    pub(crate) fn apply(&self, manifest: &str) -> Ran {
         self.feed(&["apply", "-f", "-"], manifest)
     }
 
     /// What a shell script in the Pod's first container says; it has to succeed.
     #[track_caller]
-    pub fn sh(&self, pod: &str, script: &str) -> String {
+    pub(crate) fn sh(&self, pod: &str, script: &str) -> String {
         self.carob(&["exec", pod, "--", "sh", "-c", script]).ok()
     }
 
     /// A field of a Pod, by kubectl's jsonpath; empty if there is none.
-    pub fn field(&self, pod: &str, path: &str) -> String {
+    pub(crate) fn field(&self, pod: &str, path: &str) -> String {
         self.carob(&["get", "pod", pod, "-o", &format!("jsonpath={{{path}}}")])
             .ok()
     }
 
     /// Waits until a container has logged this text.
     #[track_caller]
-    pub fn says(&self, pod: &str, container: &str, text: &str) {
+    pub(crate) fn says(&self, pod: &str, container: &str, text: &str) {
         let said = until(|| {
             let log = self.carob(&["logs", pod, "-c", container]);
             if log.stdout.contains(text) {
@@ -184,7 +184,7 @@ impl Root {
 
     /// Waits until a field of a Pod has this value.
     #[track_caller]
-    pub fn becomes(&self, pod: &str, path: &str, value: &str) {
+    pub(crate) fn becomes(&self, pod: &str, path: &str, value: &str) {
         let is = until(|| {
             let is = self.field(pod, path);
             if is == value { Ok(()) } else { Err(is) }
@@ -193,13 +193,13 @@ impl Root {
     }
 
     /// Without asking carob, which would revive a monitor.
-    pub fn uid(&self, pod: &str) -> String {
+    pub(crate) fn uid(&self, pod: &str) -> String {
         let link = self.dir.join("run/names/default").join(pod);
         let uid = std::fs::read_link(link).unwrap();
         uid.to_str().unwrap().to_owned()
     }
 
-    pub fn pid(&self, pod: &str, container: &str) -> i32 {
+    pub(crate) fn pid(&self, pod: &str, container: &str) -> i32 {
         let uid = self.field(pod, ".metadata.uid");
         let state = std::fs::read(self.dir.join("run/pods").join(uid).join("state.json")).unwrap();
         let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
@@ -208,7 +208,7 @@ impl Root {
             .unwrap_or_else(|| panic!("{container} does not run: {state}")) as i32
     }
 
-    pub fn monitor_pid(&self, pod: &str) -> i32 {
+    pub(crate) fn monitor_pid(&self, pod: &str) -> i32 {
         let uid = self.field(pod, ".metadata.uid");
         let state = std::fs::read(self.dir.join("run/pods").join(uid).join("state.json")).unwrap();
         let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
@@ -217,7 +217,7 @@ impl Root {
 
     /// What of this root the machine still holds: mounts, cgroups, links, nft
     /// tables, processes, units of systemd, records.
-    pub fn left(&self) -> Vec<String> {
+    pub(crate) fn left(&self) -> Vec<String> {
         let dir = self.dir.to_str().unwrap();
         let tag = tag_of(&self.dir);
         let mut left = Vec::new();
@@ -292,11 +292,11 @@ impl Root {
 impl Root {
     /// What the monitors of this root were told leads to the same actions again. How many
     /// facts that was.
-    pub fn replay(&self) -> usize {
+    pub(crate) fn replay(&self) -> usize {
         let records = std::fs::read_dir(self.dir.join("facts"));
         let records = records.into_iter().flatten();
         records
-            .map(|entry| trace::replay(&entry.unwrap().path()).unwrap())
+            .map(|entry| pod::replay(&entry.unwrap().path()).unwrap())
             .sum()
     }
 }
@@ -338,13 +338,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What an idle machine needs at most, made longer for a slow one: tests/machines/run sets
 /// `CAROB_TEST_SLOWNESS`, the factor, for machines whose processor is emulated.
-pub fn slack(idle: Duration) -> Duration {
+pub(crate) fn slack(idle: Duration) -> Duration {
     let factor = std::env::var("CAROB_TEST_SLOWNESS").map_or(1, |text| text.parse().unwrap());
     idle * factor
 }
 
 /// Asks until the answer is good, or for [`PATIENCE`].
-pub fn until<T, E>(mut ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+pub(crate) fn until<T, E>(mut ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     let end = Instant::now() + PATIENCE;
     loop {
         match ask() {
@@ -356,15 +356,15 @@ pub fn until<T, E>(mut ask: impl FnMut() -> Result<T, E>) -> Result<T, E> {
 }
 
 /// As `store::Layout` computes it.
-pub fn tag_of(root: &Path) -> String {
-    carob::store::Layout::new(Some(root))
+pub(crate) fn tag_of(root: &Path) -> String {
+    carob::inside::store::Layout::new(Some(root))
         .unwrap()
         .tag()
         .to_owned()
 }
 
 /// A Pod of one container that runs a shell script.
-pub fn script_pod(name: &str, restart: &str, grace: u32, script: &str) -> String {
+pub(crate) fn script_pod(name: &str, restart: &str, grace: u32, script: &str) -> String {
     let script: String = script.lines().map(|l| format!("      {l}\n")).collect();
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  restartPolicy: {restart}\n  \
@@ -374,12 +374,12 @@ pub fn script_pod(name: &str, restart: &str, grace: u32, script: &str) -> String
 }
 
 /// A Pod with this spec, as JSON, which is YAML.
-pub fn pod(name: &str, spec: Value) -> String {
+pub(crate) fn pod(name: &str, spec: Value) -> String {
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}).to_string()
 }
 
 /// A container that runs a shell script; `extra` is merged in.
-pub fn sh(name: &str, script: &str, extra: Value) -> Value {
+pub(crate) fn sh(name: &str, script: &str, extra: Value) -> Value {
     let mut c = json!({
         "name": name,
         "image": IMAGE,
@@ -393,7 +393,7 @@ pub fn sh(name: &str, script: &str, extra: Value) -> Value {
 }
 
 /// Whether the process has not ended; a zombie has.
-pub fn alive(pid: i32) -> bool {
+pub(crate) fn alive(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").map(|(_, rest)| rest.as_bytes()[0]);
     state.is_some_and(|s| !matches!(s, b'Z' | b'X'))
@@ -401,14 +401,14 @@ pub fn alive(pid: i32) -> bool {
 
 /// Returns when the process has let go of its files: a command right after would else meet
 /// the socket of a monitor that is dying.
-pub fn kill_9(pid: i32) {
+pub(crate) fn kill_9(pid: i32) {
     let process = nix::unistd::Pid::from_raw(pid);
     let _ = nix::sys::signal::kill(process, nix::sys::signal::SIGKILL);
     let _ = until(|| if alive(pid) { Err(()) } else { Ok(()) });
 }
 
 /// A file of the root's with this text, open for reading.
-pub fn text_file(root: &Root, name: &str, text: &str) -> std::fs::File {
+pub(crate) fn text_file(root: &Root, name: &str, text: &str) -> std::fs::File {
     let path = root.dir().join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::File::open(path).unwrap()

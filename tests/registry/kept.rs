@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use carob::image::{Form, Image, PullOptions, Reference, Store};
+use carob::inside::image::{Form, Image, PullOptions, Reference, Store};
 
 use super::{Registry, archive};
 

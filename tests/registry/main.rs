@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use carob::image::{Credentials, Progress, PullOptions, Reference, Store};
-use carob::store::Layout;
+use carob::inside::image::{Credentials, Progress, PullOptions, Reference, Store};
+use carob::inside::store::Layout;
 
 struct Registry {
     dir: PathBuf,

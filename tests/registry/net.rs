@@ -4,8 +4,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use carob::image::{Blobs, Credentials, Digest, Keyring, Progress, PullOptions, Pushed};
-use carob::image::{Reference, Store, push};
+use carob::inside::image::{Blobs, Credentials, Digest, Keyring, Progress, PullOptions, Pushed};
+use carob::inside::image::{Reference, Store, push};
 
 use super::proxy::{Proxy, Vice};
 use super::{Registry, archive};
@@ -26,7 +26,7 @@ fn options(dir: &Path) -> PullOptions {
     o
 }
 
-fn pull(store: &Store, name: &str, o: &PullOptions) -> carob::Result<carob::image::Image> {
+fn pull(store: &Store, name: &str, o: &PullOptions) -> carob::Result<carob::inside::image::Image> {
     store.pull(&name.parse::<Reference>().unwrap(), o, &mut |_| {})
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 #[derive(Clone)]
-pub enum Vice {
+pub(crate) enum Vice {
     /// A third of what is left, and the connection ends.
     Cuts,
     /// A third; and what is asked for by a Range is said to be another one.
@@ -23,7 +23,7 @@ pub enum Vice {
     Vouches(&'static str),
 }
 
-pub struct Proxy {
+pub(crate) struct Proxy {
     pub address: String,
     /// The heads of requests for blobs, in lower case.
     pub heads: Arc<Mutex<Vec<String>>>,
@@ -33,7 +33,7 @@ pub struct Proxy {
 const LARGE: usize = 1 << 20;
 
 impl Proxy {
-    pub fn start(upstream: u16, vice: Vice) -> Self {
+    pub(crate) fn start(upstream: u16, vice: Vice) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -51,7 +51,7 @@ impl Proxy {
 
     /// Forgets the heads, once every connection made so far is served: one of
     /// a client just killed may still wait to be accepted.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         let mut last = TcpStream::connect(&self.address).unwrap();
         last.write_all(b"GET /v2/ HTTP/1.0\r\n\r\n").unwrap();
         last.read_to_end(&mut Vec::new()).unwrap();
@@ -62,7 +62,7 @@ impl Proxy {
         self.heads.lock().unwrap().clear();
     }
 
-    pub fn seen(&self, text: &str) -> usize {
+    pub(crate) fn seen(&self, text: &str) -> usize {
         let heads = self.heads.lock().unwrap();
         heads.iter().filter(|h| h.contains(text)).count()
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use carob::image::{PullOptions, Store};
+use carob::inside::image::{PullOptions, Store};
 
 use super::{Registry, archive};
 
@@ -43,7 +43,7 @@ fn make(dir: &Path, name: &str, parts: &[&[&str]]) {
 }
 
 /// cert.pem, issued by the CA of ca.pem.
-pub fn issued_by_a_ca(dir: &Path) {
+pub(crate) fn issued_by_a_ca(dir: &Path) {
     make(dir, "ca", &[&["-subj", "/CN=test CA"]]);
     let signed = ["-CA", "ca.pem", "-CAkey", "ca-key.pem"];
     let leaf = ["-addext", "basicConstraints=critical,CA:FALSE"];
@@ -115,7 +115,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn pull(&self) -> carob::Result<carob::image::Image> {
+    fn pull(&self) -> carob::Result<carob::inside::image::Image> {
         let name = self.registry.reference("app:1");
         self.store().pull(&name, &self.options(), &mut |_| {})
     }

@@ -1,10 +1,10 @@
 //! System calls taken away, as on a kernel without them: what a test starts inside is
 //! refused them, and so is what that starts, monitors and containers among them.
 
-use carob::linux::seccomp::{Action, Arch, Arg, Filter, Flags, Op, Profile, Rule};
+use carob::inside::linux::{Action, Arch, Arg, Filter, Flags, Op, Profile, Rule};
 
 /// One call, or the calls with such an argument, and the errno that they get.
-pub struct Denial {
+pub(crate) struct Denial {
     pub call: &'static str,
     /// The argument's number, the bits of it that count, and their value.
     pub argument: Option<(u8, u64, u64)>,
@@ -12,7 +12,7 @@ pub struct Denial {
 }
 
 impl Denial {
-    pub fn of(call: &'static str) -> Denial {
+    pub(crate) fn of(call: &'static str) -> Denial {
         Denial {
             call,
             argument: None,
@@ -22,7 +22,7 @@ impl Denial {
 }
 
 /// What Linux 5.14 does not have, the oldest version that is supported.
-pub fn newer_than_least() -> Vec<Denial> {
+pub(crate) fn newer_than_least() -> Vec<Denial> {
     const CALLS: [&str; 22] = [
         "process_mrelease",
         "futex_waitv",
@@ -52,7 +52,7 @@ pub fn newer_than_least() -> Vec<Denial> {
 }
 
 /// ioctl(PIDFD_GET_INFO) of any size: its type is 0xff, its number 11.
-pub fn no_pidfd_info() -> Denial {
+pub(crate) fn no_pidfd_info() -> Denial {
     Denial {
         call: "ioctl",
         argument: Some((1, 0xffff, 0xff0b)),
@@ -61,7 +61,7 @@ pub fn no_pidfd_info() -> Denial {
 }
 
 /// Runs `work` on a thread of its own, where these calls are denied.
-pub fn without<T: Send>(denials: &[Denial], work: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn without<T: Send>(denials: &[Denial], work: impl FnOnce() -> T + Send) -> T {
     let rules = denials.iter().map(|d| Rule {
         names: vec![d.call.into()],
         action: Action::Errno(d.errno as u16),

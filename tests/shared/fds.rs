@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// A command that runs `program` under strace, which writes to `trace` what
 /// [`numbers`] reads: all calls of it and its children, each fd with what it refers to.
-pub fn traced(trace: &Path, program: &OsStr) -> Command {
+pub(crate) fn traced(trace: &Path, program: &OsStr) -> Command {
     let mut strace = Command::new("strace");
     strace
         .args(["-f", "-y", "-qq", "-o"])
@@ -18,7 +18,7 @@ pub fn traced(trace: &Path, program: &OsStr) -> Command {
 }
 
 /// Every number that an fd has had: 3 to the highest one.
-pub fn numbers(trace: &Path) -> RangeInclusive<u32> {
+pub(crate) fn numbers(trace: &Path) -> RangeInclusive<u32> {
     let text = String::from_utf8_lossy(&std::fs::read(trace).unwrap()).into_owned();
     // As in `openat2(27</tmp/bundle>, ...`.
     let before_angle = text.split('<').filter_map(|part| {

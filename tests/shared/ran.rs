@@ -4,7 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Output;
 
 #[derive(Debug)]
-pub struct Ran {
+pub(crate) struct Ran {
     /// 128 and the signal's number, of what a signal has ended.
     pub code: i32,
     pub stdout: String,
@@ -13,7 +13,7 @@ pub struct Ran {
 
 impl Ran {
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         assert_eq!(
             self.code, 0,
             "stdout: {}\nstderr: {}",
@@ -25,12 +25,12 @@ impl Ran {
     /// As [`Ran::ok`], without the last newline.
     #[allow(dead_code)] // not every program wants it so
     #[track_caller]
-    pub fn said(self) -> String {
+    pub(crate) fn said(self) -> String {
         self.ok().trim_end().to_owned()
     }
 
     #[track_caller]
-    pub fn fails(self, code: i32, text: &str) -> Self {
+    pub(crate) fn fails(self, code: i32, text: &str) -> Self {
         let all = format!("{}{}", self.stdout, self.stderr);
         assert_eq!(self.code, code, "{all}");
         assert!(all.contains(text), "no {text:?} in: {all}");

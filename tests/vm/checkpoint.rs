@@ -27,7 +27,7 @@ const MODULES: [&str; 12] = [
 /// criu has tar put away what is in a tmpfs, and ip what a network namespace has.
 const PROGRAMS: [&str; 6] = ["criu", "ip", "tar", "gzip", "podman", "conmon"];
 
-pub fn initramfs(kernel: &Kernel, work: &Work) -> PathBuf {
+pub(crate) fn initramfs(kernel: &Kernel, work: &Work) -> PathBuf {
     let tree = work.0.join("criu");
     for dir in ["bin", "share"] {
         std::fs::create_dir_all(tree.join(dir)).unwrap();

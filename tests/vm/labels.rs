@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::{Work, archive, copy, in_path, place_busybox, run, strip};
 
-pub const SELINUX: &str = "lsm=selinux selinux=1 enforcing=0";
-pub const APPARMOR: &str = "lsm=apparmor apparmor=1";
+pub(crate) const SELINUX: &str = "lsm=selinux selinux=1 enforcing=0";
+pub(crate) const APPARMOR: &str = "lsm=apparmor apparmor=1";
 
 fn config(change: impl FnOnce(&mut Value)) -> String {
     let kinds = ["pid", "mount", "ipc", "uts", "network", "cgroup"];
@@ -35,7 +35,7 @@ fn config(change: impl FnOnce(&mut Value)) -> String {
 }
 
 /// `system` is "selinux" or "apparmor".
-pub fn initramfs(work: &Work, system: &str) -> PathBuf {
+pub(crate) fn initramfs(work: &Work, system: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vm");
     let tree = work.0.join("tree");
     for dir in ["bin", "labels", "bundle/rootfs/bin", "bundle/rootfs/proc"] {

@@ -28,7 +28,7 @@ Environment=PATH=/bin:/usr/bin
 ";
 
 /// What the kernel's command line says: one unit, and nothing else of a boot.
-pub const COMMAND_LINE: &str =
+pub(crate) const COMMAND_LINE: &str =
     "systemd.unit=checks.service systemd.show_status=0 systemd.log_level=warning";
 
 fn bundle_config() -> Value {
@@ -68,7 +68,7 @@ fn notifying_config() -> Value {
     config
 }
 
-pub fn initramfs(work: &Work) -> PathBuf {
+pub(crate) fn initramfs(work: &Work) -> PathBuf {
     let tree = work.0.join("systemd");
     let make = |dir: &str| std::fs::create_dir_all(tree.join(dir)).unwrap();
     for dir in [
@@ -120,7 +120,7 @@ pub fn initramfs(work: &Work) -> PathBuf {
 }
 
 /// The program and what ldd says that it loads, links followed.
-pub fn with_libraries(program: &Path) -> Vec<PathBuf> {
+pub(crate) fn with_libraries(program: &Path) -> Vec<PathBuf> {
     assert!(
         program.exists(),
         "no {}: {}",

@@ -1,17 +1,17 @@
 //! What will be done to make a container: pure data, printable, applied by
 //! [`super::init`] in the child. `crate::oci::plan` makes it from a `config.json`.
 
-pub mod mount;
-pub mod namespace;
-pub mod process;
+pub(crate) mod mount;
+pub(crate) mod namespace;
+pub(crate) mod process;
 
 use std::path::{Path, PathBuf};
 
 use nix::mount::MsFlags;
 
-pub use mount::{Mount, Source};
-pub use namespace::{IdMap, Namespaces};
-pub use process::{DEFAULT_PATH, Process};
+pub(crate) use mount::{Mount, Source};
+pub(crate) use namespace::{IdMap, Namespaces};
+pub(crate) use process::{DEFAULT_PATH, Process};
 
 use crate::linux::resctrl;
 use crate::{Error, Result};
@@ -82,7 +82,7 @@ pub fn check_namespaces(plan: &Plan) -> Result<()> {
 }
 
 /// Labels that this kernel cannot give: found out before anything is made.
-pub fn check_labels(plan: &Plan) -> Result<()> {
+pub(crate) fn check_labels(plan: &Plan) -> Result<()> {
     check_process_labels(&plan.process)?;
     match plan.mount_label && !has_selinux() {
         true => Err(no_selinux("linux.mountLabel")),
@@ -91,7 +91,7 @@ pub fn check_labels(plan: &Plan) -> Result<()> {
 }
 
 /// As [`check_labels`], of a process that comes later.
-pub fn check_process_labels(p: &Process) -> Result<()> {
+pub(crate) fn check_process_labels(p: &Process) -> Result<()> {
     let has_apparmor = Path::new("/sys/module/apparmor/parameters/enabled").exists();
     if p.apparmor_profile.is_some() && !has_apparmor {
         return Err(Error::unsupported(

@@ -68,7 +68,7 @@ pub enum Source {
 
 /// The names that change an attribute of a mount: what they set, what they clear.
 /// With an `r` before them they hold for the whole tree.
-pub const ATTRIBUTES: [(&str, u64, u64); 16] = [
+pub(crate) const ATTRIBUTES: [(&str, u64, u64); 16] = [
     ("ro", ATTR_RDONLY, 0),
     ("rw", 0, ATTR_RDONLY),
     ("nosuid", ATTR_NOSUID, 0),
@@ -89,7 +89,7 @@ pub const ATTRIBUTES: [(&str, u64, u64); 16] = [
 ];
 
 /// The opposites of the atime options, which mean relatime again.
-pub const PROPAGATIONS: [(&str, MsFlags); 4] = [
+pub(crate) const PROPAGATIONS: [(&str, MsFlags); 4] = [
     ("private", MsFlags::MS_PRIVATE),
     ("slave", MsFlags::MS_SLAVE),
     ("shared", MsFlags::MS_SHARED),
@@ -97,7 +97,7 @@ pub const PROPAGATIONS: [(&str, MsFlags); 4] = [
 ];
 
 /// What the superblock takes from fsconfig(2) as flags.
-pub const SUPERBLOCK_FLAGS: [&str; 10] = [
+pub(crate) const SUPERBLOCK_FLAGS: [&str; 10] = [
     "sync",
     "async",
     "dirsync",

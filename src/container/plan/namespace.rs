@@ -5,18 +5,18 @@ use std::path::PathBuf;
 
 use nix::sched::CloneFlags;
 
-pub const MOUNT: CloneFlags = CloneFlags::CLONE_NEWNS;
-pub const CGROUP: CloneFlags = CloneFlags::CLONE_NEWCGROUP;
-pub const UTS: CloneFlags = CloneFlags::CLONE_NEWUTS;
-pub const IPC: CloneFlags = CloneFlags::CLONE_NEWIPC;
-pub const USER: CloneFlags = CloneFlags::CLONE_NEWUSER;
-pub const PID: CloneFlags = CloneFlags::CLONE_NEWPID;
-pub const NET: CloneFlags = CloneFlags::CLONE_NEWNET;
+pub(crate) const MOUNT: CloneFlags = CloneFlags::CLONE_NEWNS;
+pub(crate) const CGROUP: CloneFlags = CloneFlags::CLONE_NEWCGROUP;
+pub(crate) const UTS: CloneFlags = CloneFlags::CLONE_NEWUTS;
+pub(crate) const IPC: CloneFlags = CloneFlags::CLONE_NEWIPC;
+pub(crate) const USER: CloneFlags = CloneFlags::CLONE_NEWUSER;
+pub(crate) const PID: CloneFlags = CloneFlags::CLONE_NEWPID;
+pub(crate) const NET: CloneFlags = CloneFlags::CLONE_NEWNET;
 /// linux/sched.h; neither libc nor nix knows it among these.
-pub const TIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
+pub(crate) const TIME: CloneFlags = CloneFlags::from_bits_retain(0x80);
 
 /// Every kind: its flag, its name in OCI, its name below /proc/<pid>/ns.
-pub const KINDS: [(CloneFlags, &str, &str); 8] = [
+pub(crate) const KINDS: [(CloneFlags, &str, &str); 8] = [
     (NET, "network", "net"),
     (IPC, "ipc", "ipc"),
     (UTS, "uts", "uts"),

@@ -204,7 +204,7 @@ pub(in crate::image) mod tests {
     use super::*;
     use std::io::Write;
 
-    pub fn gzip(data: &[u8]) -> Vec<u8> {
+    pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
         let mut e = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         e.write_all(data).unwrap();
         e.finish().unwrap()

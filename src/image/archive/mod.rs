@@ -3,4 +3,4 @@
 pub(in crate::image) mod compression;
 pub(in crate::image) mod packed;
 pub(in crate::image) mod read;
-pub mod tar;
+pub(crate) mod tar;

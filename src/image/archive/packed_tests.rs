@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 use super::*;
 
 /// What a program of that name makes of `data`.
-pub fn pack(program: &str, options: &[&str], data: &[u8]) -> Vec<u8> {
+pub(crate) fn pack(program: &str, options: &[&str], data: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(options)
         .stdin(Stdio::piped())
@@ -23,7 +23,7 @@ fn xz(options: &[&str], data: &[u8]) -> Vec<u8> {
     pack("xz", &[&["-c"], options].concat(), data)
 }
 
-pub fn bzip2(data: &[u8]) -> Vec<u8> {
+pub(crate) fn bzip2(data: &[u8]) -> Vec<u8> {
     pack("bzip2", &["-c"], data)
 }
 

@@ -16,7 +16,7 @@ use crate::{Context, Error, Result};
 
 #[path = "sparse.rs"]
 mod sparse;
-pub use sparse::Extent;
+pub(crate) use sparse::Extent;
 use sparse::Pax;
 
 const BLOCK: usize = 512;
@@ -67,7 +67,7 @@ impl Entry {
 }
 
 /// Archive text for people: escaped, and cut where it is absurdly long.
-pub fn show(bytes: &[u8]) -> String {
+pub(crate) fn show(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
     format!("{text:?}")
 }

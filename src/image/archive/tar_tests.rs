@@ -4,11 +4,17 @@ use super::*;
 
 /// Writes what no sane tool would.
 #[derive(Default)]
-pub struct Builder(pub Vec<u8>);
+pub(crate) struct Builder(pub Vec<u8>);
 
 impl Builder {
     /// A raw header and its content, padded; the checksum is right.
-    pub fn raw(mut self, name: &str, kind: u8, content: &[u8], edit: impl Fn(&mut [u8])) -> Self {
+    pub(crate) fn raw(
+        mut self,
+        name: &str,
+        kind: u8,
+        content: &[u8],
+        edit: impl Fn(&mut [u8]),
+    ) -> Self {
         let mut block = [0u8; BLOCK];
         block[..name.len().min(100)].copy_from_slice(&name.as_bytes()[..name.len().min(100)]);
         block[100..108].copy_from_slice(b"0000644\0");
@@ -36,29 +42,29 @@ impl Builder {
         self.0.resize(self.0.len().next_multiple_of(BLOCK), 0);
         self
     }
-    pub fn file(self, name: &str, content: &[u8]) -> Self {
+    pub(crate) fn file(self, name: &str, content: &[u8]) -> Self {
         self.raw(name, b'0', content, |_| {})
     }
-    pub fn mode(self, name: &str, kind: u8, mode: u32) -> Self {
+    pub(crate) fn mode(self, name: &str, kind: u8, mode: u32) -> Self {
         self.raw(name, kind, b"", |b| {
             b[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
         })
     }
-    pub fn dir(self, name: &str) -> Self {
+    pub(crate) fn dir(self, name: &str) -> Self {
         self.mode(name, b'5', 0o755)
     }
-    pub fn link(self, name: &str, kind: u8, target: &str) -> Self {
+    pub(crate) fn link(self, name: &str, kind: u8, target: &str) -> Self {
         self.raw(name, kind, b"", |b| {
             b[157..157 + target.len()].copy_from_slice(target.as_bytes());
         })
     }
-    pub fn symlink(self, name: &str, target: &str) -> Self {
+    pub(crate) fn symlink(self, name: &str, target: &str) -> Self {
         self.link(name, b'2', target)
     }
-    pub fn hard_link(self, name: &str, target: &str) -> Self {
+    pub(crate) fn hard_link(self, name: &str, target: &str) -> Self {
         self.link(name, b'1', target)
     }
-    pub fn pax(self, records: &[(&str, &[u8])]) -> Self {
+    pub(crate) fn pax(self, records: &[(&str, &[u8])]) -> Self {
         let mut data = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
@@ -72,13 +78,13 @@ impl Builder {
         }
         self.raw("pax", b'x', &data, |_| {})
     }
-    pub fn end(mut self) -> Vec<u8> {
+    pub(crate) fn end(mut self) -> Vec<u8> {
         self.0.resize(self.0.len() + 2 * BLOCK, 0);
         self.0
     }
 }
 
-pub fn entries(data: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
+pub(crate) fn entries(data: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
     let mut reader = Reader::new(data);
     let mut all = Vec::new();
     while let Some(entry) = reader.next_entry()? {

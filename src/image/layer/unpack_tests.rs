@@ -7,7 +7,7 @@ use super::*;
 use crate::image::archive::tar::tests::Builder;
 
 /// With the default bounds.
-pub fn unpack_all(tar: &[u8], target: OwnedFd) -> Result<Unpacked> {
+pub(crate) fn unpack_all(tar: &[u8], target: OwnedFd) -> Result<Unpacked> {
     let limits = crate::image::Limits::default();
     let (come, image) = (Default::default(), Default::default());
     let budget = Budget::layer(&limits, tar.len() as u64, &come, &image);

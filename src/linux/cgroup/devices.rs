@@ -132,7 +132,7 @@ impl DeviceRule {
 /// What other runtimes allow every container: making any node, but opening only
 /// the harmless ones that `/dev` of a container holds. Not `/dev/net/tun` (runc
 /// dropped it in 1.2) and not the host's terminals.
-pub fn default_device_rules() -> Vec<DeviceRule> {
+pub(crate) fn default_device_rules() -> Vec<DeviceRule> {
     const MEM: u32 = 1; // null 3, zero 5, full 7, random 8, urandom 9
     const TTY_AUX: u32 = 5; // tty 0, console 1, ptmx 2
     const PTS: u32 = 136;
@@ -161,7 +161,7 @@ pub fn default_device_rules() -> Vec<DeviceRule> {
 ///
 /// Between the writes the cgroup holds an intermediate state; harmless before the
 /// first process is in it.
-pub fn plan_v1(rules: &[DeviceRule]) -> Option<Vec<(&'static str, String)>> {
+pub(crate) fn plan_v1(rules: &[DeviceRule]) -> Option<Vec<(&'static str, String)>> {
     const OPEN: u8 = Access::READ.0 | Access::WRITE.0;
     let start = rules.iter().rposition(DeviceRule::is_total);
     let mode = start.is_some_and(|i| rules[i].allow);
@@ -238,15 +238,15 @@ pub fn plan_v1(rules: &[DeviceRule]) -> Option<Vec<(&'static str, String)>> {
 
 /// eBPF opcodes that the program is made of (Documentation/bpf/standardization).
 mod op {
-    pub const LDX_W: u8 = 0x61;
-    pub const MOV32_IMM: u8 = 0xb4;
-    pub const MOV32_REG: u8 = 0xbc;
-    pub const AND32_IMM: u8 = 0x54;
-    pub const RSH32_IMM: u8 = 0x74;
-    pub const JA: u8 = 0x05;
-    pub const JNE32_IMM: u8 = 0x56;
-    pub const JSET32_IMM: u8 = 0x46;
-    pub const EXIT: u8 = 0x95;
+    pub(super) const LDX_W: u8 = 0x61;
+    pub(super) const MOV32_IMM: u8 = 0xb4;
+    pub(super) const MOV32_REG: u8 = 0xbc;
+    pub(super) const AND32_IMM: u8 = 0x54;
+    pub(super) const RSH32_IMM: u8 = 0x74;
+    pub(super) const JA: u8 = 0x05;
+    pub(super) const JNE32_IMM: u8 = 0x56;
+    pub(super) const JSET32_IMM: u8 = 0x46;
+    pub(super) const EXIT: u8 = 0x95;
 }
 
 /// The v2 program for these rules.
@@ -254,7 +254,7 @@ mod op {
 /// From the last rule to the first. `LEFT` holds the requested bits that no later
 /// rule has decided: an allowing rule takes its bits out, and with none left the
 /// answer is yes; a denying rule that meets one is a no; the end is a no.
-pub fn plan_v2(rules: &[DeviceRule]) -> Vec<Insn> {
+pub(crate) fn plan_v2(rules: &[DeviceRule]) -> Vec<Insn> {
     const RESULT: u8 = 0;
     const CTX: u8 = 1;
     const KIND: u8 = 2;
@@ -328,7 +328,7 @@ pub fn plan_v2(rules: &[DeviceRule]) -> Vec<Insn> {
 /// Whether device rules take CAP_NET_ADMIN, which this process lacks: on cgroup v2 older
 /// kernels (6.1 is one) want it of a process that asks for a cgroup's programs
 /// (bpf_prog_query() in kernel/bpf/syscall.c).
-pub fn lack_net_admin() -> bool {
+pub(crate) fn lack_net_admin() -> bool {
     let Ok(h) = Hierarchies::detect() else {
         return false;
     };
@@ -343,7 +343,7 @@ pub fn lack_net_admin() -> bool {
 /// refuses `O_PATH`). Rules that were there are replaced in one step; by a kernel
 /// before 5.6, or if there were several programs, the new one first, so that the
 /// cgroup is never without one.
-pub fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
+pub(crate) fn apply_v2(dir: BorrowedFd<'_>, rules: &[DeviceRule]) -> Result<()> {
     let call = |e, call: &str| {
         let error = Error::sys(format_args!("bpf({call}, CGROUP_DEVICE)"), e);
         match e {

@@ -468,7 +468,7 @@ fn parse_cpu_list(text: &str) -> Vec<u16> {
 
 /// The sizes of huge pages as the hugetlb controller's files have them: the
 /// directory `hugepages-2048kB` is `2MB`.
-pub fn page_sizes() -> Vec<String> {
+pub(crate) fn page_sizes() -> Vec<String> {
     let Ok(dir) = std::fs::read_dir("/sys/kernel/mm/hugepages") else {
         return Vec::new();
     };

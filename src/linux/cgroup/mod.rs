@@ -21,15 +21,15 @@
 
 mod accounts;
 mod apply;
-pub mod devices;
+pub(crate) mod devices;
 mod end;
-pub mod hierarchy;
+pub(crate) mod hierarchy;
 mod io;
 mod measure;
 mod owner;
 mod place;
-pub mod resources;
-pub mod systemd;
+pub(crate) mod resources;
+pub(crate) mod systemd;
 pub(crate) mod v1;
 pub(crate) mod v2;
 
@@ -43,15 +43,13 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Pid, write};
 
-pub use accounts::*;
-pub use devices::{Access, DeviceKind, DeviceRule, default_device_rules};
-pub use hierarchy::{Controllers, Hierarchies, Hierarchy, Select};
-pub use measure::{OomEvents, page_sizes};
-pub use place::Place;
-pub use resources::{
-    HugepageLimit, Io, IoWeight, Limit, RdmaLimit, Resources, Throttle, ThrottleOf,
-};
-pub use v2::weight_from_shares;
+pub(crate) use accounts::*;
+pub(crate) use devices::{Access, DeviceKind, DeviceRule, default_device_rules};
+pub(crate) use hierarchy::{Controllers, Hierarchies, Hierarchy, Select};
+pub(crate) use measure::OomEvents;
+pub(crate) use place::Place;
+pub(crate) use resources::{Limit, Resources};
+pub(crate) use v2::weight_from_shares;
 
 use crate::{Call, Context, Error, Kind, Result};
 

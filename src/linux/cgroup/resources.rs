@@ -151,7 +151,7 @@ pub(crate) enum Absent {
 
 impl Write {
     /// What decides on it, as OCI has it below `linux.resources`.
-    pub fn field(&self) -> Option<&'static str> {
+    pub(crate) fn field(&self) -> Option<&'static str> {
         Some(match &*self.file {
             "cpu.shares" | "cpu.weight" => "cpu.shares",
             "cpu.cfs_period_us" => "cpu.period",
@@ -189,7 +189,7 @@ impl Write {
         })
     }
 
-    pub fn new(
+    pub(crate) fn new(
         controller: Controllers,
         file: impl Into<Cow<'static, str>>,
         value: impl ToString,
@@ -202,13 +202,13 @@ impl Write {
         }
     }
 
-    pub fn or(mut self, absent: Absent) -> Self {
+    pub(crate) fn or(mut self, absent: Absent) -> Self {
         self.absent = absent;
         self
     }
 
     /// Both versions name a file after its controller.
-    pub fn controller_name(&self) -> &str {
+    pub(crate) fn controller_name(&self) -> &str {
         self.file.split('.').next().unwrap_or(&self.file)
     }
 }

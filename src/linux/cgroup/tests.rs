@@ -9,6 +9,8 @@ use nix::poll::{PollFd, PollTimeout, poll};
 
 use nix::unistd::Pid;
 
+use super::measure::page_sizes;
+use super::resources::HugepageLimit;
 use super::*;
 
 /// A cgroup of this test that goes away with its processes.

@@ -77,7 +77,7 @@ pub(super) fn enable(h: &Hierarchy, path: &str, wanted: Controllers) -> Result<(
 /// (2, 1), (1024, 100) and (262144, 10000). The older straight line
 /// 1 + (shares - 2) * 9999 / 262142 gave the usual 1024 a weight of 39, so that a
 /// container with the default lost against any process outside.
-pub fn weight_from_shares(shares: u64) -> u64 {
+pub(crate) fn weight_from_shares(shares: u64) -> u64 {
     let l = (shares.clamp(2, 262_144) as f64).log2();
     let exponent = (l * l + 125.0 * l) / 612.0 - 7.0 / 34.0;
     // The three fixed points come out as 99.99999 or 100.00001 by rounding.

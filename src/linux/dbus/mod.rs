@@ -3,7 +3,7 @@
 //! ([`crate::linux::cgroup::systemd`]) and firewalld. Why not a crate:
 //! `docs/decisions/0008-systemd-driver.md`.
 
-pub mod wire;
+pub(crate) mod wire;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,11 +14,11 @@ use crate::{Context, Error, Kind, Result};
 use wire::{Call, Message, Writer};
 
 /// The system's bus daemon.
-pub const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+pub(crate) const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     socket: UnixStream,
     serial: u32,
     /// The service, in errors.
@@ -53,7 +53,7 @@ impl From<Refusal> for Error {
 
 impl Connection {
     /// Everything that is done with the connection has to be done within `patience`.
-    pub fn open(path: &Path, service: &'static str, patience: Duration) -> Result<Self> {
+    pub(crate) fn open(path: &Path, service: &'static str, patience: Duration) -> Result<Self> {
         log::debug!("D-Bus: connect to {path:?}");
         let call = || format!("connect({path:?})");
         let socket = UnixStream::connect(path).with_context(call)?;
@@ -129,7 +129,7 @@ impl Connection {
     }
 
     /// The next message, whatever it is.
-    pub fn next_message(&mut self) -> Result<Message> {
+    pub(crate) fn next_message(&mut self) -> Result<Message> {
         let mut head = [0; 16];
         self.receive(&mut head)?;
         let mut bytes = vec![0; wire::length(&head)?];
@@ -139,7 +139,7 @@ impl Connection {
     }
 
     /// One call, its reply.
-    pub fn call(&mut self, call: Call) -> Result<Message, Refusal> {
+    pub(crate) fn call(&mut self, call: Call) -> Result<Message, Refusal> {
         self.serial += 1;
         let (serial, member) = (self.serial, call.member.to_owned());
         log::debug!("D-Bus: call {member} of {}, {}", self.service, call.path);
@@ -172,7 +172,7 @@ impl Connection {
     }
 
     /// A call of the bus daemon itself, for a connection to it.
-    pub fn call_daemon(
+    pub(crate) fn call_daemon(
         &mut self,
         member: &str,
         signature: &str,

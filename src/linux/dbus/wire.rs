@@ -43,12 +43,12 @@ impl Value {
 }
 
 /// A property and its value.
-pub type Property = (String, Value);
+pub(crate) type Property = (String, Value);
 
-pub const CALL: u8 = 1;
-pub const RETURN: u8 = 2;
-pub const ERROR: u8 = 3;
-pub const SIGNAL: u8 = 4;
+pub(crate) const CALL: u8 = 1;
+pub(crate) const RETURN: u8 = 2;
+pub(crate) const ERROR: u8 = 3;
+pub(crate) const SIGNAL: u8 = 4;
 
 /// A flag of calls: a service that does not run is not started for them.
 const NO_AUTO_START: u8 = 2;
@@ -63,12 +63,12 @@ const DESTINATION: u8 = 6;
 const SIGNATURE: u8 = 8;
 
 /// No reply of systemd's that is read here is a thousandth of this.
-pub const LONGEST: usize = 1 << 20;
+pub(crate) const LONGEST: usize = 1 << 20;
 
 /// Bytes under construction. Alignment counts from the start, which for a body is
 /// as good as from the message's: it starts at a multiple of 8.
 #[derive(Debug, Default)]
-pub struct Writer(Vec<u8>);
+pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
     fn align(&mut self, to: usize) {
@@ -82,10 +82,10 @@ impl Writer {
         self.align(8);
         self.0.extend(bytes);
     }
-    pub fn bool(&mut self, on: bool) {
+    pub(crate) fn bool(&mut self, on: bool) {
         self.u32(on.into());
     }
-    pub fn string(&mut self, text: &str) {
+    pub(crate) fn string(&mut self, text: &str) {
         self.u32(text.len() as u32);
         self.0.extend(text.as_bytes());
         self.0.push(0);
@@ -133,7 +133,7 @@ impl Writer {
     }
 
     /// `a(sv)`
-    pub fn properties(&mut self, all: &[Property]) {
+    pub(crate) fn properties(&mut self, all: &[Property]) {
         self.array(8, all, |w, (name, value)| {
             w.align(8);
             w.string(name);
@@ -142,14 +142,14 @@ impl Writer {
     }
 
     /// `a(sa(sv))`, without any: the auxiliary units of a transient one.
-    pub fn no_units(&mut self) {
+    pub(crate) fn no_units(&mut self) {
         self.array(8, &[] as &[()], |_, ()| {});
     }
 }
 
 /// A method call of ours.
 #[derive(Debug)]
-pub struct Call<'t> {
+pub(crate) struct Call<'t> {
     pub destination: Option<&'t str>,
     pub path: &'t str,
     pub interface: &'t str,
@@ -159,7 +159,7 @@ pub struct Call<'t> {
 }
 
 impl Call<'_> {
-    pub fn encode(&self, serial: u32) -> Vec<u8> {
+    pub(crate) fn encode(&self, serial: u32) -> Vec<u8> {
         let mut w = Writer(vec![b'l', CALL, NO_AUTO_START, 1]);
         w.u32(self.body.0.len() as u32);
         w.u32(serial);
@@ -189,7 +189,7 @@ impl Call<'_> {
 
 /// A message that came.
 #[derive(Debug, Default, PartialEq)]
-pub struct Message {
+pub(crate) struct Message {
     pub kind: u8,
     pub member: String,
     pub error: String,
@@ -199,7 +199,7 @@ pub struct Message {
 }
 
 /// How long the message is that starts with these 16 bytes.
-pub fn length(head: &[u8; 16]) -> Result<usize> {
+pub(crate) fn length(head: &[u8; 16]) -> Result<usize> {
     let word = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     if (head[0], head[3]) != (b'l', 1) {
         return Err(bad("neither little-endian nor of version 1"));
@@ -217,7 +217,7 @@ fn bad(what: &str) -> Error {
 
 impl Message {
     /// `bytes` is a whole message, of the [`length`] that its start tells.
-    pub fn decode(bytes: &[u8]) -> Result<Message> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Message> {
         let mut r = Reader { bytes, at: 12 };
         let mut m = Message {
             kind: *bytes.get(1).ok_or_else(|| bad("cut short"))?,
@@ -252,7 +252,7 @@ impl Message {
     /// The body's leading values, which have to be of these types: strings and
     /// object paths as they are, numbers in decimal, a variant that holds one of
     /// these as that.
-    pub fn texts(&self, signature: &str) -> Result<Vec<String>> {
+    pub(crate) fn texts(&self, signature: &str) -> Result<Vec<String>> {
         if !self.signature.starts_with(signature) {
             return Err(bad("another signature than expected"));
         }

@@ -12,14 +12,14 @@ pub(super) const NLMSG_ERROR: u16 = 2;
 pub(super) const NLMSG_DONE: u16 = 3;
 pub(super) const NLMSG_MIN_TYPE: u16 = 16;
 
-pub const NLM_F_REQUEST: u16 = 0x1;
-pub const NLM_F_ACK: u16 = 0x4;
-pub const NLM_F_DUMP_INTR: u16 = 0x10;
-pub const NLM_F_DUMP: u16 = 0x300;
-pub const NLM_F_REPLACE: u16 = 0x100;
-pub const NLM_F_EXCL: u16 = 0x200;
-pub const NLM_F_CREATE: u16 = 0x400;
-pub const NLM_F_APPEND: u16 = 0x800;
+pub(crate) const NLM_F_REQUEST: u16 = 0x1;
+pub(crate) const NLM_F_ACK: u16 = 0x4;
+pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_REPLACE: u16 = 0x100;
+pub(crate) const NLM_F_EXCL: u16 = 0x200;
+pub(crate) const NLM_F_CREATE: u16 = 0x400;
+pub(crate) const NLM_F_APPEND: u16 = 0x800;
 /// In an error: the request's own payload is not repeated.
 const NLM_F_CAPPED: u16 = 0x100;
 /// In an error: attributes follow.
@@ -31,7 +31,7 @@ const NLA_TYPE_MASK: u16 = 0x3fff;
 
 /// An answer: its message type and what follows the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub kind: u16,
     pub payload: Vec<u8>,
 }
@@ -44,14 +44,14 @@ impl Reply {
     };
 
     /// The attributes behind a fixed part of `skip` bytes.
-    pub fn attributes(&self, skip: usize) -> Attributes<'_> {
+    pub(crate) fn attributes(&self, skip: usize) -> Attributes<'_> {
         Attributes(self.payload.get(skip..).unwrap_or_default())
     }
 }
 
 /// Messages that go out together.
 #[derive(Debug, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) messages: Vec<Sent>,
 }
@@ -67,7 +67,7 @@ pub(super) struct Sent {
 impl Batch {
     /// Adds a request; NLM_F_REQUEST and NLM_F_ACK are understood. `what` is how
     /// an error names it, as in `RTM_NEWLINK(carob0)`.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         kind: u16,
         flags: u16,
@@ -78,7 +78,12 @@ impl Batch {
     }
 
     /// Adds a message that is answered only by a refusal.
-    pub fn add_silent(&mut self, kind: u16, what: impl Into<String>, fill: impl FnOnce(&mut Body)) {
+    pub(crate) fn add_silent(
+        &mut self,
+        kind: u16,
+        what: impl Into<String>,
+        fill: impl FnOnce(&mut Body),
+    ) {
         self.push(kind, NLM_F_REQUEST, what.into(), fill);
     }
 
@@ -102,11 +107,11 @@ impl Batch {
 }
 
 /// The size of struct ifinfomsg: rtnetlink(7).
-pub const IFINFOMSG: usize = 16;
+pub(crate) const IFINFOMSG: usize = 16;
 
 /// The inside of a message or of a nested attribute.
 #[derive(Debug)]
-pub struct Body<'a> {
+pub(crate) struct Body<'a> {
     bytes: &'a mut Vec<u8>,
 }
 
@@ -121,13 +126,13 @@ fn attribute_length(bytes: usize) -> u16 {
 
 impl Body<'_> {
     /// The fixed part that comes before the attributes.
-    pub fn fixed(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn fixed(&mut self, bytes: &[u8]) -> &mut Self {
         self.bytes.extend_from_slice(bytes);
         self.pad()
     }
 
     /// struct ifinfomsg: of link `index`, or 0, with these IFF_* flags set.
-    pub fn ifinfomsg(&mut self, index: u32, set: u32) -> &mut Self {
+    pub(crate) fn ifinfomsg(&mut self, index: u32, set: u32) -> &mut Self {
         let mut head = [0_u8; IFINFOMSG];
         head[4..8].copy_from_slice(&index.to_ne_bytes());
         head[8..12].copy_from_slice(&set.to_ne_bytes());
@@ -138,7 +143,7 @@ impl Body<'_> {
     /// # Panics
     /// If the value exceeds the 65,531 bytes that an attribute holds: a bug of
     /// the caller, who bounds what it sends.
-    pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let length = attribute_length(value.len() + 4);
         self.bytes.extend_from_slice(&length.to_ne_bytes());
         self.bytes.extend_from_slice(&kind.to_ne_bytes());
@@ -146,22 +151,22 @@ impl Body<'_> {
         self.pad()
     }
 
-    pub fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
+    pub(crate) fn u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.bytes(kind, &[value])
     }
 
     /// In the machine's byte order: rtnetlink.
-    pub fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
+    pub(crate) fn u32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_ne_bytes())
     }
 
     /// In the network's byte order: netfilter.
-    pub fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
+    pub(crate) fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_be_bytes())
     }
 
     /// Text with the NUL that the kernel wants.
-    pub fn text(&mut self, kind: u16, value: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, kind: u16, value: &str) -> &mut Self {
         let mut bytes = Vec::with_capacity(value.len() + 1);
         bytes.extend_from_slice(value.as_bytes());
         bytes.push(0);
@@ -170,7 +175,7 @@ impl Body<'_> {
 
     /// # Panics
     /// As [`bytes`](Self::bytes).
-    pub fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body)) -> &mut Self {
+    pub(crate) fn nest(&mut self, kind: u16, fill: impl FnOnce(&mut Body)) -> &mut Self {
         let offset = self.bytes.len();
         self.bytes.extend_from_slice(&[0; 2]);
         self.bytes
@@ -198,7 +203,7 @@ pub(super) struct Received<'a> {
 
 impl Received<'_> {
     /// Of NLMSG_ERROR or NLMSG_DONE: an errno negated, 0 for success.
-    pub fn outcome(&self, what: &str) -> Result<()> {
+    pub(super) fn outcome(&self, what: &str) -> Result<()> {
         let code = self
             .payload
             .first_chunk()
@@ -253,7 +258,7 @@ pub(super) fn messages_of(mut bytes: &[u8]) -> impl Iterator<Item = Received<'_>
 
 /// Walks attributes as (type, value); ends at the first that does not fit.
 #[derive(Clone, Debug)]
-pub struct Attributes<'a>(pub &'a [u8]);
+pub(crate) struct Attributes<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
@@ -268,13 +273,13 @@ impl<'a> Iterator for Attributes<'a> {
 }
 
 /// A value as text, up to its NUL.
-pub fn text(value: &[u8]) -> String {
+pub(crate) fn text(value: &[u8]) -> String {
     let end = value.iter().position(|b| *b == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()
 }
 
 /// A value as a number in the machine's byte order; `None` if it is too short.
-pub fn number(value: &[u8]) -> Option<u32> {
+pub(crate) fn number(value: &[u8]) -> Option<u32> {
     value.first_chunk().map(|b| u32::from_ne_bytes(*b))
 }
 

@@ -27,13 +27,13 @@ use crate::{Error, Result};
 const LONGEST: usize = 4096;
 
 mod op {
-    pub const LD_ABS: u16 = 0x20;
-    pub const JA: u16 = 0x05;
-    pub const JEQ: u16 = 0x15;
-    pub const JGT: u16 = 0x25;
-    pub const JGE: u16 = 0x35;
-    pub const AND: u16 = 0x54;
-    pub const RET: u16 = 0x06;
+    pub(super) const LD_ABS: u16 = 0x20;
+    pub(super) const JA: u16 = 0x05;
+    pub(super) const JEQ: u16 = 0x15;
+    pub(super) const JGT: u16 = 0x25;
+    pub(super) const JGE: u16 = 0x35;
+    pub(super) const AND: u16 = 0x54;
+    pub(super) const RET: u16 = 0x06;
 }
 
 /// Offsets in `struct seccomp_data`.
@@ -313,7 +313,7 @@ fn ranges(profile: &Profile, arch: Arch, floor: u32) -> Vec<(u32, Fate)> {
 }
 
 /// Makes the program. Fails only if it would be longer than the kernel takes.
-pub fn compile(profile: &Profile) -> Result<Vec<sock_filter>> {
+pub(crate) fn compile(profile: &Profile) -> Result<Vec<sock_filter>> {
     let mut archs = vec![Arch::NATIVE];
     for arch in &profile.architectures {
         if !archs.contains(arch) {

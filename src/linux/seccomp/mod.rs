@@ -25,8 +25,8 @@
 //!
 //! Never serves notifications: the listener's fd is the caller's.
 
-pub mod compile;
-pub mod profile;
+pub(crate) mod compile;
+pub(crate) mod profile;
 mod table;
 
 #[cfg(test)]
@@ -37,7 +37,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-pub use compile::compile;
+pub(crate) use compile::compile;
 
 use crate::sys::seccomp::{self, sock_filter};
 use crate::{Error, Kind, Result};

@@ -183,7 +183,7 @@ fn first(op: Op, value: u64) -> Arg {
 }
 
 /// The profile for a process whose bounding set is `caps`.
-pub fn runtime_default(caps: Set) -> Profile {
+pub(crate) fn runtime_default(caps: Set) -> Profile {
     let mut rules: Vec<Rule> = ALWAYS
         .iter()
         .map(|g| allow(&g.split_whitespace().collect::<Vec<_>>(), Vec::new()))

@@ -3,11 +3,11 @@
 use super::Arch;
 
 /// Set in the number of every x32 call.
-pub const X32_BIT: u32 = 0x4000_0000;
+pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 /// From here on are calls private to 32-bit ARM; they say nothing about how new
 /// a profile is.
-pub const ARM_PRIVATE: u32 = 0x000f_0000;
+pub(super) const ARM_PRIVATE: u32 = 0x000f_0000;
 
 const ARM_CALLS: [(&str, u32); 6] = [
     ("breakpoint", ARM_PRIVATE + 1),
@@ -168,7 +168,7 @@ macro_rules! slots {
 }
 
 /// The number of a call, or `None` where the architecture lacks it.
-pub fn number(arch: Arch, name: &str) -> Option<u32> {
+pub(super) fn number(arch: Arch, name: &str) -> Option<u32> {
     let (slots, name_of) = match arch {
         Arch::X86_64 | Arch::X32 => slots!(syscalls::x86_64::Sysno),
         Arch::X86 => slots!(syscalls::x86::Sysno),
@@ -201,7 +201,7 @@ pub fn number(arch: Arch, name: &str) -> Option<u32> {
 
 /// The other way to make the call: an old multiplexing call's number and the
 /// first argument that stands for this one.
-pub fn multiplexed(arch: Arch, name: &str) -> Option<(u32, u64)> {
+pub(super) fn multiplexed(arch: Arch, name: &str) -> Option<(u32, u64)> {
     if arch != Arch::X86 {
         return None;
     }

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::network::restore;
 use crate::network::tests::{Machine, connect, listen, on_a_machine, tcp};
-use crate::network::{detach, remove_bridge_if_unused, restore};
+use crate::network::tests::{detach, remove_bridge_if_unused};
 
 const OUTSIDE: [u8; 4] = [192, 0, 2, 2];
 const HOST: [u8; 4] = [192, 0, 2, 1];

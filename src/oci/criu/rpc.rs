@@ -7,59 +7,59 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// rpc.proto's numbers of what is said here.
-pub mod field {
+pub(crate) mod field {
     // criu_req
-    pub const TYPE: u32 = 1;
-    pub const OPTS: u32 = 2;
-    pub const NOTIFY_SUCCESS: u32 = 3;
+    pub(crate) const TYPE: u32 = 1;
+    pub(crate) const OPTS: u32 = 2;
+    pub(crate) const NOTIFY_SUCCESS: u32 = 3;
     // criu_resp; its type is 1, too
-    pub const SUCCESS: u32 = 2;
-    pub const RESTORED: u32 = 4;
-    pub const NOTIFY: u32 = 5;
-    pub const MESSAGE: u32 = 9;
+    pub(crate) const SUCCESS: u32 = 2;
+    pub(crate) const RESTORED: u32 = 4;
+    pub(crate) const NOTIFY: u32 = 5;
+    pub(crate) const MESSAGE: u32 = 9;
     // criu_restore_resp
-    pub const RESTORED_PID: u32 = 1;
+    pub(crate) const RESTORED_PID: u32 = 1;
     // criu_notify
-    pub const NOTIFY_NAME: u32 = 1;
-    pub const NOTIFY_PID: u32 = 2;
+    pub(crate) const NOTIFY_NAME: u32 = 1;
+    pub(crate) const NOTIFY_PID: u32 = 2;
     // criu_opts
-    pub const IMAGES_DIR_FD: u32 = 1;
-    pub const PID: u32 = 2;
-    pub const LEAVE_RUNNING: u32 = 3;
-    pub const EXT_UNIX_SK: u32 = 4;
-    pub const TCP_ESTABLISHED: u32 = 5;
-    pub const SHELL_JOB: u32 = 7;
-    pub const FILE_LOCKS: u32 = 8;
-    pub const LOG_LEVEL: u32 = 9;
-    pub const LOG_FILE: u32 = 10;
-    pub const NOTIFY_SCRIPTS: u32 = 12;
-    pub const ROOT: u32 = 13;
-    pub const PARENT_IMG: u32 = 14;
-    pub const TRACK_MEM: u32 = 15;
-    pub const AUTO_DEDUP: u32 = 16;
-    pub const WORK_DIR_FD: u32 = 17;
-    pub const EXT_MNT: u32 = 23;
-    pub const CG_ROOT: u32 = 25;
-    pub const RST_SIBLING: u32 = 26;
-    pub const INHERIT_FD: u32 = 27;
-    pub const EXT_MASTERS: u32 = 30;
-    pub const MANAGE_CGROUPS_MODE: u32 = 34;
-    pub const EXTERNAL: u32 = 37;
-    pub const EMPTY_NS: u32 = 38;
-    pub const JOIN_NS: u32 = 39;
-    pub const FREEZE_CGROUP: u32 = 44;
-    pub const ORPHAN_PTS_MASTER: u32 = 50;
-    pub const LSM_PROFILE: u32 = 53;
-    pub const LSM_MOUNT_CONTEXT: u32 = 63;
-    pub const NETWORK_LOCK: u32 = 64;
+    pub(crate) const IMAGES_DIR_FD: u32 = 1;
+    pub(crate) const PID: u32 = 2;
+    pub(crate) const LEAVE_RUNNING: u32 = 3;
+    pub(crate) const EXT_UNIX_SK: u32 = 4;
+    pub(crate) const TCP_ESTABLISHED: u32 = 5;
+    pub(crate) const SHELL_JOB: u32 = 7;
+    pub(crate) const FILE_LOCKS: u32 = 8;
+    pub(crate) const LOG_LEVEL: u32 = 9;
+    pub(crate) const LOG_FILE: u32 = 10;
+    pub(crate) const NOTIFY_SCRIPTS: u32 = 12;
+    pub(crate) const ROOT: u32 = 13;
+    pub(crate) const PARENT_IMG: u32 = 14;
+    pub(crate) const TRACK_MEM: u32 = 15;
+    pub(crate) const AUTO_DEDUP: u32 = 16;
+    pub(crate) const WORK_DIR_FD: u32 = 17;
+    pub(crate) const EXT_MNT: u32 = 23;
+    pub(crate) const CG_ROOT: u32 = 25;
+    pub(crate) const RST_SIBLING: u32 = 26;
+    pub(crate) const INHERIT_FD: u32 = 27;
+    pub(crate) const EXT_MASTERS: u32 = 30;
+    pub(crate) const MANAGE_CGROUPS_MODE: u32 = 34;
+    pub(crate) const EXTERNAL: u32 = 37;
+    pub(crate) const EMPTY_NS: u32 = 38;
+    pub(crate) const JOIN_NS: u32 = 39;
+    pub(crate) const FREEZE_CGROUP: u32 = 44;
+    pub(crate) const ORPHAN_PTS_MASTER: u32 = 50;
+    pub(crate) const LSM_PROFILE: u32 = 53;
+    pub(crate) const LSM_MOUNT_CONTEXT: u32 = 63;
+    pub(crate) const NETWORK_LOCK: u32 = 64;
     // ext_mount_map, inherit_fd, cgroup_root, join_namespace: what, and where it is
-    pub const KEY: u32 = 1;
-    pub const VALUE: u32 = 2;
+    pub(crate) const KEY: u32 = 1;
+    pub(crate) const VALUE: u32 = 2;
 }
 
 /// criu_req_type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     Dump = 1,
     Restore = 2,
     PreDump = 4,
@@ -68,11 +68,11 @@ pub enum Request {
 pub(super) const NOTIFY: u64 = 6;
 
 /// criu_network_lock_method, of criu 3.17 and later; iptables' is the default.
-pub const LOCK_BY_NFTABLES: u64 = 2;
+pub(crate) const LOCK_BY_NFTABLES: u64 = 2;
 
 /// A protobuf message that is being written.
 #[derive(Debug, Default)]
-pub struct Message(pub(super) Vec<u8>);
+pub(crate) struct Message(pub(super) Vec<u8>);
 
 impl Message {
     fn varint(&mut self, mut value: u64) {
@@ -83,34 +83,34 @@ impl Message {
         self.0.push(value as u8);
     }
 
-    pub fn number(&mut self, field: u32, value: u64) {
+    pub(crate) fn number(&mut self, field: u32, value: u64) {
         self.varint(u64::from(field) << 3);
         self.varint(value);
     }
 
     /// Left out if false, which every default here is.
-    pub fn flag(&mut self, field: u32, value: bool) {
+    pub(crate) fn flag(&mut self, field: u32, value: bool) {
         if value {
             self.number(field, 1);
         }
     }
 
-    pub fn bytes(&mut self, field: u32, value: &[u8]) {
+    pub(crate) fn bytes(&mut self, field: u32, value: &[u8]) {
         self.varint(u64::from(field) << 3 | 2);
         self.varint(value.len() as u64);
         self.0.extend(value);
     }
 
-    pub fn path(&mut self, field: u32, value: &Path) {
+    pub(crate) fn path(&mut self, field: u32, value: &Path) {
         self.bytes(field, value.as_os_str().as_bytes());
     }
 
-    pub fn message(&mut self, field: u32, inner: &Message) {
+    pub(crate) fn message(&mut self, field: u32, inner: &Message) {
         self.bytes(field, &inner.0);
     }
 
     /// One of the messages of two fields, both strings.
-    pub fn pair(&mut self, field: u32, key: &[u8], value: &[u8]) {
+    pub(crate) fn pair(&mut self, field: u32, key: &[u8], value: &[u8]) {
         let mut pair = Message::default();
         pair.bytes(field::KEY, key);
         pair.bytes(field::VALUE, value);
@@ -118,7 +118,7 @@ impl Message {
     }
 
     /// An fd that restored processes get, by what it was in those dumped.
-    pub fn inherit(&mut self, key: &str, fd: BorrowedFd) {
+    pub(crate) fn inherit(&mut self, key: &str, fd: BorrowedFd) {
         let mut pair = Message::default();
         pair.bytes(field::KEY, key.as_bytes());
         pair.number(field::VALUE, fd.as_raw_fd() as u64);
@@ -187,7 +187,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    pub fn parse(bytes: &[u8]) -> Response {
+    pub(super) fn parse(bytes: &[u8]) -> Response {
         use field::*;
         let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
         let mut r = Response::default();

@@ -5,7 +5,7 @@
 //! or this kernel cannot do is refused by its field's name, never passed over.
 
 mod hook;
-pub mod mount;
+pub(crate) mod mount;
 mod namespace;
 mod process;
 
@@ -16,7 +16,8 @@ use nix::mount::MsFlags;
 use oci_spec::runtime as oci;
 
 pub use hook::plan_hooks;
-pub use process::{describe_rlimits, plan_process};
+pub(crate) use process::describe_rlimits;
+pub use process::plan_process;
 
 use super::config::Config;
 use super::resctrl;
@@ -34,7 +35,7 @@ pub fn plan_container(spec: &Config) -> Result<Plan> {
 }
 
 /// As [`plan_container`]; `filter` is in the place of `linux.seccomp`.
-pub fn plan_with(spec: &Config, filter: Option<Rc<Filter>>) -> Result<Plan> {
+pub(crate) fn plan_with(spec: &Config, filter: Option<Rc<Filter>>) -> Result<Plan> {
     let process = spec
         .process
         .as_ref()

@@ -17,7 +17,7 @@ const ATIME_OPPOSITES: [&str; 2] = ["nostrictatime", "norelatime"];
 /// The option of mount(8) that means a directory of the source instead of all of it. Of a
 /// bind mount here: what it names is looked up below the source, no link in it leads out,
 /// and what is missing is made as directories. A Pod's `subPath` is written so.
-pub const SUB_DIRECTORY: &str = "X-mount.subdir=";
+pub(crate) const SUB_DIRECTORY: &str = "X-mount.subdir=";
 
 fn attribute(name: &str) -> Option<(u64, u64)> {
     if ATIME_OPPOSITES.contains(&name) {
@@ -28,7 +28,11 @@ fn attribute(name: &str) -> Option<(u64, u64)> {
 }
 
 /// `warnings` gets what has no effect.
-pub fn plan(m: &oci::Mount, namespaces: &Namespaces, warnings: &mut Vec<String>) -> Result<Mount> {
+pub(crate) fn plan(
+    m: &oci::Mount,
+    namespaces: &Namespaces,
+    warnings: &mut Vec<String>,
+) -> Result<Mount> {
     if m.destination().as_os_str().is_empty() {
         return Err(Error::invalid("destination: is empty"));
     }
@@ -204,7 +208,7 @@ fn plan_source(
 /// A destination that begins with it is meant without it. The source of a bind mount
 /// that lies below it, where an earlier mount of the list has put something, is what is
 /// there then, and not what the host has there now.
-pub fn resolve_root(mounts: &mut [Mount], root: &Path) {
+pub(crate) fn resolve_root(mounts: &mut [Mount], root: &Path) {
     if root == Path::new("/") {
         return;
     }

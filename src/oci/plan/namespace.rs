@@ -8,7 +8,7 @@ use crate::container::plan::namespace::{KINDS, TIME, USER};
 use crate::container::plan::{IdMap, Namespaces};
 use crate::{Context, Error, Result};
 
-pub fn plan(linux: Option<&oci::Linux>) -> Result<Namespaces> {
+pub(super) fn plan(linux: Option<&oci::Linux>) -> Result<Namespaces> {
     let mut plan = Namespaces {
         new: CloneFlags::empty(),
         joined: Vec::new(),
@@ -74,7 +74,7 @@ pub fn plan(linux: Option<&oci::Linux>) -> Result<Namespaces> {
 }
 
 /// The kernel takes 340 lines at most, and no line that wraps.
-pub fn plan_map(field: &str, map: Option<&[oci::LinuxIdMapping]>) -> Result<Vec<IdMap>> {
+pub(super) fn plan_map(field: &str, map: Option<&[oci::LinuxIdMapping]>) -> Result<Vec<IdMap>> {
     let map = map.unwrap_or_default();
     if map.len() > 340 {
         return Err(Error::invalid(format!(

@@ -200,7 +200,7 @@ const RLIMITS: [(oci::PosixRlimitType, u32); 16] = {
 };
 
 /// Limits, as number, soft and hard one, as a configuration has them.
-pub fn describe_rlimits(limits: &[(u32, u64, u64)]) -> Result<Vec<oci::PosixRlimit>> {
+pub(crate) fn describe_rlimits(limits: &[(u32, u64, u64)]) -> Result<Vec<oci::PosixRlimit>> {
     let known = limits.iter().filter_map(|(number, soft, hard)| {
         let (kind, _) = RLIMITS.iter().find(|(_, n)| n == number)?;
         let limit = oci::PosixRlimitBuilder::default();

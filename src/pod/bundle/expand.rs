@@ -11,7 +11,7 @@ pub(super) type Vars = BTreeMap<String, String>;
 
 /// `$(NAME)` becomes its value; `$$` is one `$`; a name without a value stays as it
 /// is written.
-pub fn expand(text: &str, vars: &Vars) -> String {
+pub(crate) fn expand(text: &str, vars: &Vars) -> String {
     expand_with(text, |name| match vars.get(name) {
         Some(value) => value.clone(),
         None => format!("$({name})"),

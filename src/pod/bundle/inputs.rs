@@ -11,7 +11,7 @@ use crate::{Error, Kind};
 
 /// Everything that decides what a container looks like inside.
 #[derive(Debug)]
-pub struct Inputs<'a> {
+pub(crate) struct Inputs<'a> {
     pub pod: &'a Pod,
     pub paths: &'a PodPaths,
     pub container: &'a Container,

@@ -17,8 +17,8 @@ use std::rc::Rc;
 use nix::sched::CloneFlags;
 use oci_spec::runtime as oci;
 
-pub use expand::expand;
-pub use inputs::Inputs;
+pub(crate) use expand::expand;
+pub(crate) use inputs::Inputs;
 
 use env::plan_env;
 use expand::Vars;
@@ -78,7 +78,7 @@ const READ_ONLY: [&str; 5] = [
 
 /// What a container's bundle says.
 #[derive(Debug)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     /// All but the filter.
     config: Config,
     /// That of other containers of the Pod, too.
@@ -87,13 +87,13 @@ pub struct Bundle {
 
 impl Bundle {
     /// Writes it: `config.json`.
-    pub fn save(&self, path: &Path) -> Result<()> {
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let filter = self.filter.as_ref().map(|f| f.json.as_str());
         store::save_json(path, &self.config.to_json(filter)?)
     }
 
     /// What the written file means.
-    pub fn plan(&self) -> Result<(Plan, Resources)> {
+    pub(crate) fn plan(&self) -> Result<(Plan, Resources)> {
         let filter = self.filter.as_ref().map(|f| Rc::clone(&f.filter));
         let plan = plan_with(&self.config, filter).context("config.json")?;
         let linux = self.config.linux.as_ref();
@@ -111,7 +111,7 @@ impl Bundle {
 /// # Errors
 /// [`crate::Kind::Invalid`] with what a kubelet calls CreateContainerConfigError: a user
 /// that is not there, root where it is forbidden, a variable that has no value.
-pub fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
+pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
     let Inputs {
         container: c,
         image,

@@ -14,7 +14,7 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Kind::NotFound`]: there is no such log. [`Kind::Conflict`]: the container waits for its
 /// first start; what it waits for is [`crate::pod::trouble::in_the_way`].
-pub fn find_attempt(
+pub(crate) fn find_attempt(
     layout: &Layout,
     view: &View,
     container: &str,

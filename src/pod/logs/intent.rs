@@ -16,7 +16,7 @@ use crate::{Context, Result};
 
 /// A batch on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub(crate) struct Batch {
     pub stream: Stream,
     /// The log's size without its records, and with them, bytes.
     pub before: u64,
@@ -28,10 +28,10 @@ pub struct Batch {
 
 /// The file with the note.
 #[derive(Debug)]
-pub struct Intent(File);
+pub(crate) struct Intent(File);
 
 impl Intent {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         std::fs::OpenOptions::new()
             .read(true)
             .write(true)
@@ -43,7 +43,7 @@ impl Intent {
             .with_context(|| format!("open({})", path.display()))
     }
 
-    pub fn note(&self, batch: &Batch) -> Result<()> {
+    pub(crate) fn note(&self, batch: &Batch) -> Result<()> {
         let stream = match batch.stream {
             Stream::Stdout => 1,
             Stream::Stderr => 2,
@@ -52,7 +52,7 @@ impl Intent {
         self.write(words)
     }
 
-    pub fn clear(&self) -> Result<()> {
+    pub(crate) fn clear(&self) -> Result<()> {
         self.write([0; 5])
     }
 
@@ -64,7 +64,7 @@ impl Intent {
     }
 
     /// What was on its way when the last monitor died.
-    pub fn read(&self) -> Option<Batch> {
+    pub(crate) fn read(&self) -> Option<Batch> {
         let mut words = [0_u64; 5];
         for (i, word) in words.iter_mut().enumerate() {
             let mut bytes = [0; 8];
@@ -87,7 +87,7 @@ impl Intent {
 }
 
 /// Tells one batch from the next; nobody gains from making two alike.
-pub fn hash(bytes: &[u8]) -> u64 {
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()

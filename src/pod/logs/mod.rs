@@ -8,10 +8,10 @@
 //! An attempt's log is `<n>.log`. Rotation renames it to `<n>.log.<YYYYMMDD-HHMMSS>` and
 //! begins a new one. The monitor writes ([`write`]), the verbs read ([`read`]).
 
-pub mod attempt;
-pub mod intent;
-pub mod read;
-pub mod write;
+pub(crate) mod attempt;
+pub(crate) mod intent;
+pub(crate) mod read;
+pub(crate) mod write;
 
 use std::path::{Path, PathBuf};
 
@@ -20,14 +20,14 @@ use jiff::Timestamp;
 use crate::{Context, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stream {
+pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
 
 impl Stream {
-    pub const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
-    pub fn name(self) -> &'static str {
+    pub(crate) const BOTH: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
@@ -37,7 +37,7 @@ impl Stream {
 
 /// One line of a file.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Record<'b> {
+pub(crate) struct Record<'b> {
     pub time: &'b str,
     pub stream: Stream,
     /// The line goes on in the next record.
@@ -47,7 +47,7 @@ pub struct Record<'b> {
 
 impl<'b> Record<'b> {
     /// `None` for what is not in the format.
-    pub fn parse(line: &'b [u8]) -> Option<Self> {
+    pub(crate) fn parse(line: &'b [u8]) -> Option<Self> {
         let mut parts = line.splitn(4, |b| *b == b' ');
         let time = std::str::from_utf8(parts.next()?).ok()?;
         let name = parts.next()?;
@@ -65,7 +65,7 @@ impl<'b> Record<'b> {
     }
 
     /// Appends the record as a line.
-    pub fn append_to(&self, log: &mut Vec<u8>) {
+    pub(crate) fn append_to(&self, log: &mut Vec<u8>) {
         let tag = if self.partial { "P" } else { "F" };
         for part in [self.time, self.stream.name(), tag] {
             log.extend_from_slice(part.as_bytes());
@@ -75,13 +75,13 @@ impl<'b> Record<'b> {
         log.push(b'\n');
     }
 
-    pub fn timestamp(&self) -> Option<Timestamp> {
+    pub(crate) fn timestamp(&self) -> Option<Timestamp> {
         self.time.parse().ok()
     }
 }
 
 /// The attempts of which there is a log, in order.
-pub fn attempts(dir: &Path) -> Result<Vec<u32>> {
+pub(crate) fn attempts(dir: &Path) -> Result<Vec<u32>> {
     let mut all: Vec<u32> = names(dir)?
         .iter()
         .filter_map(|n| n.split_once(".log")?.0.parse().ok())
@@ -107,7 +107,7 @@ fn names(dir: &Path) -> Result<Vec<String>> {
 
 /// One attempt's files, the oldest first (their names sort by time), the one that is
 /// written last. By one look at the directory: between two, a rotation would hide a file.
-pub fn files(dir: &Path, attempt: u32) -> Result<Vec<PathBuf>> {
+pub(crate) fn files(dir: &Path, attempt: u32) -> Result<Vec<PathBuf>> {
     let current = format!("{attempt}.log");
     let mut names = names(dir)?;
     names.retain(|n| match n.strip_prefix(&current) {
@@ -123,6 +123,6 @@ pub fn files(dir: &Path, attempt: u32) -> Result<Vec<PathBuf>> {
 }
 
 /// The file that is written.
-pub fn path_of(dir: &Path, attempt: u32) -> PathBuf {
+pub(crate) fn path_of(dir: &Path, attempt: u32) -> PathBuf {
     dir.join(format!("{attempt}.log"))
 }

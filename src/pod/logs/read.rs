@@ -16,7 +16,7 @@ const BLOCK: usize = 64 * 1024;
 /// Longer lines are not of the runtime's making, and are left out.
 const MAX_LINE: usize = 1 << 20;
 
-pub struct Reader {
+pub(crate) struct Reader {
     dir: PathBuf,
     attempt: u32,
     file: File,
@@ -32,7 +32,7 @@ pub struct Reader {
 
 impl Reader {
     /// At the beginning, or so that `tail` whole lines are left.
-    pub fn open(dir: &Path, attempt: u32, tail: Option<u64>) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, attempt: u32, tail: Option<u64>) -> Result<Self> {
         // A rotation between the look and the opening changes the names.
         const TRIES: usize = 16;
         for _ in 0..TRIES {
@@ -79,12 +79,12 @@ impl Reader {
         ))
     }
 
-    pub fn attempt(&self) -> u32 {
+    pub(crate) fn attempt(&self) -> u32 {
         self.attempt
     }
 
     /// The next line without its newline; `None` if there is none now.
-    pub fn next_line(&mut self) -> Result<Option<&[u8]>> {
+    pub(crate) fn next_line(&mut self) -> Result<Option<&[u8]>> {
         loop {
             let unseen = self.buffer.get(self.searched..).unwrap_or_default();
             if let Some(i) = unseen.iter().position(|b| *b == b'\n') {

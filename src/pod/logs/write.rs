@@ -25,11 +25,11 @@ const FILE_LIMIT: u64 = 10 << 20;
 const FILES_KEPT: usize = 5;
 
 /// Until a log that could not be written is tried again.
-pub const PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     path: PathBuf,
     attempt: u32,
     /// `None`: it could not be opened so far.
@@ -51,7 +51,7 @@ pub struct LogFile {
 
 /// Output that was dropped.
 #[derive(Clone, Debug)]
-pub struct Loss {
+pub(crate) struct Loss {
     /// Line ends among it.
     pub lines: u64,
     pub bytes: u64,
@@ -79,7 +79,7 @@ impl Loss {
     }
 
     /// As it is said in the log and in the event.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let lines = match self.lines {
             1 => "line",
             _ => "lines",
@@ -97,7 +97,12 @@ impl LogFile {
     /// # Errors
     /// It cannot be opened, and the container is to wait for room. Else that is tried
     /// again at each write.
-    pub fn open(dir: &Path, attempt: u32, note: &Path, when_full: WhenLogFull) -> Result<Self> {
+    pub(crate) fn open(
+        dir: &Path,
+        attempt: u32,
+        note: &Path,
+        when_full: WhenLogFull,
+    ) -> Result<Self> {
         let mut log = LogFile {
             path: path_of(dir, attempt),
             attempt,
@@ -130,7 +135,12 @@ impl LogFile {
     ///
     /// # Errors
     /// There is no room, and the container is to wait.
-    pub fn write(&mut self, records: Vec<u8>, output: &[u8], fifo: Option<Stream>) -> Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        records: Vec<u8>,
+        output: &[u8],
+        fifo: Option<Stream>,
+    ) -> Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -154,13 +164,13 @@ impl LogFile {
     }
 
     /// What was dropped and is not said in the log yet.
-    pub fn lost(&self) -> Option<&Loss> {
+    pub(crate) fn lost(&self) -> Option<&Loss> {
         self.lost.as_ref()
     }
 
     /// All that was dropped, if the log has said something of it since the last call, or
     /// with `anyway`.
-    pub fn take_told(&mut self, anyway: bool) -> Option<Loss> {
+    pub(crate) fn take_told(&mut self, anyway: bool) -> Option<Loss> {
         let told = std::mem::take(&mut self.told) || anyway && self.lost.is_some();
         self.lost_in_all.clone().filter(|_| told)
     }
@@ -168,7 +178,7 @@ impl LogFile {
     /// Says in the log what was dropped, if there is room, and nothing more has been for
     /// a while: in a file's last block there is room for a notice more often than for
     /// output.
-    pub fn tell_loss(&mut self) {
+    pub(crate) fn tell_loss(&mut self) {
         let is_over = |loss: &Loss| loss.last.elapsed() >= PAUSE;
         if !self.lost.as_ref().is_some_and(is_over) {
             return;
@@ -261,7 +271,7 @@ impl LogFile {
 
     /// Without room for the note (a full /run) a monitor that is killed right now leaves
     /// the batch to be logged twice, which is less than not to log it.
-    pub fn note(&mut self, batch: &Batch) {
+    pub(crate) fn note(&mut self, batch: &Batch) {
         if let Some(intent) = self.intent() {
             intent
                 .note(batch)
@@ -269,14 +279,14 @@ impl LogFile {
         }
     }
 
-    pub fn clear_note(&mut self) {
+    pub(crate) fn clear_note(&mut self) {
         if let Some(intent) = &self.intent {
             intent.clear().ignored("it needs no room: the note has it");
         }
     }
 
     /// What the last monitor was about to do.
-    pub fn noted(&mut self) -> Option<Batch> {
+    pub(crate) fn noted(&mut self) -> Option<Batch> {
         self.intent()?.read()
     }
 
@@ -288,7 +298,7 @@ impl LogFile {
     }
 
     /// Whether the batch is in the log; a part of it is removed.
-    pub fn has_whole(&mut self, batch: &Batch) -> Result<bool> {
+    pub(crate) fn has_whole(&mut self, batch: &Batch) -> Result<bool> {
         if let Some(file) = &self.file
             && (batch.before..batch.after).contains(&self.size)
         {
@@ -302,7 +312,7 @@ impl LogFile {
 
 /// The end of what an attempt has logged: at most `lines` lines and `bytes` bytes of
 /// text, for messages.
-pub fn tail(dir: &Path, attempt: u32, lines: usize, bytes: usize) -> String {
+pub(crate) fn tail(dir: &Path, attempt: u32, lines: usize, bytes: usize) -> String {
     let text = end_of(&path_of(dir, attempt), 4 * bytes as u64).unwrap_or_default();
     let mut message = String::new();
     let records: Vec<&str> = text.lines().collect();
@@ -357,7 +367,7 @@ fn open_append(path: &Path) -> Result<(File, u64)> {
 }
 
 /// Removes the logs of attempts before `keep_from`.
-pub fn remove_old(dir: &Path, keep_from: u32) {
+pub(crate) fn remove_old(dir: &Path, keep_from: u32) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let attempt = name.split('.').next().and_then(|a| a.parse::<u32>().ok());

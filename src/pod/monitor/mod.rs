@@ -22,9 +22,9 @@ mod clients;
 mod container;
 mod directory;
 mod events;
-pub mod handler;
+pub(crate) mod handler;
 mod helper;
-pub mod kubelet;
+pub(crate) mod kubelet;
 mod log;
 mod pause;
 mod publish;
@@ -66,11 +66,11 @@ use publish::{SpareFd, Unrecorded};
 use sandbox::Host;
 use sandbox::rules::Rules;
 pub(super) use sandbox::{cgroup_of_root, monitor_cgroup_of_root};
-pub use start::{find, start};
+pub(crate) use start::{find, start};
 
 /// The engine. See the module's head.
 #[derive(Debug)]
-pub struct Monitor {
+pub(crate) struct Monitor {
     layout: Layout,
     paths: PodPaths,
     host: Host,
@@ -103,7 +103,7 @@ pub struct Monitor {
 
 /// The hidden verb `monitor [--root DIR] UID`, with the lock as fd 3, the listening
 /// socket as fd 4 and the program's mount as fd 5, as [`start()`] hands them over.
-pub fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
+pub(crate) fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     let run = || -> Result<()> {
         caller::leave();
         crate::sys::process::signals_are_default();
@@ -371,7 +371,7 @@ fn new_state(pod: &Pod) -> Result<State> {
 
 /// Removes what the Pods of a root share, for a last monitor that died before it
 /// could. The caller is in the host's namespaces.
-pub fn remove_shared(layout: &Layout) -> Result<()> {
+pub(crate) fn remove_shared(layout: &Layout) -> Result<()> {
     super::layers::release(layout)?;
     if !sandbox::any_left(layout) {
         let host = Host::open(layout)?;

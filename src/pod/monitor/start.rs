@@ -51,7 +51,7 @@ const ENVIRONMENT: [&str; 13] = [
 ];
 
 /// Starts the Pod's monitor unless one lives. Returns once it can be connected to.
-pub fn start(layout: &Layout, uid: &str) -> Result<()> {
+pub(crate) fn start(layout: &Layout, uid: &str) -> Result<()> {
     let paths = layout.pod(uid);
     let Some(lock) = Lock::try_acquire(&paths.monitor_lock())? else {
         return Ok(());
@@ -64,7 +64,7 @@ pub fn start(layout: &Layout, uid: &str) -> Result<()> {
 
 /// The Pod's monitor, if one lives: the process that has its lock open at the place
 /// where a monitor has it.
-pub fn find(layout: &Layout, uid: &str) -> Option<(Pid, OwnedFd)> {
+pub(crate) fn find(layout: &Layout, uid: &str) -> Option<(Pid, OwnedFd)> {
     let lock = layout.pod(uid).monitor_lock();
     let lock = lock.canonicalize().ok()?;
     std::fs::read_dir("/proc").ok()?.flatten().find_map(|e| {

@@ -11,7 +11,7 @@ use crate::{Error, Kind, Result};
 
 /// What was done to a Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
+pub(crate) enum Done {
     Created,
     Unchanged,
     Configured,
@@ -20,7 +20,7 @@ pub enum Done {
 
 impl Done {
     /// kubectl's word for it.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Done::Created => "created",
             Done::Unchanged => "unchanged",
@@ -31,7 +31,7 @@ impl Done {
 }
 
 #[derive(Debug)]
-pub struct Applied {
+pub(crate) struct Applied {
     pub done: Done,
     /// Of the Pod that there is now.
     pub uid: String,
@@ -41,7 +41,7 @@ pub struct Applied {
 
 /// Makes the Pod, or changes what may be changed of the one of its name. `replace`: one
 /// that cannot be changed so is deleted, with this grace, and made anew.
-pub fn apply(layout: &Layout, pod: &Pod, replace: Option<Grace>) -> Result<Applied> {
+pub(crate) fn apply(layout: &Layout, pod: &Pod, replace: Option<Grace>) -> Result<Applied> {
     let create = |done| {
         Ok(Applied {
             done,

@@ -17,7 +17,7 @@ use crate::{Error, Kind, Result};
 
 /// How a Pod is asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grace {
+pub(crate) struct Grace {
     /// Seconds; `None` is the Pod's own.
     pub seconds: Option<u64>,
     /// The name is freed at once.
@@ -33,7 +33,7 @@ impl Grace {
 
 /// The state now that the deletion is noted in it; of a Pod that is gone already,
 /// what it was, with what was asked for.
-pub fn look_again(connection: &Connection, view: &mut View, grace: Grace) {
+pub(crate) fn look_again(connection: &Connection, view: &mut View, grace: Grace) {
     if connection.send(&Request::State, &[]).is_ok() {
         while let Ok(Some((reply, _))) = next_reply(connection, None) {
             if let Reply::State(state) = reply {
@@ -51,7 +51,12 @@ pub fn look_again(connection: &Connection, view: &mut View, grace: Grace) {
 }
 
 /// Deletes one Pod and waits until it is gone.
-pub fn delete(layout: &Layout, view: &View, grace: Grace, until: Option<Instant>) -> Result<()> {
+pub(crate) fn delete(
+    layout: &Layout,
+    view: &View,
+    grace: Grace,
+    until: Option<Instant>,
+) -> Result<()> {
     let connection = begin(layout, view, grace)?;
     end(layout, view, connection, grace, until)
 }
@@ -59,7 +64,7 @@ pub fn delete(layout: &Layout, view: &View, grace: Grace, until: Option<Instant>
 /// Returns when the termination is under way, with the connection whose end is
 /// the Pod's. A monitor that dies meanwhile is revived by the next connection;
 /// one that dies each time is no longer asked.
-pub fn begin(layout: &Layout, view: &View, grace: Grace) -> Result<Connection> {
+pub(crate) fn begin(layout: &Layout, view: &View, grace: Grace) -> Result<Connection> {
     const ATTEMPTS: usize = 3;
     let request = Request::Delete {
         grace_period: grace.seconds(view.pod.spec.termination_grace_period),
@@ -150,7 +155,7 @@ fn end_if_stopped(layout: &Layout, view: &View, grace: Grace) -> Result<()> {
 
 /// Waits for the end. Whoever else asks for a shorter grace is not in the way:
 /// only the connection's end counts.
-pub fn end(
+pub(crate) fn end(
     layout: &Layout,
     view: &View,
     mut connection: Connection,

@@ -11,7 +11,7 @@ use crate::store::{Layout, disk_usage};
 
 /// Sizes are of allocated blocks, bytes.
 #[derive(Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     pub images: Usage,
     /// The writable layers of containers.
     pub containers: Kept,
@@ -22,7 +22,7 @@ pub struct Disk {
 
 /// Directories of Pods.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Kept {
+pub(crate) struct Kept {
     pub number: usize,
     pub bytes: u64,
 }
@@ -38,7 +38,7 @@ impl Kept {
 }
 
 /// What there is.
-pub fn usage(layout: &Layout) -> Result<Disk> {
+pub(crate) fn usage(layout: &Layout) -> Result<Disk> {
     let used = images::known(layout)?;
     let mut disk = Disk {
         images: Store::open(layout)?.usage(&|id| used.contains(id))?,
@@ -56,7 +56,7 @@ pub fn usage(layout: &Layout) -> Result<Disk> {
 }
 
 /// Removes images that no Pod has: those without a name, and with `all` the others too.
-pub fn prune(layout: &Layout, all: bool) -> Result<Pruned> {
+pub(crate) fn prune(layout: &Layout, all: bool) -> Result<Pruned> {
     let used = images::used(layout)?;
     let pruned = Store::open(layout)?.prune(all, &|id| used.contains(id))?;
     layers::release(layout)?;
@@ -65,7 +65,7 @@ pub fn prune(layout: &Layout, all: bool) -> Result<Pruned> {
 
 /// Looks whether the images are sound, and for roots whose records are gone. `repair`:
 /// removes what is damaged and not in use.
-pub fn check(layout: &Layout, repair: bool) -> Result<(Report, Vec<Abandoned>)> {
+pub(crate) fn check(layout: &Layout, repair: bool) -> Result<(Report, Vec<Abandoned>)> {
     let used = match repair {
         true => images::used(layout)?,
         false => images::known(layout)?,

@@ -7,7 +7,7 @@ use crate::pod::state::Event;
 
 /// An event and the Pod that it is about.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Listed {
+pub(crate) struct Listed {
     pub namespace: String,
     pub pod: String,
     pub uid: String,
@@ -16,7 +16,7 @@ pub struct Listed {
 
 /// Which events are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     All,
     Normal,
     Warnings,
@@ -34,7 +34,7 @@ impl Wanted {
 
 /// What a caller has been told of so far.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     /// The Pod of this name, or all.
     pod: Option<String>,
     wanted: Wanted,
@@ -44,7 +44,7 @@ pub struct Events {
 }
 
 impl Events {
-    pub fn new(pod: Option<String>, wanted: Wanted) -> Self {
+    pub(crate) fn new(pod: Option<String>, wanted: Wanted) -> Self {
         Events {
             pod,
             wanted,
@@ -54,7 +54,7 @@ impl Events {
 
     /// Events of these Pods that no call before has returned as they are now, in the order
     /// in which they were seen last.
-    pub fn news<'v>(&mut self, views: impl IntoIterator<Item = &'v View>) -> Vec<Listed> {
+    pub(crate) fn news<'v>(&mut self, views: impl IntoIterator<Item = &'v View>) -> Vec<Listed> {
         let mut news = vec![];
         for view in views {
             let pod = &view.pod;
@@ -77,7 +77,7 @@ impl Events {
     }
 
     /// The Pod is gone.
-    pub fn forget(&mut self, uid: &str) {
+    pub(crate) fn forget(&mut self, uid: &str) {
         self.told.remove(uid);
     }
 }

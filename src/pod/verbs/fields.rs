@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// A comma-separated list, all of which must hold: `FIELD=VALUE`, `FIELD==VALUE`,
 /// `FIELD!=VALUE`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldSelector(Vec<Requirement>);
+pub(crate) struct FieldSelector(Vec<Requirement>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
@@ -38,7 +38,7 @@ const FIELDS: [(&str, Field); 6] = [
 
 impl FieldSelector {
     /// The error is of [`Kind::Usage`](crate::Kind::Usage).
-    pub fn parse(text: &str) -> Result<Self> {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
         let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
         parts
             .map(Requirement::parse)
@@ -47,7 +47,7 @@ impl FieldSelector {
     }
 
     /// `node`: the name of this machine.
-    pub fn matches(&self, view: &View, node: &str) -> bool {
+    pub(crate) fn matches(&self, view: &View, node: &str) -> bool {
         let status = view.status();
         let holds = |r: &Requirement| (r.field.of(view, &status, node) == r.value) == r.equal;
         self.0.iter().all(holds)

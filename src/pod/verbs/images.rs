@@ -8,7 +8,7 @@ use crate::store::Layout;
 use crate::{Error, Result};
 
 /// The IDs of images that Pods have.
-pub fn used(layout: &Layout) -> Result<BTreeSet<String>> {
+pub(crate) fn used(layout: &Layout) -> Result<BTreeSet<String>> {
     let states = client::list(layout, None)?
         .into_iter()
         .filter_map(|v| Some((v.pod, v.state?)));
@@ -29,7 +29,7 @@ pub fn used(layout: &Layout) -> Result<BTreeSet<String>> {
 }
 
 /// As [`used`], without those of Pods whose record cannot be read.
-pub fn known(layout: &Layout) -> Result<BTreeSet<String>> {
+pub(crate) fn known(layout: &Layout) -> Result<BTreeSet<String>> {
     let views = client::list(layout, None)?;
     Ok(image_ids(
         views.into_iter().filter_map(|v| v.state).collect(),

@@ -10,21 +10,21 @@ use crate::store::Layout;
 use crate::{Error, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Map {
+pub(crate) enum Map {
     Labels,
     Annotations,
 }
 
 impl Map {
     /// The field of a Pod's metadata.
-    pub fn field(self) -> &'static str {
+    pub(crate) fn field(self) -> &'static str {
         match self {
             Map::Labels => "labels",
             Map::Annotations => "annotations",
         }
     }
 
-    pub fn of(self, pod: &Pod) -> &BTreeMap<String, String> {
+    pub(crate) fn of(self, pod: &Pod) -> &BTreeMap<String, String> {
         match self {
             Map::Labels => &pod.labels,
             Map::Annotations => &pod.annotations,
@@ -41,7 +41,7 @@ impl Map {
 
 /// What is asked for. Keys and values are checked by the caller.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Change {
+pub(crate) struct Change {
     pub set: BTreeMap<String, String>,
     pub remove: BTreeSet<String>,
     /// A key may get another value.
@@ -50,7 +50,7 @@ pub struct Change {
 
 /// What has come of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
+pub(crate) enum Done {
     Nothing,
     Set,
     /// Keys were removed, and none was set.
@@ -58,7 +58,7 @@ pub enum Done {
 }
 
 #[derive(Debug)]
-pub struct Changed {
+pub(crate) struct Changed {
     pub pod: Pod,
     pub done: Done,
     /// Keys to be removed that the Pod does not have.
@@ -70,7 +70,7 @@ pub struct Changed {
 /// # Errors
 /// [`Kind::Conflict`](crate::Kind::Conflict): a key has another value and may not be
 /// overwritten, or an annotation is one that cannot change. Then nothing is changed.
-pub fn change(
+pub(crate) fn change(
     layout: &Layout,
     view: &View,
     map: Map,

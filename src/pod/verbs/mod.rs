@@ -2,15 +2,15 @@
 //! act, and return what has come of it. A face parses, calls and prints. Nothing here
 //! prints, or reads a command line or standard input; progress is told by a callback.
 
-pub mod apply;
-pub mod delete;
-pub mod disk;
-pub mod events;
-pub mod fields;
-pub mod images;
-pub mod metadata;
-pub mod start;
-pub mod steer;
-pub mod wait;
+pub(crate) mod apply;
+pub(crate) mod delete;
+pub(crate) mod disk;
+pub(crate) mod events;
+pub(crate) mod fields;
+pub(crate) mod images;
+pub(crate) mod metadata;
+pub(crate) mod start;
+pub(crate) mod steer;
+pub(crate) mod wait;
 
-pub use delete::Grace;
+pub(crate) use delete::Grace;

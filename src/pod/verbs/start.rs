@@ -14,7 +14,7 @@ use crate::{Error, Kind, Result};
 
 /// What the caller is told of while it waits. Its answer is when it wants to be called
 /// again if nothing else happens.
-pub enum Progress<'p> {
+pub(crate) enum Progress<'p> {
     /// The Pod waits for these, and for nothing else; for nothing when it is started or
     /// has failed.
     Waits { pod: &'p Pod, waits: &'p [Wait] },
@@ -32,7 +32,7 @@ struct Open<'p> {
 /// Waits for all of `pods`, each with the UID of the one that exists, together. Returns
 /// the errors of those that do not start; the Pods stay, to be looked at. Input on
 /// `interrupt` ends the waiting without an error, and is left for the caller to read.
-pub fn await_started(
+pub(crate) fn await_started(
     layout: &Layout,
     pods: &[(Pod, String)],
     until: Option<Instant>,

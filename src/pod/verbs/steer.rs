@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks the Pod's monitor for something that it answers with `Done`, and that may be asked
 /// for twice.
-pub fn ask(layout: &Layout, view: &View, request: &Request) -> Result<()> {
+pub(crate) fn ask(layout: &Layout, view: &View, request: &Request) -> Result<()> {
     let name = &view.pod.name;
     for _ in 0..ATTEMPTS {
         let connection = Connection::open(layout, &view.pod.uid)?;

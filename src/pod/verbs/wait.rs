@@ -9,7 +9,7 @@ use crate::pod::watch::{Change, Watcher};
 use crate::store::Layout;
 
 /// What is waited for.
-pub enum Goal<'g> {
+pub(crate) enum Goal<'g> {
     Deleted,
     Created,
     /// That this is true of a Pod that exists.
@@ -41,7 +41,7 @@ enum Progress {
 
 /// How the waiting ended.
 #[derive(Debug)]
-pub enum Waited {
+pub(crate) enum Waited {
     /// All are as asked for.
     Met,
     /// The time has passed: the first one, by name, that is not, and the Pod if there is
@@ -53,7 +53,7 @@ pub enum Waited {
 }
 
 /// The Pods of one namespace, as they are and become.
-pub struct Waiter<'l> {
+pub(crate) struct Waiter<'l> {
     layout: &'l Layout,
     namespace: String,
     watcher: Watcher<'l>,
@@ -62,7 +62,7 @@ pub struct Waiter<'l> {
 
 impl<'l> Waiter<'l> {
     /// Looks at the Pods that there are, and misses no change from then on.
-    pub fn new(layout: &'l Layout, namespace: &str) -> Result<Self> {
+    pub(crate) fn new(layout: &'l Layout, namespace: &str) -> Result<Self> {
         let mut watcher = Watcher::new(layout, Some(namespace))?;
         let changes = watcher.refresh()?;
         let mut waiter = Waiter {
@@ -76,7 +76,7 @@ impl<'l> Waiter<'l> {
     }
 
     /// By name.
-    pub fn present(&self) -> impl Iterator<Item = &View> {
+    pub(crate) fn present(&self) -> impl Iterator<Item = &View> {
         self.present.values()
     }
 
@@ -85,7 +85,7 @@ impl<'l> Waiter<'l> {
     /// # Errors
     /// [`Kind::NotFound`](crate::Kind::NotFound) if a Pod whose state is waited for does not
     /// exist, or is deleted meanwhile.
-    pub fn wait(
+    pub(crate) fn wait(
         &mut self,
         mut names: BTreeSet<String>,
         goal: &Goal<'_>,

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use crate::linux::dbus::Refusal;
+pub(super) use crate::linux::dbus::Refusal;
 use crate::linux::dbus::wire::{self, Call, Message, Property, Writer};
 use crate::linux::dbus::{Connection, SYSTEM_BUS};
 use crate::{Error, Kind, Result};
@@ -19,7 +19,7 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Bus {
+pub(super) struct Bus {
     connection: Connection,
     /// On the bus, systemd is one of many; on its own socket, it has no name.
     destination: Option<&'static str>,
@@ -30,7 +30,7 @@ pub struct Bus {
 impl Bus {
     /// The system's manager, or with `user` the caller's own (`XDG_RUNTIME_DIR`).
     /// All of the conversation has to be over within `patience`.
-    pub fn connect(user: bool, patience: Duration) -> Result<Bus> {
+    pub(super) fn connect(user: bool, patience: Duration) -> Result<Bus> {
         let (private, bus) = match user {
             false => (
                 PathBuf::from("/run/systemd/private"),
@@ -128,7 +128,7 @@ impl Bus {
         }
     }
 
-    pub fn start_transient(&mut self, unit: &str, all: &[Property]) -> Result<(), Refusal> {
+    pub(super) fn start_transient(&mut self, unit: &str, all: &[Property]) -> Result<(), Refusal> {
         let mut body = Writer::default();
         body.string(unit);
         body.string("replace");
@@ -139,7 +139,7 @@ impl Bus {
     }
 
     /// Until the next boot, as `systemctl set-property --runtime`.
-    pub fn set_properties(&mut self, unit: &str, all: &[Property]) -> Result<(), Refusal> {
+    pub(super) fn set_properties(&mut self, unit: &str, all: &[Property]) -> Result<(), Refusal> {
         let mut body = Writer::default();
         body.string(unit);
         body.bool(true);
@@ -149,7 +149,7 @@ impl Bus {
 
     /// Returns when systemd has done what it puts off until it has answered: cgroups'
     /// attributes are written before the next call is read.
-    pub fn catch_up(&mut self) -> Result<()> {
+    pub(super) fn catch_up(&mut self) -> Result<()> {
         let ping = Call {
             destination: self.destination,
             path: OBJECT,
@@ -162,7 +162,7 @@ impl Bus {
         Ok(())
     }
 
-    pub fn stop(&mut self, unit: &str) -> Result<(), Refusal> {
+    pub(super) fn stop(&mut self, unit: &str) -> Result<(), Refusal> {
         let mut body = Writer::default();
         body.string(unit);
         body.string("replace");
@@ -171,7 +171,7 @@ impl Bus {
     }
 
     /// `active`, `deactivating`, ...
-    pub fn active_state(&mut self, unit: &str) -> Result<String, Refusal> {
+    pub(super) fn active_state(&mut self, unit: &str) -> Result<String, Refusal> {
         let mut body = Writer::default();
         body.string(unit);
         let path = self.manager("GetUnit", "s", body)?.texts("o")?;
@@ -189,7 +189,7 @@ impl Bus {
         Ok(self.call(get)?.texts("v")?.pop().unwrap_or_default())
     }
 
-    pub fn reset_failed(&mut self, unit: &str) -> Result<(), Refusal> {
+    pub(super) fn reset_failed(&mut self, unit: &str) -> Result<(), Refusal> {
         let mut body = Writer::default();
         body.string(unit);
         self.manager("ResetFailedUnit", "s", body).map(drop)

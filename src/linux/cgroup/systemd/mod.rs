@@ -16,7 +16,7 @@
 
 mod bus;
 mod properties;
-pub mod service;
+pub(crate) mod service;
 
 use std::path::Path;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-pub use crate::linux::dbus::wire::{Property, Value};
+pub(crate) use crate::linux::dbus::wire::{Property, Value};
 use bus::{Bus, Refusal};
 pub use properties::annotated;
 use properties::plan;
@@ -111,7 +111,7 @@ fn escape(text: &str) -> String {
 /// Makes the scope with `pid` in it, in every hierarchy, and limits it. `pid` is a
 /// child of ours, of one thread, that waits; if that fails half-way, it is killed.
 /// `annotations` are further properties ([`annotated`]), which go before ours.
-pub fn start(
+pub(crate) fn start(
     h: &Hierarchies,
     scope: &Scope,
     pid: Pid,
@@ -179,7 +179,7 @@ fn started(
 
 /// Tells systemd-oomd(8) not to choose this cgroup, which is not a unit: the same as
 /// `ManagedOOMPreference=omit` for one.
-pub fn omit_from_oomd(cgroup: &Cgroup) {
+pub(crate) fn omit_from_oomd(cgroup: &Cgroup) {
     let Some(v2) = cgroup.hierarchies.v2() else {
         return;
     };
@@ -232,7 +232,7 @@ fn drop_newer(e: &Refusal, properties: &mut Vec<Property>) -> bool {
 /// New limits for a scope that runs. The cgroup has them first: what it refuses,
 /// systemd is not told. And once more when systemd has written what it makes of
 /// them.
-pub fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
+pub(crate) fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
     cgroup.apply(r)?;
     // systemd has one property for a quota and its period, for example.
     let whole = match (cgroup.hierarchies.v2(), cgroup.hierarchies.is_pure_v2()) {
@@ -259,7 +259,7 @@ pub fn update(scope: &Scope, cgroup: &Cgroup, r: &Resources) -> Result<()> {
 
 /// Ends what is left of the scope; none left is no error. systemd removes its
 /// cgroups; [`Cgroup::remove`] those of the v1 hierarchies that it does not know.
-pub fn stop(scope: &Scope) -> Result<()> {
+pub(crate) fn stop(scope: &Scope) -> Result<()> {
     let stopped: Result<()> = (|| {
         let mut bus = connect(scope)?;
         match bus.stop(&scope.unit) {

@@ -14,12 +14,12 @@ use crate::{Context, Kind, Result};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether systemd is this machine's init: sd_booted(3).
-pub fn is_init() -> bool {
+pub(crate) fn is_init() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
 /// Whether systemd can be told of a service.
-pub fn answers() -> Result<()> {
+pub(crate) fn answers() -> Result<()> {
     Bus::connect(false, PATIENCE).map(drop)
 }
 
@@ -27,12 +27,12 @@ pub fn answers() -> Result<()> {
 const TRANSIENT: &str = "/run/systemd/transient";
 
 /// Whether systemd has a transient unit of this name, without asking it.
-pub fn exists(unit: &str) -> bool {
+pub(crate) fn exists(unit: &str) -> bool {
     Path::new(TRANSIENT).join(unit).exists()
 }
 
 /// The names of systemd's transient units, without asking it.
-pub fn list() -> Vec<String> {
+pub(crate) fn list() -> Vec<String> {
     let entries = std::fs::read_dir(TRANSIENT).into_iter().flatten().flatten();
     entries
         .filter_map(|e| e.file_name().into_string().ok())
@@ -40,7 +40,7 @@ pub fn list() -> Vec<String> {
 }
 
 /// Starts the service. One that is there already is as good.
-pub fn start(unit: &str, description: &str, stop_command: Vec<String>) -> Result<()> {
+pub(crate) fn start(unit: &str, description: &str, stop_command: Vec<String>) -> Result<()> {
     let made = (|| -> Result<()> {
         let mut bus = Bus::connect(false, PATIENCE)?;
         match bus.start_transient(unit, &properties(description, stop_command)) {
@@ -54,7 +54,7 @@ pub fn start(unit: &str, description: &str, stop_command: Vec<String>) -> Result
 /// Stops the service, and returns when systemd has forgotten it: the next
 /// [`start`] makes a new one. One that is not there, or that systemd is stopping
 /// already, is left alone: the caller may be what its command waits for.
-pub fn stop(unit: &str) -> Result<()> {
+pub(crate) fn stop(unit: &str) -> Result<()> {
     let stopped = (|| -> Result<()> {
         let mut bus = Bus::connect(false, PATIENCE)?;
         match bus.active_state(unit) {

@@ -9,7 +9,7 @@ mod image;
 pub(super) mod launch;
 mod log;
 mod oom;
-pub mod output;
+pub(super) mod output;
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

@@ -36,7 +36,7 @@ const BACKLOG: usize = 1 << 20;
 
 /// A client that is shown the output: the write end of a pipe that it reads.
 #[derive(Debug)]
-pub struct Sink {
+pub(crate) struct Sink {
     pub client: u64,
     pipe: OwnedFd,
     waiting: Vec<u8>,
@@ -44,7 +44,7 @@ pub struct Sink {
 
 impl Sink {
     /// `pipe` must be non-blocking.
-    pub fn new(client: u64, pipe: OwnedFd) -> Self {
+    pub(crate) fn new(client: u64, pipe: OwnedFd) -> Self {
         Sink {
             client,
             pipe,
@@ -76,7 +76,7 @@ enum Source {
 
 /// One of a container's output streams.
 #[derive(Debug)]
-pub struct Output {
+pub(crate) struct Output {
     stream: Stream,
     source: Source,
     sinks: Vec<Sink>,
@@ -84,7 +84,7 @@ pub struct Output {
 
 /// What a look at a stream came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flow {
+pub(crate) enum Flow {
     /// All that there was is in the log.
     Drained,
     /// There may be more: it is the others' turn.
@@ -95,13 +95,13 @@ pub enum Flow {
 
 /// A pipe to look into FIFOs with. One serves all streams.
 #[derive(Debug)]
-pub struct Glass {
+pub(crate) struct Glass {
     read: OwnedFd,
     write: OwnedFd,
 }
 
 impl Glass {
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
             .map(|(read, write)| Glass { read, write })
             .map_err(|e| Error::sys("pipe2()", e))
@@ -110,7 +110,7 @@ impl Glass {
 
 /// Makes the FIFO `path` and returns the fd that the container gets: open both
 /// ways, so that writing to it never fails for want of a reader.
-pub fn make_fifo(path: &Path, label: Option<&str>) -> Result<OwnedFd> {
+pub(crate) fn make_fifo(path: &Path, label: Option<&str>) -> Result<OwnedFd> {
     match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o600)) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(e) => return Err(Error::sys(format!("mkfifo({})", path.display()), e)),
@@ -123,11 +123,11 @@ pub fn make_fifo(path: &Path, label: Option<&str>) -> Result<OwnedFd> {
 }
 
 impl Output {
-    pub fn stream(&self) -> Stream {
+    pub(crate) fn stream(&self) -> Stream {
         self.stream
     }
 
-    pub fn from_fifo(stream: Stream, path: &Path) -> Result<Self> {
+    pub(crate) fn from_fifo(stream: Stream, path: &Path) -> Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = nix::fcntl::open(path, flags, Mode::empty())
             .map_err(|e| Error::sys(format!("open({}, O_RDONLY)", path.display()), e))?;
@@ -139,7 +139,7 @@ impl Output {
     }
 
     /// `master` must be non-blocking.
-    pub fn from_terminal(master: OwnedFd) -> Self {
+    pub(crate) fn from_terminal(master: OwnedFd) -> Self {
         let source = Source::Terminal {
             fd: master,
             line: Vec::new(),
@@ -151,17 +151,17 @@ impl Output {
         }
     }
 
-    pub fn add_sink(&mut self, sink: Sink) {
+    pub(crate) fn add_sink(&mut self, sink: Sink) {
         self.sinks.push(sink);
     }
 
-    pub fn remove_sink(&mut self, client: u64) {
+    pub(crate) fn remove_sink(&mut self, client: u64) {
         self.sinks.retain(|s| s.client != client);
     }
 
     /// Ends what a monitor that died was doing with this stream: a batch is in the
     /// log or in the FIFO, and not in both.
-    pub fn recover(&mut self, glass: &Glass, log: &mut LogFile) -> Result<()> {
+    pub(crate) fn recover(&mut self, glass: &Glass, log: &mut LogFile) -> Result<()> {
         let Source::Fifo { fd, .. } = &self.source else {
             return Ok(());
         };
@@ -189,7 +189,7 @@ impl Output {
     /// # Errors
     /// The log could not be written, and the container is to wait: what was not logged
     /// stays in the FIFO.
-    pub fn pump(&mut self, glass: &Glass, log: &mut LogFile, last: bool) -> Result<Flow> {
+    pub(crate) fn pump(&mut self, glass: &Glass, log: &mut LogFile, last: bool) -> Result<Flow> {
         let (stream, sinks) = (self.stream, &mut self.sinks);
         let mut moved = 0;
         let share = match &self.source {

@@ -13,7 +13,7 @@ mod child;
 mod exchange;
 mod grpc;
 mod http;
-pub mod http2;
+pub(crate) mod http2;
 mod question;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

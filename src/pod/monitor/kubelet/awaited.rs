@@ -9,7 +9,7 @@ use crate::{Error, Kind, Result};
 
 impl Kubelet {
     /// What the start waits for. How far a pull has come the engine knows.
-    pub fn waits(&self) -> Vec<Wait> {
+    pub(crate) fn waits(&self) -> Vec<Wait> {
         let all = self.pod.spec.all_containers();
         all.filter_map(|c| {
             let container = c.name.clone();
@@ -35,7 +35,7 @@ impl Kubelet {
 
     /// Whether all containers have been started, or why one is not; `None` while
     /// that is open. `log`: the last lines of a container's log of an attempt.
-    pub fn start_result(&self, log: &dyn Fn(&str, u32) -> String) -> Option<Result<()>> {
+    pub(crate) fn start_result(&self, log: &dyn Fn(&str, u32) -> String) -> Option<Result<()>> {
         if let Some(why) = &self.state.damaged {
             return Some(Err(Error::failed(why)));
         }

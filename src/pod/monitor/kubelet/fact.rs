@@ -14,7 +14,7 @@ use crate::spec::{Check, Pod, ProbeKind};
 /// A point in time, on two clocks: deadlines are measured on the one that nobody can set,
 /// records have the date.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Moment {
+pub(crate) struct Moment {
     /// CLOCK_MONOTONIC: since the machine's boot.
     pub clock: Duration,
     pub date: Timestamp,
@@ -22,14 +22,14 @@ pub struct Moment {
 
 impl Moment {
     /// How long ago a date was; nothing if it lies ahead.
-    pub fn since(&self, date: Timestamp) -> Duration {
+    pub(crate) fn since(&self, date: Timestamp) -> Duration {
         Duration::try_from(self.date.duration_since(date)).unwrap_or_default()
     }
 }
 
 /// Something that has happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A deadline may have passed.
     Time,
     /// The monitor has begun. `refusal`: why this host may not run the Pod.
@@ -147,7 +147,7 @@ pub enum Fact {
 
 /// What a probe has led to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// `warning`: what is remarkable about it nevertheless.
     Success { warning: Option<String> },
     /// Why.
@@ -158,7 +158,7 @@ pub enum Answer {
 
 /// An event, before its time and number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Warning {
+pub(crate) struct Warning {
     /// Else it is Normal.
     pub warns: bool,
     pub reason: String,
@@ -167,7 +167,7 @@ pub struct Warning {
 
 /// Something to be done now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Action {
+pub(crate) enum Action {
     /// Take over what an earlier monitor has left; ends with [`Fact::Adopted`] or
     /// [`Fact::SandboxLost`].
     Adopt,
@@ -223,7 +223,7 @@ pub enum Action {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum HookKind {
+pub(crate) enum HookKind {
     PostStart,
     PreStop,
 }

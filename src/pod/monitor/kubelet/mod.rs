@@ -19,17 +19,17 @@
 //! [`update`], [`awaited`] (what clients wait for), [`backoff`].
 
 mod awaited;
-pub mod backoff;
+pub(crate) mod backoff;
 mod end;
 mod fact;
-pub mod order;
+pub(crate) mod order;
 mod pause;
 mod probe;
 mod sandbox;
 mod start;
 mod start_over;
 mod termination;
-pub mod trace;
+pub(crate) mod trace;
 mod update;
 
 #[cfg(test)]
@@ -46,13 +46,13 @@ use crate::pod::status;
 use crate::spec::{Container, Pod, ProbeKind};
 
 use fact::Timer;
-pub use fact::{Action, Answer, Fact, HookKind, Moment, Warning};
+pub(crate) use fact::{Action, Answer, Fact, HookKind, Moment, Warning};
 use probe::Prober;
 use termination::{Removal, Stop, Termination};
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Kubelet {
+pub(crate) struct Kubelet {
     pod: Pod,
     state: State,
     courses: BTreeMap<String, Course>,
@@ -109,7 +109,7 @@ enum Stage {
 impl Kubelet {
     /// For a Pod whose monitor begins with this state. The first fact is
     /// [`Fact::Begun`].
-    pub fn new(pod: Pod, state: State) -> Self {
+    pub(crate) fn new(pod: Pod, state: State) -> Self {
         let courses = pod
             .spec
             .all_containers()
@@ -131,21 +131,21 @@ impl Kubelet {
         }
     }
 
-    pub fn pod(&self) -> &Pod {
+    pub(crate) fn pod(&self) -> &Pod {
         &self.pod
     }
 
-    pub fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
     /// Whether the Pod, or all that runs of it, is being ended.
-    pub fn terminates(&self) -> bool {
+    pub(crate) fn terminates(&self) -> bool {
         self.termination.is_some()
     }
 
     /// Takes a fact; what is to be done now, in this order.
-    pub fn step(&mut self, at: Moment, fact: Fact) -> Vec<Action> {
+    pub(crate) fn step(&mut self, at: Moment, fact: Fact) -> Vec<Action> {
         self.take(at, fact);
         self.fire(at);
         self.advance(at);
@@ -153,19 +153,19 @@ impl Kubelet {
     }
 
     /// When [`Fact::Time`] is to be told at the latest, on the clock.
-    pub fn next_deadline(&self) -> Option<Duration> {
+    pub(crate) fn next_deadline(&self) -> Option<Duration> {
         let stands = self.state.paused.is_some();
         self.timers.values().min().copied().filter(|_| !stands)
     }
 
     /// Whether the state has changed since the last call.
-    pub fn take_changed(&mut self) -> bool {
+    pub(crate) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
     /// Brings the times of the conditions' last changes up to date, before the state is
     /// written down.
-    pub fn note_conditions(&mut self, at: Moment) {
+    pub(crate) fn note_conditions(&mut self, at: Moment) {
         for (name, status) in status::conditions(&self.pod, &self.state) {
             let since = at.date;
             let record = ConditionRecord { status, since };
@@ -365,7 +365,7 @@ impl Kubelet {
     }
 
     /// The record of a container that runs.
-    pub fn running(&self, name: &str) -> Option<&Running> {
+    pub(crate) fn running(&self, name: &str) -> Option<&Running> {
         match &self.state.containers.get(name)?.now {
             Now::Running(r) => Some(r),
             _ => None,
@@ -389,13 +389,13 @@ impl Kubelet {
 const EVENT_MESSAGE: usize = 1024;
 
 /// Cuts text to so many bytes, between characters.
-pub fn truncate(text: &mut String, bytes: usize) {
+pub(crate) fn truncate(text: &mut String, bytes: usize) {
     let cut = (0..=bytes.min(text.len())).rfind(|i| text.is_char_boundary(*i));
     text.truncate(cut.unwrap_or(0));
 }
 
 /// An error and its hint as the message of a status or an event.
-pub fn message_of(e: &Error) -> String {
+pub(crate) fn message_of(e: &Error) -> String {
     let mut text = match e.get_hint() {
         Some(hint) => format!("{e} ({hint})"),
         None => e.to_string(),
@@ -405,7 +405,7 @@ pub fn message_of(e: &Error) -> String {
 }
 
 /// The first state of a container: ordinary ones wait for the init containers.
-pub fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
+pub(crate) fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
     let first = pod.spec.all_containers().next().map(|c| c.name.as_str());
     let mut state = ContainerState::default();
     if !pod.spec.init_containers.is_empty() && first != Some(name) {
@@ -415,7 +415,7 @@ pub fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
 }
 
 /// 64 hex digits, as other tools expect; they follow from the attempt.
-pub fn container_id(uid: &str, name: &str, attempt: u32) -> String {
+pub(crate) fn container_id(uid: &str, name: &str, attempt: u32) -> String {
     use sha2::{Digest, Sha256};
     let hash = Sha256::digest(format!("{uid}/{name}/{attempt}"));
     hash.iter().map(|b| format!("{b:02x}")).collect()

@@ -8,7 +8,7 @@ use crate::spec::{AfterExit, Container, Spec};
 
 /// What is to be done about the containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub(crate) struct Decision {
     /// Containers that should run and do not: the caller honours back-off.
     pub start: Vec<String>,
     /// Sidecars that nothing needs any more.
@@ -18,12 +18,12 @@ pub struct Decision {
 }
 
 /// Whether a container whose last attempt ended with `exit_code` runs again.
-pub fn restarts(spec: &Spec, c: &Container, exit_code: i32) -> bool {
+pub(crate) fn restarts(spec: &Spec, c: &Container, exit_code: i32) -> bool {
     spec.after_exit(c, exit_code) != AfterExit::Stays
 }
 
 /// What should be done in this state, were there no deletion.
-pub fn decide(spec: &Spec, state: &State) -> Decision {
+pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
     let mut decision = Decision {
         start: Vec::new(),
         stop: Vec::new(),

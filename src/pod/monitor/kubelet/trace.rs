@@ -33,11 +33,11 @@ struct Step {
 
 /// A run that is being recorded.
 #[derive(Debug)]
-pub struct Trace(File);
+pub(crate) struct Trace(File);
 
 impl Trace {
     /// `None`: nobody has asked for a record.
-    pub fn open(pod: &Pod, state: &State) -> Option<Self> {
+    pub(crate) fn open(pod: &Pod, state: &State) -> Option<Self> {
         let dir = std::env::var_os(VARIABLE)?;
         let name = format!("{}.{}.jsonl", pod.uid, std::process::id());
         Trace::create(&Path::new(&dir).join(name), pod, state).ok()
@@ -50,7 +50,7 @@ impl Trace {
         Ok(trace)
     }
 
-    pub fn step(&mut self, at: Moment, fact: &Fact, actions: &[Action]) {
+    pub(crate) fn step(&mut self, at: Moment, fact: &Fact, actions: &[Action]) {
         self.write(&serde_json::json!({ "at": at, "fact": fact, "actions": actions }));
     }
 

@@ -79,7 +79,7 @@ impl Kubelet {
     ///
     /// # Errors
     /// There is no such container, or the Pod is over, being deleted or paused.
-    pub fn restartable(&self, name: Option<&str>) -> Result<Vec<String>> {
+    pub(crate) fn restartable(&self, name: Option<&str>) -> Result<Vec<String>> {
         let pod = &self.pod;
         if self.termination.is_some() {
             return Err(client::being_deleted(pod));

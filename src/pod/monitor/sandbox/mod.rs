@@ -168,6 +168,14 @@ pub(in crate::pod::monitor) fn make(
             .network
             .attach(&endpoint, netns.as_fd())
             .context("network")?;
+        log::debug!(
+            "network: {}/{} by the link {}, whose other end has the address {} and an MTU of {}",
+            attachment.address,
+            attachment.prefix,
+            attachment.host_link,
+            attachment.mac,
+            attachment.mtu
+        );
         made.ips.push(IpAddr::V4(attachment.address));
         made.host_ip = made.host_ip.or(Some(IpAddr::V4(attachment.gateway)));
         made.warnings.extend(attachment.warning);

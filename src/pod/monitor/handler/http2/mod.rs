@@ -16,11 +16,11 @@ use frame::Frame;
 /// A request has the first stream of a client.
 const STREAM: u32 = 1;
 /// Bytes of an answer's body that are taken: the answer is whole then.
-pub const BODY_MOST: usize = 10 << 10;
+pub(crate) const BODY_MOST: usize = 10 << 10;
 /// Frames of an answer. A body of one byte in each comes to its bound before.
 const FRAMES_MOST: u32 = 16 << 10;
 /// Bytes of a request's body: the window that a server gives where it says nothing.
-pub const SENT_MOST: usize = 65_535;
+pub(crate) const SENT_MOST: usize = 65_535;
 
 #[derive(Debug)]
 pub struct Request<'a> {
