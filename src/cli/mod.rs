@@ -4,7 +4,9 @@
 //! wherever kubectl has the verb; `docs/cli.md` is the contract.
 //!
 //! A verb is a type with the trait `Verb` in a file of `pods/` or `images/`, a row in
-//! `VERBS` here, and its name in [`crate::pod::command_line::VERBS`], in the same order.
+//! `VERBS` here, and its name in [`crate::pod::command_line::VERBS`], in the same order; what
+//! follows it on a command line is in `completion_words`. What it asks of a Pod's monitor is a
+//! `Request` of `pod::protocol`, answered in `pod/monitor/clients.rs`.
 //!
 //! Start-up matters, since an `exec` is worth a few milliseconds: a verb's
 //! arguments are described to clap only when that verb was asked for

@@ -1,5 +1,5 @@
-//! Whether this machine is able to run Pods: what they need is tried, in places that are
-//! thrown away, and what would go wrong later is looked for.
+//! Whether this machine is able to run Pods: each kernel feature that Pods need is tried, in
+//! temporary namespaces, and conditions that would cause errors later are looked for.
 
 use std::path::{Path, PathBuf};
 

@@ -1,8 +1,8 @@
-//! Why a Pod is as it is: the one cause that comes before all others, where it is, and what
-//! mends it. [`super::trouble`] says the same of a container that has failed.
+//! Why a Pod is not Ready: one cause, the container or place that it is about, and what mends
+//! it. [`super::trouble`] says the same of a container that has failed.
 //!
-//! The order is that of a Pod's life: its record, its end, its sandbox, its init containers,
-//! its containers, their probes.
+//! Of several causes the first in the order of a Pod's life is said: its record, its end, its
+//! sandbox, its init containers, its containers, their probes.
 
 use jiff::Timestamp;
 use serde::Serialize;

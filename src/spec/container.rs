@@ -1,4 +1,9 @@
 //! A container: its program, environment, ports, probes and hooks.
+//!
+//! A new field has `#[serde(default)]`, since records of Pods that run are without it; a line
+//! in `manifest::fields` and docs/fields.md; it is filled in `manifest::container`. What it
+//! changes inside the container goes to `pod::bundle`, what it changes of its life to
+//! `pod::monitor::kubelet`.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,11 @@
 //! A Pod's volumes on the host: emptyDir (a directory on disk, or a tmpfs) and
 //! hostPath (what is there, checked for its type). Where a volume lies, for the mounts of
-//! containers, says `pod/mounts.rs`.
+//! containers, says `pod/bundle/mounts.rs`.
+//!
+//! A new kind: `spec::VolumeSource` (the compiler finds what has to know it), its lines in
+//! `manifest::fields`, `manifest::volumes`. If an object comes along with the Pod:
+//! `manifest::mod` (`give_secrets` does so for Secrets), `spec::Pod`, and the comparison in
+//! `pod::verbs::apply`, which the compiler does not find.
 //!
 //! Every function may be run twice and from any half-made state.
 

@@ -1,4 +1,5 @@
-//! The verbs on Pods, a file each.
+//! The verbs on Pods, a file each; small ones that are alike share one: [`steer`] (restart,
+//! pause, resume), [`metadata`] (label, annotate).
 
 pub(in crate::cli) mod apply;
 pub(in crate::cli) mod attach;

@@ -1,5 +1,9 @@
 //! Which cgroup hierarchies this machine has, and where; and the set of the controllers
-//! that are known, `Controllers`, where a new one begins.
+//! that are known, `Controllers`.
+//!
+//! A new controller: its bit and name here, `resolve` if Pods use it, `v2::SWITCHABLE`, a
+//! field of `Resources` with what `v1` and `v2` write for it, `measure`; for Pods both
+//! functions of `pod::limits`, that for containers and that for the Pod's own cgroup.
 //!
 //! Three layouts exist: *pure v2* (one hierarchy at /sys/fs/cgroup), *hybrid*
 //! (v1 hierarchies with the controllers, and v2 at /sys/fs/cgroup/unified,

@@ -1,4 +1,4 @@
-//! The events of Pods: those that there are, and then those that are new or were seen again.
+//! The events of Pods: the existing ones, and then those that are new or were seen again.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Labels and annotations of a Pod that is there: set and removed by kubectl's rules.
+//! Changes labels and annotations of an existing Pod, by kubectl's rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 

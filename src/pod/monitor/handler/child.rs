@@ -1,12 +1,12 @@
-//! The process that asks what the monitor does not ask itself. It is a fork of the monitor
-//! in the Pod's network namespace, for one question; it reports JSON on its pipe, and is
-//! killed when nobody wants its answer any more, and with the monitor.
+//! The child process that sends the requests which the monitor does not send itself. It is a
+//! fork of the monitor in the Pod's network namespace, for one request; it reports JSON on its
+//! pipe, and is killed at the timeout, with its container and with the monitor.
 //!
-//! It parses what a container answers, so it is treated as if that container ran in it.
+//! It parses what a container answers, so it is treated as if that container controlled it.
 //! Before it opens a socket:
 //!
 //! 1. the debug log is off, and every fd is closed but the pipe and standard streams;
-//! 2. it cannot make a file longer (RLIMIT_FSIZE): standard error is the Pod's monitor.err;
+//! 2. it cannot extend any file (RLIMIT_FSIZE): standard error is the Pod's monitor.err;
 //! 3. its root directory is an empty one, so that it names no file of the host;
 //! 4. it is the user 65534 without capabilities, and cannot get any (no_new_privs);
 //! 5. a seccomp filter leaves it sockets of IPv4 and IPv6, its fds, and memory without

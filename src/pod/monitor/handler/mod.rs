@@ -1,13 +1,18 @@
 //! What probes and hooks do: Kubernetes' handlers. A command runs in the container
-//! ([`super::container::exec`]); all others go out from here, from inside the Pod's network
-//! namespace, to the Pod's own address where no other host is named. Nothing of it waits.
+//! ([`super::container::exec`]); all other requests are sent by this module, from inside the
+//! Pod's network namespace, to the Pod's own address where no other host is named. No function
+//! here blocks.
 //!
 //! [`exchange`]: TCP, and HTTP/1.1 over it ([`http`]), which the monitor speaks itself.
 //! [`child`]: a process of its own for what a large parser or a name server answers: TLS,
 //! HTTP/2 ([`http2`]), gRPC ([`grpc`]), hosts by name. [`question`]: what that process does.
 //!
-//! What a container answers is a stranger's: it is bounded, and only its status and
+//! Answers of a container are not trusted: their size is limited, and only the status and
 //! `Location` are looked at.
+//!
+//! A new handler: `spec::Check` and its `Display`, `manifest::probe` (and
+//! `manifest::lifecycle`, where hooks have it), its lines in `manifest::fields`,
+//! `run_handler` here, and [`question`] if it can be asked of a host by name.
 
 mod child;
 mod exchange;

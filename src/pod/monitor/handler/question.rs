@@ -1,5 +1,5 @@
-//! What a child asks for a probe or hook, and waits for: connections by name, TLS, HTTP/2,
-//! gRPC. It may wait as long as it likes, since the monitor ends it.
+//! The requests that a child process sends for a probe or hook: connections by name, TLS,
+//! HTTP/2, gRPC. The child blocks until the answer; the monitor kills it at the timeout.
 //!
 //! Certificates are not verified, as in a kubelet: the question is whether the container
 //! answers, and a container's own certificate names nothing that a probe could compare.

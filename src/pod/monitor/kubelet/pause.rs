@@ -1,7 +1,7 @@
-//! A Pod that stands still: its processes are frozen, nothing is started or asked, and no
-//! deadline passes. What was waited for is waited for as long again when it goes on.
+//! A paused Pod: its processes are frozen, no container is started, no probe is asked, and no
+//! deadline passes. When the Pod is resumed, every timer goes on with the time that was left.
 //!
-//! A Pod that is to end goes on first: a process that is frozen hears no signal.
+//! A paused Pod that is deleted is resumed first: a frozen process receives no signal.
 
 use std::time::Duration;
 

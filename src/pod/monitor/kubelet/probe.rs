@@ -3,7 +3,7 @@
 //! The rules are a kubelet's ("Configure Liveness, Readiness and Startup Probes" in
 //! Kubernetes' documentation):
 //!
-//! - A startup probe comes alone, until it succeeds; then the two others begin.
+//! - While a startup probe has not succeeded, no other probe is asked.
 //! - `failureThreshold` failures in a row make a failure, `successThreshold` successes in a
 //!   row make it good again. An answer that is an error (no such command) counts for neither.
 //! - A failure of the startup or the liveness probe stops the container, and its restart
@@ -14,8 +14,8 @@
 //!
 //! Ours: until their first success, startup and readiness probes come sooner too, 50 ms
 //! after the one before, then 100 ms, 200 ms and so on. Such an early probe can succeed, but
-//! its failure counts for nothing, and the first one that counts comes a period later. A
-//! container is ready when it is, and not up to ten seconds later.
+//! its failure counts for nothing, and the first one that counts comes a period later. So a
+//! container becomes ready as soon as its probe succeeds, not up to ten seconds later.
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
-//! All containers are started over, from the first init container on, in the sandbox that
-//! there is: what a restart rule with RestartAllContainers asks for ("Pod Lifecycle",
-//! "Restart all containers").
+//! All containers are started over, from the first init container on. The sandbox is kept.
+//! The restart rule RestartAllContainers asks for this ("Pod Lifecycle", "Restart all
+//! containers").
 //!
 //! 1. Every container is killed, without hooks or grace.
 //! 2. When all have ended, their records begin again, but for the last end and the number of
 //!    restarts.
 //! 3. After the back-off of the container whose rule it was, they start in their order.
 //!
-//! Where this has come to is in the state, so that a next monitor goes on there.
+//! The state records which step was reached, so that a next monitor goes on there.
 
 use std::time::Duration;
 
