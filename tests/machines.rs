@@ -18,7 +18,7 @@ static ONE: Mutex<()> = Mutex::new(());
 const DEBIAN_12: [&str; 6] = [
     "demo",
     "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
-    "pods steer:: probes::ready probes::a_container_that_is_not probes::a_sidecar probes::a_next",
+    "pods steer::a_paused_pod_stands probes::ready probes::a_container_that_is_not",
     "oci a_life_verb_by_verb mount hooks",
     "attacks _t3 _t7",
     "lib linux::",
