@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import time
 
-from bench_shared import Failed, Runner, note, output
+from bench_shared import Failed, Runner, field, note, output
 
 ENDS = 20
 LISTS = 11
@@ -85,11 +85,6 @@ def stays(carob):
     before = switches()
     time.sleep(IDLE)
     return {"processes": len(pids), "pss_kib": pss, "wakeups": switches() - before}
-
-
-def field(pid, file, name):
-    with open(f"/proc/{pid}/{file}") as f:
-        return sum(int(line.split()[1]) for line in f if line.startswith(name + ":"))
 
 
 def meminfo(name):

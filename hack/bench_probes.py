@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import time
 
-from bench_shared import Failed, Runner, note, output
+from bench_shared import Failed, Runner, field, note, output
 
 IMAGE = "localhost/carob/busybox:1"
 WATCHED = 20
@@ -54,11 +54,6 @@ def manifest(work, name, script, probes):
 
 def server(delay):
     return f"mkdir /www; echo ok > /www/index.html; sleep {delay}; exec httpd -f -p 8080 -h /www"
-
-
-def field(pid, file, name):
-    with open(f"/proc/{pid}/{file}") as f:
-        return sum(int(line.split()[1]) for line in f if line.startswith(name + ":"))
 
 
 def on_processor(pids):

@@ -53,6 +53,12 @@ class Runner:
         return (end - begin) / 1e6
 
 
+def field(pid, file, name):
+    """The sum of a number in the lines `name:` of a file of /proc/PID."""
+    with open(f"/proc/{pid}/{file}") as f:
+        return sum(int(line.split()[1]) for line in f if line.startswith(name + ":"))
+
+
 def output(argv):
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:

@@ -348,16 +348,6 @@ fn resource_ref(
     })
 }
 
-fn port_number(r: &mut Report<'_>, path: &Path, value: i32) -> u16 {
-    match u16::try_from(value) {
-        Ok(p) if p > 0 => p,
-        _ => {
-            r.invalid_number(path, value.into(), "must be between 1 and 65535, inclusive");
-            0
-        }
-    }
-}
-
 /// Addresses on which no port is published: the start would refuse them.
 fn check_host_ip(r: &mut Report<'_>, path: &Path, ip: IpAddr) {
     if ip.is_loopback() && ip.is_ipv4() {
@@ -392,7 +382,7 @@ fn ports(r: &mut Report<'_>, path: &Path, c: &core::Container, host_network: boo
             r.required(&container_path, "");
             0
         } else {
-            port_number(r, &container_path, p.container_port)
+            probe::port_number(r, &container_path, p.container_port).unwrap_or(0)
         };
         let host_port = p.host_port.filter(|h| *h != 0);
         if let Some(host) = host_port
@@ -405,7 +395,7 @@ fn ports(r: &mut Report<'_>, path: &Path, c: &core::Container, host_network: boo
                 "must match `containerPort` when `hostNetwork` is true",
             );
         }
-        let host_port = host_port.map(|h| port_number(r, &path.key("hostPort"), h));
+        let host_port = host_port.and_then(|h| probe::port_number(r, &path.key("hostPort"), h));
         let host_ip = p.host_ip.as_deref().filter(|ip| !ip.is_empty());
         let host_ip = host_ip.and_then(|ip| match ip.parse() {
             Ok(ip) => Some(ip),
@@ -425,7 +415,7 @@ fn ports(r: &mut Report<'_>, path: &Path, c: &core::Container, host_network: boo
         out.push(Port {
             name,
             container_port,
-            host_port: host_port.filter(|h| *h != 0),
+            host_port,
             host_ip,
             protocol: r
                 .choice(&path.key("protocol"), p.protocol.as_deref(), &protocols)

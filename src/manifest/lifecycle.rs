@@ -72,11 +72,7 @@ fn hook(
         _ => r.forbidden(path, "may not specify more than 1 handler type"),
     }
     if let Some(exec) = &h.exec {
-        let command = exec.command.clone().unwrap_or_default();
-        if command.is_empty() {
-            r.required(&path.keys("exec.command"), "");
-        }
-        return Some(Hook::Check(Check::Exec(command)));
+        return Some(Hook::Check(probe::command(r, path, exec)));
     }
     if let Some(get) = &h.http_get {
         let get = probe::http_get(r, &path.key("httpGet"), get, ports)?;

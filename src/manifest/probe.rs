@@ -110,11 +110,7 @@ fn check(r: &mut Report<'_>, path: &Path, p: &core::Probe, ports: &[Port]) -> Op
         _ => r.forbidden(path, "may not specify more than 1 handler type"),
     }
     if let Some(exec) = &p.exec {
-        let command = exec.command.clone().unwrap_or_default();
-        if command.is_empty() {
-            r.required(&path.keys("exec.command"), "");
-        }
-        return Some(Check::Exec(command));
+        return Some(command(r, path, exec));
     }
     if let Some(get) = &p.http_get {
         return http_get(r, &path.key("httpGet"), get, ports).map(Check::Http);
@@ -132,6 +128,15 @@ fn check(r: &mut Report<'_>, path: &Path, p: &core::Probe, ports: &[Port]) -> Op
         service: grpc.service.clone().unwrap_or_default(),
         tls,
     })
+}
+
+/// `path`: of the handler's parent.
+pub(super) fn command(r: &mut Report<'_>, path: &Path, exec: &core::ExecAction) -> Check {
+    let command = exec.command.clone().unwrap_or_default();
+    if command.is_empty() {
+        r.required(&path.keys("exec.command"), "");
+    }
+    Check::Exec(command)
 }
 
 pub(super) fn tcp_socket(
@@ -250,7 +255,7 @@ fn port(r: &mut Report<'_>, path: &Path, port: &IntOrString, ports: &[Port]) -> 
     found.map(|p| p.container_port)
 }
 
-fn port_number(r: &mut Report<'_>, path: &Path, number: i32) -> Option<u16> {
+pub(super) fn port_number(r: &mut Report<'_>, path: &Path, number: i32) -> Option<u16> {
     match u16::try_from(number) {
         Ok(port) if port > 0 => Some(port),
         _ => {

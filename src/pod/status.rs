@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::state::{ContainerState, Ended, Now, State, User};
-use crate::spec::{AfterExit, Container, Pod, QosClass, Spec};
+use crate::spec::{Container, Pod, QosClass};
 
 /// v1 PodStatus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -411,7 +411,9 @@ pub(crate) fn phase(pod: &Pod, state: Option<&State>) -> Phase {
         for c in spec.init_containers.iter().filter(|c| !c.sidecar) {
             match seen(state, c).map(|s| &s.now) {
                 Some(Now::Ended(e)) if e.exit_code == 0 => {}
-                Some(Now::Ended(e)) if deleting || stays(spec, c, e) => return Phase::Failed,
+                Some(Now::Ended(e)) if deleting || !spec.restarts(c, e.exit_code) => {
+                    return Phase::Failed;
+                }
                 _ => pending = true,
             }
         }
@@ -430,7 +432,7 @@ pub(crate) fn phase(pod: &Pod, state: Option<&State>) -> Phase {
                 Now::Ended(e) => {
                     ended += 1;
                     succeeded += usize::from(e.exit_code == 0);
-                    again |= !stays(spec, c, e);
+                    again |= spec.restarts(c, e.exit_code);
                 }
                 Now::Waiting { .. } if s.last.is_some() => {
                     ended += 1;
@@ -461,11 +463,6 @@ pub(crate) fn phase(pod: &Pod, state: Option<&State>) -> Phase {
         true => Phase::Succeeded,
         false => Phase::Failed,
     }
-}
-
-/// Whether a container that has ended so is not started again.
-fn stays(spec: &Spec, c: &Container, ended: &Ended) -> bool {
-    spec.after_exit(c, ended.exit_code) == AfterExit::Stays
 }
 
 fn container_status(

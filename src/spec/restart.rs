@@ -37,6 +37,11 @@ impl RestartRule {
 }
 
 impl Spec {
+    /// Whether a container that has ended with this exit code runs again.
+    pub(crate) fn restarts(&self, c: &Container, exit_code: i32) -> bool {
+        self.after_exit(c, exit_code) != AfterExit::Stays
+    }
+
     /// What follows when a container ends with this exit code.
     pub(crate) fn after_exit(&self, c: &Container, exit_code: i32) -> AfterExit {
         if let Some(rule) = c.restart_rules.iter().find(|r| r.fits(exit_code)) {

@@ -2,6 +2,7 @@
 
 use super::{Fact, Monitor, sandbox};
 use crate::linux::cgroup::{Cgroup, Select};
+use crate::pod::client;
 use crate::{Error, Result};
 
 impl Monitor {
@@ -9,7 +10,7 @@ impl Monitor {
     /// freezes again what this one may not come to.
     pub(super) fn pause(&mut self) -> Result<()> {
         if self.kubelet.terminates() {
-            return Err(crate::pod::client::being_deleted(self.pod()));
+            return Err(client::being_deleted(self.pod()));
         }
         if self.state().sandbox_ready.is_none() {
             let e = Error::conflict(format!("pod {}: it has no sandbox yet", self.pod().name));
@@ -21,16 +22,18 @@ impl Monitor {
             return Err(e);
         }
         self.execute_all()?;
-        match self.pod_cgroup().and_then(|c| c.is_frozen()) {
-            Ok(true) => Ok(()),
+        let e = match self.pod_cgroup().and_then(|c| c.is_frozen()) {
+            Ok(true) => return Ok(()),
             Ok(false) => {
-                self.resume();
                 let name = &self.pod().name;
                 let e = Error::failed(format!("pod {name}: its cgroup does not freeze"));
-                Err(e.hint("a process is in a call that cannot be interrupted; try it again"))
+                e.hint("a process is in a call that cannot be interrupted; try it again")
             }
-            Err(e) => Err(e),
-        }
+            Err(e) => e,
+        };
+        // What has failed leaves the Pod running.
+        self.resume();
+        Err(e)
     }
 
     pub(super) fn resume(&mut self) {

@@ -17,6 +17,7 @@ use crate::container::{exec, plan};
 use crate::linux::selinux;
 use crate::pod::monitor::handler::Caller;
 use crate::pod::monitor::kubelet::Answer;
+use crate::pod::monitor::kubelet::pause::is_paused;
 use crate::pod::monitor::sandbox::labels;
 use crate::pod::monitor::{Monitor, Source};
 use crate::pod::protocol::{Exec, Reply};
@@ -150,9 +151,7 @@ impl Monitor {
             .hint(format!("it has: {}", names.join(", "))));
         }
         if self.state().paused.is_some() {
-            let pod = self.pod().as_arguments();
-            let e = Error::conflict(format!("pod {} is paused", self.pod().name));
-            return Err(e.hint(format!("carob resume {pod}")));
+            return Err(is_paused(self.pod()));
         }
         let live = self.live.get(name).filter(|l| l.runs());
         match live.and_then(|l| l.process.as_ref()) {

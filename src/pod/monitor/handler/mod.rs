@@ -108,15 +108,14 @@ impl Monitor {
         port: u16,
         get: Option<(HttpGet, u32)>,
     ) -> Result<()> {
-        let ip = match &host {
-            None => self.own_ip(),
-            Some(Host::Ip(ip)) => *ip,
-            Some(Host::Name(_)) => {
+        let host = host.unwrap_or(Host::Ip(self.own_ip()));
+        let ip = match host {
+            Host::Ip(ip) => ip,
+            Host::Name(_) => {
                 let wanted = match &get {
                     Some((get, _)) => Wanted::Get(get.clone()),
                     None => Wanted::Connection,
                 };
-                let host = host.unwrap_or(Host::Ip(self.own_ip()));
                 let question = Question { host, port, wanted };
                 return self.begin_child(name, caller, question, get);
             }

@@ -15,15 +15,16 @@
 //! `Monitor::execute`.
 //!
 //! A file each: [`order`] (which container runs when), [`start`] and [`end`] (of one
-//! container), [`probe`], [`start_over`] (of all containers), [`pause`], [`termination`] (of containers and of the Pod), [`sandbox`],
-//! [`update`], [`awaited`] (what clients wait for), [`backoff`].
+//! container), [`probe`], [`start_over`] (of all containers), [`pause`], [`termination`] (of
+//! containers and of the Pod), [`sandbox`], [`update`], [`awaited`] (what clients wait for),
+//! [`backoff`].
 
 mod awaited;
 pub(crate) mod backoff;
 mod end;
 mod fact;
 pub(crate) mod order;
-mod pause;
+pub(crate) mod pause;
 mod probe;
 mod sandbox;
 mod start;

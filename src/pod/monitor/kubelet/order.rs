@@ -4,7 +4,7 @@
 //! "Sidecar Containers".
 
 use crate::pod::state::{Now, State};
-use crate::spec::{AfterExit, Container, Spec};
+use crate::spec::{Container, Spec};
 
 /// What is to be done about the containers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +15,6 @@ pub(crate) struct Decision {
     pub stop: Vec<String>,
     /// Nothing will run again.
     pub over: bool,
-}
-
-/// Whether a container whose last attempt ended with `exit_code` runs again.
-pub(crate) fn restarts(spec: &Spec, c: &Container, exit_code: i32) -> bool {
-    spec.after_exit(c, exit_code) != AfterExit::Stays
 }
 
 /// What should be done in this state, were there no deletion.
@@ -36,12 +31,12 @@ pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
     };
     let wants = |c: &Container| match now(c) {
         Some(Now::Running(_)) => false,
-        Some(Now::Ended(e)) => restarts(spec, c, e.exit_code),
+        Some(Now::Ended(e)) => spec.restarts(c, e.exit_code),
         // Waiting: for the first time, or after an end that it restarts from.
         _ => true,
     };
     let done =
-        |c: &Container| matches!(now(c), Some(Now::Ended(e)) if !restarts(spec, c, e.exit_code));
+        |c: &Container| matches!(now(c), Some(Now::Ended(e)) if !spec.restarts(c, e.exit_code));
     // Asked first: a sidecar that was stopped because all others were done must not
     // come back for it.
     let mut over = state.failed.is_some() || spec.containers.iter().all(done);

@@ -6,6 +6,14 @@
 use std::time::Duration;
 
 use super::{Action, Kubelet, Moment};
+use crate::Error;
+use crate::spec::Pod;
+
+/// What a paused Pod does not do has to wait.
+pub(crate) fn is_paused(pod: &Pod) -> Error {
+    let e = Error::conflict(format!("pod {} is paused", pod.name));
+    e.hint(format!("carob resume {}", pod.as_arguments()))
+}
 
 impl Kubelet {
     pub(super) fn pause(&mut self, at: Moment) {

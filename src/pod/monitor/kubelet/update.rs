@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::pause::is_paused;
 use super::{Action, Kubelet, Moment, Stage, Timer, order, waiting_for};
 use crate::pod::client;
 use crate::pod::state::{ContainerState, Now};
@@ -85,8 +86,7 @@ impl Kubelet {
             return Err(client::being_deleted(pod));
         }
         if self.state.paused.is_some() {
-            let e = Error::conflict(format!("pod {} is paused", pod.name));
-            return Err(e.hint(format!("carob resume {}", pod.as_arguments())));
+            return Err(is_paused(pod));
         }
         if order::decide(&pod.spec, &self.state).over {
             let e = Error::conflict(format!("pod {} has ended", pod.name));
