@@ -266,9 +266,9 @@ fn two_at_the_same_blob() {
 fn transactions_begin_while_others_end() {
     let root = Root::new("begin-end");
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..8 {
             scope.spawn(|| {
-                for _ in 0..50 {
+                for _ in 0..200 {
                     drop(Transaction::begin(&root.1).unwrap());
                 }
             });

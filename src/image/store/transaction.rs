@@ -46,15 +46,9 @@ impl<'a> Transaction<'a> {
             adopt(store, path)?;
         }
         drop(lock);
-        // Their locks are ours now: nobody else removes them, but for an owner that is
-        // just ending and has removed its lock already.
         for (path, held) in dead {
-            match std::fs::remove_dir_all(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(e).with_context(|| format!("remove {}", path.display()));
-                }
-                _ => drop(held),
-            }
+            remove_dead(&path)?;
+            drop(held);
         }
         Ok(Transaction {
             store,
@@ -139,6 +133,20 @@ fn collect_dead(ingest: &Path) -> Result<Vec<(PathBuf, Lock)>> {
         }
     }
     Ok(dead)
+}
+
+/// Removes a directory that [`collect_dead`] found. The store's lock is free again by
+/// now, so that two others may be at it, too: the owner, which is just ending, and the
+/// next transaction to begin, which makes a lock file anew where ours is removed
+/// already, and then removes the rest itself.
+fn remove_dead(path: &Path) -> Result<()> {
+    use std::io::ErrorKind::{DirectoryNotEmpty, NotFound};
+    match std::fs::remove_dir_all(path) {
+        Err(e) if !matches!(e.kind(), NotFound | DirectoryNotEmpty) => {
+            Err(e).with_context(|| format!("remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Takes the finished layers and blobs of a killed transaction into the store,
