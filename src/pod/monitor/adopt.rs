@@ -41,13 +41,13 @@ impl Monitor {
     }
 
     fn lose_sandbox(&mut self, error: Error) {
-        self.tell(Fact::SandboxLost { error });
         for name in self.container_names() {
             self.remove_half_made(&name);
             if self.running(&name).is_some() {
                 self.process_ended(&name, None);
             }
         }
+        self.tell(Fact::SandboxLost { error });
     }
 
     fn adopt_container(&mut self, name: &str, running: &Running) -> Result<()> {

@@ -2,16 +2,13 @@
 
 use super::{Fact, Monitor, sandbox};
 use crate::linux::cgroup::{Cgroup, Select};
-use crate::pod::client;
 use crate::{Error, Result};
 
 impl Monitor {
     /// A user wants the Pod to stand still. The record says so first: a next monitor
     /// freezes again what this one may not come to.
     pub(super) fn pause(&mut self) -> Result<()> {
-        if self.kubelet.terminates() {
-            return Err(client::being_deleted(self.pod()));
-        }
+        self.kubelet.must_go_on()?;
         if self.state().sandbox_ready.is_none() {
             let e = Error::conflict(format!("pod {}: it has no sandbox yet", self.pod().name));
             return Err(e.hint(format!("carob describe pod {}", self.pod().as_arguments())));

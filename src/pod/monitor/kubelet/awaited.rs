@@ -52,7 +52,7 @@ impl Kubelet {
                 format!("{}: {}", f.reason, f.message),
             )));
         }
-        if self.termination.is_some() {
+        if self.state.deletion.is_some() {
             return Some(Err(client::being_deleted(&self.pod)));
         }
         let mut all = true;

@@ -58,8 +58,7 @@ impl Kubelet {
         let replaced = self.is_outdated(name);
         let follows = self.pod.spec.after_exit(&c, ended.exit_code);
         let again = (replaced || follows != AfterExit::Stays)
-            && self.termination.is_none()
-            && self.state.failed.is_none()
+            && !self.is_to_end(name)
             && self.state.starting_over.is_none()
             && !self.stops_for_good(name);
         self.actions.push(Action::TellEnd {

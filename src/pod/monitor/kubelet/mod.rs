@@ -49,7 +49,7 @@ use crate::spec::{Container, Pod, ProbeKind};
 use fact::Timer;
 pub(crate) use fact::{Action, Answer, Fact, HookKind, Moment, Warning};
 use probe::Prober;
-use termination::{Removal, Stop, Termination};
+use termination::{EarlyHook, Removal, Stop, Termination};
 
 /// See the module's head.
 #[derive(Debug)]
@@ -78,6 +78,7 @@ pub(crate) struct Kubelet {
 struct Course {
     stage: Stage,
     stop: Option<Stop>,
+    early_hook: Option<EarlyHook>,
     /// The delay before the next restart but the one that is waited for.
     backoff: Option<Duration>,
     /// The last delay between two tries to make an attempt (of its image, say).
@@ -281,20 +282,12 @@ impl Kubelet {
         if self.advance_start_over(at) {
             return;
         }
-        self.stop_replaced(at);
         let decision = order::decide(&self.pod.spec, &self.state);
         if decision.over {
-            self.timers.remove(&Timer::Deadline);
-            for name in self.names() {
-                self.cancel_pull(&name);
-            }
+            self.end(at);
+            return self.advance_termination(at);
         }
-        for name in decision.stop {
-            if self.course(&name).stop.is_none() {
-                let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
-                self.stop(at, &name, grace, false, true);
-            }
-        }
+        self.stop_replaced(at);
         for name in decision.start {
             let course = self.course(&name);
             let waits = course.retry_at.is_some_and(|when| when > at.clock);

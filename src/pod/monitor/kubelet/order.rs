@@ -11,8 +11,6 @@ use crate::spec::{Container, Spec};
 pub(crate) struct Decision {
     /// Containers that should run and do not: the caller honours back-off.
     pub start: Vec<String>,
-    /// Sidecars that nothing needs any more.
-    pub stop: Vec<String>,
     /// Nothing will run again.
     pub over: bool,
 }
@@ -21,7 +19,6 @@ pub(crate) struct Decision {
 pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
     let mut decision = Decision {
         start: Vec::new(),
-        stop: Vec::new(),
         over: false,
     };
     let now = |c: &Container| state.containers.get(&c.name).map(|s| &s.now);
@@ -70,11 +67,6 @@ pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
     }
     if over {
         decision.start.clear();
-        decision.stop = spec
-            .all_containers()
-            .filter(|c| matches!(now(c), Some(Now::Running(_))))
-            .map(|c| c.name.clone())
-            .collect();
     }
     decision.over = over;
     decision
@@ -120,8 +112,8 @@ mod tests {
     }
 
     /// A Pod of the sidecar `side`, the init container `init` and the container
-    /// `main`, in these states; what starts, what stops and whether it is over.
-    fn decision(policy: RestartPolicy, side: Now, init: Now, main: Now) -> (String, String, bool) {
+    /// `main`, in these states; what starts and whether it is over.
+    fn decision(policy: RestartPolicy, side: Now, init: Now, main: Now) -> (String, bool) {
         let spec = Spec {
             restart_policy: policy,
             init_containers: vec![container("side", true), container("init", false)],
@@ -137,47 +129,35 @@ mod tests {
             state.containers.insert(name.into(), record);
         }
         let d = decide(&spec, &state);
-        (d.start.join(" "), d.stop.join(" "), d.over)
+        (d.start.join(" "), d.over)
     }
 
     #[test]
     fn init_containers_go_first_and_sidecars_go_on() {
         use RestartPolicy::*;
         let waiting = || ContainerState::default().now;
-        let is = |start: &str, stop: &str, over| (start.to_owned(), stop.to_owned(), over);
+        let is = |start: &str, over| (start.to_owned(), over);
         let of = decision;
         assert_eq!(
             of(Always, waiting(), waiting(), waiting()),
-            is("side", "", false)
+            is("side", false)
         );
         assert_eq!(
             of(Always, running(), waiting(), waiting()),
-            is("init", "", false)
+            is("init", false)
         );
-        assert_eq!(
-            of(Always, running(), running(), waiting()),
-            is("", "", false)
-        );
+        assert_eq!(of(Always, running(), running(), waiting()), is("", false));
         assert_eq!(
             of(Always, running(), ended(0), waiting()),
-            is("main", "", false)
+            is("main", false)
         );
         assert_eq!(
             of(Always, running(), ended(1), waiting()),
-            is("init", "", false)
+            is("init", false)
         );
-        assert_eq!(
-            of(Never, running(), ended(1), waiting()),
-            is("", "side", true)
-        );
-        assert_eq!(
-            of(Always, running(), ended(0), ended(0)),
-            is("main", "", false)
-        );
-        assert_eq!(
-            of(OnFailure, running(), ended(0), ended(0)),
-            is("", "side", true)
-        );
+        assert_eq!(of(Never, running(), ended(1), waiting()), is("", true));
+        assert_eq!(of(Always, running(), ended(0), ended(0)), is("main", false));
+        assert_eq!(of(OnFailure, running(), ended(0), ended(0)), is("", true));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //!   row make it good again. An answer that is an error (no such command) counts for neither.
 //! - A failure of the startup or the liveness probe stops the container, and its restart
 //!   policy decides what follows. Neither of them is asked while the container or the Pod is
-//!   being stopped; the readiness probe is.
+//!   being stopped, but of a sidecar until its turn has come; the readiness probe is.
 //! - Probes are due `initialDelaySeconds` after the container's start, and each
 //!   `periodSeconds` from there. A next monitor finds the same times by that.
 //!
@@ -274,7 +274,8 @@ impl Kubelet {
     /// Whether an answer could mean anything now.
     fn may_ask(&self, name: &str, kind: ProbeKind) -> bool {
         let stops = self.courses.get(name).is_some_and(|c| c.stop.is_some());
-        kind == ProbeKind::Readiness || (!stops && self.termination.is_none())
+        let ends = self.termination.is_some() && !self.outlasts(name);
+        kind == ProbeKind::Readiness || (!stops && !ends)
     }
 
     fn end_prober(&mut self, name: &str, kind: ProbeKind) {

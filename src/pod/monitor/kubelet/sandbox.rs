@@ -86,16 +86,32 @@ impl Kubelet {
     }
 
     /// A monitor died while it removed the sandbox, or somebody has unmounted a
-    /// namespace. Nothing runs on in half of one.
+    /// namespace. Nothing runs on in half of one: all that ran has ended, and been told.
     pub(super) fn sandbox_lost(&mut self, at: Moment, error: &Error) {
         let text = format!("Pod sandbox changed, it will be killed: {error}");
         self.event(at, true, "SandboxChanged", text);
         self.state.sandbox_ready = None;
         self.adopted = true;
         // Nothing would run in it.
-        if !order::decide(&self.pod.spec, &self.state).over {
-            self.try_sandbox(at);
+        if self.termination.is_some() || order::decide(&self.pod.spec, &self.state).over {
+            return;
         }
+        // All begins again, as in a kubelet, but for what has succeeded and is not to run
+        // again: init containers may have set up what has gone with the network.
+        let spec = &self.pod.spec;
+        let done: Vec<String> = spec
+            .containers
+            .iter()
+            .filter(
+                |c| match self.state.containers.get(&c.name).map(|r| &r.now) {
+                    Some(Now::Ended(e)) => !spec.restarts(c, e.exit_code),
+                    _ => false,
+                },
+            )
+            .map(|c| c.name.clone())
+            .collect();
+        self.begin_again(|c| !done.contains(&c.name));
+        self.try_sandbox(at);
     }
 
     pub(super) fn adopted(&mut self, at: Moment) {

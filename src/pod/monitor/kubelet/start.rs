@@ -127,7 +127,7 @@ impl Kubelet {
         user: Option<User>,
     ) {
         // One that is to end at once gets no hook.
-        let ends = self.termination.is_some() || self.state.failed.is_some();
+        let ends = self.is_to_end(name);
         let hook = self.spec_of(name).post_start.filter(|_| !ends);
         self.count_restart(name);
         let attempt = self.record_of(name).attempt;

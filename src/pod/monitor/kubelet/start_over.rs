@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::{Action, Kubelet, Moment, Stage, Timer, waiting_for};
 use crate::pod::state::StartingOver;
+use crate::spec::Container;
 
 impl Kubelet {
     /// A container has ended, and its rule says that all are to be started over, after a
@@ -43,7 +44,7 @@ impl Kubelet {
             if names.iter().any(|name| self.stage(name) != Stage::Idle) {
                 return true;
             }
-            self.begin_again();
+            self.begin_again(|_| true);
         }
         if over.not_before > at.date {
             let left = Duration::try_from(over.not_before.duration_since(at.date));
@@ -71,11 +72,17 @@ impl Kubelet {
         });
     }
 
-    fn begin_again(&mut self) {
+    /// Containers wait as those of a new Pod do, but for their last end and the number of
+    /// restarts.
+    pub(super) fn begin_again(&mut self, which: impl Fn(&Container) -> bool) {
         self.changed = true;
         self.state.round += 1;
         for name in self.names() {
+            if !which(&self.spec_of(&name)) {
+                continue;
+            }
             let now = waiting_for(&self.pod, &name).now;
+            self.timers.remove(&Timer::Retry(name.clone()));
             let course = self.course(&name);
             course.retry_at = None;
             course.pause = None;

@@ -1,16 +1,24 @@
-//! Ends, as a kubelet makes them. A container: its preStop hook, then its stop signal,
-//! then KILL when the grace period is over; a hook that has used it up gets the container
-//! 2 seconds more, once. The Pod: ordinary containers together, then sidecars in reverse
-//! order, within one grace period: waiting for one's turn uses it up. At its end all
-//! that are left are stopped at once, and have 2 seconds together. See Kubernetes' "Pod
-//! Lifecycle", Termination.
-//! At the machine's shutdown the Pod stays, as failed; else it is deleted.
+//! Ends, as a kubelet makes them.
+//!
+//! A container: its preStop hook, then its stop signal, then KILL when the grace period is
+//! over; a hook that has used it up gets the container 2 seconds more, once.
+//!
+//! The Pod: ordinary containers together, then sidecars in reverse order, within one grace
+//! period. The preStop hooks of all begin at once; a sidecar's signal waits for its turn,
+//! and that uses up the grace period. At its end all that are left are stopped at once, and
+//! have 2 seconds together. Until a sidecar's turn it is probed, and started again if it
+//! ends (KEP-753 and KEP-4438).
+//!
+//! A Pod ends so when it is deleted, when its containers have done their work or it has
+//! failed, and at the machine's shutdown; only in the first case it is removed. See
+//! Kubernetes' "Pod Lifecycle", Termination.
 
 use std::time::Duration;
 
 use super::{Action, HookKind, Kubelet, Moment, Stage, Timer, backoff, order};
 use crate::Error;
-use crate::pod::state::Deletion;
+use crate::pod::state::{Deletion, Now};
+use crate::spec::Container;
 
 /// What a container still gets whose hook has used up the grace period, and what
 /// the processes of a Pod get that is deleted by force.
@@ -40,6 +48,14 @@ enum StopStage {
     Hook,
     Signalled,
     Killed,
+}
+
+/// The preStop hook of a sidecar that runs before the sidecar's turn to be stopped. There is
+/// none for an attempt that is made after that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EarlyHook {
+    Runs,
+    Over,
 }
 
 /// The Pod's.
@@ -105,6 +121,12 @@ impl Kubelet {
         });
         let text = format!("Stopping pod with a grace period of {}s", grace.as_secs());
         self.event(at, false, "Killing", text);
+        self.hasten_stops(deadline, forced, force);
+    }
+
+    /// No stop under way may take longer than the Pod's end. `forced`: hooks are not waited
+    /// for from now on; `force`: they have not been before.
+    fn hasten_stops(&mut self, deadline: Duration, forced: bool, force: bool) {
         for name in self.names() {
             let Some(stop) = &mut self.course(&name).stop else {
                 continue;
@@ -120,6 +142,20 @@ impl Kubelet {
         }
     }
 
+    /// Nothing of the Pod is started any more, since its containers have done their work or
+    /// it has failed: what still runs ends.
+    pub(super) fn end(&mut self, at: Moment) {
+        self.timers.remove(&Timer::Deadline);
+        let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
+        let deadline = at.clock + grace;
+        self.termination = Some(Termination {
+            deadline,
+            force: false,
+            deletes: false,
+        });
+        self.hasten_stops(deadline, false, false);
+    }
+
     /// The machine goes down: the containers end as in a deletion, and the Pod is
     /// failed, with a kubelet's words. What has ended by itself stays what it is.
     pub(super) fn shut_down(&mut self, at: Moment) {
@@ -129,12 +165,7 @@ impl Kubelet {
             return;
         }
         self.resume(at);
-        let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
-        self.termination = Some(Termination {
-            deadline: at.clock + grace,
-            force: false,
-            deletes: false,
-        });
+        self.end(at);
         let text = "Pod was terminated in response to imminent node shutdown.";
         self.fail(at, "Terminated", text);
     }
@@ -161,15 +192,18 @@ impl Kubelet {
         let left = t.deadline.saturating_sub(at.clock);
         let (force, deletes) = (t.force, t.deletes);
         let most = t.end().saturating_sub(at.clock);
-        match left.is_zero() {
-            true => drop(self.timers.remove(&Timer::Grace)),
-            false => drop(self.timers.insert(Timer::Grace, t.deadline)),
-        }
+        let deadline = t.deadline;
         for name in self.names() {
-            self.cancel_pull(&name);
-            self.timers.remove(&Timer::Retry(name));
+            match self.outlasts(&name) && !left.is_zero() {
+                true => self.keep_sidecar(at, &name, !force),
+                false => self.give_up(&name),
+            }
         }
         let next = self.next_to_stop(left.is_zero());
+        match left.is_zero() || next.is_empty() {
+            true => drop(self.timers.remove(&Timer::Grace)),
+            false => drop(self.timers.insert(Timer::Grace, deadline)),
+        }
         for name in &next {
             // One that is being started is stopped as soon as it runs; if it hangs on
             // the way (in a mount, say), it is killed when the grace is over.
@@ -192,6 +226,64 @@ impl Kubelet {
         }
         if next.is_empty() && deletes && self.removal.is_none() {
             self.remove();
+        }
+    }
+
+    /// Whether something that still runs ends before this sidecar.
+    pub(super) fn outlasts(&self, name: &str) -> bool {
+        let all = self.pod.spec.all_containers();
+        let mut from_it = all.skip_while(|c| c.name != name).peekable();
+        let alive = |c: &&Container| self.stage(&c.name) != Stage::Idle;
+        match from_it.next_if(|c| c.sidecar) {
+            None => false,
+            Some(_) => {
+                let ordinary = self.pod.spec.all_containers().filter(|c| !c.sidecar);
+                ordinary.chain(from_it).any(|c| alive(&c))
+            }
+        }
+    }
+
+    /// Whether the container is to end, or about to, with all that there is of it.
+    pub(super) fn is_to_end(&self, name: &str) -> bool {
+        match self.termination {
+            Some(_) => !self.outlasts(name),
+            None => self.state.failed.is_some(),
+        }
+    }
+
+    /// A sidecar whose turn has not come: its preStop hook begins with those of the others,
+    /// and it runs on, or again.
+    fn keep_sidecar(&mut self, at: Moment, name: &str, hooks: bool) {
+        let course = self.course(name);
+        let waits = course.retry_at.is_some_and(|when| when > at.clock) || course.stop.is_some();
+        let (stage, hook) = (course.stage, course.early_hook);
+        let record = self.state.containers.get(name);
+        let has_begun = record.is_some_and(|r| self.state.has_begun(r));
+        match stage {
+            Stage::Idle if has_begun && !waits => self.begin_attempt(name),
+            Stage::Running if hooks && !waits && hook.is_none() => {
+                if let Some(hook) = self.spec_of(name).pre_stop {
+                    self.course(name).early_hook = Some(EarlyHook::Runs);
+                    self.begin_hook(at, name, HookKind::PreStop, hook);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// No further attempt is made of the container.
+    fn give_up(&mut self, name: &str) {
+        self.cancel_pull(name);
+        self.timers.remove(&Timer::Retry(name.to_owned()));
+        let record = self.state.containers.get(name);
+        let backs_off = record.is_some_and(
+            |r| matches!(&r.now, Now::Waiting { reason, .. } if reason == "CrashLoopBackOff"),
+        );
+        if backs_off && self.stage(name) == Stage::Idle {
+            let record = self.record_of(name);
+            if let Some(last) = record.last.take() {
+                record.now = Now::Ended(last);
+            }
         }
     }
 
@@ -219,10 +311,14 @@ impl Kubelet {
         restart: bool,
         hooks: bool,
     ) {
+        let end = self.termination.as_ref().map(Termination::end);
         let deadline = at.clock + grace;
+        let deadline = end.map_or(deadline, |end| deadline.min(end));
         // No hook has the time in no time, as in a kubelet.
+        let hooks = hooks && !grace.is_zero();
+        let early = self.course(name).early_hook;
         let hook = self.spec_of(name).pre_stop;
-        let hook = hook.filter(|_| hooks && !grace.is_zero());
+        let hook = hook.filter(|_| hooks && early.is_none());
         self.course(name).stop = Some(Stop {
             deadline,
             stage: StopStage::Hook,
@@ -230,9 +326,11 @@ impl Kubelet {
         });
         self.timers.insert(Timer::Stop(name.to_owned()), deadline);
         self.event(at, false, "Killing", format!("Stopping container {name}"));
-        match hook {
-            Some(hook) => self.begin_hook(at, name, HookKind::PreStop, hook),
-            None => self.signal(name),
+        match (hook, early) {
+            (Some(hook), _) => self.begin_hook(at, name, HookKind::PreStop, hook),
+            (None, Some(EarlyHook::Runs)) if hooks => {}
+            (None, Some(EarlyHook::Runs)) => self.leave_hook(at, name),
+            (None, _) => self.signal(name),
         }
     }
 
@@ -241,10 +339,22 @@ impl Kubelet {
             let text = format!("PreStopHook failed: {e}");
             self.event(at, true, "FailedPreStopHook", text);
         }
-        let stop = self.course(name).stop;
-        if stop.is_some_and(|s| s.stage == StopStage::Hook) {
+        let course = self.course(name);
+        if let Some(hook) = &mut course.early_hook {
+            *hook = EarlyHook::Over;
+        }
+        if course.stop.is_some_and(|s| s.stage == StopStage::Hook) {
             self.signal(name);
         }
+    }
+
+    /// The hook has used up the grace period: the signal does not wait for it.
+    fn leave_hook(&mut self, at: Moment, name: &str) {
+        let text = "PreStopHook was still running at the end of the grace period";
+        self.event(at, true, "FailedPreStopHook", text);
+        self.timers
+            .remove(&Timer::HookSleep(name.to_owned(), HookKind::PreStop));
+        self.signal(name);
     }
 
     pub(super) fn stop_deadline(&mut self, at: Moment, name: &str) {
@@ -257,12 +367,8 @@ impl Kubelet {
                 let deadline = at.clock + LAST_CHANCE;
                 let deadline = end.map_or(deadline, |end| deadline.min(end));
                 stop.deadline = deadline;
-                let text = "PreStopHook was still running at the end of the grace period";
-                self.event(at, true, "FailedPreStopHook", text);
-                self.timers
-                    .remove(&Timer::HookSleep(name.to_owned(), HookKind::PreStop));
                 self.timers.insert(Timer::Stop(name.to_owned()), deadline);
-                self.signal(name);
+                self.leave_hook(at, name);
             }
             StopStage::Signalled => {
                 stop.stage = StopStage::Killed;

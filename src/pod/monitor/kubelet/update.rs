@@ -75,6 +75,20 @@ impl Kubelet {
         self.stage(name) != Stage::Idle && self.is_outdated(name)
     }
 
+    /// # Errors
+    /// The Pod is being deleted, or over.
+    pub(crate) fn must_go_on(&self) -> Result<()> {
+        let pod = &self.pod;
+        if self.state.deletion.is_some() {
+            return Err(client::being_deleted(pod));
+        }
+        if self.termination.is_some() || order::decide(&pod.spec, &self.state).over {
+            let e = Error::conflict(format!("pod {} has ended", pod.name));
+            return Err(e.hint("delete it and apply its manifest again"));
+        }
+        Ok(())
+    }
+
     /// The containers that a user means to be made anew: this one, or all but the init
     /// containers that end.
     ///
@@ -82,15 +96,9 @@ impl Kubelet {
     /// There is no such container, or the Pod is over, being deleted or paused.
     pub(crate) fn restartable(&self, name: Option<&str>) -> Result<Vec<String>> {
         let pod = &self.pod;
-        if self.termination.is_some() {
-            return Err(client::being_deleted(pod));
-        }
+        self.must_go_on()?;
         if self.state.paused.is_some() {
             return Err(is_paused(pod));
-        }
-        if order::decide(&pod.spec, &self.state).over {
-            let e = Error::conflict(format!("pod {} has ended", pod.name));
-            return Err(e.hint("delete it and apply its manifest again"));
         }
         let all = pod.spec.all_containers();
         let may = |c: &&Container| c.sidecar || !self.is_init(&c.name);
