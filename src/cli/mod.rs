@@ -257,6 +257,9 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|a| a == "monitor") {
         return crate::pod::monitor::main(&args[2..]);
     }
+    if crate::pod::monitor::is_reaper(&args) {
+        return crate::pod::monitor::reap();
+    }
     // Rust starts programs with SIGPIPE ignored; `carob get pods | head` shall
     // end as every other program does.
     crate::sys::tty::default_sigpipe();

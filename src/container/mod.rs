@@ -28,3 +28,15 @@ mod steps;
 mod sub_path;
 pub(crate) mod user;
 pub(crate) mod wanted;
+
+use crate::linux::cgroup::Join;
+use crate::{Context, Error, Result};
+
+/// The beginning of any process that is none of the host's: nobody inside may look into it,
+/// it is a session of its own, and in its cgroup.
+pub(crate) fn settle(join: &Join, oom_score_adj: i32) -> Result<()> {
+    process::seclude()?;
+    process::set_oom_score("self", oom_score_adj)?;
+    nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
+    join.enter().context("join the cgroup")
+}

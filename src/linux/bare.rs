@@ -26,7 +26,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::Pid;
 
-use super::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
+use super::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount};
 use super::namespace;
 use super::root::open_dir;
 use super::socket::Packets;
@@ -74,6 +74,24 @@ pub(crate) fn remove(dir: &Path) -> Result<()> {
 pub(crate) fn enter_copy(bare: BorrowedFd) -> Result<()> {
     setns(bare, CloneFlags::CLONE_NEWNS).call(|| "setns(<bare>, CLONE_NEWNS)")?;
     namespace::leave(CloneFlags::CLONE_NEWNS)
+}
+
+/// Moves the calling process, the child of a clone, into a mount namespace of its own with
+/// nothing in it but an empty, read-only root directory.
+pub(crate) fn enter_empty(bare: Option<BorrowedFd>) -> Result<()> {
+    match bare {
+        Some(bare) => enter_copy(bare)?,
+        None => namespace::leave(CloneFlags::CLONE_NEWNS)?,
+    }
+    mount::set_tree_propagation(MsFlags::MS_PRIVATE)?;
+    let options = [("mode", "555"), ("size", "4k"), ("nr_inodes", "2")];
+    let attributes = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC | ATTR_RDONLY;
+    let root = Mount::new("tmpfs", &options, attributes)?;
+    // It needs /proc, which is covered below: any place will do.
+    mount::leave_chroot()?;
+    root.attach(open_dir(Path::new("/proc"))?.as_fd())?;
+    nix::unistd::fchdir(&root).map_err(|e| Error::sys("fchdir(<root>)", e))?;
+    mount::pivot_here()
 }
 
 fn make(dir: &Path) -> Result<()> {

@@ -23,6 +23,8 @@ pub(crate) struct Stat {
     pub ended: bool,
     /// By a signal such as SIGSTOP.
     pub stopped: bool,
+    /// It is about to end: PF_EXITING of <linux/sched.h>.
+    pub exiting: bool,
     /// In clock ticks since boot. With the pid it names a process for good.
     pub start: u64,
     /// Of one that has ended, as wait(2) encodes it.
@@ -36,12 +38,14 @@ impl Stat {
         // Field 2 is the name, in parentheses; it may hold anything.
         let mut fields = text.rsplit_once(')')?.1.split_whitespace();
         let mut field = |skipped| fields.nth(skipped);
-        // Fields 3, 22 and 52.
+        // Fields 3, 9, 22 and 52.
         let state = field(0)?;
+        let flags: u32 = field(5)?.parse().ok()?;
         Some(Stat {
             ended: matches!(state, "Z" | "X"),
             stopped: state == "T",
-            start: field(18)?.parse().ok()?,
+            exiting: flags & 4 != 0,
+            start: field(12)?.parse().ok()?,
             exit_code: field(29)?.parse().ok()?,
         })
     }

@@ -43,7 +43,10 @@ fn faults_in_the_spec() {
         ),
         ("os: {name: beos}", "supported values: \"linux\""),
         ("os: {name: windows}", "Linux containers only"),
-        ("shareProcessNamespace: true", "not supported yet"),
+        (
+            "shareProcessNamespace: true\nhostPID: true",
+            "cannot both be enabled",
+        ),
         ("hostUsers: false", "not supported yet"),
         ("runtimeClassName: gvisor", "not supported yet"),
         (

@@ -219,14 +219,7 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
     ("spec.serviceAccount", NoEffect(ACCOUNT)),
     ("spec.serviceAccountName", NoEffect(ACCOUNT)),
     ("spec.setHostnameAsFQDN", Honoured),
-    (
-        "spec.shareProcessNamespace",
-        Only {
-            honoured: &["false"],
-            refused: &["true"],
-            why: "one PID namespace for all containers is not supported yet",
-        },
-    ),
+    ("spec.shareProcessNamespace", Honoured),
     ("spec.subdomain", Honoured),
     ("spec.terminationGracePeriodSeconds", Honoured),
     ("spec.tolerations", NoEffect(SCHEDULER)),

@@ -126,6 +126,7 @@ fn lower_spec(
         active_deadline: deadline.and_then(|d| u64::try_from(d).ok()),
         host_network,
         host_pid: s.host_pid.unwrap_or(false),
+        share_process_namespace: shares_processes(r, &path, s),
         host_ipc,
         host_aliases: host_aliases(r, &path.key("hostAliases"), s),
         dns: dns(r, &path, s),
@@ -134,6 +135,19 @@ fn lower_spec(
         init_containers,
         containers,
     }
+}
+
+fn shares_processes(r: &mut Report<'_>, path: &Path, s: &core::PodSpec) -> bool {
+    let shares = s.share_process_namespace.unwrap_or(false);
+    if shares && s.host_pid == Some(true) {
+        let path = path.key("shareProcessNamespace");
+        r.invalid(
+            &path,
+            "true",
+            "ShareProcessNamespace and HostPID cannot both be enabled",
+        );
+    }
+    shares
 }
 
 fn check_deadlines(r: &mut Report<'_>, path: &Path, grace: i64, deadline: Option<i64>) {

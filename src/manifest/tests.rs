@@ -348,12 +348,9 @@ fn kinds_of_error() {
             .unwrap_err()
             .kind()
     };
-    assert_eq!(kind("shareProcessNamespace: true"), Kind::Unsupported);
+    assert_eq!(kind("hostUsers: false"), Kind::Unsupported);
     assert_eq!(kind("restartPolicy: x"), Kind::Invalid);
-    assert_eq!(
-        kind("shareProcessNamespace: true\nrestartPolicy: x"),
-        Kind::Invalid
-    );
+    assert_eq!(kind("hostUsers: false\nrestartPolicy: x"), Kind::Invalid);
 }
 
 #[test]

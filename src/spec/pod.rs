@@ -84,6 +84,9 @@ pub(crate) struct Spec {
     pub active_deadline: Option<u64>,
     pub host_network: bool,
     pub host_pid: bool,
+    /// All containers are in one pid namespace, which is the Pod's.
+    #[serde(default)]
+    pub share_process_namespace: bool,
     pub host_ipc: bool,
     pub host_aliases: Vec<HostAlias>,
     pub dns: Dns,

@@ -258,6 +258,12 @@ pub(crate) fn default_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+/// Ignores SIGCHLD, so that the kernel reaps children by itself: wait(2), Notes.
+pub(crate) fn reap_by_kernel() {
+    // SAFETY: SIG_IGN is no handler of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// Whether no signal is ignored but SIGPIPE, which Rust's runtime ignores.
 static NONE_IGNORED: AtomicBool = AtomicBool::new(false);
 

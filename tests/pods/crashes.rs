@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::root::{Root, alive, kill_9, pod, script_pod, sh, tag_of, until};
+use crate::root::{Root, alive, kill_9, pod, script_pod, sh, slack, tag_of, until};
 
 const SLEEPS: &str = "trap 'exit 0' TERM; echo ready; sleep 1000 & wait";
 
@@ -260,6 +260,119 @@ fn a_grace_period_goes_on_across_monitors() {
     );
     root.carob(&["wait", "pod/p", "--for=delete", "--timeout=5s"])
         .ok();
+}
+
+/// A hook of the container that writes a line to `/out/hooks`, and takes its time.
+fn slow_hook(seconds: u32) -> serde_json::Value {
+    let script = format!("echo begun >> /out/hooks; sleep {seconds}; echo over >> /out/hooks");
+    json!({"exec": {"command": ["sh", "-c", script]}})
+}
+
+fn with_hooks(root: &Root, grace: u32, lifecycle: serde_json::Value) {
+    let out = root.dir().join("out");
+    let container = json!({
+        "lifecycle": lifecycle,
+        "volumeMounts": [{"name": "out", "mountPath": "/out"}],
+    });
+    let spec = json!({
+        "terminationGracePeriodSeconds": grace,
+        "containers": [sh("main", SLEEPS, container)],
+        "volumes": [{"name": "out", "hostPath": {"path": out, "type": "DirectoryOrCreate"}}],
+    });
+    root.feed(&["apply", "--wait=false", "-f", "-"], &pod("p", spec))
+        .ok();
+}
+
+fn hooks(root: &Root) -> String {
+    std::fs::read_to_string(root.dir().join("out/hooks")).unwrap_or_default()
+}
+
+fn hook_begins(root: &Root, times: usize) {
+    let seen = until(|| match hooks(root) {
+        text if text.matches("begun").count() >= times => Ok(()),
+        text => Err(text),
+    });
+    seen.unwrap();
+}
+
+/// As in a kubelet that is started again: the hook runs on, nobody waits for it, and it is
+/// not run a second time.
+#[test]
+fn a_monitor_killed_in_a_post_start_hook() {
+    let root = Root::new();
+    with_hooks(&root, 1, json!({"postStart": slow_hook(2)}));
+    hook_begins(&root, 1);
+    let pid = root.pid("p", "main");
+    kill_monitor(&root, "p");
+    root.becomes("p", ".status.containerStatuses[0].started", "true");
+    root.becomes("p", ".status.conditions[?(@.type=='Ready')].status", "True");
+    assert_eq!(root.pid("p", "main"), pid);
+    std::thread::sleep(Duration::from_millis(2200));
+    assert_eq!(hooks(&root), "begun\nover\n");
+    assert_eq!(
+        root.field("p", ".status.containerStatuses[0].restartCount"),
+        "0"
+    );
+}
+
+/// The hook begins again, in what is left of the grace period.
+#[test]
+fn a_monitor_killed_in_a_pre_stop_hook() {
+    let root = Root::new();
+    with_hooks(&root, 4, json!({"preStop": slow_hook(60)}));
+    root.says("p", "main", "ready");
+    let begun = Instant::now();
+    root.carob(&["delete", "pod", "p", "--wait=false"]).ok();
+    hook_begins(&root, 1);
+    std::thread::sleep(Duration::from_secs(1));
+    kill_monitor(&root, "p");
+    root.carob(&["get", "pods"]).ok();
+    hook_begins(&root, 2);
+    root.carob(&["wait", "pod/p", "--for=delete", "--timeout=20s"])
+        .ok();
+    let took = begun.elapsed();
+    // The grace period and, since the hook has used it up, 2 seconds for TERM.
+    let least = Duration::from_secs(4);
+    assert!(
+        took >= least && took < least + slack(Duration::from_secs(4)),
+        "{took:?}"
+    );
+    assert!(!hooks(&root).contains("over"));
+}
+
+/// The delay counts from the end of the container, not from the start of the monitor.
+#[test]
+fn a_monitor_killed_in_a_back_off() {
+    let root = Root::new();
+    root.feed(
+        &["apply", "--wait=false", "-f", "-"],
+        &script_pod("p", "Always", 1, "exit 3"),
+    )
+    .ok();
+    root.becomes(
+        "p",
+        ".status.containerStatuses[0].state.waiting.reason",
+        "CrashLoopBackOff",
+    );
+    root.becomes("p", ".status.containerStatuses[0].restartCount", "1");
+    let ended = Instant::now();
+    std::thread::sleep(Duration::from_secs(3));
+    kill_monitor(&root, "p");
+    let count = || root.field("p", ".status.containerStatuses[0].restartCount");
+    while count() == "1" {
+        assert!(ended.elapsed() < slack(Duration::from_secs(14)));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let took = ended.elapsed();
+    assert!(took >= Duration::from_secs(9), "{took:?}");
+    // And the next one is twice as long.
+    root.becomes(
+        "p",
+        ".status.containerStatuses[0].state.waiting.reason",
+        "CrashLoopBackOff",
+    );
+    let message = root.field("p", ".status.containerStatuses[0].state.waiting.message");
+    assert!(message.starts_with("back-off 20s"), "{message}");
 }
 
 #[test]

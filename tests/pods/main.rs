@@ -45,6 +45,7 @@ mod retries;
 mod rights;
 mod root;
 mod security;
+mod shared_processes;
 mod steer;
 mod streams;
 mod sub_paths;

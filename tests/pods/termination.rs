@@ -196,6 +196,35 @@ fn sidecars_stop_last_and_in_reverse_order() {
 }
 
 #[test]
+fn a_sidecar_that_ends_before_its_turn_serves_again() {
+    let root = Root::new();
+    let proxy = "echo up >> /out/log; trap 'echo term >> /out/log; exit 0' TERM; \
+                 while [ ! -e /out/die ]; do sleep 0.1; done; rm /out/die; exit 1";
+    let hook = "echo hook >> /out/log";
+    // It asks the sidecar to end, and waits for its return.
+    let main = "trap 'touch /out/die; while [ $(grep -c up /out/log) -lt 2 ]; do sleep 0.1; done; \
+                echo main >> /out/log; exit 0' TERM; echo ready; while :; do sleep 0.1; done";
+    let mut side = sh(
+        "side",
+        proxy,
+        json!({"volumeMounts": out(), "restartPolicy": "Always"}),
+    );
+    side["lifecycle"] = json!({"preStop": {"exec": {"command": ["sh", "-c", hook]}}});
+    let spec = json!({
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 20,
+        "initContainers": [side],
+        "containers": [sh("main", main, json!({"volumeMounts": out()}))],
+        "volumes": [{"name": "out", "hostPath": {"path": root.dir().join("out"), "type": "DirectoryOrCreate"}}],
+    });
+    root.apply(&pod("p", spec)).ok();
+    root.says("p", "main", "ready");
+    root.carob(&["delete", "pod", "p"]).ok();
+    let log = std::fs::read_to_string(root.dir().join("out/log")).unwrap();
+    assert_eq!(log, "up\nhook\nup\nmain\nterm\n");
+}
+
+#[test]
 fn a_second_deletion_shortens_and_never_lengthens() {
     let root = Root::new();
     start(&root, 30, sh("main", IGNORES, json!({})));

@@ -191,7 +191,8 @@ pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
     Ok(Bundle { config, filter })
 }
 
-/// Its own, and those of its Pod by the paths where they are pinned. A kind that is not
+/// Its own, and those of its Pod by the paths where they are pinned; the pid namespace may be
+/// the one or the other. A kind that is not
 /// there is the host's.
 fn plan_namespaces(inputs: &Inputs) -> Result<Vec<oci::LinuxNamespace>> {
     let spec = &inputs.pod.spec;
@@ -199,7 +200,10 @@ fn plan_namespaces(inputs: &Inputs) -> Result<Vec<oci::LinuxNamespace>> {
     let own = own
         .into_iter()
         .filter(|kind| !(spec.host_pid && *kind == "pid"));
-    let own = own.map(|kind| (kind, None));
+    let own = own.map(|kind| match kind {
+        "pid" if spec.share_process_namespace => (kind, Some(inputs.paths.namespace(kind))),
+        _ => (kind, None),
+    });
     let joined = pod_namespaces(spec).map(|(flag, name)| {
         let kind = KINDS.iter().find(|(f, ..)| *f == flag);
         let path = inputs.paths.namespace(name);

@@ -64,6 +64,7 @@ use kubelet::trace::Trace;
 use kubelet::{Action, Fact, Kubelet, Moment, Warning};
 use publish::{SpareFd, Unrecorded};
 use sandbox::Host;
+pub(crate) use sandbox::reaper::{is_meant as is_reaper, main as reap};
 use sandbox::rules::Rules;
 pub(super) use sandbox::{cgroup_of_root, monitor_cgroup_of_root};
 pub(crate) use start::{find, start};

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sched::CloneFlags;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::stat::Mode;
 
@@ -23,7 +24,7 @@ use crate::container::plan::namespace::{CGROUP, MOUNT, USER};
 use crate::container::plan::{self, Plan};
 use crate::container::spawn;
 use crate::container::user::Accounts;
-use crate::container::wanted::{Spawn, Stdio};
+use crate::container::wanted::{Sources, Spawn, Stdio};
 use crate::image::Image;
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::{Cgroup, Controllers, Join, OomEvents, Resources, Select};
@@ -118,12 +119,19 @@ impl Monitor {
         )
         .map_err(|e| limits::out_of_memory(e, &c))?;
         self.live(name).cgroup = Some(cgroup);
+        // The other namespaces that the plan joins are those that this monitor is in.
+        let pid_namespace = self.shared_pid_namespace()?;
+        let sources = pid_namespace.map(|fd| Sources {
+            mounts: None,
+            namespaces: vec![(CloneFlags::CLONE_NEWPID, fd)],
+        });
         let birth = Birth {
             plan: &plan,
             limits: &limits,
             root: &root,
             mountpoint: &mountpoint,
             label: file_label,
+            sources: sources.as_ref(),
         };
         let cloned = self.clone_container(name, &c, &birth);
         let (starting, outputs) = match cloned {
@@ -384,6 +392,7 @@ struct Birth<'a> {
     mountpoint: &'a Path,
     /// The SELinux label of its files.
     label: Option<&'a str>,
+    sources: Option<&'a Sources>,
 }
 
 impl Birth<'_> {
@@ -400,8 +409,7 @@ impl Birth<'_> {
             mountpoint: self.mountpoint,
             join: Some(join),
             stdio,
-            // The namespaces that the plan joins are those that this monitor is in.
-            sources: None,
+            sources: self.sources,
             start: None,
             bare_mounts,
             host_mounts: None,

@@ -177,6 +177,7 @@ fn give_rights_up(pipe: &File, monitor: Pid, filter: &Filter) -> Result<()> {
     chroot("/proc/self/fdinfo").map_err(|e| Error::sys("chroot(/proc/self/fdinfo)", e))?;
     chdir("/").map_err(|e| Error::sys("chdir(/)", e))?;
     let (uid, gid) = (Uid::from_raw(USER), Gid::from_raw(USER));
+    capability::drop_bounding(capability::Set::EMPTY)?;
     setgroups(&[]).map_err(|e| Error::sys("setgroups([])", e))?;
     setresgid(gid, gid, gid).map_err(|e| Error::sys(format!("setresgid({USER})"), e))?;
     setresuid(uid, uid, uid).map_err(|e| Error::sys(format!("setresuid({USER})"), e))?;

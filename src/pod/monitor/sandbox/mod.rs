@@ -12,6 +12,7 @@
 
 mod etc;
 pub(super) mod labels;
+pub(in crate::pod::monitor) mod reaper;
 pub(in crate::pod::monitor) mod resolver;
 pub(super) mod rules;
 mod setup;
@@ -250,7 +251,8 @@ pub(in crate::pod::monitor) fn remove(layout: &Layout, pod: &Pod, host: &Host) -
     attempt("remove the volumes", volume::remove(&paths));
     // With /dev/shm, which is mounted below.
     attempt("unmount the files", mount::unmount(&paths.shared()));
-    for (_, name) in SHARED {
+    let names = SHARED.into_iter().map(|(_, name)| name);
+    for name in names.chain(["pid"]) {
         attempt(
             "unpin a namespace",
             namespace::unpin(&paths.namespace(name)),
