@@ -21,6 +21,8 @@ enum Wanted {
     /// `pod/NAME`.
     Object,
     Pod,
+    /// `POD:`, which a path follows.
+    Remote,
     Container,
     Image,
     Format(&'static [&'static str]),
@@ -68,6 +70,7 @@ const WITH_VALUE: &[&str] = &[
     "-e",
     "--env",
     "--port",
+    "--retries",
 ];
 
 /// The last of `words` is the one that is being written.
@@ -91,6 +94,7 @@ pub(super) fn candidates(face: &Face, words: &[String]) -> Vec<String> {
         }
         Wanted::Kind | Wanted::Object => pods().iter().map(|p| format!("pod/{p}")).collect(),
         Wanted::Pod => pods(),
+        Wanted::Remote => pods().iter().map(|p| format!("{p}:")).collect(),
         Wanted::Container => pod
             .and_then(|name| client::find(layout, namespace, &name).ok())
             .map(|v| {
@@ -143,9 +147,11 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
             (None, Some(_)) => operands.push(word),
         }
     }
-    let pod = operands
-        .first()
-        .map(|o| o.trim_start_matches("pod/").to_owned());
+    let pod = match verb {
+        Some("cp") => operands.iter().find_map(|o| o.split_once(':')),
+        _ => operands.first().map(|o| (o.trim_start_matches("pod/"), "")),
+    };
+    let pod = pod.map(|(name, _)| name.to_owned());
     if let Some(wanted) = flag.and_then(|f| value_of(f, verb)) {
         return (wanted, pod);
     }
@@ -158,6 +164,7 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
         (Some(verb), _) if KINDED.contains(&verb) => Wanted::Kind,
         (Some("logs" | "exec" | "attach"), []) => Wanted::Pod,
         (Some("restart" | "pause" | "resume" | "why"), _) => Wanted::Pod,
+        (Some("cp"), _) => Wanted::Remote,
         (Some("logs"), [_]) => Wanted::Container,
         (Some("rmi" | "inspect" | "push" | "pin" | "unpin" | "save"), _) => Wanted::Image,
         (Some("tag"), []) => Wanted::Image,
@@ -218,6 +225,8 @@ mod tests {
             ("-n x logs", Pod, None),
             ("logs web", Container, Some("web")),
             ("logs -f web -c", Container, Some("web")),
+            ("cp web:/a -c", Container, Some("web")),
+            ("cp file", Remote, None),
             ("exec -i", Pod, None),
             ("exec web --", Nothing, None),
             ("run x --image", Image, Some("x")),

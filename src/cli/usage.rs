@@ -39,10 +39,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
     (&["freeze"], "carob pause NAME"),
     (&["unpause", "thaw", "unfreeze"], "carob resume NAME"),
     (&["stats", "top", "metrics", "metricsp"], "not yet"),
-    (
-        &["cp", "copy"],
-        "not yet: carob exec NAME -- cat FILE >FILE",
-    ),
+    (&["copy"], "carob cp FILE POD:PATH; carob cp POD:PATH FILE"),
     (
         &["port-forward", "port", "expose"],
         "a Pod's address is reached from this machine: carob get pods -o wide",
@@ -167,6 +164,7 @@ fn example(verb: &str) -> Option<&'static str> {
         "apply" => "carob apply -f FILE",
         "validate" => "carob validate -f FILE",
         "run" => "carob run NAME --image IMAGE",
+        "cp" => "carob cp POD:PATH FILE",
         "load" => "carob load -i FILE",
         _ => return None,
     })

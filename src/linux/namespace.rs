@@ -2,7 +2,7 @@
 //! that it lives on without any process.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -10,6 +10,9 @@ use nix::sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity, setns
 use nix::unistd::Pid;
 
 use super::mount;
+use super::root::open_dir;
+use super::socket::Packets;
+use crate::sys::process::{Fork, clone3, exit_now, kill_and_reap};
 use crate::{Call, Context, Error, Ignored, Result};
 
 /// The calling process's own namespace of a kind.
@@ -27,7 +30,6 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
 /// than EINVAL, and a FIFO would not even let itself be opened.
 pub(crate) fn open_kind(path: &Path, kind: CloneFlags) -> Result<OwnedFd> {
     use nix::fcntl::OFlag;
-    use std::os::fd::AsFd;
     let file = nix::fcntl::open(
         path,
         OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
@@ -140,6 +142,41 @@ pub(crate) fn on_a_cpu_that_pins<T>(mut attempt: impl FnMut() -> Result<T>) -> R
     };
     sched_setaffinity(own, &affinity).ignored("a container gets all CPUs of its cgroup in the end");
     made
+}
+
+/// The root directory of a mount namespace, as an O_PATH fd: what a process has as its root
+/// that enters it, whatever root the processes inside have taken since (chroot(2)).
+pub(crate) fn root_of_mounts(namespace: BorrowedFd) -> Result<OwnedFd> {
+    let (ours, theirs) = Packets::pair()?;
+    let child = match clone3(CloneFlags::empty(), None) {
+        Ok(Fork::Parent { pidfd, .. }) => pidfd,
+        Ok(Fork::Child) => {
+            let root = setns(namespace, CloneFlags::CLONE_NEWNS)
+                .map_err(|e| Error::sys("setns(<container>, CLONE_NEWNS)", e))
+                .and_then(|()| open_dir(Path::new("/")));
+            let (word, fds) = match &root {
+                Ok(root) => (Vec::from(b"ok"), vec![root.as_fd()]),
+                Err(e) => (serde_json::to_vec(e).unwrap_or_default(), vec![]),
+            };
+            theirs
+                .send(&word, &fds)
+                .ignored("a parent that has ended needs no answer");
+            exit_now(0)
+        }
+        Err(e) => return Err(Error::sys("clone3()", e)),
+    };
+    drop(theirs);
+    let mut buffer = vec![0; 16 << 10];
+    let received = ours.receive(&mut buffer);
+    // It has sent its message, or has died.
+    kill_and_reap(child.as_fd());
+    let (word, mut fds) = received.map_err(|e| Error::sys("recvmsg(<child>)", e))?;
+    match fds.pop() {
+        Some(root) => Ok(root),
+        None => Err(serde_json::from_slice(word).unwrap_or_else(|_| {
+            Error::failed("the process that enters the container's mount namespace died")
+        })),
+    }
 }
 
 /// Undoes [`pin_mount_namespace`] but for the directory; nothing there is fine.

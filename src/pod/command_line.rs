@@ -14,6 +14,7 @@ pub(crate) const VERBS: &[&str] = &[
     "logs",
     "exec",
     "attach",
+    "cp",
     "wait",
     "restart",
     "pause",

@@ -3,6 +3,7 @@
 //! that process ([`client`], [`protocol`]). [`logs`]: what its containers have written.
 //! [`verbs`]: what a command asks for, as functions that return data; [`watch`]: waits for
 //! changes of Pods.
+//! [`copy`]: files between this machine and a container.
 //! [`doctor`]: whether this machine can run Pods.
 //! [`why`]: what a Pod waits for; [`trouble`]: what is wrong with a container.
 //! [`shutdown`]: what becomes of Pods when the machine goes down; [`abandoned`]: of those
@@ -12,6 +13,7 @@ pub(crate) mod abandoned;
 pub(crate) mod bundle;
 pub(crate) mod client;
 pub(crate) mod command_line;
+pub(crate) mod copy;
 pub(crate) mod damage;
 pub(crate) mod doctor;
 pub(crate) mod layers;

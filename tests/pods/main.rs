@@ -14,6 +14,7 @@ mod chroot;
 mod cli;
 mod completion;
 mod corpus;
+mod cp;
 mod crashes;
 mod damage;
 mod debug_log;

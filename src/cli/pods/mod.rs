@@ -3,6 +3,7 @@
 
 pub(in crate::cli) mod apply;
 pub(in crate::cli) mod attach;
+pub(in crate::cli) mod cp;
 pub(in crate::cli) mod delete;
 pub(in crate::cli) mod describe;
 pub(in crate::cli) mod events;

@@ -1,0 +1,99 @@
+//! Files between this machine and a running container: `carob cp`.
+//!
+//! carob copies by itself, in its own process and mount namespace. No program of the
+//! container runs, so that its image needs no tar, a paused Pod can be copied from, and the
+//! container can neither slow carob down nor lie to it. What is read and written belongs to
+//! the container all the same, and its processes may change it at every moment:
+//!
+//! 1. [`root`]: the container's root directory comes as an O_PATH fd out of its mount
+//!    namespace, as `exec` enters it.
+//! 2. A path that a user gives is resolved once, by openat2(2) with RESOLVE_IN_ROOT and
+//!    RESOLVE_NO_MAGICLINKS ([`crate::linux::root`]).
+//! 3. [`tree`]: from there on each name is one component that is opened relative to its
+//!    directory's fd with O_PATH and O_NOFOLLOW, on both sides. What it is, is asked of the
+//!    fd; only a regular file is opened by that fd to be read. A FIFO or a device is never
+//!    opened.
+//! 4. [`file`]: content goes into a file without a name (O_TMPFILE), which gets its name when
+//!    it is whole.
+//!
+//! Never: a link followed below the two paths that were given; a device, FIFO, extended
+//! attribute or file capability copied.
+
+mod file;
+mod root;
+mod tree;
+
+pub(crate) use root::ContainerRoot;
+pub(crate) use tree::{Owner, Rules, Tree};
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// What has been copied.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Copied {
+    pub files: u64,
+    /// Those that were made.
+    pub directories: u64,
+    /// Symbolic links that were made.
+    pub links: u64,
+    /// Of the files' content, without holes.
+    pub bytes: u64,
+    /// The first [`Copied::SKIPPED_MOST`] of what was not copied.
+    pub skipped: Vec<Skipped>,
+    /// How many were not copied.
+    pub skipped_count: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Skipped {
+    /// Below the directory that was given; as it is displayed, if it is no UTF-8.
+    #[serde(serialize_with = "displayed")]
+    pub path: PathBuf,
+    pub reason: Reason,
+}
+
+/// Why something is not copied. The names are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum Reason {
+    SymbolicLink,
+    Fifo,
+    Socket,
+    Device,
+    /// It was removed, or renamed, before it could be opened.
+    Gone,
+    /// It is the directory that is copied to.
+    Destination,
+}
+
+impl Reason {
+    /// For people.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Reason::SymbolicLink => "a symbolic link",
+            Reason::Fifo => "a FIFO",
+            Reason::Socket => "a socket",
+            Reason::Device => "a device",
+            Reason::Gone => "gone before it was read",
+            Reason::Destination => "the directory that is copied to",
+        }
+    }
+}
+
+impl Copied {
+    const SKIPPED_MOST: usize = 1000;
+
+    fn skip(&mut self, path: &Path, reason: Reason) {
+        self.skipped_count += 1;
+        if self.skipped.len() < Self::SKIPPED_MOST {
+            let path = path.to_owned();
+            self.skipped.push(Skipped { path, reason });
+        }
+    }
+}
+
+fn displayed<S: serde::Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&path.display())
+}
