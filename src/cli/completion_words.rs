@@ -41,10 +41,14 @@ const GET: &[&str] = &[
 ];
 const VALUES: &[&str] = &["json", "yaml", "jsonpath="];
 const EVENTS: &[&str] = &["json", "yaml", "name", "jsonpath="];
+const TOP: &[&str] = &["wide", "json", "yaml", "jsonpath="];
+const SORT: &[&str] = &["cpu", "memory"];
 const TYPES: &[&str] = &["Normal", "Warning"];
 
 /// Verbs that a kind follows.
-const KINDED: &[&str] = &["get", "describe", "delete", "wait", "label", "annotate"];
+const KINDED: &[&str] = &[
+    "get", "describe", "delete", "wait", "label", "annotate", "top",
+];
 
 /// Flags with a value in the next word, beside those below.
 const WITH_VALUE: &[&str] = &[
@@ -71,6 +75,7 @@ const WITH_VALUE: &[&str] = &[
     "--env",
     "--port",
     "--retries",
+    "--interval",
 ];
 
 /// The last of `words` is the one that is being written.
@@ -181,6 +186,7 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
         "-o" | "--output" => Some(Wanted::Format(match verb {
             Some("events") => EVENTS,
             Some("get") => GET,
+            Some("top") => TOP,
             Some(
                 "apply" | "run" | "delete" | "wait" | "images" | "restart" | "pause" | "resume"
                 | "label" | "annotate",
@@ -188,6 +194,7 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
             _ => VALUES,
         })),
         "--for" if verb == Some("events") => Some(Wanted::Object),
+        "--sort-by" if verb == Some("top") => Some(Wanted::Format(SORT)),
         "--types" => Some(Wanted::Format(TYPES)),
         "-c" | "--container" => Some(Wanted::Container),
         "--image" => Some(Wanted::Image),
@@ -214,6 +221,7 @@ mod tests {
             ("get -n", Namespace, None),
             ("get pods -o", Format(GET), Some("pods")),
             ("get pod/a", Kind, Some("a")),
+            ("top --sort-by", Format(SORT), None),
             ("label", Kind, None),
             ("annotate pods", Pod, Some("pods")),
             ("label pod web", Nothing, Some("pod")),

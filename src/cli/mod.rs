@@ -88,6 +88,7 @@ const VERBS: &[Entry] = &[
     entry::<pods::describe::Describe>(),
     entry::<pods::why::WhyOf>(),
     entry::<pods::events::Events>(),
+    entry::<pods::top::Top>(),
     entry::<pods::logs::Logs>(),
     entry::<pods::exec::Exec>(),
     entry::<pods::attach::Attach>(),

@@ -38,7 +38,10 @@ const FOREIGN: &[(&[&str], &str)] = &[
     ),
     (&["freeze"], "carob pause NAME"),
     (&["unpause", "thaw", "unfreeze"], "carob resume NAME"),
-    (&["stats", "top", "metrics", "metricsp"], "not yet"),
+    (
+        &["stats", "metrics", "metricsp", "statsp"],
+        "carob top pods; carob top containers",
+    ),
     (&["copy"], "carob cp FILE POD:PATH; carob cp POD:PATH FILE"),
     (
         &["port-forward", "port", "expose"],
@@ -157,6 +160,7 @@ fn example(verb: &str) -> Option<&'static str> {
     Some(match verb {
         "get" => "carob get pods",
         "describe" => "carob describe pod NAME",
+        "top" => "carob top pods",
         "logs" => "carob logs NAME",
         "exec" => "carob exec NAME -- COMMAND",
         "delete" => "carob delete pod NAME",

@@ -11,6 +11,7 @@ pub(crate) const VERBS: &[&str] = &[
     "describe",
     "why",
     "events",
+    "top",
     "logs",
     "exec",
     "attach",

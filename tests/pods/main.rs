@@ -51,6 +51,7 @@ mod steer;
 mod streams;
 mod sub_paths;
 mod termination;
+mod top;
 mod updates;
 mod volumes;
 mod waiting;

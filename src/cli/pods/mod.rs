@@ -13,6 +13,7 @@ pub(in crate::cli) mod logs;
 pub(in crate::cli) mod metadata;
 pub(in crate::cli) mod run;
 pub(in crate::cli) mod steer;
+pub(in crate::cli) mod top;
 pub(in crate::cli) mod validate;
 pub(in crate::cli) mod wait;
 pub(in crate::cli) mod why;

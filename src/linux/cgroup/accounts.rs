@@ -24,6 +24,28 @@ pub struct Stats {
     pub oom_kills: Option<u64>,
 }
 
+/// What `carob top` shows of a cgroup; a value is missing where it is not accounted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Usage {
+    /// Nanoseconds, user and system.
+    pub cpu_ns: Option<u64>,
+    /// Bytes without those of files that were not used lately: what a kubelet calls the
+    /// working set.
+    pub working_set: Option<u64>,
+    pub pressure: Pressures,
+}
+
+/// Of v2 alone, on hybrid too; `None` without CONFIG_PSI, or with `psi=0`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Pressures {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Pressure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Pressure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io: Option<Pressure>,
+}
+
 /// The `data` of a `stats` event, as runc names it. Times in nanoseconds, sizes in
 /// bytes, no limit as [`u64::MAX`] (0 for pids).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

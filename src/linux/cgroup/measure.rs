@@ -65,15 +65,41 @@ impl Cgroup {
             memory_peak: one(C::MEMORY, "memory.max_usage_in_bytes", "memory.peak"),
             pids_current: one(C::PIDS, "pids.current", "pids.current"),
             // v2 keeps the account of CPU time without any controller.
-            cpu_usage_ns: match self.files(C::CPUACCT) {
-                Some((files, false)) => files.number("cpuacct.usage"),
-                Some((files, true)) => files
-                    .text("cpu.stat")
-                    .and_then(|text| v2::keyed(&text, "usage_usec"))
-                    .map(|us| us * 1000),
-                None => None,
-            },
+            cpu_usage_ns: self.cpu_ns(),
             oom_kills: self.oom_kills_if_known(),
+        })
+    }
+
+    fn cpu_ns(&self) -> Option<u64> {
+        match self.files(Controllers::CPUACCT)? {
+            (files, false) => files.number("cpuacct.usage"),
+            (files, true) => files
+                .text("cpu.stat")
+                .and_then(|text| v2::keyed(&text, "usage_usec"))
+                .map(|us| us * 1000),
+        }
+    }
+
+    /// What `carob top` shows.
+    pub(crate) fn usage(&self) -> Result<Usage> {
+        self.there()?;
+        let memory = self.files(Controllers::MEMORY).and_then(|(f, is_v2)| {
+            let (usage, inactive) = match is_v2 {
+                true => ("memory.current", "inactive_file"),
+                // Of the cgroups below as well, as the usage is.
+                false => ("memory.usage_in_bytes", "total_inactive_file"),
+            };
+            let inactive = v2::keyed(&f.text("memory.stat")?, inactive)?;
+            Some(f.number(usage)?.saturating_sub(inactive))
+        });
+        Ok(Usage {
+            cpu_ns: self.cpu_ns(),
+            working_set: memory,
+            pressure: Pressures {
+                cpu: self.pressure("cpu.pressure"),
+                memory: self.pressure("memory.pressure"),
+                io: self.pressure("io.pressure"),
+            },
         })
     }
 

@@ -66,7 +66,7 @@ use publish::{SpareFd, Unrecorded};
 use sandbox::Host;
 pub(crate) use sandbox::reaper::{is_meant as is_reaper, main as reap};
 use sandbox::rules::Rules;
-pub(super) use sandbox::{cgroup_of_root, monitor_cgroup_of_root};
+pub(super) use sandbox::{cgroup_of_root, cgroup_path, monitor_cgroup_of_root};
 pub(crate) use start::{find, start};
 
 /// The engine. See the module's head.

@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod metadata;
 pub(crate) mod start;
 pub(crate) mod steer;
+pub(crate) mod top;
 pub(crate) mod wait;
 
 pub(crate) use delete::Grace;

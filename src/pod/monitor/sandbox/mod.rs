@@ -75,7 +75,7 @@ pub(in crate::pod::monitor) struct Made {
 }
 
 /// The Pod's cgroup; a container's is one below it.
-pub(in crate::pod::monitor) fn cgroup_path(layout: &Layout, uid: &str) -> String {
+pub(crate) fn cgroup_path(layout: &Layout, uid: &str) -> String {
     format!("{}/pod{uid}", cgroup_of_root(layout.tag()))
 }
 
