@@ -346,11 +346,12 @@ fn what_is_no_file_is_never_opened() {
     let root = root_with(
         &format!(
             "mkdir -p /odd/d; cd /odd; mkfifo fifo; mknod null c 1 3; mknod disk b 7 200; \
-             ln -s /etc/passwd link; ln -s / d/up; echo x > file; (nc -lU socket &) ; cd /; {IDLE}"
+             ln -s /etc/passwd link; ln -s / d/up; echo x > file; (nc -lU socket &) ; cd /; echo made; {IDLE}"
         ),
         json!({}),
         json!([]),
     );
+    root.says("p", "main", "made");
     let out = work(&root).join("out");
     let value = copied(&root, "p:/odd", &out);
     let mut skipped: Vec<String> = value["skipped"]
@@ -593,4 +594,63 @@ fn a_container_that_ends_ends_the_copy() {
     assert!(text.contains("has ended while files were copied"), "{text}");
     root.becomes("p", ".status.phase", "Failed");
     cp(&root, "p:/l", work.join("x")).fails(5, "is not running: ended with 137");
+}
+
+/// Enough for several threads.
+#[test]
+fn of_many_files_none_is_lost_and_an_error_ends_all() {
+    let root = idle();
+    let work = work(&root);
+    let tree = work.join("tree");
+    for d in 0..30 {
+        let dir = tree.join(format!("d{}/deep{}", d % 5, d));
+        fs::create_dir_all(&dir).unwrap();
+        for n in 0..100 {
+            fs::write(dir.join(format!("f{n}")), format!("{d} {n}")).unwrap();
+        }
+        // One of 30 names of one file.
+        if d > 0 {
+            fs::hard_link(tree.join("d0/deep0/f0"), dir.join("same")).unwrap();
+        }
+    }
+    let value = copied(&root, &tree, "p:/tree");
+    assert_eq!(
+        (&value["files"], &value["directories"]),
+        (&json!(3029), &json!(36))
+    );
+    let sum = "cd /tree; find . -type f | wc -l; find . -name same | xargs stat -c %i | sort -u | wc -l; \
+               stat -c %h d0/deep0/f0";
+    assert_eq!(root.sh("p", sum), "3029\n1\n30\n");
+    let back = work.join("back");
+    assert_eq!(copied(&root, "p:/tree", &back)["files"], 3029);
+    let diff = std::process::Command::new("diff")
+        .arg("-r")
+        .args([&tree, &back])
+        .output()
+        .unwrap();
+    assert!(diff.status.success(), "{diff:?}");
+    root.sh("p", "rm -r /tree; mkdir -p /tree/d2/deep17/f55");
+    cp(&root, tree.join("."), "p:/tree").fails(5, "\"d2/deep17/f55\": a directory is there");
+    root.sh(
+        "p",
+        "rm -r /tree; mkdir -p /tree/d2; ln -s / /tree/d2/deep17",
+    );
+    cp(&root, tree.join("."), "p:/tree").fails(5, "\"d2/deep17\": what is there is no directory");
+    assert_eq!(
+        root.sh(
+            "p",
+            "ls -a /tree | grep carob | wc -l; ls / | grep -c f55 || true"
+        ),
+        "0\n0\n"
+    );
+}
+
+#[test]
+fn directories_are_not_followed_without_end() {
+    let root = idle();
+    let out = work(&root).join("out");
+    let deep =
+        "mkdir /deep; cd /deep; n=0; while [ $n -lt 400 ]; do mkdir d; cd d; n=$((n+1)); done";
+    root.sh("p", deep);
+    cp(&root, "p:/deep", &out).fails(3, "nested deeper than 256");
 }

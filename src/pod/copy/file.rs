@@ -4,10 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, copy_file_range, openat, renameat};
-use nix::sys::sendfile::sendfile;
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, Whence, linkat, lseek, unlinkat};
 
@@ -20,24 +20,26 @@ const CHUNK: u64 = 8 << 20;
 const SMALL: u64 = 64 << 10;
 pub(super) const BUFFER: usize = 256 << 10;
 
-/// How bytes go from file to file, the fastest first.
+/// How bytes go from file to file. sendfile(2) is slower than both: it writes by pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// Between files of one file system.
+    /// Between files of one file system, some of which share the blocks then.
     CopyFileRange,
-    Sendfile,
     ReadWrite,
 }
+
+/// Whether to go on, asked by every thread.
+pub(super) type GoesOn<'a> = &'a (dyn Fn() -> Result<()> + Sync);
 
 /// Copies content.
 pub(super) struct Copier<'a> {
     way: Way,
     buffer: Vec<u8>,
-    goes_on: &'a dyn Fn() -> Result<()>,
+    goes_on: GoesOn<'a>,
 }
 
 impl<'a> Copier<'a> {
-    pub(super) fn new(goes_on: &'a dyn Fn() -> Result<()>) -> Self {
+    pub(super) fn new(goes_on: GoesOn<'a>) -> Self {
         Copier {
             way: Way::CopyFileRange,
             buffer: vec![0; BUFFER],
@@ -120,10 +122,7 @@ impl<'a> Copier<'a> {
                     | Errno::EBADF
                     | Errno::ETXTBSY,
                 )) if way != Way::ReadWrite => {
-                    way = match way {
-                        Way::CopyFileRange => Way::Sendfile,
-                        _ => Way::ReadWrite,
-                    };
+                    way = Way::ReadWrite;
                     self.way = way;
                 }
                 Err((call, e)) => return Err(self::hint(Error::sys(call, e))),
@@ -146,10 +145,6 @@ impl<'a> Copier<'a> {
             Way::CopyFileRange => {
                 copy_file_range(from, Some(&mut source), to, Some(&mut target), length)
                     .map_err(|e| ("copy_file_range()", e))?
-            }
-            Way::Sendfile => {
-                lseek(to, target, Whence::SeekSet).map_err(|e| ("lseek()", e))?;
-                sendfile(to, from, Some(&mut source), length).map_err(|e| ("sendfile()", e))?
             }
             Way::ReadWrite => {
                 let most = self.buffer.len().min(length);
@@ -190,14 +185,14 @@ pub(super) struct New<'a> {
 }
 
 /// A name that nothing else has.
-fn temporary_name(number: &mut u64) -> OsString {
-    *number += 1;
+fn temporary_name(number: &AtomicU64) -> OsString {
+    let number = number.fetch_add(1, Ordering::Relaxed);
     format!(".carob-cp-{}-{number}", std::process::id()).into()
 }
 
 impl<'a> New<'a> {
     /// The umask applies to `mode`.
-    pub(super) fn make(dir: BorrowedFd<'a>, mode: Mode, number: &mut u64) -> nix::Result<Self> {
+    pub(super) fn make(dir: BorrowedFd<'a>, mode: Mode, number: &AtomicU64) -> nix::Result<Self> {
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         match openat(dir, ".", flags | OFlag::O_TMPFILE, mode) {
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {}
@@ -232,7 +227,7 @@ impl<'a> New<'a> {
     ///
     /// # Errors
     /// EISDIR: a directory has the name. EBUSY: it is a mount point.
-    pub(super) fn place(mut self, name: &OsStr, number: &mut u64) -> nix::Result<()> {
+    pub(super) fn place(mut self, name: &OsStr, number: &AtomicU64) -> nix::Result<()> {
         if self.temporary.is_none() {
             match self.link(name) {
                 Err(Errno::EEXIST) => {}

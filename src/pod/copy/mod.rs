@@ -13,18 +13,20 @@
 //!    directory's fd with O_PATH and O_NOFOLLOW, on both sides. What it is, is asked of the
 //!    fd; only a regular file is opened by that fd to be read. A FIFO or a device is never
 //!    opened.
-//! 4. [`file`]: content goes into a file without a name (O_TMPFILE), which gets its name when
+//! 4. [`regular`], [`file`]: content goes into a file without a name (O_TMPFILE), which gets its name when
 //!    it is whole.
 //!
 //! Never: a link followed below the two paths that were given; a device, FIFO, extended
 //! attribute or file capability copied.
 
 mod file;
+mod regular;
 mod root;
 mod tree;
 
+pub(crate) use regular::{Owner, Rules};
 pub(crate) use root::ContainerRoot;
-pub(crate) use tree::{Owner, Rules, Tree};
+pub(crate) use tree::{copy, copy_contents};
 
 use std::path::{Path, PathBuf};
 
@@ -84,6 +86,16 @@ impl Reason {
 
 impl Copied {
     const SKIPPED_MOST: usize = 1000;
+
+    fn add(&mut self, other: Copied) {
+        self.files += other.files;
+        self.directories += other.directories;
+        self.links += other.links;
+        self.bytes += other.bytes;
+        self.skipped_count += other.skipped_count;
+        self.skipped.extend(other.skipped);
+        self.skipped.truncate(Self::SKIPPED_MOST);
+    }
 
     fn skip(&mut self, path: &Path, reason: Reason) {
         self.skipped_count += 1;

@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, umask};
 
 use crate::linux::root::{Links, is_dir, open_dir, reopen};
 use crate::pod::client::View;
-use crate::pod::copy::{ContainerRoot, Copied, Owner, Rules, Tree};
+use crate::pod::copy::{ContainerRoot, Copied, Owner, Rules, copy, copy_contents};
 use crate::store::Layout;
 use crate::{Context, Error, Kind, Result};
 
@@ -56,11 +56,10 @@ pub(crate) fn into(
     // Modes are given as they are to be.
     umask(Mode::empty());
     let goes_on = || container.check();
-    let mut tree = Tree::new(rules, &goes_on);
     let copied = match open(&full, OFlag::empty()) {
         Ok(dir) if is_dir(dir.as_fd()) => match &base {
-            Some(base) => tree.copy(source.as_fd(), dir.as_fd(), base),
-            None => tree.copy_contents(source.as_fd(), dir.as_fd()),
+            Some(base) => copy(rules, &goes_on, source.as_fd(), dir.as_fd(), base),
+            None => copy_contents(rules, &goes_on, source.as_fd(), dir.as_fd()),
         },
         Err(e) if e.errno() != Some(Errno::ENOENT) => Err(e),
         _ => {
@@ -74,12 +73,12 @@ pub(crate) fn into(
                 ),
                 _ => there(e),
             })?;
-            tree.copy(source.as_fd(), dir.as_fd(), name)
+            copy(rules, &goes_on, source.as_fd(), dir.as_fd(), name)
         }
     };
-    copied.map_err(there)?;
+    let copied = copied.map_err(there)?;
     container.check()?;
-    Ok(tree.done())
+    Ok(copied)
 }
 
 /// The source, no link followed, and its own name; `None` for such as `.`, whose contents
@@ -143,14 +142,11 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
         links: false,
     };
     let goes_on = || container.check();
-    let mut tree = Tree::new(rules, &goes_on);
     let local = request.local;
     let here = |e: Error| e.push_context(format!("{place} to {}", local.display()));
     if is_dir(source.as_fd()) {
         let dir = made_dir(local).map_err(here)?;
-        tree.copy_contents(source.as_fd(), dir.as_fd())
-            .map_err(here)?;
-        return Ok(tree.done());
+        return copy_contents(rules, &goes_on, source.as_fd(), dir.as_fd()).map_err(here);
     }
     // A link that the user names is followed: it is one of this machine's.
     let local = std::fs::canonicalize(local).unwrap_or_else(|_| local.to_owned());
@@ -165,8 +161,7 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
         return Err(here(Error::invalid("the path names no file")));
     };
     let dir = made_dir(dir).map_err(here)?;
-    tree.copy(source.as_fd(), dir.as_fd(), name).map_err(here)?;
-    Ok(tree.done())
+    copy(rules, &goes_on, source.as_fd(), dir.as_fd(), name).map_err(here)
 }
 
 fn parent_of(path: &Path) -> &Path {

@@ -1,0 +1,126 @@
+"""Files copied into a container and out of it, beside tar: `hack/bench cp`.
+
+    CAROB=PROGRAM IMAGES=DIR hack/bench cp [-n ROUNDS] [--mib SIZE] [-o json]
+
+Two trees: one file of SIZE MiB (1024), and 10,000 files of 4 KiB in 100 directories. Each is
+copied by `carob cp` into a container's root file system, and from there out again; beside
+that by `tar cf - | tar xf -` from a directory of the host to another, on the same disk, which
+has no overlay file system and no container to resolve paths in. Sources are in the page
+cache, destinations new, and what was written before is on the disk (sync) before the clock
+starts. The three take turns.
+
+A copy that differs from its source is a failure.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+
+from bench_shared import Failed, Runner, note, output
+
+IMAGE = "localhost/carob/busybox:1"
+FILES = 10_000
+DIRECTORIES = 100
+
+
+def make_trees(work, mib):
+    large, small = os.path.join(work, "large"), os.path.join(work, "small")
+    os.makedirs(large)
+    with open(os.path.join(large, "file"), "wb") as f:
+        for _ in range(mib):
+            f.write(os.urandom(1 << 20))
+    content = os.urandom(4096)
+    for d in range(DIRECTORIES):
+        path = os.path.join(small, f"d{d}")
+        os.makedirs(path)
+        for n in range(FILES // DIRECTORIES):
+            with open(os.path.join(path, f"f{n}"), "wb") as f:
+                f.write(content)
+    return {f"1 file of {mib} MiB": large, f"{FILES} files of 4 KiB": small}
+
+
+def same(a, b):
+    done = subprocess.run(["diff", "-r", "--no-dereference", a, b], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise Failed(f"{a} and {b} differ: {done.stdout[:200]}{done.stderr[:200]}")
+
+
+def warm(path):
+    for top, _, files in os.walk(path):
+        for name in files:
+            with open(os.path.join(top, name), "rb") as f:
+                while f.read(1 << 20):
+                    pass
+
+
+def measure(args, work, engine):
+    run = Runner(work, args.gap / 1000, log="cp")
+    root = os.path.join(work, "root")
+    os.makedirs(root)
+    carob = engine(run, root, args.carob, os.path.join(args.images, "busybox.tar"))
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
+            "name": "c0", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+            "command": ["sleep", "1000000"],
+        }]},
+    }
+    file = os.path.join(work, "p.json")
+    with open(file, "w") as f:
+        json.dump(pod, f)
+    note(f"{carob.version}; {args.rounds} rounds")
+    trees = make_trees(work, args.mib)
+    series = {what: {"in": [], "out": [], "tar": []} for what in trees}
+    out, peer = os.path.join(work, "out"), os.path.join(work, "peer")
+    try:
+        carob.start("p", file)
+        for n in range(args.rounds):
+            for what, tree in trees.items():
+                add = lambda who, ms: series[what][who].append(ms)
+                warm(tree)
+
+                def cp_in():
+                    add("in", run.timed(carob.base + ["cp", tree, "p:/tree"]))
+
+                def cp_out():
+                    add("out", run.timed(carob.base + ["cp", "p:/tree", out]))
+
+                def tar():
+                    os.makedirs(peer)
+                    line = f"tar -C {tree} -cf - . | tar -C {peer} -xf -"
+                    add("tar", run.timed(["sh", "-c", line]))
+
+                steps = [tar, cp_in, cp_out] if n % 2 else [cp_in, cp_out, tar]
+                for step in steps:
+                    os.sync()
+                    step()
+                if n == 0:
+                    same(tree, out)
+                output(carob.base + ["exec", "p", "--", "rm", "-rf", "/tree"])
+                for path in (out, peer):
+                    shutil.rmtree(path)
+    finally:
+        carob.close()
+    return {
+        "kernel": os.uname().release,
+        "cpus": os.cpu_count(),
+        "version": carob.version,
+        "rounds": args.rounds,
+        "ms": {
+            what: {who: {"median": statistics.median(v), "min": min(v), "max": max(v)}
+                   for who, v in by.items()}
+            for what, by in series.items()
+        },
+    }
+
+
+def table(result):
+    print(f"{'median ms':28}{'cp, in':>10}{'cp, out':>10}{'tar | tar':>11}{'in/tar':>9}{'out/tar':>9}")
+    for what, by in result["ms"].items():
+        into, out, tar = (by[who]["median"] for who in ("in", "out", "tar"))
+        print(f"{what:28}{into:>10.0f}{out:>10.0f}{tar:>11.0f}{into / tar:>9.2f}{out / tar:>9.2f}")
+    print(f"\n{result['rounds']} rounds, kernel {result['kernel']}, {result['cpus']} CPUs")

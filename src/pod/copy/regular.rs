@@ -1,0 +1,283 @@
+//! Regular files of a tree: what each thread does.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
+use nix::unistd::{Gid, Uid, fchown, linkat};
+
+use super::file::{Copier, GoesOn, New, hint, kind};
+use super::{Copied, Reason};
+use crate::linux::root::{Links, Root, reopen};
+use crate::{Context, Error, Result};
+
+/// Files with several names that are remembered. The others of more become copies.
+const HARD_LINKS_MOST: usize = 100_000;
+
+/// Whom new files belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// This process.
+    Caller,
+    /// The owner of the source, by number.
+    Source,
+    Given(u32, u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub owner: Owner,
+    /// What is kept of modes; the umask applies as well.
+    pub mode: u32,
+    /// Symbolic links are made again; else they are skipped.
+    pub links: bool,
+}
+
+impl Rules {
+    pub(super) fn mode_of(&self, stat: &FileStat) -> Mode {
+        Mode::from_bits_truncate(stat.st_mode & self.mode & 0o7777)
+    }
+
+    pub(super) fn owner_of(&self, stat: &FileStat) -> Option<(Uid, Gid)> {
+        let (uid, gid) = match self.owner {
+            Owner::Caller => return None,
+            Owner::Source => (stat.st_uid, stat.st_gid),
+            Owner::Given(uid, gid) => (uid, gid),
+        };
+        Some((Uid::from_raw(uid), Gid::from_raw(gid)))
+    }
+}
+
+/// A file, whatever its names.
+pub(super) type Identity = (u64, u64);
+
+pub(super) fn identity(stat: &FileStat) -> Identity {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// By the source's identity: the copy of a file with more names, below the top.
+type HardLinks = HashMap<Identity, (PathBuf, Identity)>;
+
+/// What the threads of one copy share.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// Of temporary names.
+    number: AtomicU64,
+    /// The directory that is copied to, from the first on.
+    pub top: OnceLock<(OwnedFd, Identity)>,
+    hard_links: Mutex<HardLinks>,
+}
+
+impl Shared {
+    fn hard_links(&self) -> MutexGuard<'_, HardLinks> {
+        self.hard_links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more name of a file that has been copied; false: it is to be copied again.
+    fn link_again(&self, known: &(PathBuf, Identity), to: BorrowedFd, name: &OsStr) -> bool {
+        let Some((top, _)) = self.top.get() else {
+            return false;
+        };
+        let (path, made) = known;
+        let (Some(parent), Some(first)) = (path.parent(), path.file_name()) else {
+            return false;
+        };
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        let root = Root::new(top.as_fd());
+        let Ok(parent) = root.open(parent, flags, Links::Refuse) else {
+            return false;
+        };
+        if linkat(&parent, first, to, name, AtFlags::empty()).is_err() {
+            return false;
+        }
+        // In a container another file may have got that name meanwhile.
+        let linked = fstatat(to, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        linked.is_ok_and(|s| identity(&s) == *made)
+    }
+}
+
+/// One thread's share.
+pub(super) struct Files<'a> {
+    pub rules: Rules,
+    pub shared: &'a Shared,
+    pub goes_on: GoesOn<'a>,
+    copier: Copier<'a>,
+    pub copied: Copied,
+}
+
+impl<'a> Files<'a> {
+    pub(super) fn new(rules: Rules, shared: &'a Shared, goes_on: GoesOn<'a>) -> Self {
+        Files {
+            rules,
+            shared,
+            goes_on,
+            copier: Copier::new(goes_on),
+            copied: Copied::default(),
+        }
+    }
+
+    /// For another thread.
+    pub(super) fn another(&self) -> Files<'a> {
+        Files::new(self.rules, self.shared, self.goes_on)
+    }
+
+    /// Copies what a directory's list has called a regular file.
+    pub(super) fn named(
+        &mut self,
+        from: BorrowedFd,
+        to: BorrowedFd,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<()> {
+        (self.goes_on)()?;
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let found = match openat(from, name, flags, Mode::empty()) {
+            Ok(found) => found,
+            Err(Errno::ENOENT) => {
+                self.copied.skip(path, Reason::Gone);
+                return Ok(());
+            }
+            Err(e) => return Err(Error::sys("openat(O_PATH|O_NOFOLLOW)", e)),
+        };
+        let stat = fstat(&found).map_err(|e| Error::sys("fstat()", e))?;
+        if kind(&stat) != SFlag::S_IFREG {
+            self.copied.skip(path, Reason::Gone);
+            return Ok(());
+        }
+        self.file(found.as_fd(), &stat, to, name, path)
+    }
+
+    /// `from`: an O_PATH fd of a regular file.
+    pub(super) fn file(
+        &mut self,
+        from: BorrowedFd,
+        stat: &FileStat,
+        to: BorrowedFd,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<()> {
+        if stat.st_nlink < 2 {
+            return self.copy(from, stat, to, name).map(drop);
+        }
+        // Held meanwhile: its other names wait for this copy.
+        let shared = self.shared;
+        let mut hard_links = shared.hard_links();
+        if let Some(known) = hard_links.get(&identity(stat))
+            && shared.link_again(known, to, name)
+        {
+            self.copied.files += 1;
+            return Ok(());
+        }
+        let made = self.copy(from, stat, to, name)?;
+        if let Some(made) = made
+            && hard_links.len() < HARD_LINKS_MOST
+        {
+            hard_links.insert(identity(stat), (path.to_owned(), made));
+        }
+        Ok(())
+    }
+
+    /// Returns which file it has made of one with more names.
+    fn copy(
+        &mut self,
+        from: BorrowedFd,
+        stat: &FileStat,
+        to: BorrowedFd,
+        name: &OsStr,
+    ) -> Result<Option<Identity>> {
+        // Its type is known; O_NONBLOCK is for leases.
+        let source = File::from(reopen(
+            from,
+            OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK,
+        )?);
+        let mode = self.rules.mode_of(stat) & !Mode::from_bits_truncate(0o7000);
+        let number = &self.shared.number;
+        let new = match New::make(to, mode, number) {
+            // The directory is read-only, but a volume may be mounted on the file itself.
+            Err(Errno::EROFS) => {
+                self.write_in_place(&source, stat, to, name, Errno::EROFS)?;
+                return Ok(None);
+            }
+            other => other.map_err(|e| hint(Error::sys("openat(O_TMPFILE|O_WRONLY)", e)))?,
+        };
+        let bytes = self.copier.content(&source, &new.file, stat)?;
+        self.equip(new.file.as_fd(), stat, mode)?;
+        let made = match stat.st_nlink {
+            0 | 1 => None,
+            _ => Some(fstat(&new.file).map_err(|e| Error::sys("fstat()", e))?),
+        };
+        match new.place(name, number) {
+            Err(Errno::EBUSY) => {
+                self.write_in_place(&source, stat, to, name, Errno::EBUSY)?;
+                return Ok(None);
+            }
+            Err(Errno::EISDIR) => {
+                return Err(
+                    Error::conflict("a directory is there where a file is to be")
+                        .with_errno(Errno::EISDIR),
+                );
+            }
+            other => other.map_err(|e| hint(Error::sys(format!("linkat({name:?})"), e)))?,
+        }
+        self.copied.files += 1;
+        self.copied.bytes += bytes;
+        Ok(made.as_ref().map(identity))
+    }
+
+    /// Writes into a file that something is mounted on: its name cannot be given to another.
+    fn write_in_place(
+        &mut self,
+        source: &File,
+        stat: &FileStat,
+        to: BorrowedFd,
+        name: &OsStr,
+        why: Errno,
+    ) -> Result<()> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let refused = || hint(Error::sys(format!("openat({name:?}, O_WRONLY)"), why));
+        let found = openat(to, name, flags, Mode::empty()).map_err(|_| refused())?;
+        let there = fstat(&found).map_err(|e| Error::sys("fstat()", e))?;
+        if kind(&there) != SFlag::S_IFREG {
+            return Err(refused());
+        }
+        if identity(&there) == identity(stat) {
+            return Err(Error::conflict(
+                "the source and the destination are one file",
+            ));
+        }
+        let target = reopen(found.as_fd(), OFlag::O_WRONLY | OFlag::O_NOCTTY).map_err(hint)?;
+        let target = File::from(target);
+        target.set_len(0).context("ftruncate(0)").map_err(hint)?;
+        self.copied.bytes += self.copier.content(source, &target, stat)?;
+        self.copied.files += 1;
+        Ok(())
+    }
+
+    /// Owner before mode: chown(2) clears setuid and setgid.
+    pub(super) fn equip(&self, new: BorrowedFd, stat: &FileStat, mode: Mode) -> Result<()> {
+        let wanted = self.rules.mode_of(stat);
+        let Some((uid, gid)) = self.rules.owner_of(stat) else {
+            return Ok(());
+        };
+        let now = fstat(new).map_err(|e| Error::sys("fstat()", e))?;
+        let owned = (now.st_uid, now.st_gid) == (uid.as_raw(), gid.as_raw());
+        if !owned {
+            fchown(new, Some(uid), Some(gid))
+                .map_err(|e| Error::sys(format!("fchown({uid}, {gid})"), e))?;
+        }
+        if wanted != mode {
+            fchmod(new, wanted)
+                .map_err(|e| Error::sys(format!("fchmod({:#o})", wanted.bits()), e))?;
+        }
+        Ok(())
+    }
+}
