@@ -107,6 +107,14 @@ fn a_directory_goes_in_and_comes_back() {
     );
     assert_eq!(root.sh("p", "ls -A / /srv | grep carob-cp | wc -l"), "0\n");
 
+    // The source's group, not the directory's.
+    root.sh("p", "mkdir /sg; chgrp 5 /sg; chmod 2775 /sg");
+    cp(&root, tree.join("."), "p:/sg").ok();
+    assert_eq!(
+        root.sh("p", "stat -c %g /sg/none /sg/a/b/large /sg"),
+        "0\n0\n5\n"
+    );
+
     let back = work.join("new/back");
     let ran = cp(&root, "p:/srv/tree", &back);
     assert_eq!(ran.code, 0, "{ran:?}");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -11,11 +11,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{Gid, Uid, fchown, linkat};
+use nix::unistd::{Gid, Uid, fchown, getegid, geteuid, linkat};
 
 use super::file::{Copier, GoesOn, New, hint, kind};
 use super::{Copied, Reason};
-use crate::linux::root::{Links, Root, reopen};
+use crate::linux::root::{Links, Root, open_dir, reopen};
 use crate::{Context, Error, Result};
 
 /// Files with several names that are remembered. The others of more become copies.
@@ -66,8 +66,9 @@ pub(super) fn identity(stat: &FileStat) -> Identity {
 type HardLinks = HashMap<Identity, (PathBuf, Identity)>;
 
 /// What the threads of one copy share.
-#[derive(Default)]
 pub(super) struct Shared {
+    /// /proc/self/fd of the host, which all threads share.
+    fds: OwnedFd,
     /// Of temporary names.
     number: AtomicU64,
     /// The directory that is copied to, from the first on.
@@ -76,6 +77,24 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Shared {
+            fds: open_dir(Path::new("/proc/self/fd"))?,
+            number: AtomicU64::new(0),
+            top: OnceLock::new(),
+            hard_links: Mutex::default(),
+        })
+    }
+
+    /// Opens the regular file that an O_PATH fd refers to. O_NONBLOCK is for leases.
+    fn open_to_read(&self, file: BorrowedFd) -> Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let name = file.as_raw_fd().to_string();
+        openat(&self.fds, name.as_str(), flags, Mode::empty())
+            .map(File::from)
+            .map_err(|e| Error::sys("open(/proc/self/fd/<file>, O_RDONLY)", e))
+    }
+
     fn hard_links(&self) -> MutexGuard<'_, HardLinks> {
         self.hard_links
             .lock()
@@ -112,6 +131,10 @@ pub(super) struct Files<'a> {
     pub goes_on: GoesOn<'a>,
     copier: Copier<'a>,
     pub copied: Copied,
+    own: (Uid, Gid),
+    /// What is made in this directory belongs to [`Files::own`]: its group is the same, should
+    /// files get their directory's. Then nothing has to be asked of a new file.
+    pub makes_own: bool,
 }
 
 impl<'a> Files<'a> {
@@ -122,6 +145,8 @@ impl<'a> Files<'a> {
             goes_on,
             copier: Copier::new(goes_on),
             copied: Copied::default(),
+            own: (geteuid(), getegid()),
+            makes_own: false,
         }
     }
 
@@ -138,7 +163,6 @@ impl<'a> Files<'a> {
         name: &OsStr,
         path: &Path,
     ) -> Result<()> {
-        (self.goes_on)()?;
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let found = match openat(from, name, flags, Mode::empty()) {
             Ok(found) => found,
@@ -194,11 +218,7 @@ impl<'a> Files<'a> {
         to: BorrowedFd,
         name: &OsStr,
     ) -> Result<Option<Identity>> {
-        // Its type is known; O_NONBLOCK is for leases.
-        let source = File::from(reopen(
-            from,
-            OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK,
-        )?);
+        let source = self.shared.open_to_read(from)?;
         let mode = self.rules.mode_of(stat) & !Mode::from_bits_truncate(0o7000);
         let number = &self.shared.number;
         let new = match New::make(to, mode, number) {
@@ -210,7 +230,10 @@ impl<'a> Files<'a> {
             other => other.map_err(|e| hint(Error::sys("openat(O_TMPFILE|O_WRONLY)", e)))?,
         };
         let bytes = self.copier.content(&source, &new.file, stat)?;
-        self.equip(new.file.as_fd(), stat, mode)?;
+        let is_own = self.makes_own && self.rules.owner_of(stat) == Some(self.own);
+        if !is_own || self.rules.mode_of(stat) != mode {
+            self.equip(new.file.as_fd(), stat, mode)?;
+        }
         let made = match stat.st_nlink {
             0 | 1 => None,
             _ => Some(fstat(&new.file).map_err(|e| Error::sys("fstat()", e))?),

@@ -44,7 +44,7 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_CLOEXEC);
 
 /// Copies what an O_PATH fd refers to as `name` into the directory `to`. `goes_on` is asked
-/// before each file and each part of a large one.
+/// before each batch of files and each part of a large one.
 pub(crate) fn copy(
     rules: Rules,
     goes_on: GoesOn,
@@ -52,7 +52,7 @@ pub(crate) fn copy(
     to: BorrowedFd,
     name: &OsStr,
 ) -> Result<Copied> {
-    let shared = Shared::default();
+    let shared = Shared::new()?;
     let mut walk = Walk::new(rules, &shared, goes_on);
     match walk.item(from, to, name)? {
         Some(level) => walk.all_of(level),
@@ -67,7 +67,7 @@ pub(crate) fn copy_contents(
     from: BorrowedFd,
     to: BorrowedFd,
 ) -> Result<Copied> {
-    let shared = Shared::default();
+    let shared = Shared::new()?;
     let walk = Walk::new(rules, &shared, goes_on);
     let to = openat(to, ".", DIRECTORY, Mode::empty())
         .map_err(|e| Error::sys("openat(<destination>, \".\")", e))?;
@@ -79,6 +79,8 @@ pub(crate) fn copy_contents(
 struct Pair {
     from: OwnedFd,
     to: OwnedFd,
+    /// See [`Files::makes_own`].
+    makes_own: bool,
 }
 
 /// A directory that is being copied.
@@ -99,12 +101,15 @@ struct Batch {
 
 impl Batch {
     fn copy(&self, files: &mut Files) -> Result<()> {
+        (files.goes_on)()?;
+        files.makes_own = self.pair.makes_own;
         for name in &self.names {
             let path = self.path.join(name);
             files
                 .named(self.pair.from.as_fd(), self.pair.to.as_fd(), name, &path)
                 .with_context(|| format!("{path:?}"))?;
         }
+        files.makes_own = false;
         Ok(())
     }
 }
@@ -406,8 +411,8 @@ impl<'a> Walk<'a> {
     fn level(&self, from: BorrowedFd, to: OwnedFd) -> Result<Level> {
         let from = openat(from, ".", DIRECTORY, Mode::empty())
             .map_err(|e| Error::sys("openat(\".\", O_DIRECTORY)", e))?;
+        let stat = fstat(&to).map_err(|e| Error::sys("fstat()", e))?;
         if self.files.shared.top.get().is_none() {
-            let stat = fstat(&to).map_err(|e| Error::sys("fstat()", e))?;
             let own = fstat(&from).map_err(|e| Error::sys("fstat()", e))?;
             if identity(&own) == identity(&stat) {
                 return Err(Error::conflict(
@@ -422,7 +427,11 @@ impl<'a> Walk<'a> {
         let entries = dir.into_iter();
         Ok(Level {
             entries,
-            pair: Arc::new(Pair { from, to }),
+            pair: Arc::new(Pair {
+                from,
+                to,
+                makes_own: stat.st_gid == nix::unistd::getegid().as_raw(),
+            }),
             names: Vec::new(),
         })
     }
