@@ -9,8 +9,8 @@ use super::report::Report;
 use super::tree::{Path, quote};
 use super::{lifecycle, names, probe, resources, restart, security, volumes};
 use crate::spec::{
-    AppArmor, Container, EnvValue, EnvVar, Port, Probe, ProbeKind, Protocol, PullPolicy, Resources,
-    Security,
+    AppArmor, Container, EnvValue, EnvVar, Port, Probe, ProbeKind, Protocol, PullPolicy,
+    ResizePolicy, Resources, Security,
 };
 
 /// What a container needs to know of its Pod.
@@ -65,7 +65,7 @@ pub(super) fn lower(
     let [startup, readiness, liveness] = probes(r, path, c, is_init && !sidecar, &ports);
     let (post_start, pre_stop, stop_signal) =
         lifecycle::lower(r, path, c, is_init && !sidecar, &ports, pod);
-    resize_policy(r, &path.key("resizePolicy"), c, pod.never_restarts);
+    let resize_policy = resize_policy(r, &path.key("resizePolicy"), c, pod.never_restarts);
     let message_path = message_path(r, &path.key("terminationMessagePath"), c);
     let working_dir = c.working_dir.clone().filter(|d| !d.is_empty());
     if let Some(dir) = &working_dir {
@@ -99,6 +99,7 @@ pub(super) fn lower(
         env: env(r, &path.key("env"), c, pod),
         ports,
         resources: lower_resources(r, path, c),
+        resize_policy,
         mounts: volumes::mounts(
             r,
             &path.key("volumeMounts"),
@@ -140,8 +141,13 @@ fn message_path(r: &mut Report<'_>, path: &Path, c: &core::Container) -> String 
     target
 }
 
-/// It has no effect here, and is checked as on a cluster.
-fn resize_policy(r: &mut Report<'_>, path: &Path, c: &core::Container, never_restarts: bool) {
+fn resize_policy(
+    r: &mut Report<'_>,
+    path: &Path,
+    c: &core::Container,
+    never_restarts: bool,
+) -> ResizePolicy {
+    let mut lowered = ResizePolicy::default();
     let mut seen = HashSet::new();
     for (i, policy) in c.resize_policy.iter().flatten().enumerate() {
         let path = path.index(i);
@@ -158,7 +164,13 @@ fn resize_policy(r: &mut Report<'_>, path: &Path, c: &core::Container, never_res
             let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
             r.invalid(&path, restart, why);
         }
+        let restarts = restart == "RestartContainer";
+        match name.as_str() {
+            "cpu" => lowered.cpu_restarts = restarts,
+            _ => lowered.memory_restarts = restarts,
+        }
     }
+    lowered
 }
 
 fn lower_resources(r: &mut Report<'_>, path: &Path, c: &core::Container) -> Resources {

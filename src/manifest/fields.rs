@@ -452,10 +452,9 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].ports[*].hostPort", Honoured),
     ("spec.containers[*].ports[*].name", Honoured),
     ("spec.containers[*].ports[*].protocol", Honoured),
-    (
-        "spec.containers[*].resizePolicy",
-        NoEffect("a running Pod is not resized yet"),
-    ),
+    ("spec.containers[*].resizePolicy", Fields),
+    ("spec.containers[*].resizePolicy[*].resourceName", Honoured),
+    ("spec.containers[*].resizePolicy[*].restartPolicy", Honoured),
     ("spec.containers[*].resources", Fields),
     ("spec.containers[*].resources.claims", RefusedIfSet(CLAIM)),
     ("spec.containers[*].resources.limits", Fields),

@@ -428,19 +428,13 @@ fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
 /// what [`update`] allows of the spec, and has the monitor act on it.
 pub(crate) fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
     change(layout, uid, |pod| {
-        if !update::is_allowed(&pod.spec, &new.spec) {
+        if !update::refusals(pod, new).is_empty() {
             return Err(Error::conflict(format!(
                 "pods {:?} has been changed meanwhile",
                 pod.name
             )));
         }
-        pod.spec.clone_from(&new.spec);
-        pod.labels.clone_from(&new.labels);
-        pod.annotations.clone_from(&new.annotations);
-        pod.pull_secrets.clone_from(&new.pull_secrets);
-        pod.manifest = new.manifest.clone();
-        pod.manifest["metadata"]["uid"] = pod.uid.clone().into();
-        pod.manifest["metadata"]["creationTimestamp"] = pod.created.to_string().into();
+        update::become_like(pod, new);
         Ok(true)
     })
     .map(drop)

@@ -8,7 +8,7 @@ use oci_spec::runtime as oci;
 
 use crate::Error;
 use crate::linux::cgroup::{Limit, Resources};
-use crate::spec::{Container, QosClass, Spec};
+use crate::spec::{self, Bounds, Container, QosClass, Spec};
 
 /// CPU time per period that a kubelet gives limits in, microseconds.
 const PERIOD_US: u64 = 100_000;
@@ -61,15 +61,33 @@ pub(crate) fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxRes
 
 /// The Pod's own cgroup: sums, and a bound only where every container has one.
 pub(crate) fn plan_pod_resources(spec: &Spec) -> Resources {
-    let requests = spec.cpu_requests();
-    let cpu = spec.cpu_limit();
-    let memory = spec.memory_limit();
     Resources {
-        cpu_shares: Some(shares(requests)),
-        cpu_quota_us: cpu.map(|limit| Limit::At(quota(limit))),
-        cpu_period_us: cpu.map(|_| PERIOD_US),
-        memory_max: memory.map(Limit::At),
         pids_max: Some(Limit::At(POD_PIDS)),
+        ..plan_bounds(spec.bounds())
+    }
+}
+
+/// The same where it changes. A limit is never taken away: Kubernetes does not allow that.
+pub(crate) fn plan_bounds(bounds: Bounds) -> Resources {
+    Resources {
+        cpu_shares: Some(shares(bounds.cpu_requests)),
+        cpu_quota_us: bounds.cpu_limit.map(|limit| Limit::At(quota(limit))),
+        cpu_period_us: bounds.cpu_limit.map(|_| PERIOD_US),
+        memory_max: bounds.memory_limit.map(Limit::At),
+        ..Resources::default()
+    }
+}
+
+/// A container's own cgroup where it changes: as [`plan_resources`] has it.
+pub(crate) fn plan_resize(r: spec::Resources) -> Resources {
+    let memory = r.memory_limit.map(Limit::At);
+    Resources {
+        cpu_shares: Some(shares(r.cpu_request.or(r.cpu_limit).unwrap_or(0))),
+        cpu_quota_us: r.cpu_limit.map(|limit| Limit::At(quota(limit))),
+        cpu_period_us: r.cpu_limit.map(|_| PERIOD_US),
+        memory_max: memory,
+        // No swap.
+        memory_and_swap_max: memory,
         ..Resources::default()
     }
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::spec::ProbeKind;
+use crate::spec::{Bounds, ProbeKind, Resources};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
@@ -40,6 +40,11 @@ pub(crate) struct State {
     /// All containers are being ended, to be started over.
     #[serde(default)]
     pub starting_over: Option<StartingOver>,
+    /// What the Pod's cgroup was given last.
+    #[serde(default)]
+    pub bounds: Option<Bounds>,
+    #[serde(default)]
+    pub resize: Resize,
     /// By name, init containers and others.
     pub containers: BTreeMap<String, ContainerState>,
     /// Last change of each condition that is not computed from the above.
@@ -62,6 +67,18 @@ impl State {
     pub(crate) fn has_begun(&self, c: &ContainerState) -> bool {
         c.round == self.round && (c.last.is_some() || !matches!(c.now, Now::Waiting { .. }))
     }
+}
+
+/// How far a change of resources is that runs in place.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Resize {
+    /// Why it is not done: the condition PodResizePending.
+    #[serde(default)]
+    pub pending: Option<Failure>,
+    /// It is being done: the condition PodResizeInProgress. What keeps it from its end, where
+    /// something does.
+    #[serde(default)]
+    pub in_progress: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,6 +153,13 @@ pub(crate) struct ContainerState {
     /// The image as the spec named it when the attempt began.
     #[serde(default)]
     pub image: Option<String>,
+    /// What the container may have, where the spec asks for something else that it does not
+    /// get (yet).
+    #[serde(default)]
+    pub allocated: Option<Resources>,
+    /// What its cgroup was given last.
+    #[serde(default)]
+    pub resources: Option<Resources>,
     /// The image's ID, once known.
     pub image_id: Option<String>,
     /// The image's canonical name, once known.
@@ -239,6 +263,8 @@ impl Default for ContainerState {
             restart_wanted: false,
             round: 0,
             image: None,
+            allocated: None,
+            resources: None,
             image_id: None,
             image_name: None,
             backoff: None,

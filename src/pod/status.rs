@@ -5,11 +5,13 @@
 //! are those of the Kubernetes API's documentation of phase, conditions and
 //! container states.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::state::{ContainerState, Ended, Now, State, User};
-use crate::spec::{Container, Pod, QosClass};
+use crate::spec::{Container, Pod, QosClass, Resources};
 
 /// v1 PodStatus.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -98,8 +100,57 @@ pub(crate) struct ContainerStatus {
     pub image_id: String,
     #[serde(rename = "containerID", skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
+    /// What it may have: requests.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub allocated_resources: BTreeMap<&'static str, String>,
+    /// What its cgroup was given.
+    #[serde(skip_serializing_if = "ResourcesOf::is_empty")]
+    pub resources: ResourcesOf,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<ContainerUser>,
+}
+
+/// v1 ResourceRequirements.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct ResourcesOf {
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<&'static str, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub requests: BTreeMap<&'static str, String>,
+}
+
+impl ResourcesOf {
+    fn is_empty(&self) -> bool {
+        self.limits.is_empty() && self.requests.is_empty()
+    }
+
+    fn of(r: Resources) -> Self {
+        let map = |cpu: Option<u64>, memory: Option<u64>| {
+            let cpu = cpu.map(|n| ("cpu", cpu_quantity(n)));
+            let memory = memory.map(|n| ("memory", memory_quantity(n)));
+            cpu.into_iter().chain(memory).collect()
+        };
+        ResourcesOf {
+            limits: map(r.cpu_limit, r.memory_limit),
+            requests: map(r.cpu_request, r.memory_request),
+        }
+    }
+}
+
+fn cpu_quantity(millis: u64) -> String {
+    match millis % 1000 {
+        0 => (millis / 1000).to_string(),
+        _ => format!("{millis}m"),
+    }
+}
+
+fn memory_quantity(bytes: u64) -> String {
+    let units = [("Gi", 30), ("Mi", 20), ("Ki", 10)];
+    let fits = |(_, shift): &&(&str, u32)| bytes > 0 && bytes.is_multiple_of(1 << shift);
+    match units.iter().find(fits) {
+        Some((suffix, shift)) => format!("{}{suffix}", bytes >> shift),
+        None => bytes.to_string(),
+    }
 }
 
 /// v1 ContainerUser.
@@ -340,6 +391,22 @@ fn judge(pod: &Pod, state: Option<&State>) -> Vec<Verdict> {
     if state.is_some_and(|s| s.paused.is_some()) {
         verdicts.push(Verdict::yes(PAUSED));
     }
+    let resize = state.map(|s| s.resize.clone()).unwrap_or_default();
+    if let Some(f) = resize.pending {
+        verdicts.push(Verdict {
+            reason: Some("Infeasible"),
+            message: Some(f.message),
+            ..Verdict::yes("PodResizePending")
+        });
+    }
+    if let Some(why) = resize.in_progress {
+        let stuck = !why.is_empty();
+        verdicts.push(Verdict {
+            reason: stuck.then_some("Error"),
+            message: stuck.then_some(why),
+            ..Verdict::yes("PodResizeInProgress")
+        });
+    }
     if state.is_some_and(|s| s.starting_over.as_ref().is_some_and(|o| !o.ended)) {
         verdicts.push(Verdict::yes("AllContainersRestarting"));
     }
@@ -474,6 +541,7 @@ fn container_status(
 ) -> ContainerStatus {
     let fresh = ContainerState::default();
     let s = seen(state, c).unwrap_or(&fresh);
+    let allocated = s.allocated.unwrap_or(c.resources);
     let mut now = state_of(&s.now);
     if let Some(w) = &mut now.waiting
         && w.reason == "ContainerCreating"
@@ -505,6 +573,11 @@ fn container_status(
         image: s.image_name.clone().unwrap_or_else(|| c.image.clone()),
         image_id: s.image_id.clone().unwrap_or_default(),
         container_id: id.filter(|i| !i.is_empty()).map(|i| format!("carob://{i}")),
+        allocated_resources: ResourcesOf::of(allocated).requests,
+        resources: ResourcesOf::of(match &s.now {
+            Now::Running(_) => s.resources.unwrap_or(allocated),
+            _ => allocated,
+        }),
         user: s.user.clone().map(|linux| ContainerUser { linux }),
     }
 }

@@ -70,6 +70,8 @@ fn state(seen: &[(&str, &str)]) -> State {
         failed: None,
         round: 0,
         starting_over: None,
+        bounds: None,
+        resize: Default::default(),
         paused: None,
         containers: seen
             .iter()

@@ -27,6 +27,8 @@ pub(crate) struct Container {
     pub env: Vec<EnvVar>,
     pub ports: Vec<Port>,
     pub resources: Resources,
+    #[serde(default)]
+    pub resize_policy: ResizePolicy,
     pub mounts: Vec<Mount>,
     pub security: Security,
     #[serde(default)]
@@ -62,6 +64,13 @@ impl Container {
             ProbeKind::Liveness => self.liveness.as_ref(),
         }
     }
+}
+
+/// Whether the container restarts when one of its resources is changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ResizePolicy {
+    pub cpu_restarts: bool,
+    pub memory_restarts: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

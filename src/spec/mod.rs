@@ -15,11 +15,13 @@ mod restart;
 mod security;
 mod volume;
 
-pub(crate) use container::{Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy};
+pub(crate) use container::{
+    Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, ResizePolicy,
+};
 pub(crate) use pod::{Dns, HostAlias, Pod, QosClass, RestartPolicy, Spec, WhenLogFull};
 pub(crate) use probe::{Check, FirstProbes, Host, HttpGet, HttpVersion, Probe, ProbeKind};
 pub(crate) use pull_secret::{PullSecret, RegistryAuth};
-pub(crate) use resources::Resources;
+pub(crate) use resources::{Bounds, Node, Resources};
 pub(crate) use restart::{AfterExit, RestartAction, RestartRule};
 pub(crate) use security::{AppArmor, SeLinuxOptions, Seccomp, Security};
 pub(crate) use volume::{HostPathKind, Mount, Propagation, Volume, VolumeSource};

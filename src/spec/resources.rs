@@ -15,7 +15,59 @@ pub(crate) struct Resources {
     pub memory_limit: Option<u64>,
 }
 
+impl Resources {
+    pub(crate) fn cpu(self) -> (Option<u64>, Option<u64>) {
+        (self.cpu_request, self.cpu_limit)
+    }
+
+    pub(crate) fn memory(self) -> (Option<u64>, Option<u64>) {
+        (self.memory_request, self.memory_limit)
+    }
+}
+
+/// What a machine has: thousandths of a CPU, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Node {
+    pub cpu: u64,
+    pub memory: u64,
+}
+
+/// What the cgroup of a Pod is given: sums over its containers. No limit where one of them
+/// has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bounds {
+    /// Thousandths of a CPU.
+    pub cpu_requests: u64,
+    pub cpu_limit: Option<u64>,
+    /// Bytes.
+    pub memory_limit: Option<u64>,
+}
+
+impl Bounds {
+    /// The wider one of each.
+    pub(crate) fn or_wider(self, other: Bounds) -> Bounds {
+        let wider = |a: Option<u64>, b: Option<u64>| Some(a?.max(b?));
+        Bounds {
+            cpu_requests: self.cpu_requests.max(other.cpu_requests),
+            cpu_limit: wider(self.cpu_limit, other.cpu_limit),
+            memory_limit: wider(self.memory_limit, other.memory_limit),
+        }
+    }
+}
+
 impl Spec {
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            cpu_requests: self.cpu_requests(),
+            cpu_limit: self.cpu_limit(),
+            memory_limit: self.memory_limit(),
+        }
+    }
+
+    pub(crate) fn containers_mut(&mut self) -> impl Iterator<Item = &mut Container> {
+        self.init_containers.iter_mut().chain(&mut self.containers)
+    }
+
     /// Bytes that the Pod's containers may have together, where each has a limit.
     pub(crate) fn memory_limit(&self) -> Option<u64> {
         self.sum(&|c| c.resources.memory_limit)

@@ -41,6 +41,7 @@ mod network;
 mod probes;
 mod probes_remote;
 mod propagation;
+mod resize;
 mod restarts;
 mod retries;
 mod rights;

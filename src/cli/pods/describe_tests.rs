@@ -84,6 +84,8 @@ fn a_page() {
             failed: None,
             round: 0,
             starting_over: None,
+            bounds: None,
+            resize: Default::default(),
             paused: None,
             containers: BTreeMap::from([(
                 "app".into(),
@@ -98,6 +100,8 @@ fn a_page() {
                     round: 0,
                     restart_wanted: false,
                     image: None,
+                    allocated: None,
+                    resources: None,
                     image_id: Some("sha256:1".into()),
                     image_name: None,
                     backoff: None,

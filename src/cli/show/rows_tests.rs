@@ -104,6 +104,8 @@ fn view(policy: RestartPolicy, what: &[(&str, &str)]) -> View {
         failed: None,
         round: 0,
         starting_over: None,
+        bounds: None,
+        resize: Default::default(),
         paused: None,
         containers,
         damaged: None,

@@ -14,7 +14,7 @@
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
 //! its first. [`handler`]: what probes and hooks do. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
-//! the Pod, when it is removed), [`removal`], [`pause`]; [`mod@log`] (the debug log's file), [`events`]
+//! the Pod, when it is removed), [`removal`], [`pause`], [`resize`]; [`mod@log`] (the debug log's file), [`events`]
 //! (epoll), [`helper`] (children that do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
@@ -29,6 +29,7 @@ mod log;
 mod pause;
 mod publish;
 mod removal;
+mod resize;
 mod sandbox;
 mod start;
 mod update;
@@ -44,11 +45,11 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use super::command_line::with_root;
-use super::damage;
 use super::state::{Running, State};
+use super::{damage, limits};
 use crate::linux::caller;
 use crate::linux::procfs::boot_id;
-use crate::spec::{Container, Pod};
+use crate::spec::{Container, Node, Pod};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::{Error, Ignored, Result};
 
@@ -188,7 +189,11 @@ impl Monitor {
         // While this process is in the host's network namespace.
         self.watch_rules();
         let refusal = self.refusal();
-        self.tell(Fact::Begun { refusal });
+        let node = Some(Node {
+            cpu: limits::node_cpu(),
+            memory: limits::node_memory(),
+        });
+        self.tell(Fact::Begun { refusal, node });
         self.execute_all()?;
         self.watch_directory();
         loop {
@@ -260,6 +265,8 @@ impl Monitor {
             Action::CancelProbe { container, probe } => {
                 self.cancel_handler(&container, Caller::Probe(probe));
             }
+            Action::MeasureMemory { containers } => self.measure_memory(&containers),
+            Action::Resize { steps } => self.resize(&steps),
             Action::Freeze => self.freeze(true),
             Action::Thaw => self.freeze(false),
             Action::TellEnd {

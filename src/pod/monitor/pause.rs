@@ -49,7 +49,7 @@ impl Monitor {
         }
     }
 
-    fn pod_cgroup(&self) -> Result<Cgroup> {
+    pub(super) fn pod_cgroup(&self) -> Result<Cgroup> {
         let path = sandbox::cgroup_path(&self.layout, &self.pod().uid);
         let cgroup = Cgroup::open(&self.host.hierarchies, &path, Select::Pod)?;
         cgroup.ok_or_else(|| Error::not_found(format!("cgroup {path}: it is gone")))

@@ -1,7 +1,5 @@
 //! A Pod becomes as its manifest says: made, changed in place, or deleted and made anew.
 
-use serde_json::Value;
-
 use super::delete::{self, Grace};
 use crate::pod::client::{self, View};
 use crate::pod::{status, update};
@@ -95,15 +93,11 @@ fn decide(view: &View, pod: &Pod) -> Decision {
     let deleting = state.is_some_and(|s| s.deletion.is_some());
     let over = status::of(&view.pod, state).phase.is_terminal();
     let same_spec = view.pod.spec == pod.spec;
-    let allowed = update::is_allowed(&view.pod.spec, &pod.spec);
-    let may_become = same_spec || (allowed && !over);
+    let refused = update::refusals(&view.pod, pod);
+    let allowed = refused.is_empty();
+    let may_become = allowed && (same_spec || !over);
     if may_become && !deleting {
-        let same = same_spec
-            && view.pod.labels == pod.labels
-            && view.pod.annotations == pod.annotations
-            && view.pod.pull_secrets == pod.pull_secrets
-            && view.pod.manifest["spec"] == pod.manifest["spec"];
-        return match same {
+        return match update::is_same(&view.pod, pod) {
             true => Decision::Keep,
             false => Decision::Change,
         };
@@ -119,7 +113,7 @@ fn decide(view: &View, pod: &Pod) -> Decision {
         false => format!(
             "pods {:?} exists and cannot be changed in: {}",
             pod.name,
-            changed_fields(&view.pod.manifest, &pod.manifest)
+            refused.join(", ")
         ),
     };
     Decision::Refuse(Error::conflict(text).hint(format!(
@@ -130,40 +124,6 @@ fn decide(view: &View, pod: &Pod) -> Decision {
 
 fn delete_command(pod: &Pod) -> String {
     format!("carob delete pod {} -n {}", pod.name, pod.namespace)
-}
-
-/// The paths of the fields that differ and may not.
-fn changed_fields(old: &Value, new: &Value) -> String {
-    let mut fields = vec![];
-    differences(&old["spec"], &new["spec"], "spec", &mut fields);
-    // An image may change: another field is in the way.
-    fields.retain(|f| !f.ends_with("].image"));
-    match fields.len() {
-        0 => "spec".to_owned(),
-        _ => fields.join(", "),
-    }
-}
-
-/// The paths of what differs, no deeper than needed and not more than ten.
-fn differences(old: &Value, new: &Value, path: &str, out: &mut Vec<String>) {
-    const MOST: usize = 10;
-    if old == new || out.len() >= MOST {
-        return;
-    }
-    match (old, new) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k)));
-            for k in keys {
-                differences(&old[k], &new[k], &format!("{path}.{k}"), out);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (i, (a, b)) in a.iter().zip(b).enumerate() {
-                differences(a, b, &format!("{path}[{i}]"), out);
-            }
-        }
-        _ => out.push(path.to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -279,20 +239,5 @@ mod tests {
             };
             assert!(got.contains(want), "{got}: expected {want}");
         }
-    }
-
-    #[test]
-    fn differences_are_named_by_path() {
-        let old = json!({"a": 1, "c": [{"image": "x", "name": "n"}, {"name": "m"}], "gone": 1});
-        let new = json!({"a": 1, "c": [{"image": "y", "name": "n"}, {"name": "m", "tty": true}], "l": [1]});
-        let mut out = vec![];
-        differences(&old, &new, "spec", &mut out);
-        assert_eq!(
-            out,
-            ["spec.c[0].image", "spec.c[1].tty", "spec.gone", "spec.l"]
-        );
-        let mut out = vec![];
-        differences(&json!({"c": [1]}), &json!({"c": [1, 2]}), "spec", &mut out);
-        assert_eq!(out, ["spec.c"]);
     }
 }

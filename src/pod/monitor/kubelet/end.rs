@@ -48,6 +48,8 @@ impl Kubelet {
 
     /// Records an end, and what follows it.
     pub(super) fn settle_end(&mut self, at: Moment, name: &str, ended: Ended) {
+        // Asked while it counts as running.
+        let replaced = self.is_outdated(name);
         let course = self.course(name);
         course.stage = Stage::Idle;
         let ran = course
@@ -55,7 +57,6 @@ impl Kubelet {
             .take()
             .map(|then| at.clock.saturating_sub(then));
         let c = self.spec_of(name);
-        let replaced = self.is_outdated(name);
         let follows = self.pod.spec.after_exit(&c, ended.exit_code);
         let again = (replaced || follows != AfterExit::Stays)
             && !self.is_to_end(name)

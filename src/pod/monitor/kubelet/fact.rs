@@ -1,6 +1,7 @@
 //! What the engine tells the kubelet and what the kubelet tells the engine, as plain data
 //! that can be written to a file ([`super::trace`]).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::pod::state::User;
-use crate::spec::{Check, Pod, ProbeKind};
+use crate::spec::{Bounds, Check, Node, Pod, ProbeKind, Resources};
 
 /// A point in time, on two clocks: deadlines are measured on the one that nobody can set,
 /// records have the date.
@@ -35,6 +36,8 @@ pub(crate) enum Fact {
     /// The monitor has begun. `refusal`: why this host may not run the Pod.
     Begun {
         refusal: Option<String>,
+        #[serde(default)]
+        node: Option<Node>,
     },
     SandboxMade {
         ips: Vec<IpAddr>,
@@ -113,6 +116,16 @@ pub(crate) enum Fact {
     /// The Pod's record has been changed, in what may change.
     Changed {
         pod: Box<Pod>,
+    },
+    /// What [`Action::MeasureMemory`] has found, in bytes.
+    MemoryUsed {
+        containers: BTreeMap<String, u64>,
+        pod: Option<u64>,
+    },
+    /// So many steps of [`Action::Resize`] have been done, and what the next one failed with.
+    Resized {
+        steps: usize,
+        error: Option<Error>,
     },
     /// A user wants these containers to be made anew.
     Restart {
@@ -209,6 +222,15 @@ pub(crate) enum Action {
         container: String,
         probe: ProbeKind,
     },
+    /// Say how much memory these containers use, and the Pod; ends with
+    /// [`Fact::MemoryUsed`].
+    MeasureMemory {
+        containers: Vec<String>,
+    },
+    /// Give cgroups other limits, in this order; ends with [`Fact::Resized`].
+    Resize {
+        steps: Vec<ResizeStep>,
+    },
     /// Let all processes of the Pod stand still.
     Freeze,
     /// Let them go on.
@@ -220,6 +242,13 @@ pub(crate) enum Action {
     },
     /// Remove all that there is of the Pod, and end.
     Remove,
+}
+
+/// What one cgroup is given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ResizeStep {
+    Pod(Bounds),
+    Container { name: String, resources: Resources },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -247,6 +276,8 @@ pub(super) enum Timer {
     Answer(String, ProbeKind),
     /// The pause before all containers are started over is over.
     StartOver,
+    /// A resize is tried again.
+    Resize,
     /// The sandbox is tried again.
     Sandbox,
     /// What could not be removed is tried again.

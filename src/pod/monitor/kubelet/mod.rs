@@ -16,7 +16,7 @@
 //!
 //! A file each: [`order`] (which container runs when), [`start`] and [`end`] (of one
 //! container), [`probe`], [`start_over`] (of all containers), [`pause`], [`termination`] (of
-//! containers and of the Pod), [`sandbox`], [`update`], [`awaited`] (what clients wait for),
+//! containers and of the Pod), [`sandbox`], [`update`], [`resize`], [`awaited`] (what clients wait for),
 //! [`backoff`].
 
 mod awaited;
@@ -26,6 +26,7 @@ mod fact;
 pub(crate) mod order;
 pub(crate) mod pause;
 mod probe;
+mod resize;
 mod sandbox;
 mod start;
 mod start_over;
@@ -47,14 +48,18 @@ use crate::pod::status;
 use crate::spec::{Container, Pod, ProbeKind};
 
 use fact::Timer;
-pub(crate) use fact::{Action, Answer, Fact, HookKind, Moment, Warning};
+pub(crate) use fact::{Action, Answer, Fact, HookKind, Moment, ResizeStep, Warning};
 use probe::Prober;
+use resize::Resizing;
 use termination::{EarlyHook, Removal, Stop, Termination};
 
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Kubelet {
+    /// With what its containers may have, which is not what the record asks for while a
+    /// resize is pending.
     pod: Pod,
+    resizing: Resizing,
     state: State,
     courses: BTreeMap<String, Course>,
     timers: BTreeMap<Timer, Duration>,
@@ -111,7 +116,8 @@ enum Stage {
 impl Kubelet {
     /// For a Pod whose monitor begins with this state. The first fact is
     /// [`Fact::Begun`].
-    pub(crate) fn new(pod: Pod, state: State) -> Self {
+    pub(crate) fn new(mut pod: Pod, state: State) -> Self {
+        let resizing = Resizing::begin(&mut pod, &state);
         let courses = pod
             .spec
             .all_containers()
@@ -119,6 +125,7 @@ impl Kubelet {
             .collect();
         Kubelet {
             pod,
+            resizing,
             state,
             courses,
             timers: BTreeMap::new(),
@@ -182,7 +189,11 @@ impl Kubelet {
     fn take(&mut self, at: Moment, fact: Fact) {
         match fact {
             Fact::Time => {}
-            Fact::Begun { refusal } => self.begin(at, refusal),
+            Fact::Begun { refusal, node } => {
+                self.begin(at, refusal);
+                self.resizing.node = node;
+                self.admit_resize(at);
+            }
             Fact::SandboxMade {
                 ips,
                 host_ip,
@@ -202,7 +213,7 @@ impl Kubelet {
                 name,
             } => self.image_found(&container, id, name),
             Fact::ImageMissing { container, error } => self.image_missing(at, &container, error),
-            Fact::Attempt { container, number } => self.record_of(&container).attempt = number,
+            Fact::Attempt { container, number } => self.attempt_begins(&container, number),
             Fact::NotStarted { container, error } => self.not_started(at, &container, error),
             Fact::Started {
                 container,
@@ -228,6 +239,8 @@ impl Kubelet {
                 answer,
             } => self.probed(at, &container, probe, answer),
             Fact::Changed { pod } => self.pod_changed(at, *pod),
+            Fact::MemoryUsed { containers, pod } => self.memory_used(at, &containers, pod),
+            Fact::Resized { steps, error } => self.resized(at, steps, error),
             Fact::Restart { containers } => self.restart(at, &containers),
             Fact::Paused => self.pause(at),
             Fact::Resumed => self.resume(at),
@@ -258,7 +271,7 @@ impl Kubelet {
             self.timers.remove(&timer);
             match timer {
                 // `advance` sees that the time has come.
-                Timer::Retry(_) | Timer::Grace | Timer::StartOver => {}
+                Timer::Retry(_) | Timer::Grace | Timer::StartOver | Timer::Resize => {}
                 Timer::Stop(name) => self.stop_deadline(at, &name),
                 Timer::HookSleep(name, hook) => self.hook_ended(at, &name, hook, Ok(())),
                 Timer::Probe(name, kind) => self.ask(at, &name, kind),
@@ -287,6 +300,7 @@ impl Kubelet {
             self.end(at);
             return self.advance_termination(at);
         }
+        self.advance_resize(at);
         self.stop_replaced(at);
         for name in decision.start {
             let course = self.course(&name);

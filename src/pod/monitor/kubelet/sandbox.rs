@@ -64,6 +64,7 @@ impl Kubelet {
         self.state.host_ip = host_ip;
         self.state.sandbox_ready = Some(at.date);
         self.state.sandbox_error = None;
+        self.state.bounds = Some(self.pod.spec.bounds());
         self.sandbox_pause = None;
         self.changed = true;
         for w in warnings {

@@ -27,6 +27,13 @@ impl Kubelet {
         });
     }
 
+    pub(super) fn attempt_begins(&mut self, name: &str, number: u32) {
+        let resources = self.spec_of(name).resources;
+        let record = self.record_of(name);
+        record.attempt = number;
+        record.resources = Some(resources);
+    }
+
     pub(super) fn pulling(&mut self, at: Moment, name: &str) {
         self.course(name).stage = Stage::Pulling;
         let text = format!("Pulling image {:?}", self.spec_of(name).image);

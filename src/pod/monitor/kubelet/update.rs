@@ -16,6 +16,8 @@ impl Kubelet {
     pub(super) fn pod_changed(&mut self, at: Moment, pod: Pod) {
         let old = std::mem::replace(&mut self.pod, pod);
         self.changed = true;
+        self.keep_allocated(&old);
+        self.admit_resize(at);
         for c in old.spec.all_containers() {
             if self.spec_of(&c.name).image != c.image {
                 self.try_image(&c.name);
@@ -67,7 +69,9 @@ impl Kubelet {
     /// Whether it is to be made anew, whatever its restart policy.
     pub(super) fn is_outdated(&self, name: &str) -> bool {
         let record = self.state.containers.get(name);
-        record.is_some_and(|r| r.restart_wanted) || self.is_of_old_image(name)
+        record.is_some_and(|r| r.restart_wanted)
+            || self.is_of_old_image(name)
+            || self.restarts_for_resize(name)
     }
 
     /// Whether the container is there, and about to be made anew.
@@ -150,6 +154,7 @@ impl Kubelet {
             if runs && self.course(&name).stop.is_none() && self.is_outdated(&name) {
                 let why = match self.is_of_old_image(&name) {
                     true => "definition changed, will be restarted",
+                    false if self.restarts_for_resize(&name) => "resize requires restart",
                     false => "will be restarted, as a user wants it",
                 };
                 self.event(at, false, "Killing", format!("Container {name} {why}"));

@@ -20,7 +20,7 @@ use super::*;
 use std::fmt::Write;
 use words::{facts_of, kubelet_of, moment, words_of};
 
-const TABLES: [(&str, &str); 11] = [
+const TABLES: [(&str, &str); 12] = [
     ("adoption", include_str!("adoption.txt")),
     ("backoff", include_str!("backoff.txt")),
     ("deadline", include_str!("deadline.txt")),
@@ -28,6 +28,7 @@ const TABLES: [(&str, &str); 11] = [
     ("images", include_str!("images.txt")),
     ("order", include_str!("order.txt")),
     ("probes", include_str!("probes.txt")),
+    ("resize", include_str!("resize.txt")),
     ("rules", include_str!("rules.txt")),
     ("sandbox", include_str!("sandbox.txt")),
     ("steer", include_str!("steer.txt")),
@@ -125,6 +126,15 @@ fn what_holds(kubelet: &Kubelet, at: Moment, claim: &str) -> String {
         ["failed", _] => match &kubelet.state().failed {
             None => "failed -".into(),
             Some(f) => format!("failed {}", f.reason),
+        },
+        ["pending", _] => match &kubelet.state().resize.pending {
+            None => "pending -".into(),
+            Some(f) => format!("pending {}", f.reason),
+        },
+        ["resize", ..] => match kubelet.state().resize.in_progress.as_deref() {
+            None => "resize -".into(),
+            Some("") => "resize goes on".into(),
+            Some(_) => "resize stuck".into(),
         },
         ["settled" | "unsettled", ..] => match kubelet.start_result(&|_, _| "a line".into()) {
             Some(Ok(())) => "settled".into(),

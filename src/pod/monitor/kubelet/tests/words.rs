@@ -8,7 +8,8 @@ use super::super::*;
 use crate::Kind;
 use crate::pod::state::{Deletion, Ended};
 use crate::spec::{
-    Check, FirstProbes, Hook, Probe, RestartAction, RestartPolicy, RestartRule, Spec,
+    Bounds, Check, FirstProbes, Hook, Node, Probe, Resources, RestartAction, RestartPolicy,
+    RestartRule, Spec,
 };
 
 pub(super) fn moment(seconds: f64) -> Moment {
@@ -19,6 +20,12 @@ pub(super) fn moment(seconds: f64) -> Moment {
         date: Timestamp::from_second(1_800_000_000).unwrap() + clock,
     }
 }
+
+/// 4 CPUs and 1000 bytes.
+const NODE: Option<Node> = Some(Node {
+    cpu: 4000,
+    memory: 1000,
+});
 
 /// A line that begins with `pod`, as the parent's head has it. Before the first `;` are the
 /// Pod's own settings: policy, grace, deadline; `running=a,b`: the record of an earlier
@@ -112,11 +119,29 @@ fn container_of(part: &str) -> (Option<&str>, Container) {
             "liveness" => c.liveness = Some(probe_of(value)),
             "restart" => c.restart_policy = Some(policy_of(value)),
             "rules" => c.restart_rules = value.split('|').map(rule_of).collect(),
+            "has" => c.resources = resources_of(value),
+            "restartsFor" => {
+                c.resize_policy.cpu_restarts = value.contains("cpu");
+                c.resize_policy.memory_restarts = value.contains("memory");
+            }
             "stopSignal" => c.stop_signal = Some(value.parse().unwrap()),
             other => panic!("{other}"),
         }
     }
     (kind, c)
+}
+
+/// `500/100`: 500 thousandths of a CPU requested, and 100 bytes as request and limit;
+/// `500/100-200`: a limit of 200.
+fn resources_of(text: &str) -> Resources {
+    let (cpu, memory) = text.split_once('/').unwrap();
+    let (request, limit) = memory.split_once('-').unwrap_or((memory, memory));
+    Resources {
+        cpu_request: cpu.parse().ok(),
+        cpu_limit: None,
+        memory_request: request.parse().ok(),
+        memory_limit: limit.parse().ok(),
+    }
 }
 
 fn policy_of(word: &str) -> RestartPolicy {
@@ -224,9 +249,13 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
     let error = |kind, text: &str| Error::new(kind, text);
     let fact = match words.as_slice() {
         ["-"] => Fact::Time,
-        ["begun"] => Fact::Begun { refusal: None },
+        ["begun"] => Fact::Begun {
+            refusal: None,
+            node: NODE,
+        },
         ["refused"] => Fact::Begun {
             refusal: Some("no AppArmor".into()),
+            node: NODE,
         },
         ["sandbox", "made"] => Fact::SandboxMade {
             ips: vec!["10.0.0.2".parse().unwrap()],
@@ -264,6 +293,21 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
             pod.spec.active_deadline = Some(seconds.parse().unwrap());
             Fact::Changed { pod: Box::new(pod) }
         }
+        ["used", used @ ..] => {
+            let used = used.iter().map(|u| u.split_once('=').unwrap());
+            let used = used.map(|(name, n)| (name.to_owned(), n.parse().unwrap()));
+            let containers: std::collections::BTreeMap<String, u64> = used.collect();
+            let pod = Some(containers.values().sum());
+            Fact::MemoryUsed { containers, pod }
+        }
+        ["resized", steps] => Fact::Resized {
+            steps: steps.parse().unwrap(),
+            error: None,
+        },
+        ["resized", steps, "failed"] => Fact::Resized {
+            steps: steps.parse().unwrap(),
+            error: Some(error(Kind::Failed, "EBUSY")),
+        },
         [name, rest @ ..] => return facts_of_container(kubelet, name, rest),
         [] => panic!("no fact"),
     };
@@ -355,6 +399,13 @@ fn facts_of_container(kubelet: &Kubelet, name: &str, words: &[&str]) -> Vec<Fact
             }
             Fact::Changed { pod: Box::new(pod) }
         }
+        ["resize", resources] => {
+            let mut pod = kubelet.pod().clone();
+            for c in pod.spec.containers_mut().filter(|c| c.name == container) {
+                c.resources = resources_of(resources);
+            }
+            Fact::Changed { pod: Box::new(pod) }
+        }
         other => panic!("{name} {other:?}"),
     };
     vec![fact]
@@ -379,6 +430,13 @@ pub(super) fn words_of(action: &Action) -> String {
         Action::CancelProbe { container, probe } => {
             format!("cancel {} {container}", word_of(*probe))
         }
+        Action::MeasureMemory { containers } => format!("measure {}", containers.join("+"))
+            .trim_end()
+            .to_owned(),
+        Action::Resize { steps } => {
+            let steps: Vec<String> = steps.iter().map(words_of_step).collect();
+            format!("write {}", steps.join(" "))
+        }
         Action::Freeze => "freeze".into(),
         Action::Thaw => "thaw".into(),
         Action::TellEnd {
@@ -386,6 +444,24 @@ pub(super) fn words_of(action: &Action) -> String {
             exit_code,
         } => format!("told {container} {exit_code}"),
         Action::Remove => "remove".into(),
+    }
+}
+
+fn words_of_step(step: &ResizeStep) -> String {
+    let number = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+    match step {
+        ResizeStep::Pod(Bounds {
+            cpu_requests,
+            memory_limit,
+            ..
+        }) => format!("pod:{cpu_requests}/{}", number(*memory_limit)),
+        ResizeStep::Container { name, resources: r } => {
+            format!(
+                "{name}:{}/{}",
+                number(r.cpu_request),
+                number(r.memory_limit)
+            )
+        }
     }
 }
 
