@@ -47,13 +47,17 @@ const TYPES: &[&str] = &["Normal", "Warning"];
 
 /// Verbs that a kind follows.
 const KINDED: &[&str] = &[
-    "get", "describe", "delete", "wait", "label", "annotate", "top",
+    "get", "describe", "delete", "wait", "label", "annotate", "patch", "edit", "top",
 ];
 
 /// Flags with a value in the next word, beside those below.
 const WITH_VALUE: &[&str] = &[
     "--root",
     "-f",
+    "-p",
+    "--patch",
+    "--patch-file",
+    "--type",
     "--filename",
     "-l",
     "--selector",

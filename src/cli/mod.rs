@@ -83,6 +83,11 @@ const fn entry<V: Verb>() -> Entry {
 
 const VERBS: &[Entry] = &[
     entry::<pods::apply::Apply>(),
+    entry::<pods::create::Create>(),
+    entry::<pods::create::Replace>(),
+    entry::<pods::patch::Patch>(),
+    entry::<pods::edit::Edit>(),
+    entry::<pods::diff::Diff>(),
     entry::<pods::run::Run>(),
     entry::<pods::get::Get>(),
     entry::<pods::describe::Describe>(),

@@ -31,9 +31,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "carob delete pod NAME",
     ),
     (
-        &[
-            "create", "start", "up", "play", "kube", "deploy", "replace", "runp",
-        ],
+        &["start", "up", "play", "kube", "deploy", "runp"],
         "carob apply -f FILE",
     ),
     (&["freeze"], "carob pause NAME"),
@@ -48,10 +46,9 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "a Pod's address is reached from this machine: carob get pods -o wide",
     ),
     (
-        &["edit", "patch", "set"],
-        "change the manifest, then carob apply -f FILE",
+        &["set"],
+        "change the manifest, then carob apply -f FILE; or carob patch pod NAME -p PATCH",
     ),
-    (&["diff"], "not yet: carob apply -f FILE --dry-run=client"),
     (
         &["explain", "lint"],
         "carob validate -f FILE tells what each field does here",
@@ -210,8 +207,8 @@ mod tests {
                 "carob delete pod NAME",
             ),
             (
-                "carob create -f x",
-                r#"carob has no verb "create""#,
+                "carob start -f x",
+                r#"carob has no verb "start""#,
                 "carob apply -f FILE",
             ),
             (

@@ -102,15 +102,23 @@ fn fill_container(c: &mut core::Container, host_network: bool) {
             .filter_map(|h| h.http_get.as_mut());
         gets.for_each(super::probe::fill_get);
     }
-    let resources = c.resources.get_or_insert_default();
-    if let Some(limits) = &resources.limits
-        && !limits.is_empty()
-    {
-        let requests = resources.requests.get_or_insert_default();
-        for (name, limit) in limits {
-            requests
-                .entry(name.clone())
-                .or_insert_with(|| limit.clone());
+    c.resources.get_or_insert_default();
+}
+
+/// A limit without a request is the request too.
+pub(super) fn fill_requests(pod: &mut core::Pod) {
+    let Some(spec) = &mut pod.spec else { return };
+    let init = spec.init_containers.iter_mut().flatten();
+    for c in init.chain(&mut spec.containers) {
+        if let Some(resources) = &mut c.resources
+            && let Some(limits) = resources.limits.as_ref().filter(|l| !l.is_empty())
+        {
+            let requests = resources.requests.get_or_insert_default();
+            for (name, limit) in limits {
+                requests
+                    .entry(name.clone())
+                    .or_insert_with(|| limit.clone());
+            }
         }
     }
 }

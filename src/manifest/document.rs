@@ -218,6 +218,8 @@ pub(super) fn check_object<'a>(
     };
     check_namespace(r, origin.namespace, typed.metadata.namespace.as_deref());
     let namespace = origin.namespace.unwrap_or("default");
+    defaults::fill_requests(&mut typed);
+    let applied = serde_json::to_value(&typed).ok();
     defaults::fill(&mut typed, namespace, uid, created);
     let lowered = pod::lower(r, &typed, uid, created);
     let path = Path::default().keys("spec.imagePullSecrets");
@@ -231,7 +233,7 @@ pub(super) fn check_object<'a>(
         });
     }
     if r.problems.is_empty() {
-        outcome.pod = Some(lowered);
+        outcome.pod = Some(Pod { applied, ..lowered });
     }
     outcome
 }

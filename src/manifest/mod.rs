@@ -17,6 +17,7 @@
 //! some randomness for uids, and nothing needs a privilege.
 
 mod build;
+mod change;
 mod container;
 mod decode;
 mod defaults;
@@ -27,6 +28,7 @@ mod kinds;
 mod lifecycle;
 mod metadata;
 mod names;
+pub(crate) mod patch;
 mod pod;
 mod probe;
 mod quantity;
@@ -49,6 +51,7 @@ use std::io::Read;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use change::{merged, parse_patch, patched, replacement};
 pub(crate) use metadata::{check_annotation, check_label};
 pub(crate) use names::check_variable;
 pub(crate) use quantity::Quantity;

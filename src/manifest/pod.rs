@@ -47,6 +47,7 @@ pub(super) fn lower(
         spec,
         // Known when all documents are read.
         pull_secrets: Vec::new(),
+        applied: None,
         manifest: serde_json::to_value(pod).unwrap_or_default(),
     }
 }

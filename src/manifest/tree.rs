@@ -153,6 +153,23 @@ impl Node {
     }
 
     /// The same value without places, for input that is a JSON value already.
+    /// `null` for a number that JSON has not.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Null => Json::Null,
+            Value::Bool(b, _) => (*b).into(),
+            Value::Int(i, _) => i64::try_from(*i).map_or(Json::Null, Json::from),
+            Value::Float(f, _) => (*f).into(),
+            Value::Str(text) => text.as_str().into(),
+            Value::Seq(items) => items.iter().map(Node::to_json).collect(),
+            Value::Map(entries) => {
+                let entry = |(k, v): &(Key, Node)| (k.name.clone(), v.to_json());
+                Json::Object(entries.iter().map(entry).collect())
+            }
+        }
+    }
+
     pub(super) fn from_json(value: &serde_json::Value) -> Node {
         use serde_json::Value as Json;
         let value = match value {

@@ -18,7 +18,7 @@ use serde::de::IgnoredAny;
 use super::protocol::{MAX_MESSAGE, Reply, Request};
 use super::state::State;
 use super::status::{self, PodStatus};
-use super::{damage, limits, monitor, shutdown, update};
+use super::{damage, limits, monitor, shutdown};
 use crate::linux::cgroup::devices;
 use crate::linux::root::remove_tree;
 use crate::linux::socket::Packets;
@@ -422,22 +422,6 @@ fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
         Ok(Some((Reply::State(state), _))) => Some(*state),
         _ => None,
     }
-}
-
-/// Replaces labels, annotations, the Secrets to pull with, the manifest to be shown and
-/// what [`update`] allows of the spec, and has the monitor act on it.
-pub(crate) fn update(layout: &Layout, uid: &str, new: &Pod) -> Result<()> {
-    change(layout, uid, |pod| {
-        if !update::refusals(pod, new).is_empty() {
-            return Err(Error::conflict(format!(
-                "pods {:?} has been changed meanwhile",
-                pod.name
-            )));
-        }
-        update::become_like(pod, new);
-        Ok(true)
-    })
-    .map(drop)
 }
 
 /// Changes the record of a Pod and has the monitor act on it, unless `change` says that

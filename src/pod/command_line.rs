@@ -6,6 +6,11 @@ use std::path::Path;
 /// The verbs that texts name. A unit test of `cli` compares them with its own table.
 pub(crate) const VERBS: &[&str] = &[
     "apply",
+    "create",
+    "replace",
+    "patch",
+    "edit",
+    "diff",
     "run",
     "get",
     "describe",

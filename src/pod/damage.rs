@@ -105,6 +105,7 @@ fn stand_in(layout: &Layout, uid: &str) -> Pod {
         created: created.unwrap_or_default(),
         spec: Spec::default(),
         pull_secrets: Vec::new(),
+        applied: None,
         manifest: serde_json::json!({"spec": {"containers": []}}),
     }
 }

@@ -38,6 +38,7 @@ fn pod(policy: RestartPolicy, names: &[&str]) -> Pod {
         created: at(0),
         spec,
         pull_secrets: vec![],
+        applied: None,
         manifest: serde_json::json!({}),
     }
 }

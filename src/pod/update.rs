@@ -213,6 +213,7 @@ pub(crate) fn become_like(pod: &mut Pod, new: &Pod) {
     pod.labels.clone_from(&new.labels);
     pod.annotations.clone_from(&new.annotations);
     pod.pull_secrets.clone_from(&new.pull_secrets);
+    pod.applied.clone_from(&new.applied);
     pod.manifest = new.manifest.clone();
     pod.manifest["metadata"]["uid"] = pod.uid.clone().into();
     pod.manifest["metadata"]["creationTimestamp"] = json!(pod.created.to_string());

@@ -31,6 +31,7 @@ fn pod(manifest: Value) -> Pod {
             ..Spec::default()
         },
         pull_secrets: Vec::new(),
+        applied: None,
         manifest,
     }
 }

@@ -26,6 +26,14 @@ pub(crate) struct Pod<Manifest = serde_json::Value> {
     /// The v1 Pod as the user gave it with Kubernetes' defaults filled in, for
     /// showing back. The monitor never looks at it.
     pub manifest: Manifest,
+    /// The v1 Pod as the last `apply` was given it, without defaults: what a later one may
+    /// take away again. `None`: it was made or replaced otherwise.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Manifest>,
+}
+
+fn none<T>() -> Option<T> {
+    None
 }
 
 impl Pod {
@@ -66,6 +74,7 @@ impl Pod<serde::de::IgnoredAny> {
             spec: self.spec,
             pull_secrets: self.pull_secrets,
             manifest: serde_json::Value::Null,
+            applied: None,
         }
     }
 }

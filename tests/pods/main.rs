@@ -9,6 +9,7 @@ mod bad_input;
 mod basics;
 mod bundles;
 mod caller;
+mod changes;
 mod chatbot;
 mod chroot;
 mod cli;

@@ -123,7 +123,7 @@ impl Verb for Apply {
             return Err(Error::invalid("the manifests hold no Pod"));
         }
         if self.dry_run == "client" {
-            return dry_run(&format, parsed.pods);
+            return dry_run(&format, parsed.pods, "created");
         }
         face.make_ready()?;
         let grace = Grace {
@@ -133,7 +133,8 @@ impl Verb for Apply {
         let (mut pods, mut errors) = (vec![], vec![]);
         for pod in parsed.pods {
             // One that cannot be made is no reason to leave out those that follow.
-            match apply(&face.layout, &pod, self.force.then_some(grace)) {
+            let merge = |live: &Pod| manifest::merged(live, &pod);
+            match apply(&face.layout, &pod, self.force.then_some(grace), &merge) {
                 Ok(applied) => {
                     for warning in &applied.warnings {
                         warn_of(warning);
@@ -172,12 +173,12 @@ impl Verb for Apply {
     }
 }
 
-/// What a creation would make, as it is to be recorded.
-pub(crate) fn dry_run(format: &Format, pods: Vec<Pod>) -> Result<u8> {
+/// What would be made, as it is to be recorded.
+pub(crate) fn dry_run(format: &Format, pods: Vec<Pod>, word: &str) -> Result<u8> {
     match format {
         Format::Table { .. } => {
             for p in &pods {
-                output::text(&format!("pod/{} created (dry run)\n", p.name), false)?;
+                output::text(&format!("pod/{} {word} (dry run)\n", p.name), false)?;
             }
         }
         _ => {

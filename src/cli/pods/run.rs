@@ -112,7 +112,7 @@ impl Verb for Run {
             return Err(Error::failed("the command line made no Pod"));
         };
         if self.dry_run == "client" {
-            return apply::dry_run(&format, vec![pod]);
+            return apply::dry_run(&format, vec![pod], "created");
         }
         if self.attached() {
             need_terminal(self.tty, self.stdin)?;

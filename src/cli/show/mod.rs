@@ -10,5 +10,6 @@ pub(in crate::cli) mod progress;
 pub(in crate::cli) mod rows;
 pub(in crate::cli) mod size;
 pub(in crate::cli) mod table;
+pub(in crate::cli) mod unified;
 pub(in crate::cli) mod waiting;
 pub(in crate::cli) mod yaml;

@@ -89,6 +89,7 @@ fn view(policy: RestartPolicy, what: &[(&str, &str)]) -> View {
         created: at(0),
         spec,
         pull_secrets: vec![],
+        applied: None,
         manifest: json!({"spec": {"containers": []}}),
     };
     let state = State {

@@ -115,6 +115,7 @@ mod tests {
                 created: Timestamp::UNIX_EPOCH,
                 spec: Spec::default(),
                 pull_secrets: Vec::new(),
+                applied: None,
                 manifest: json!({}),
             },
             state: Some(State {

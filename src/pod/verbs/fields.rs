@@ -123,6 +123,7 @@ mod tests {
                     ..Spec::default()
                 },
                 pull_secrets: Vec::new(),
+                applied: None,
                 manifest: json!({}),
             },
             state: None,

@@ -187,6 +187,7 @@ mod tests {
             created: Timestamp::UNIX_EPOCH,
             spec: Spec::default(),
             pull_secrets: Vec::new(),
+            applied: None,
             manifest: json!({"metadata": {"name": "web", "labels": entries(pairs)}}),
         }
     }

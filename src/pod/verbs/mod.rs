@@ -3,6 +3,7 @@
 //! prints, or reads a command line or standard input; progress is told by a callback.
 
 pub(crate) mod apply;
+pub(crate) mod change;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod disk;

@@ -58,6 +58,7 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
         created: moment(0.0).date,
         spec,
         pull_secrets: Vec::new(),
+        applied: None,
         manifest: serde_json::Value::Null,
     };
     let records = pod

@@ -1,0 +1,89 @@
+//! A Pod that is there, as a manifest or a patch makes it: the next record of the same Pod.
+
+use serde_json::Value;
+
+use super::patch::{self, PatchKind};
+use super::{Source, pod_from_value, yaml};
+use crate::spec::Pod;
+use crate::{Error, Result};
+
+/// What `apply` makes of it.
+pub(crate) fn merged(live: &Pod, given: &Pod) -> Result<Pod> {
+    let none = Value::Null;
+    let value = patch::three_way(
+        live.applied.as_ref().unwrap_or(&none),
+        given.applied.as_ref().unwrap_or(&given.manifest),
+        &live.manifest,
+    );
+    Ok(Pod {
+        pull_secrets: given.pull_secrets.clone(),
+        applied: given.applied.clone(),
+        ..checked(live, &value)?
+    })
+}
+
+/// What `replace` and `edit` make of it: nothing stays that the manifest has not.
+pub(crate) fn replacement(live: &Pod, given: &Pod) -> Result<Pod> {
+    same_name(live, given)?;
+    Ok(Pod {
+        uid: live.uid.clone(),
+        created: live.created,
+        applied: live.applied.clone(),
+        pull_secrets: match given.pull_secrets.is_empty() {
+            true => live.pull_secrets.clone(),
+            false => given.pull_secrets.clone(),
+        },
+        ..given.clone()
+    })
+}
+
+pub(crate) fn patched(live: &Pod, change: &Value, kind: PatchKind) -> Result<Pod> {
+    checked(live, &patch::patch(&live.manifest, change, kind)?)
+}
+
+/// A patch in JSON or YAML.
+pub(crate) fn parse_patch(source: &Source) -> Result<Value> {
+    let (documents, problems) = yaml::parse_documents(&source.bytes);
+    if let Some(p) = problems.first() {
+        return Err(Error::invalid(format!(
+            "{}:{}: {}",
+            source.name, p.line, p.message
+        )));
+    }
+    match documents.as_slice() {
+        [one] => Ok(one.to_json()),
+        [] => Err(Error::invalid(format!(
+            "{}: the patch is empty",
+            source.name
+        ))),
+        _ => Err(Error::invalid(format!(
+            "{}: a patch is one document",
+            source.name
+        ))),
+    }
+}
+
+fn checked(live: &Pod, value: &Value) -> Result<Pod> {
+    let parsed = pod_from_value(value, "", Some(&live.namespace))?;
+    let [pod] = parsed.pods.as_slice() else {
+        return Err(Error::invalid("it would be no Pod any more"));
+    };
+    same_name(live, pod)?;
+    Ok(Pod {
+        uid: live.uid.clone(),
+        created: live.created,
+        pull_secrets: live.pull_secrets.clone(),
+        applied: live.applied.clone(),
+        ..pod.clone()
+    })
+}
+
+fn same_name(live: &Pod, new: &Pod) -> Result<()> {
+    if (&live.name, &live.namespace) == (&new.name, &new.namespace) {
+        return Ok(());
+    }
+    Err(Error::conflict(format!(
+        "pods {:?}: the name and the namespace of a Pod cannot be changed",
+        live.name
+    )))
+}

@@ -1,0 +1,60 @@
+//! Changes of a Pod's manifest as data: JSON patch ([`pointer`], RFC 6902), merge patch
+//! (RFC 7386, here), strategic merge patch with Kubernetes' keys for Pods ([`strategic`]),
+//! and the three-way merge of `apply` ([`three_way`]). Pure; a result is checked as any
+//! manifest is.
+
+mod pointer;
+mod schema;
+mod strategic;
+mod three_way;
+
+use serde_json::{Map, Value};
+
+pub(crate) use three_way::three_way;
+
+use crate::Result;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+}
+
+/// The value as the patch makes it.
+///
+/// # Errors
+/// [`crate::Kind::Invalid`]: the patch is none of its kind, or does not fit the value. A test
+/// of a JSON patch that fails is one.
+pub(crate) fn patch(value: &Value, patch: &Value, kind: PatchKind) -> Result<Value> {
+    match kind {
+        PatchKind::Json => pointer::apply(value, patch),
+        PatchKind::Merge => Ok(merge(value, patch)),
+        PatchKind::Strategic => strategic::apply(value, patch),
+    }
+}
+
+/// RFC 7386: null takes away, an object goes into an object, anything else replaces.
+fn merge(value: &Value, patch: &Value) -> Value {
+    let Value::Object(patch) = patch else {
+        return patch.clone();
+    };
+    let mut merged = match value {
+        Value::Object(map) => map.clone(),
+        _ => Map::new(),
+    };
+    for (key, change) in patch {
+        match change {
+            Value::Null => drop(merged.shift_remove(key)),
+            change => {
+                let old = merged.get(key).unwrap_or(&Value::Null);
+                let new = merge(old, change);
+                merged.insert(key.clone(), new);
+            }
+        }
+    }
+    Value::Object(merged)
+}
+
+#[cfg(test)]
+mod tests;
