@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::state::{Ended, Now, State};
 use crate::linux::procfs::Stat;
+use crate::pod::reason::Reason;
 use crate::spec::{Pod, Spec};
 use crate::store::{self, Layout, Versioned};
 use crate::{Error, Kind, Result};
@@ -69,7 +70,7 @@ pub(crate) fn without_the_dead(mut state: State) -> State {
             id: running.id.clone(),
             exit_code: 137,
             signal: None,
-            reason: "ContainerStatusUnknown".into(),
+            reason: Reason::ContainerStatusUnknown,
             message: ENDED_UNSEEN.into(),
             started: Some(running.since),
             finished: Timestamp::now(),

@@ -22,6 +22,7 @@ pub(crate) mod logs;
 pub(crate) mod lsm;
 pub(crate) mod monitor;
 pub(crate) mod protocol;
+pub(crate) mod reason;
 pub(crate) mod shutdown;
 pub(crate) mod state;
 pub(crate) mod status;

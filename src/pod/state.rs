@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::pod::reason::Reason;
 use crate::spec::{Bounds, ProbeKind, Resources};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -97,8 +98,7 @@ pub(crate) struct ConditionRecord {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Failure {
-    /// A CamelCase word, Kubernetes' own where it has one.
-    pub reason: String,
+    pub reason: Reason,
     pub message: String,
     /// The error itself, where one is the cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -106,9 +106,9 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(reason: &str, message: &str) -> Self {
+    pub(crate) fn new(reason: Reason, message: &str) -> Self {
         Failure {
-            reason: reason.to_owned(),
+            reason,
             message: message.to_owned(),
             error: None,
         }
@@ -127,7 +127,7 @@ pub(crate) struct Deletion {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Event {
     pub warning: bool,
-    pub reason: String,
+    pub reason: Reason,
     pub message: String,
     pub first: Timestamp,
     pub last: Timestamp,
@@ -185,15 +185,15 @@ pub(crate) struct User {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Now {
-    Waiting { reason: String, message: String },
+    Waiting { reason: Reason, message: String },
     Running(Running),
     Ended(Ended),
 }
 
 impl Now {
-    pub(crate) fn waiting(reason: &str, message: impl Into<String>) -> Self {
+    pub(crate) fn waiting(reason: Reason, message: impl Into<String>) -> Self {
         Now::Waiting {
-            reason: reason.to_owned(),
+            reason,
             message: message.into(),
         }
     }
@@ -234,8 +234,7 @@ pub(crate) struct Ended {
     /// 0..255; 128 + n for signal n.
     pub exit_code: i32,
     pub signal: Option<i32>,
-    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`...
-    pub reason: String,
+    pub reason: Reason,
     pub message: String,
     pub started: Option<Timestamp>,
     pub finished: Timestamp,
@@ -254,7 +253,7 @@ impl Default for ContainerState {
     fn default() -> Self {
         ContainerState {
             now: Now::Waiting {
-                reason: "ContainerCreating".into(),
+                reason: Reason::ContainerCreating,
                 message: String::new(),
             },
             last: None,

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::reason::Reason;
 use super::state::{ContainerState, Ended, Now, State, User};
 use crate::spec::{Container, Pod, QosClass, Resources};
 
@@ -173,7 +174,7 @@ pub(crate) struct StateOf {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Waiting {
-    pub reason: String,
+    pub reason: Reason,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
@@ -190,8 +191,7 @@ pub(crate) struct Terminated {
     pub exit_code: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub reason: String,
+    pub reason: Reason,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,8 +235,8 @@ pub(crate) fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
     PodStatus {
         phase,
         reason: match damaged {
-            Some(_) => Some("RecordDamaged".into()),
-            None => failure.map(|f| f.reason.clone()),
+            Some(_) => Some(Reason::RecordDamaged.to_string()),
+            None => failure.map(|f| f.reason.to_string()),
         },
         message: damaged.or(failure.map(|f| &f.message)).cloned(),
         conditions: judge(pod, state)
@@ -394,7 +394,7 @@ fn judge(pod: &Pod, state: Option<&State>) -> Vec<Verdict> {
     let resize = state.map(|s| s.resize.clone()).unwrap_or_default();
     if let Some(f) = resize.pending {
         verdicts.push(Verdict {
-            reason: Some("Infeasible"),
+            reason: Some(Reason::Infeasible.as_str()),
             message: Some(f.message),
             ..Verdict::yes("PodResizePending")
         });
@@ -402,7 +402,7 @@ fn judge(pod: &Pod, state: Option<&State>) -> Vec<Verdict> {
     if let Some(why) = resize.in_progress {
         let stuck = !why.is_empty();
         verdicts.push(Verdict {
-            reason: stuck.then_some("Error"),
+            reason: stuck.then_some(Reason::Error.as_str()),
             message: stuck.then_some(why),
             ..Verdict::yes("PodResizeInProgress")
         });
@@ -544,12 +544,12 @@ fn container_status(
     let allocated = s.allocated.unwrap_or(c.resources);
     let mut now = state_of(&s.now);
     if let Some(w) = &mut now.waiting
-        && w.reason == "ContainerCreating"
+        && w.reason == Reason::ContainerCreating
         && !pod.spec.init_containers.is_empty()
         && (init || !init_done)
     {
         // Its turn has not come; the API has a reason of its own for that.
-        w.reason = "PodInitializing".into();
+        w.reason = Reason::PodInitializing;
     }
     let id = match &s.now {
         Now::Running(r) => Some(&r.id),
@@ -587,7 +587,7 @@ fn state_of(now: &Now) -> StateOf {
     match now {
         Now::Waiting { reason, message } => {
             s.waiting = Some(Waiting {
-                reason: reason.clone(),
+                reason: *reason,
                 message: message.clone(),
             });
         }
@@ -605,7 +605,7 @@ fn terminated(e: &Ended) -> Terminated {
     Terminated {
         exit_code: e.exit_code,
         signal: e.signal,
-        reason: e.reason.clone(),
+        reason: e.reason,
         message: e.message.clone(),
         started_at: e.started.map(rfc3339),
         finished_at: rfc3339(e.finished),

@@ -1,6 +1,7 @@
 //! Tables: what the monitor saw, what the status says.
 
 use super::*;
+use crate::pod::reason::Reason;
 use crate::pod::state::{Deletion, Failure, Running};
 use crate::spec::{RestartPolicy, Spec};
 
@@ -48,7 +49,11 @@ fn ended(code: i32) -> Ended {
         id: "e1".into(),
         exit_code: code,
         signal: (code > 128).then(|| code - 128),
-        reason: if code == 0 { "Completed" } else { "Error" }.into(),
+        reason: if code == 0 {
+            Reason::Completed
+        } else {
+            Reason::Error
+        },
         message: String::new(),
         started: Some(at(1)),
         finished: at(2),
@@ -82,7 +87,7 @@ fn state(seen: &[(&str, &str)]) -> State {
                     "w" => {}
                     "b" => {
                         c.now = Now::Waiting {
-                            reason: "CrashLoopBackOff".into(),
+                            reason: Reason::CrashLoopBackOff,
                             message: "back-off 10s".into(),
                         };
                         c.last = Some(ended(1));
@@ -275,21 +280,15 @@ fn transition_times_come_from_the_record_of_the_same_status() {
 fn waiting_for_ones_turn_is_pod_initializing() {
     let p = pod(RestartPolicy::Always, &["i:i", "i:j", "a"]);
     let s = of(&p, Some(&state(&[("i", "r")])));
-    let reason = |c: &ContainerStatus| c.state.waiting.as_ref().map(|w| w.reason.clone());
+    let reason = |c: &ContainerStatus| c.state.waiting.as_ref().map(|w| w.reason.as_str());
     assert_eq!(reason(&s.init_container_statuses[0]), None);
     assert_eq!(
-        reason(&s.init_container_statuses[1]).as_deref(),
+        reason(&s.init_container_statuses[1]),
         Some("PodInitializing")
     );
-    assert_eq!(
-        reason(&s.container_statuses[0]).as_deref(),
-        Some("PodInitializing")
-    );
+    assert_eq!(reason(&s.container_statuses[0]), Some("PodInitializing"));
     let s = of(&p, Some(&state(&[("i", "0"), ("j", "0"), ("a", "w")])));
-    assert_eq!(
-        reason(&s.container_statuses[0]).as_deref(),
-        Some("ContainerCreating")
-    );
+    assert_eq!(reason(&s.container_statuses[0]), Some("ContainerCreating"));
 }
 
 #[test]
@@ -297,7 +296,7 @@ fn reads_back_as_v1() {
     let p = pod(RestartPolicy::Always, &["i:i", "s:s", "a", "b", "c"]);
     let mut st = state(&[("i", "0"), ("s", "r"), ("a", "b"), ("b", "137"), ("c", "r")]);
     st.failed = Some(Failure::new(
-        "DeadlineExceeded",
+        Reason::DeadlineExceeded,
         "it was active for too long",
     ));
     let json = serde_json::to_value(of(&p, Some(&st))).unwrap();

@@ -9,6 +9,7 @@ use crate::pod::limits;
 use crate::pod::logs::Record;
 use crate::pod::logs::attempt::find_attempt;
 use crate::pod::logs::read::Reader;
+use crate::pod::reason::Reason;
 use crate::pod::status::{ContainerStatus, Terminated};
 use crate::spec::{Container, Pod};
 use crate::store::Layout;
@@ -74,8 +75,8 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
 
 /// The change to the manifest that an end calls for.
 fn change_for(t: &Terminated, container: Option<&Container>) -> Option<String> {
-    match (t.reason.as_str(), t.exit_code) {
-        ("OOMKilled", _) => Some(match container.and_then(|c| c.resources.memory_limit) {
+    match (t.reason, t.exit_code) {
+        (Reason::OOMKilled, _) => Some(match container.and_then(|c| c.resources.memory_limit) {
             Some(limit) => format!(
                 "it needed more memory than resources.limits.memory allows, {}: raise that in \
                      the manifest, such as to {}, or see what the program did",
@@ -227,9 +228,9 @@ fn state_of(c: &ContainerStatus) -> Option<(String, Option<&Terminated>)> {
         return (t.exit_code != 0).then(|| (ending(t), Some(t)));
     }
     let waiting = c.state.waiting.as_ref()?;
-    match (waiting.reason.as_str(), &c.last_state.terminated) {
-        ("ContainerCreating" | "PodInitializing", _) => None,
-        ("CrashLoopBackOff", Some(t)) => {
+    match (waiting.reason, &c.last_state.terminated) {
+        (Reason::ContainerCreating | Reason::PodInitializing, _) => None,
+        (Reason::CrashLoopBackOff, Some(t)) => {
             let restarts = match c.restart_count {
                 1 => "1 restart".to_owned(),
                 n => format!("{n} restarts"),
@@ -237,15 +238,15 @@ fn state_of(c: &ContainerStatus) -> Option<(String, Option<&Terminated>)> {
             let state = format!("CrashLoopBackOff ({}, {restarts})", ending(t));
             Some((state, Some(t)))
         }
-        (reason, _) if waiting.message.is_empty() => Some((reason.to_owned(), None)),
+        (reason, _) if waiting.message.is_empty() => Some((reason.to_string(), None)),
         (reason, _) => Some((format!("{reason}: {}", waiting.message), None)),
     }
 }
 
 fn ending(t: &Terminated) -> String {
-    match t.reason.as_str() {
-        "StartError" => format!("StartError: {}", t.message),
-        "Error" | "Completed" | "" => format!("exit code {}", t.exit_code),
+    match t.reason {
+        Reason::StartError => format!("StartError: {}", t.message),
+        Reason::Error | Reason::Completed => format!("exit code {}", t.exit_code),
         reason => format!("{reason}, exit code {}", t.exit_code),
     }
 }

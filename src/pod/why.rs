@@ -11,6 +11,7 @@ use super::client::View;
 use super::state::{Event, Now, Running, State};
 use super::status::Phase;
 use super::trouble;
+use crate::pod::reason::Reason;
 use crate::spec::{Container, Pod, ProbeKind};
 use crate::store::Layout;
 
@@ -140,7 +141,7 @@ fn of_the_pod(pod: &Pod, state: &State, now: Timestamp) -> Option<Found> {
         let runs: Vec<String> = running(pod, state)
             .map(|(c, r)| format!("{} (pid {})", c.name, r.pid))
             .collect();
-        let stays = last_event(state, |e| e.reason == "FailedKillPod");
+        let stays = last_event(state, |e| e.reason == Reason::FailedKillPod);
         match (runs.is_empty(), stays) {
             (false, _) => text = format!("{text}; has not ended: {}", runs.join(", ")),
             (true, Some(e)) => text = format!("{text}; cannot be removed: {}", e.message),
@@ -217,7 +218,7 @@ fn of_what_is_awaited(pod: &Pod, state: &State, now: Timestamp) -> Option<Found>
             Now::Running(r) if !r.started => of_a_probe(pod, state, c, ProbeKind::Startup, r, now)?,
             Now::Running(r) if !r.ready => of_a_probe(pod, state, c, ProbeKind::Readiness, r, now)?,
             Now::Running(_) | Now::Ended(_) => return None,
-            Now::Waiting { reason, .. } if reason == "PodInitializing" => return None,
+            Now::Waiting { reason, .. } if *reason == Reason::PodInitializing => return None,
             Now::Waiting { .. } if seen.image_id.is_none() => {
                 let image = &c.image;
                 let text = format!("container {name} waits for its image {image}");
@@ -335,7 +336,7 @@ fn last_event(state: &State, is_it: impl Fn(&Event) -> bool) -> Option<&Event> {
 fn probe_event<'a>(state: &'a State, container: &str, kinds: &[&str]) -> Option<&'a Event> {
     let of_it = format!(": container {container}: ");
     last_event(state, |e| {
-        e.reason == "Unhealthy"
+        e.reason == Reason::Unhealthy
             && e.message.contains(&of_it)
             && kinds.iter().any(|kind| e.message.starts_with(kind))
     })

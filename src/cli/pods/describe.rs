@@ -372,7 +372,7 @@ fn mounts(p: &mut Page, c: &Container) {
 fn state(p: &mut Page, title: &str, s: &StateOf, said: &dyn Fn() -> Option<String>) {
     if let Some(w) = &s.waiting {
         p.pair(2, title, "Waiting");
-        p.pair(3, "Reason", &w.reason);
+        p.pair(3, "Reason", w.reason);
         if !w.message.is_empty() {
             p.pair(3, "Message", w.message.replace('\n', "\\n"));
         }
@@ -392,9 +392,7 @@ fn state(p: &mut Page, title: &str, s: &StateOf, said: &dyn Fn() -> Option<Strin
 }
 
 fn ended(p: &mut Page, t: &Terminated) {
-    if !t.reason.is_empty() {
-        p.pair(3, "Reason", &t.reason);
-    }
+    p.pair(3, "Reason", t.reason);
     if !t.message.is_empty() {
         p.pair(3, "Message", t.message.trim_end().replace('\n', "\\n"));
     }
@@ -456,7 +454,7 @@ fn events(p: &mut Page, list: &[Event], now: Timestamp) {
         .map(|e| {
             vec![
                 events::kind(e).to_owned(),
-                e.reason.clone(),
+                e.reason.to_string(),
                 events::last_seen(e, now),
                 "carob".to_owned(),
                 e.message.trim().replace('\n', "\\n"),

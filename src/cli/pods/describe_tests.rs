@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
+use crate::pod::reason::Reason;
 use crate::pod::state::{ContainerState, Ended, Now, State};
 use crate::spec::{EnvVar, Mount, Pod, Port, Spec};
 
@@ -41,7 +42,7 @@ fn a_page() {
         id: "old".into(),
         exit_code: 137,
         signal: Some(9),
-        reason: "OOMKilled".into(),
+        reason: Reason::OOMKilled,
         message: String::new(),
         started: Some(at(1)),
         finished: at(2),
@@ -92,7 +93,7 @@ fn a_page() {
                 "app".into(),
                 ContainerState {
                     now: Now::Waiting {
-                        reason: "CrashLoopBackOff".into(),
+                        reason: Reason::CrashLoopBackOff,
                         message: "back-off 10s".into(),
                     },
                     last: Some(ended),
@@ -113,7 +114,7 @@ fn a_page() {
             conditions: BTreeMap::new(),
             events: vec![Event {
                 warning: true,
-                reason: "BackOff".into(),
+                reason: Reason::BackOff,
                 message: "Back-off restarting".into(),
                 first: at(-60),
                 last: at(0),

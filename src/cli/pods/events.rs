@@ -162,7 +162,7 @@ impl Printer {
             let row = [
                 last_seen(event, now),
                 kind(event).to_owned(),
-                event.reason.clone(),
+                event.reason.to_string(),
                 format!("Pod/{pod}"),
                 event.message.trim().to_owned(),
             ];

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 
 use crate::cli::show::age;
 use crate::pod::client::View;
-use crate::pod::status::{Condition, ContainerStatus, PAUSED, Phase, PodStatus, Terminated};
+use crate::pod::reason::Reason;
+use crate::pod::status::{Condition, ContainerStatus, PAUSED, Phase, PodStatus};
 use crate::spec::Pod;
 
 /// One Pod in four words.
@@ -35,16 +36,18 @@ pub(crate) fn summarize(pod: &Pod, status: &PodStatus, deleting: bool) -> Summar
         if is_sidecar(&c.name) {
             sidecars.count(c);
         }
-        let waiting = c.state.waiting.as_ref().map_or("", |w| w.reason.as_str());
+        let waiting = c.state.waiting.as_ref().map(|w| w.reason);
         let what = match &c.state.terminated {
             Some(t) if t.exit_code == 0 => continue,
             _ if is_sidecar(&c.name) && c.started => {
                 ready += usize::from(c.ready);
                 continue;
             }
-            Some(t) => ending(t),
-            None if !waiting.is_empty() && waiting != "PodInitializing" => waiting.to_owned(),
-            None => format!("{i}/{}", pod.spec.init_containers.len()),
+            Some(t) => t.reason.to_string(),
+            None => match waiting.filter(|w| *w != Reason::PodInitializing) {
+                Some(reason) => reason.to_string(),
+                None => format!("{i}/{}", pod.spec.init_containers.len()),
+            },
         };
         // The first that has not passed is the one that all wait for.
         pending = Some(format!("Init:{what}"));
@@ -65,16 +68,16 @@ pub(crate) fn summarize(pod: &Pod, status: &PodStatus, deleting: bool) -> Summar
         // From the last to the first: the first container has the last word.
         for c in status.container_statuses.iter().rev() {
             restarts.count(c);
-            if let Some(w) = c.state.waiting.as_ref().filter(|w| !w.reason.is_empty()) {
-                word.clone_from(&w.reason);
+            if let Some(w) = &c.state.waiting {
+                word = w.reason.to_string();
             } else if let Some(t) = &c.state.terminated {
-                word = ending(t);
+                word = t.reason.to_string();
             } else if c.ready && c.state.running.is_some() {
                 running = true;
                 ready += 1;
             }
         }
-        if word == "Completed" && running {
+        if word == Reason::Completed.as_str() && running {
             word = match holds(&status.conditions, "Ready") {
                 true => "Running".into(),
                 false => "NotReady".into(),
@@ -109,14 +112,6 @@ fn holds(conditions: &[Condition], kind: &str) -> bool {
     conditions
         .iter()
         .any(|c| c.kind == kind && c.status == "True")
-}
-
-fn ending(t: &Terminated) -> String {
-    match t.signal {
-        _ if !t.reason.is_empty() => t.reason.clone(),
-        Some(n) => format!("Signal:{n}"),
-        None => format!("ExitCode:{}", t.exit_code),
-    }
 }
 
 #[derive(Clone, Copy, Default)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::*;
+use crate::pod::reason::Reason;
 use crate::pod::state::{ContainerState, Deletion, Ended, Failure, Now, Running, State};
 use crate::spec::{Container, RestartPolicy, Spec};
 
@@ -12,12 +13,16 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_767_323_045 + second).unwrap()
 }
 
+fn reason_of(word: &str) -> Reason {
+    serde_json::from_value(json!(word)).unwrap()
+}
+
 fn ended(code: i32, reason: &str) -> Ended {
     Ended {
         id: "e".into(),
         exit_code: code,
         signal: (code > 128).then(|| code - 128),
-        reason: reason.into(),
+        reason: reason_of(reason),
         message: String::new(),
         started: Some(at(1)),
         finished: at(20),
@@ -40,7 +45,7 @@ fn container(word: &str) -> ContainerState {
     c.now = match parts[..] {
         ["w"] => c.now,
         ["w", reason] => Now::Waiting {
-            reason: reason.into(),
+            reason: reason_of(reason),
             message: String::new(),
         },
         ["e", code, reason] => Now::Ended(ended(code.parse().unwrap(), reason)),
@@ -151,8 +156,7 @@ fn says_what_kubectl_says() {
         (Never, &[("a", "e:0:Completed")], "0/1 Completed 0"),
         (Never, &[("a", "e:1:Error")], "0/1 Error 0"),
         (Never, &[("a", "e:137:OOMKilled")], "0/1 OOMKilled 0"),
-        (Never, &[("a", "e:3:")], "0/1 ExitCode:3 0"),
-        (Never, &[("a", "e:137:")], "0/1 Signal:9 0"),
+        (Never, &[("a", "e:137:OOMKilled")], "0/1 OOMKilled 0"),
         (
             OnFailure,
             &[("a", "e:0:Completed"), ("b", "r")],
@@ -187,13 +191,13 @@ fn says_what_kubectl_says() {
         ),
         (
             Never,
-            &[("i=i", "e:2:"), ("a", "w")],
-            "0/1 Init:ExitCode:2 0",
+            &[("i=i", "e:2:Error"), ("a", "w")],
+            "0/1 Init:Error 0",
         ),
         (
             Never,
-            &[("i=i", "e:137:"), ("a", "w")],
-            "0/1 Init:Signal:9 0",
+            &[("i=i", "e:137:OOMKilled"), ("a", "w")],
+            "0/1 Init:OOMKilled 0",
         ),
         (
             Always,
@@ -227,9 +231,9 @@ fn the_ends_of_pods() {
     });
     assert_eq!(words(&v), "1/1 Terminating 0");
 
-    let mut v = view(RestartPolicy::Always, &[("a", "e:143:")]);
-    v.state.as_mut().unwrap().failed = Some(Failure::new("DeadlineExceeded", ""));
-    assert_eq!(words(&v), "0/1 Signal:15 0");
+    let mut v = view(RestartPolicy::Always, &[("a", "e:143:Error")]);
+    v.state.as_mut().unwrap().failed = Some(Failure::new(Reason::DeadlineExceeded, ""));
+    assert_eq!(words(&v), "0/1 Error 0");
 
     let mut v = view(RestartPolicy::Always, &[("i=i", "w"), ("a", "w")]);
     v.state = None;

@@ -45,7 +45,7 @@ impl ContainerRoot {
         };
         let running = match &container.now {
             Now::Running(running) => running,
-            Now::Waiting { reason, .. } => return Err(not_running(reason)),
+            Now::Waiting { reason, .. } => return Err(not_running(reason.as_str())),
             Now::Ended(e) => {
                 return Err(not_running(&format!(
                     "ended with {} ({})",

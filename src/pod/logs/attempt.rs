@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::attempts;
 use crate::pod::client::View;
+use crate::pod::reason::Reason;
 use crate::pod::state::Now;
 use crate::store::Layout;
 use crate::{Error, Result};
@@ -49,7 +50,7 @@ pub(crate) fn find_attempt(
         });
     }
     if waiting.is_some() && !restarted || seen.is_none() {
-        let reason = waiting.unwrap_or("ContainerCreating");
+        let reason = waiting.unwrap_or(Reason::ContainerCreating.as_str());
         return Err(Error::conflict(format!(
             "container {container:?} in pod {:?} is waiting to start: {reason}",
             pod.name

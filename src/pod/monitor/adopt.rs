@@ -14,6 +14,7 @@ use crate::linux::procfs::Stat;
 use crate::oci::config::Config;
 use crate::oci::plan::plan_container;
 use crate::pod::logs::Stream;
+use crate::pod::reason::Reason;
 use crate::pod::state::Running;
 use crate::sys::process as sys;
 use crate::{Error, Result};
@@ -30,7 +31,7 @@ impl Monitor {
             match self.running(&name).cloned() {
                 Some(running) => {
                     if let Err(e) = self.adopt_container(&name, &running) {
-                        self.event(true, "FailedAdopt", format!("container {name}: {e}"));
+                        self.event(true, Reason::FailedAdopt, format!("container {name}: {e}"));
                     }
                 }
                 None => self.remove_half_made(&name),

@@ -16,6 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, fstat};
 
 use super::{Fact, Monitor, Source};
+use crate::pod::reason::Reason;
 use crate::sys::notify::signal_at_deletions;
 use crate::{Error, Result};
 
@@ -69,7 +70,7 @@ impl Monitor {
         let grace = Duration::from_secs(self.pod().spec.termination_grace_period);
         self.event(
             true,
-            "RecordRemoved",
+            Reason::RecordRemoved,
             format!("{} is gone: the Pod ends", self.paths.dir.display()),
         );
         self.tell(Fact::Delete {

@@ -187,6 +187,7 @@ mod tests {
     use super::super::kubelet::{Action, Answer, Fact, HookKind, Warning};
     use super::*;
     use crate::Error;
+    use crate::pod::reason::Reason;
     use crate::spec::{Check, ProbeKind};
 
     #[test]
@@ -251,7 +252,7 @@ mod tests {
         );
         let event = Fact::Event(Warning {
             warns: true,
-            reason: "FailedMount".into(),
+            reason: Reason::FailedMount,
             message: "volume x".into(),
         });
         assert_eq!(

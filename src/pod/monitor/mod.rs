@@ -45,6 +45,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use super::command_line::with_root;
+use super::reason::Reason;
 use super::state::{Running, State};
 use super::{damage, limits};
 use crate::linux::caller;
@@ -326,10 +327,10 @@ impl Monitor {
         }
     }
 
-    fn event(&mut self, warns: bool, reason: &str, message: impl Into<String>) {
+    fn event(&mut self, warns: bool, reason: Reason, message: impl Into<String>) {
         self.tell(Fact::Event(Warning {
             warns,
-            reason: reason.to_owned(),
+            reason,
             message: message.into(),
         }));
     }

@@ -2,6 +2,7 @@
 
 use super::{Fact, Monitor, sandbox};
 use crate::linux::cgroup::{Cgroup, Select};
+use crate::pod::reason::Reason;
 use crate::{Error, Result};
 
 impl Monitor {
@@ -44,7 +45,11 @@ impl Monitor {
             false => cgroup.resume(),
         });
         if let Err(e) = done {
-            let reason = if on { "FailedPause" } else { "FailedResume" };
+            let reason = if on {
+                Reason::FailedPause
+            } else {
+                Reason::FailedResume
+            };
             self.event(true, reason, e.to_string());
         }
     }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::kubelet::{Moment, backoff};
 use super::{Monitor, Timer, events};
+use crate::pod::reason::Reason;
 use crate::pod::state::State;
 use crate::store;
 use crate::{Error, Ignored, Result};
@@ -112,7 +113,7 @@ impl Monitor {
         let before = self.unrecorded.take().map(|u| u.pause);
         if before.is_none() {
             let message = format!("{e}: the Pod goes on, and its record is written again later");
-            self.event(true, "FailedRecord", message);
+            self.event(true, Reason::FailedRecord, message);
         }
         let pause = backoff::doubled(before, PAUSE, PAUSE_MOST);
         self.unrecorded = Some(Unrecorded { why: e, pause });

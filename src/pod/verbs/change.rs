@@ -128,6 +128,7 @@ mod tests {
     use super::*;
     use crate::Kind;
     use crate::pod::damage;
+    use crate::pod::reason::Reason;
     use crate::pod::state::{ContainerState, Deletion, Ended, Now};
     use crate::spec::{Container, RestartPolicy, Spec};
 
@@ -166,7 +167,7 @@ mod tests {
             id: "id".into(),
             exit_code: 0,
             signal: None,
-            reason: "Completed".into(),
+            reason: Reason::Completed,
             message: String::new(),
             started: Some(Timestamp::UNIX_EPOCH),
             finished: Timestamp::UNIX_EPOCH,

@@ -88,14 +88,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pod::reason::Reason;
     use crate::pod::state::State;
     use crate::spec::{Pod, Spec};
 
-    fn event(reason: &str, first: i64, last: i64, count: u32) -> Event {
+    fn event(reason: Reason, first: i64, last: i64, count: u32) -> Event {
         let at = |s| Timestamp::from_second(s).unwrap();
         Event {
-            warning: reason.starts_with("Failed"),
-            reason: reason.into(),
+            warning: reason == Reason::Failed,
+            reason,
             message: "m".into(),
             first: at(first),
             last: at(last),
@@ -134,13 +135,22 @@ mod tests {
     #[test]
     fn what_is_new_or_was_seen_again_comes_in_the_order_of_time() {
         let mut events = Events::new(None, Wanted::All);
-        let (pulled, failed) = (event("Pulled", 1, 5, 2), event("Failed", 3, 3, 1));
-        let a = view("a", &[pulled.clone(), event("Started", 2, 2, 1)]);
+        let (pulled, failed) = (
+            event(Reason::Pulled, 1, 5, 2),
+            event(Reason::Failed, 3, 3, 1),
+        );
+        let a = view("a", &[pulled.clone(), event(Reason::Started, 2, 2, 1)]);
         let b = view("b", std::slice::from_ref(&failed));
         let all = ["a Started 1", "b Failed 1", "a Pulled 2"];
         assert_eq!(names(&events.news([&a, &b])), all);
         assert_eq!(events.news([&a, &b]), []);
-        let grown = view("a", &[event("Pulled", 1, 6, 3), event("Killing", 7, 7, 1)]);
+        let grown = view(
+            "a",
+            &[
+                event(Reason::Pulled, 1, 6, 3),
+                event(Reason::Killing, 7, 7, 1),
+            ],
+        );
         let news = ["a Pulled 3", "a Killing 1"];
         assert_eq!(names(&events.news([&grown, &b])), news);
         // Another Pod of the name, or one that is told of from the beginning.
@@ -150,7 +160,10 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_for() {
-        let events = [event("Pulled", 1, 1, 1), event("Failed", 2, 2, 1)];
+        let events = [
+            event(Reason::Pulled, 1, 1, 1),
+            event(Reason::Failed, 2, 2, 1),
+        ];
         let (a, b) = (view("a", &events), view("b", &events));
         let of = |pod: Option<&str>, wanted| {
             let mut events = Events::new(pod.map(str::to_owned), wanted);

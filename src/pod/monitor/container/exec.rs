@@ -165,7 +165,7 @@ impl Monitor {
         let container = self.state().containers.get(name);
         let has_run = container.is_some_and(|c| c.last.is_some());
         let (why, has_run) = match container.map(|c| &c.now) {
-            Some(Now::Waiting { reason, .. }) => (reason.clone(), has_run),
+            Some(Now::Waiting { reason, .. }) => (reason.to_string(), has_run),
             Some(Now::Ended(e)) => (format!("ended with {} ({})", e.exit_code, e.reason), true),
             _ => ("it has not started".into(), has_run),
         };

@@ -39,6 +39,7 @@ use crate::pod::layers::Lowers;
 use crate::pod::limits;
 use crate::pod::logs::Stream;
 use crate::pod::monitor::{Fact, Monitor, Source};
+use crate::pod::reason::Reason;
 use crate::pod::state::User;
 use crate::spec::Container;
 use crate::store::make_dir;
@@ -359,7 +360,7 @@ impl Monitor {
         if let Some(master) = terminal
             && let Err(e) = self.take_master(name, master)
         {
-            self.event(true, "FailedLogging", e.to_string());
+            self.event(true, Reason::FailedLogging, e.to_string());
         }
         self.attach_waiting(name);
         // Its output was left alone so far, for those to see it all.

@@ -6,6 +6,7 @@ use super::output::Flow;
 use crate::Result;
 use crate::pod::logs::write::{self, LogFile};
 use crate::pod::monitor::{Fact, Monitor, Timer};
+use crate::pod::reason::Reason;
 use crate::spec::WhenLogFull;
 
 impl Monitor {
@@ -38,16 +39,20 @@ impl Monitor {
         }
         if let Some(e) = failed {
             // The output waits where it is.
-            self.event(true, "FailedLogging", format!("container {name}: {e}"));
+            self.event(
+                true,
+                Reason::FailedLogging,
+                format!("container {name}: {e}"),
+            );
         }
         if let Some(loss) = lost.filter(|_| !was_lost) {
             let why = &loss.why;
             let message = format!("container {name}: {why}: its output is dropped meanwhile");
-            self.event(true, "FailedLogging", message);
+            self.event(true, Reason::FailedLogging, message);
         }
         if let Some(loss) = told {
             self.tell(Fact::EventGrew {
-                reason: "DroppedOutput".into(),
+                reason: Reason::DroppedOutput,
                 beginning: format!("container {name}: "),
                 rest: loss.text(),
             });

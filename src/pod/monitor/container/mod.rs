@@ -20,6 +20,7 @@ use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::logs::write::{self, LogFile};
 use crate::pod::monitor::kubelet::{Fact, truncate};
 use crate::pod::monitor::{Monitor, Source, sandbox};
+use crate::pod::reason::Reason;
 use crate::{Error, Ignored};
 use child::{Child, Progress};
 use image::Pull;
@@ -179,7 +180,11 @@ impl Monitor {
         if let Some(cgroup) = live.cgroup.take() {
             let result = cgroup.kill().and_then(|()| cgroup.remove());
             if let Err(e) = result {
-                self.event(true, "FailedKillPod", format!("container {name}: {e}"));
+                self.event(
+                    true,
+                    Reason::FailedKillPod,
+                    format!("container {name}: {e}"),
+                );
             }
         }
     }

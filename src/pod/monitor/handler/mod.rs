@@ -26,6 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::container::exec::Purpose;
 use super::kubelet::{Answer, HookKind};
 use super::{Fact, Monitor, Source};
+use crate::pod::reason::Reason;
 use crate::spec::{Check, Host, HttpGet, HttpVersion, ProbeKind};
 use crate::{Error, Result};
 use child::Child;
@@ -199,7 +200,7 @@ impl Monitor {
                     "container {name}: asked without TLS: GET {}: {why}",
                     get.path
                 );
-                self.event(true, "LifecycleHTTPFallback", message);
+                self.event(true, Reason::LifecycleHTTPFallback, message);
                 get.version = HttpVersion::Http;
                 get.headers
                     .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));

@@ -3,6 +3,7 @@
 use super::{Kubelet, Stage};
 use crate::pod::client;
 use crate::pod::protocol::Wait;
+use crate::pod::reason::Reason;
 use crate::pod::state::{ContainerState, Now};
 use crate::spec::Container;
 use crate::{Error, Kind, Result};
@@ -83,7 +84,7 @@ impl Kubelet {
                 Now::Running(r) => r.started && (c.sidecar || !self.is_init(&c.name)),
                 Now::Ended(_) => true,
                 // It has been started, and will be again: no start to wait for.
-                Now::Waiting { reason, .. } => reason == "CrashLoopBackOff",
+                Now::Waiting { reason, .. } => *reason == Reason::CrashLoopBackOff,
             };
         }
         all.then_some(Ok(()))
@@ -98,10 +99,10 @@ impl Kubelet {
     ) -> Option<Error> {
         let ended = match (&state.now, &state.last) {
             (Now::Ended(e), _) => e,
-            (Now::Waiting { reason, .. }, Some(e)) if reason == "CrashLoopBackOff" => e,
+            (Now::Waiting { reason, .. }, Some(e)) if *reason == Reason::CrashLoopBackOff => e,
             _ => return None,
         };
-        if ended.exit_code == 0 || ended.reason == "StartError" {
+        if ended.exit_code == 0 || ended.reason == Reason::StartError {
             return None;
         }
         let mut text = format!(
@@ -123,20 +124,26 @@ impl Kubelet {
 /// What keeps a container from having been started, where that is known.
 fn why_not_started(c: &Container, state: &ContainerState) -> Option<Error> {
     let (kind, reason, message) = match &state.now {
-        Now::Waiting { reason, message } => match reason.as_str() {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-                (Kind::Image, reason, message)
-            }
-            "CreateContainerConfigError" | "CreateContainerError" => {
+        Now::Waiting { reason, message } => match *reason {
+            Reason::ErrImagePull
+            | Reason::ImagePullBackOff
+            | Reason::InvalidImageName
+            | Reason::ErrImageNeverPull => (Kind::Image, reason, message),
+            Reason::CreateContainerConfigError | Reason::CreateContainerError => {
                 (Kind::StartFailed, reason, message)
             }
-            "CrashLoopBackOff" => {
-                let last = state.last.as_ref().filter(|l| l.reason == "StartError")?;
+            Reason::CrashLoopBackOff => {
+                let last = state
+                    .last
+                    .as_ref()
+                    .filter(|l| l.reason == Reason::StartError)?;
                 (Kind::StartFailed, &last.reason, &last.message)
             }
             _ => return None,
         },
-        Now::Ended(e) if e.reason == "StartError" => (Kind::StartFailed, &e.reason, &e.message),
+        Now::Ended(e) if e.reason == Reason::StartError => {
+            (Kind::StartFailed, &e.reason, &e.message)
+        }
         _ => return None,
     };
     // An image's name that is refused says so itself.
@@ -147,7 +154,7 @@ fn why_not_started(c: &Container, state: &ContainerState) -> Option<Error> {
     // What the message says already is not said again.
     Some(match kind {
         Kind::Image if message.contains("carob images") => error,
-        Kind::Image if reason != "InvalidImageName" => {
+        Kind::Image if *reason != Reason::InvalidImageName => {
             error.hint("`carob images` lists what is here")
         }
         _ => error,

@@ -3,6 +3,7 @@
 
 use super::{Action, Kubelet, Moment, Stage, backoff};
 use crate::pod::damage;
+use crate::pod::reason::Reason;
 use crate::pod::state::{ContainerState, Ended, Now};
 use crate::spec::AfterExit;
 
@@ -26,16 +27,16 @@ impl Kubelet {
             None => (137, None),
         };
         let reason = match status {
-            None => "ContainerStatusUnknown",
-            Some(_) if oom_killed => "OOMKilled",
-            Some(0) => "Completed",
-            Some(_) => "Error",
+            None => Reason::ContainerStatusUnknown,
+            Some(_) if oom_killed => Reason::OOMKilled,
+            Some(0) => Reason::Completed,
+            Some(_) => Reason::Error,
         };
         let ended = Ended {
             id: running.id,
             exit_code,
             signal,
-            reason: reason.into(),
+            reason,
             message: match status {
                 None => damage::ENDED_UNSEEN.to_owned(),
                 Some(_) => message,
@@ -99,10 +100,10 @@ impl Kubelet {
             pod.uid
         );
         let text = "Back-off restarting failed container";
-        self.event(at, true, "BackOff", text);
+        self.event(at, true, Reason::BackOff, text);
         let record = self.record_of(name);
         record.last = Some(ended);
-        record.now = Now::waiting("CrashLoopBackOff", message);
+        record.now = Now::waiting(Reason::CrashLoopBackOff, message);
         record.backoff = Some(delay.as_secs());
         self.retry_after(at, name, delay);
     }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::pod::reason::Reason;
 use crate::pod::state::User;
 use crate::spec::{Bounds, Check, Node, Pod, ProbeKind, Resources};
 
@@ -46,7 +47,7 @@ pub(crate) enum Fact {
     },
     SandboxFailed {
         /// Of the event: what was being made.
-        reason: String,
+        reason: Reason,
         error: Error,
     },
     /// What an earlier monitor had made is not whole any more.
@@ -152,7 +153,7 @@ pub(crate) enum Fact {
     /// The same, in the place of one with the same reason and beginning: a number in it
     /// has grown.
     EventGrew {
-        reason: String,
+        reason: Reason,
         beginning: String,
         rest: String,
     },
@@ -174,7 +175,7 @@ pub(crate) enum Answer {
 pub(crate) struct Warning {
     /// Else it is Normal.
     pub warns: bool,
-    pub reason: String,
+    pub reason: Reason,
     pub message: String,
 }
 

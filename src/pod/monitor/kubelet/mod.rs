@@ -43,6 +43,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use crate::Error;
+use crate::pod::reason::Reason;
 use crate::pod::state::{ConditionRecord, ContainerState, Event, Failure, Now, Running, State};
 use crate::pod::status;
 use crate::spec::{Container, Pod, ProbeKind};
@@ -97,7 +98,7 @@ struct Course {
     exec_errno: Option<Errno>,
     /// What the last postStart hook or startup probe failed with, until one succeeds, and
     /// the event's reason.
-    start_failure: Option<(&'static str, Error)>,
+    start_failure: Option<(Reason, Error)>,
     /// Of the container that runs.
     probers: BTreeMap<ProbeKind, Prober>,
     /// The attempt that is being started has been killed.
@@ -205,7 +206,7 @@ impl Kubelet {
             Fact::Pulling { container } => self.pulling(at, &container),
             Fact::Pulled { image } => {
                 let text = format!("Successfully pulled image {image:?}");
-                self.event(at, false, "Pulled", text);
+                self.event(at, false, Reason::Pulled, text);
             }
             Fact::Image {
                 container,
@@ -248,12 +249,12 @@ impl Kubelet {
             Fact::Delete { grace, force } => self.delete(at, grace, force),
             Fact::ShutDown => self.shut_down(at),
             Fact::NotRemoved { errors } => self.not_removed(at, &errors),
-            Fact::Event(w) => self.event(at, w.warns, &w.reason, w.message),
+            Fact::Event(w) => self.event(at, w.warns, w.reason, w.message),
             Fact::EventGrew {
                 reason,
                 beginning,
                 rest,
-            } => self.event_grew(at, &reason, &beginning, &rest),
+            } => self.event_grew(at, reason, &beginning, &rest),
         }
     }
 
@@ -311,7 +312,7 @@ impl Kubelet {
         }
     }
 
-    fn event(&mut self, at: Moment, warning: bool, reason: &str, message: impl Into<String>) {
+    fn event(&mut self, at: Moment, warning: bool, reason: Reason, message: impl Into<String>) {
         let mut message = message.into();
         truncate(&mut message, EVENT_MESSAGE);
         self.changed = true;
@@ -326,7 +327,7 @@ impl Kubelet {
         }
         self.state.events.push(Event {
             warning,
-            reason: reason.to_owned(),
+            reason,
             message,
             first: at.date,
             last: at.date,
@@ -334,7 +335,7 @@ impl Kubelet {
         });
     }
 
-    fn event_grew(&mut self, at: Moment, reason: &str, beginning: &str, rest: &str) {
+    fn event_grew(&mut self, at: Moment, reason: Reason, beginning: &str, rest: &str) {
         let message = format!("{beginning}{rest}");
         let same = |e: &&mut Event| e.reason == reason && e.message.starts_with(beginning);
         if let Some(known) = self.state.events.iter_mut().find(same) {
@@ -345,7 +346,7 @@ impl Kubelet {
     }
 
     /// Ends the Pod as failed.
-    fn fail(&mut self, at: Moment, reason: &str, message: &str) {
+    fn fail(&mut self, at: Moment, reason: Reason, message: &str) {
         self.event(at, true, reason, message);
         self.state.failed = Some(Failure::new(reason, message));
     }
@@ -417,7 +418,7 @@ pub(crate) fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
     let first = pod.spec.all_containers().next().map(|c| c.name.as_str());
     let mut state = ContainerState::default();
     if !pod.spec.init_containers.is_empty() && first != Some(name) {
-        state.now = Now::waiting("PodInitializing", "");
+        state.now = Now::waiting(Reason::PodInitializing, "");
     }
     state
 }

@@ -75,6 +75,7 @@ pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::reason::Reason;
     use crate::pod::state::{ContainerState, Ended, Running};
     use crate::spec::RestartPolicy;
 
@@ -104,7 +105,7 @@ mod tests {
             id: String::new(),
             exit_code,
             signal: None,
-            reason: String::new(),
+            reason: Reason::Completed,
             message: String::new(),
             started: None,
             finished: jiff::Timestamp::UNIX_EPOCH,

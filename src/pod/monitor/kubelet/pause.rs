@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Action, Kubelet, Moment};
 use crate::Error;
+use crate::pod::reason::Reason;
 use crate::spec::Pod;
 
 /// What a paused Pod does not do has to wait.
@@ -22,7 +23,7 @@ impl Kubelet {
         }
         self.state.paused = Some(at.date);
         self.paused_at = Some(at.clock);
-        self.event(at, false, "Paused", "Paused all containers");
+        self.event(at, false, Reason::Paused, "Paused all containers");
         self.actions.push(Action::Freeze);
     }
 
@@ -30,7 +31,7 @@ impl Kubelet {
         if self.state.paused.take().is_none() {
             return;
         }
-        self.event(at, false, "Resumed", "Resumed all containers");
+        self.event(at, false, Reason::Resumed, "Resumed all containers");
         self.actions.push(Action::Thaw);
         let began = self.paused_at.take().unwrap_or(at.clock);
         self.put_off(at.clock.saturating_sub(began));

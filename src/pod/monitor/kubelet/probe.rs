@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use super::fact::Answer;
 use super::{Action, Kubelet, Moment, Timer};
+use crate::pod::reason::Reason;
 use crate::pod::state::ProbeRecord;
 use crate::spec::{FirstProbes, Probe, ProbeKind};
 use crate::{Error, Kind};
@@ -185,11 +186,11 @@ impl Kubelet {
             Answer::Error(_) | Answer::Failure(_) if !counts || !may_ask => {}
             Answer::Error(e) => {
                 let beginning = format!("{} probe errored: container {name}: ", kind.name());
-                self.event_grew(at, "Unhealthy", &beginning, &e.to_string());
+                self.event_grew(at, Reason::Unhealthy, &beginning, &e.to_string());
             }
             Answer::Failure(text) => {
                 let beginning = format!("{} probe failed: container {name}: ", kind.name());
-                self.event_grew(at, "Unhealthy", &beginning, &text);
+                self.event_grew(at, Reason::Unhealthy, &beginning, &text);
                 if self.count_answer(name, kind, false) >= probe.failure_threshold {
                     self.probe_failed(at, name, kind, &probe, &text);
                 }
@@ -197,7 +198,7 @@ impl Kubelet {
             Answer::Success { warning } => {
                 if let Some(text) = warning {
                     let beginning = format!("{} probe warning: container {name}: ", kind.name());
-                    self.event_grew(at, "ProbeWarning", &beginning, &text);
+                    self.event_grew(at, Reason::ProbeWarning, &beginning, &text);
                 }
                 if self.count_answer(name, kind, true) >= probe.success_threshold {
                     self.probe_succeeded(at, name, kind);
@@ -252,10 +253,10 @@ impl Kubelet {
         self.end_prober(name, kind);
         let word = kind.name().to_lowercase();
         let text = format!("Container {name} failed {word} probe, will be restarted");
-        self.event(at, false, "Killing", text);
+        self.event(at, false, Reason::Killing, text);
         if kind == ProbeKind::Startup {
             let e = Error::new(Kind::StartFailed, format!("startup probe failed: {why}"));
-            self.course(name).start_failure = Some(("Unhealthy", e));
+            self.course(name).start_failure = Some((Reason::Unhealthy, e));
         }
         let grace = probe
             .grace

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::{Action, Kubelet, Moment, ResizeStep, Stage, Timer, message_of};
 use crate::Error;
+use crate::pod::reason::Reason;
 use crate::pod::state::{Failure, State};
 use crate::spec::{Bounds, Node, Pod, Resources};
 
@@ -96,7 +97,7 @@ impl Kubelet {
                 check("memory", old, new, node.memory)
             })
         });
-        let pending = infeasible.map(|message| Failure::new("Infeasible", &message));
+        let pending = infeasible.map(|message| Failure::new(Reason::Infeasible, &message));
         if pending.is_none() {
             self.pod.spec = new;
         }
@@ -113,7 +114,7 @@ impl Kubelet {
         self.changed = true;
         if let Some(f) = &pending {
             let text = format!("Pod resize Infeasible: {}", f.message);
-            self.event(at, true, "ResizeInfeasible", text);
+            self.event(at, true, Reason::ResizeInfeasible, text);
         }
         self.state.resize.pending = pending;
     }
@@ -207,7 +208,7 @@ impl Kubelet {
         }
         if self.state.resize.in_progress.is_none() {
             self.state.resize.in_progress = Some(String::new());
-            self.event(at, false, "ResizeStarted", "Pod resize started");
+            self.event(at, false, Reason::ResizeStarted, "Pod resize started");
         }
         if steps.is_empty() || self.resizing.retry_at.is_some_and(|when| when > at.clock) {
             return;
@@ -226,7 +227,7 @@ impl Kubelet {
         self.resizing.retry_at = None;
         self.timers.remove(&Timer::Resize);
         if self.state.resize.in_progress.take().is_some() {
-            self.event(at, false, "ResizeCompleted", "Pod resize completed");
+            self.event(at, false, Reason::ResizeCompleted, "Pod resize completed");
         }
     }
 
@@ -309,7 +310,12 @@ impl Kubelet {
             .unwrap_or_default()
             .is_empty()
         {
-            self.event(at, true, "ResizeError", format!("Pod resize error: {why}"));
+            self.event(
+                at,
+                true,
+                Reason::ResizeError,
+                format!("Pod resize error: {why}"),
+            );
         }
         self.changed = true;
         self.state.resize.in_progress = Some(why);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Action, Kubelet, Moment, Timer, Warning, backoff, message_of, order};
 use crate::Error;
+use crate::pod::reason::Reason;
 use crate::pod::state::{Failure, Now};
 
 /// The first pause between two tries, doubled at each failure.
@@ -17,7 +18,7 @@ impl Kubelet {
     pub(super) fn begin(&mut self, at: Moment, refusal: Option<String>) {
         if let Some(why) = self.state.damaged.clone() {
             // What runs goes on, and is only ended by a deletion.
-            self.event(at, true, "RecordDamaged", why);
+            self.event(at, true, Reason::RecordDamaged, why);
             self.adopted = true;
         } else if self.state.sandbox_ready.is_some() {
             self.actions.push(Action::Adopt);
@@ -25,7 +26,7 @@ impl Kubelet {
             self.adopted = true;
             // A Pod that was refused stays refused.
             match refusal.filter(|_| self.state.deletion.is_none() && self.state.failed.is_none()) {
-                Some(why) => self.fail(at, "AppArmor", &why),
+                Some(why) => self.fail(at, Reason::AppArmor, &why),
                 None => self.try_sandbox(at),
             }
         }
@@ -68,14 +69,14 @@ impl Kubelet {
         self.sandbox_pause = None;
         self.changed = true;
         for w in warnings {
-            self.event(at, w.warns, &w.reason, w.message);
+            self.event(at, w.warns, w.reason, w.message);
         }
     }
 
-    pub(super) fn sandbox_failed(&mut self, at: Moment, reason: String, error: Error) {
+    pub(super) fn sandbox_failed(&mut self, at: Moment, reason: Reason, error: Error) {
         self.making_sandbox = false;
         let message = message_of(&error);
-        self.event(at, true, &reason, message.clone());
+        self.event(at, true, reason, message.clone());
         self.state.sandbox_error = Some(Failure {
             reason,
             message,
@@ -90,7 +91,7 @@ impl Kubelet {
     /// namespace. Nothing runs on in half of one: all that ran has ended, and been told.
     pub(super) fn sandbox_lost(&mut self, at: Moment, error: &Error) {
         let text = format!("Pod sandbox changed, it will be killed: {error}");
-        self.event(at, true, "SandboxChanged", text);
+        self.event(at, true, Reason::SandboxChanged, text);
         self.state.sandbox_ready = None;
         self.adopted = true;
         // Nothing would run in it.
@@ -127,8 +128,7 @@ impl Kubelet {
 
     fn resume_back_off(&mut self, at: Moment, name: &str) {
         let record = self.record_of(name);
-        let waits =
-            matches!(&record.now, Now::Waiting { reason, .. } if reason == "CrashLoopBackOff");
+        let waits = matches!(&record.now, Now::Waiting { reason, .. } if *reason == Reason::CrashLoopBackOff);
         let Some(last) = record.last.as_ref().filter(|_| waits) else {
             return;
         };
@@ -155,7 +155,7 @@ impl Kubelet {
         // What is over cannot fail any more.
         if !order::decide(&self.pod.spec, &self.state).over {
             let text = "Pod was active on the node longer than the specified deadline";
-            self.fail(at, "DeadlineExceeded", text);
+            self.fail(at, Reason::DeadlineExceeded, text);
         }
     }
 }

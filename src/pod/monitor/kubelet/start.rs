@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Action, HookKind, Kubelet, Moment, Stage, Timer, backoff, container_id, message_of};
+use crate::pod::reason::Reason;
 use crate::pod::state::{Ended, Now, Running, User};
 use crate::spec::Hook;
 use crate::store;
@@ -37,7 +38,7 @@ impl Kubelet {
     pub(super) fn pulling(&mut self, at: Moment, name: &str) {
         self.course(name).stage = Stage::Pulling;
         let text = format!("Pulling image {:?}", self.spec_of(name).image);
-        self.event(at, false, "Pulling", text);
+        self.event(at, false, Reason::Pulling, text);
     }
 
     pub(super) fn image_found(&mut self, name: &str, id: String, image_name: Option<String>) {
@@ -52,17 +53,17 @@ impl Kubelet {
     pub(super) fn image_missing(&mut self, at: Moment, name: &str, e: Error) {
         let waited = matches!(
             self.state.containers.get(name).map(|s| &s.now),
-            Some(Now::Waiting { reason, .. }) if reason == "ErrImagePull" || reason == "ImagePullBackOff"
+            Some(Now::Waiting { reason, .. }) if matches!(reason, Reason::ErrImagePull | Reason::ImagePullBackOff)
         );
         let reason = match e.kind() {
-            Kind::Invalid => "InvalidImageName",
-            Kind::NotFound => "ErrImageNeverPull",
-            _ if waited => "ImagePullBackOff",
-            _ => "ErrImagePull",
+            Kind::Invalid => Reason::InvalidImageName,
+            Kind::NotFound => Reason::ErrImageNeverPull,
+            _ if waited => Reason::ImagePullBackOff,
+            _ => Reason::ErrImagePull,
         };
         let image = self.spec_of(name).image;
         let text = format!("Failed to pull image {image:?}: {}", message_of(&e));
-        self.event(at, true, "Failed", text);
+        self.event(at, true, Reason::Failed, text);
         self.wait_again(at, name, reason, &e);
     }
 
@@ -71,12 +72,17 @@ impl Kubelet {
     /// filesystem or table of fds keeps from being made. Anything else is an attempt that
     /// failed.
     pub(super) fn not_started(&mut self, at: Moment, name: &str, e: Error) {
-        self.event(at, true, "Failed", format!("Error: {}", message_of(&e)));
+        self.event(
+            at,
+            true,
+            Reason::Failed,
+            format!("Error: {}", message_of(&e)),
+        );
         match e.kind() {
-            Kind::Invalid => self.wait_again(at, name, "CreateContainerConfigError", &e),
-            Kind::NotFound => self.wait_again(at, name, "CreateContainerError", &e),
+            Kind::Invalid => self.wait_again(at, name, Reason::CreateContainerConfigError, &e),
+            Kind::NotFound => self.wait_again(at, name, Reason::CreateContainerError, &e),
             _ if store::is_full(&e) || store::is_out_of_fds(&e) => {
-                self.wait_again(at, name, "CreateContainerError", &e);
+                self.wait_again(at, name, Reason::CreateContainerError, &e);
             }
             _ => self.start_failed(at, name, &e),
         }
@@ -91,7 +97,7 @@ impl Kubelet {
             id: container_id(&self.pod.uid, name, attempt),
             exit_code: 128,
             signal: None,
-            reason: "StartError".into(),
+            reason: Reason::StartError,
             message: message_of(e),
             started: None,
             finished: at.date,
@@ -108,7 +114,7 @@ impl Kubelet {
     }
 
     /// Sets a state from which another try is made later.
-    fn wait_again(&mut self, at: Moment, name: &str, reason: &str, e: &Error) {
+    fn wait_again(&mut self, at: Moment, name: &str, reason: Reason, e: &Error) {
         let record = self.record_of(name);
         record.keep_end();
         record.now = Now::waiting(reason, message_of(e));
@@ -156,7 +162,12 @@ impl Kubelet {
         course.started_at = Some(at.clock);
         course.pause = None;
         course.killed = false;
-        self.event(at, false, "Started", format!("Started container {name}"));
+        self.event(
+            at,
+            false,
+            Reason::Started,
+            format!("Started container {name}"),
+        );
         match hook {
             Some(hook) => self.begin_hook(at, name, HookKind::PostStart, hook),
             None => self.begin_probes(at, name),
@@ -218,11 +229,11 @@ impl Kubelet {
             }
             Err(e) => {
                 let text = format!("PostStartHook failed: {}", message_of(&e));
-                self.event(at, true, "FailedPostStartHook", text);
+                self.event(at, true, Reason::FailedPostStartHook, text);
                 // "If the hook fails, the container is killed": with its grace.
                 let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
                 if self.stage(name) == Stage::Running && self.course(name).stop.is_none() {
-                    self.course(name).start_failure = Some(("FailedPostStartHook", e));
+                    self.course(name).start_failure = Some((Reason::FailedPostStartHook, e));
                     self.stop(at, name, grace, true, true);
                 }
             }

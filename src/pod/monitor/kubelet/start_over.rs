@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::{Action, Kubelet, Moment, Stage, Timer, waiting_for};
+use crate::pod::reason::Reason;
 use crate::pod::state::StartingOver;
 use crate::spec::Container;
 
@@ -20,7 +21,7 @@ impl Kubelet {
     /// pause.
     pub(super) fn start_over(&mut self, at: Moment, name: &str, pause: Duration) {
         let text = format!("Container {name} ended, all containers will be restarted");
-        self.event(at, false, "RestartAllContainers", text);
+        self.event(at, false, Reason::RestartAllContainers, text);
         self.state.starting_over.get_or_insert(StartingOver {
             ended: false,
             not_before: at.date + pause,

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use super::{Action, HookKind, Kubelet, Moment, Stage, Timer, backoff, order};
 use crate::Error;
+use crate::pod::reason::Reason;
 use crate::pod::state::{Deletion, Now};
 use crate::spec::Container;
 
@@ -120,7 +121,7 @@ impl Kubelet {
             grace_period: grace.as_secs(),
         });
         let text = format!("Stopping pod with a grace period of {}s", grace.as_secs());
-        self.event(at, false, "Killing", text);
+        self.event(at, false, Reason::Killing, text);
         self.hasten_stops(deadline, forced, force);
     }
 
@@ -167,7 +168,7 @@ impl Kubelet {
         self.resume(at);
         self.end(at);
         let text = "Pod was terminated in response to imminent node shutdown.";
-        self.fail(at, "Terminated", text);
+        self.fail(at, Reason::Terminated, text);
     }
 
     /// Goes on with a deletion that an earlier monitor was asked for. Hooks run
@@ -277,7 +278,7 @@ impl Kubelet {
         self.timers.remove(&Timer::Retry(name.to_owned()));
         let record = self.state.containers.get(name);
         let backs_off = record.is_some_and(
-            |r| matches!(&r.now, Now::Waiting { reason, .. } if reason == "CrashLoopBackOff"),
+            |r| matches!(&r.now, Now::Waiting { reason, .. } if *reason == Reason::CrashLoopBackOff),
         );
         if backs_off && self.stage(name) == Stage::Idle {
             let record = self.record_of(name);
@@ -325,7 +326,12 @@ impl Kubelet {
             restart,
         });
         self.timers.insert(Timer::Stop(name.to_owned()), deadline);
-        self.event(at, false, "Killing", format!("Stopping container {name}"));
+        self.event(
+            at,
+            false,
+            Reason::Killing,
+            format!("Stopping container {name}"),
+        );
         match (hook, early) {
             (Some(hook), _) => self.begin_hook(at, name, HookKind::PreStop, hook),
             (None, Some(EarlyHook::Runs)) if hooks => {}
@@ -337,7 +343,7 @@ impl Kubelet {
     pub(super) fn pre_stop_ended(&mut self, at: Moment, name: &str, result: Result<(), Error>) {
         if let Err(e) = result {
             let text = format!("PreStopHook failed: {e}");
-            self.event(at, true, "FailedPreStopHook", text);
+            self.event(at, true, Reason::FailedPreStopHook, text);
         }
         let course = self.course(name);
         if let Some(hook) = &mut course.early_hook {
@@ -351,7 +357,7 @@ impl Kubelet {
     /// The hook has used up the grace period: the signal does not wait for it.
     fn leave_hook(&mut self, at: Moment, name: &str) {
         let text = "PreStopHook was still running at the end of the grace period";
-        self.event(at, true, "FailedPreStopHook", text);
+        self.event(at, true, Reason::FailedPreStopHook, text);
         self.timers
             .remove(&Timer::HookSleep(name.to_owned(), HookKind::PreStop));
         self.signal(name);
@@ -417,7 +423,7 @@ impl Kubelet {
     /// next deletion.
     pub(super) fn not_removed(&mut self, at: Moment, errors: &[Error]) {
         for e in errors {
-            self.event(at, true, "FailedKillPod", e.to_string());
+            self.event(at, true, Reason::FailedKillPod, e.to_string());
         }
         let removal = self.removal.get_or_insert_default();
         let pause = backoff::doubled(removal.pause, REMOVAL_PAUSE, REMOVAL_PAUSE_MOST);

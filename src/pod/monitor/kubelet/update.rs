@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::pause::is_paused;
 use super::{Action, Kubelet, Moment, Stage, Timer, order, waiting_for};
 use crate::pod::client;
+use crate::pod::reason::Reason;
 use crate::pod::state::{ContainerState, Now};
 use crate::spec::{Container, Pod};
 use crate::{Error, Result};
@@ -41,7 +42,7 @@ impl Kubelet {
         let fresh = waiting_for(&self.pod, name).now;
         let record = self.record_of(name);
         if let Now::Waiting { reason, .. } = &record.now
-            && reason != "PodInitializing"
+            && *reason != Reason::PodInitializing
         {
             record.now = fresh;
         }
@@ -131,7 +132,7 @@ impl Kubelet {
                 Stage::Starting | Stage::Pulling => {}
                 Stage::Idle => {
                     let text = format!("Restarting container {name}");
-                    self.event(at, false, "Restarted", text);
+                    self.event(at, false, Reason::Restarted, text);
                     self.timers.remove(&Timer::Retry(name.clone()));
                     let course = self.course(name);
                     course.retry_at = None;
@@ -157,7 +158,12 @@ impl Kubelet {
                     false if self.restarts_for_resize(&name) => "resize requires restart",
                     false => "will be restarted, as a user wants it",
                 };
-                self.event(at, false, "Killing", format!("Container {name} {why}"));
+                self.event(
+                    at,
+                    false,
+                    Reason::Killing,
+                    format!("Container {name} {why}"),
+                );
                 self.stop(at, &name, grace, true, true);
             }
         }

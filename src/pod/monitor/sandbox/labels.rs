@@ -14,6 +14,7 @@ use crate::pod::client;
 use crate::pod::lsm::{self, Labels};
 use crate::pod::monitor::Monitor;
 use crate::pod::monitor::kubelet::message_of;
+use crate::pod::reason::Reason;
 use crate::spec::{Container, Pod, SeLinuxOptions, VolumeSource};
 use crate::store::{self, Layout};
 use crate::{Error, Kind, Result};
@@ -117,7 +118,7 @@ impl Monitor {
                         "container {} runs without an AppArmor profile: {why}",
                         c.name
                     );
-                    self.event(true, "AppArmor", text);
+                    self.event(true, Reason::AppArmor, text);
                     Ok(None)
                 }
             },
@@ -145,7 +146,7 @@ impl Monitor {
                 false if options.is_some() => "it is not enabled, so seLinuxOptions have no effect",
                 false => return Ok(None),
             };
-            self.event(true, "SELinux", format!("SELinux: {why}"));
+            self.event(true, Reason::SELinux, format!("SELinux: {why}"));
             return Ok(None);
         };
         let labels = labels.with(options);

@@ -12,6 +12,7 @@ use nix::sys::epoll::EpollFlags;
 use crate::network::{self, Restored, Watch};
 use crate::pod::monitor::helper::Helper;
 use crate::pod::monitor::{Monitor, Source, Timer};
+use crate::pod::reason::Reason;
 use crate::{Error, Ignored, Result};
 
 /// Part of the [`Monitor`].
@@ -68,7 +69,7 @@ impl Monitor {
             return;
         }
         if let Err(e) = self.start_restoring() {
-            self.event(true, "NetworkNotReady", e.to_string());
+            self.event(true, Reason::NetworkNotReady, e.to_string());
         }
     }
 
@@ -116,13 +117,13 @@ impl Monitor {
                 if restored.mended {
                     let message = "rules of Pods in nftables or in the host's firewall were gone, \
                                    and have been made anew";
-                    self.event(false, "NetworkRestored", message);
+                    self.event(false, Reason::NetworkRestored, message);
                 }
                 if let Some(warning) = restored.warning {
-                    self.event(true, "NetworkNotReady", warning);
+                    self.event(true, Reason::NetworkNotReady, warning);
                 }
             }
-            Err(e) => self.event(true, "NetworkNotReady", e.to_string()),
+            Err(e) => self.event(true, Reason::NetworkNotReady, e.to_string()),
         }
         if std::mem::take(&mut self.rules.again) {
             self.on_rules_changed();

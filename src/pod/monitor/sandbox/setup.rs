@@ -6,6 +6,7 @@ use super::Made;
 use super::labels;
 use crate::pod::monitor::kubelet::Warning;
 use crate::pod::monitor::{Fact, Monitor, sandbox};
+use crate::pod::reason::Reason;
 use crate::{Error, Result, volume};
 
 impl Monitor {
@@ -17,14 +18,14 @@ impl Monitor {
         let fact = match self.try_sandbox() {
             Ok(made) => {
                 self.shared.close_later.extend(made.procfs);
-                let warn = |reason: &str, message| Warning {
+                let warn = |reason, message| Warning {
                     warns: true,
-                    reason: reason.to_owned(),
+                    reason,
                     message,
                 };
                 let network = made.warnings.into_iter();
-                let network = network.map(|w| warn("NetworkNotReady", w));
-                let dns = made.dns_warning.map(|w| warn("DNSConfigForming", w));
+                let network = network.map(|w| warn(Reason::NetworkNotReady, w));
+                let dns = made.dns_warning.map(|w| warn(Reason::DNSConfigForming, w));
                 Fact::SandboxMade {
                     ips: made.ips,
                     host_ip: made.host_ip,
@@ -34,7 +35,7 @@ impl Monitor {
             Err((reason, error)) => {
                 // A port or an address that stays taken meanwhile is another Pod's loss.
                 self.remove_sandbox();
-                let (reason, error) = (reason.to_owned(), self.with_root(error));
+                let error = self.with_root(error);
                 Fact::SandboxFailed { reason, error }
             }
         };
@@ -42,8 +43,8 @@ impl Monitor {
     }
 
     /// The reason of the event that tells of a failure, and the failure.
-    fn try_sandbox(&mut self) -> Result<Made, (&'static str, Error)> {
-        const SANDBOX: &str = "FailedCreatePodSandBox";
+    fn try_sandbox(&mut self) -> Result<Made, (Reason, Error)> {
+        const SANDBOX: Reason = Reason::FailedCreatePodSandBox;
         // Out of the namespaces of an earlier try: the host's addresses are asked for.
         nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
             .map_err(|e| (SANDBOX, Error::sys("setns(<host>, CLONE_NEWNET)", e)))?;
@@ -54,13 +55,13 @@ impl Monitor {
         let made =
             sandbox::make(&self.layout, self.pod(), &self.host, label).map_err(|e| (SANDBOX, e))?;
         log::debug!("sandbox: volumes");
-        volume::make(&self.pod().spec, &self.paths, label).map_err(|e| ("FailedMount", e))?;
+        volume::make(&self.pod().spec, &self.paths, label).map_err(|e| (Reason::FailedMount, e))?;
         Ok(made)
     }
 
     fn remove_sandbox(&mut self) {
         for e in sandbox::remove(&self.layout, self.kubelet.pod(), &self.host) {
-            self.event(true, "FailedKillPod", e.to_string());
+            self.event(true, Reason::FailedKillPod, e.to_string());
         }
     }
 }

@@ -114,7 +114,7 @@ fn what_holds(kubelet: &Kubelet, at: Moment, claim: &str) -> String {
         ["event", reason, _] => {
             let events = kubelet.state().events.iter();
             let count: u32 = events
-                .filter(|e| e.reason == *reason)
+                .filter(|e| e.reason.as_str() == *reason)
                 .map(|e| e.count)
                 .sum();
             format!("event {reason} x{count}")

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::super::*;
 use crate::Kind;
+use crate::pod::reason::Reason;
 use crate::pod::state::{Deletion, Ended};
 use crate::spec::{
     Bounds, Check, FirstProbes, Hook, Node, Probe, Resources, RestartAction, RestartPolicy,
@@ -226,7 +227,7 @@ fn record_earlier(state: &mut State, what: &str, name: &str) {
                 id: String::new(),
                 exit_code: 1,
                 signal: None,
-                reason: "Error".into(),
+                reason: Reason::Error,
                 message: String::new(),
                 started: None,
                 finished: then,
@@ -234,7 +235,7 @@ fn record_earlier(state: &mut State, what: &str, name: &str) {
             match what {
                 "ended" => record.now = Now::Ended(ended),
                 _ => {
-                    record.now = Now::waiting("CrashLoopBackOff", "");
+                    record.now = Now::waiting(Reason::CrashLoopBackOff, "");
                     record.backoff = Some(delay.parse().unwrap());
                     record.last = Some(ended);
                 }
@@ -264,7 +265,7 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
             warnings: Vec::new(),
         },
         ["sandbox", "failed"] => Fact::SandboxFailed {
-            reason: "FailedCreatePodSandBox".into(),
+            reason: Reason::FailedCreatePodSandBox,
             error: error(Kind::Conflict, "port 80 is taken"),
         },
         ["sandbox", "lost"] => Fact::SandboxLost {
