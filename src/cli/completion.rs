@@ -35,7 +35,7 @@ _carob_words() {
         return
     fi
     # What is not the whole word yet gets no blank behind it.
-    case ${#COMPREPLY[@]}$COMPREPLY in 1*[=/]) compopt -o nospace 2>/dev/null ;; esac
+    case ${#COMPREPLY[@]}$COMPREPLY in 1*[=/] | 1pods.*) compopt -o nospace 2>/dev/null ;; esac
     word=${words[-1]}
     for break in : =; do
         if [[ $COMP_WORDBREAKS == *"$break"* && ${word##*"$break"} != "$word" ]]; then

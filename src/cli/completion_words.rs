@@ -9,6 +9,7 @@ use crate::cli::face::Face;
 use crate::cli::images::list::familiar;
 use crate::debug_log;
 use crate::image::Store;
+use crate::manifest::explain;
 use crate::pod::client;
 use crate::store::Layout;
 
@@ -27,6 +28,8 @@ enum Wanted {
     Image,
     Format(&'static [&'static str]),
     Namespace,
+    /// `pods.spec.containers`.
+    Field,
 }
 
 const OBJECTS: &[&str] = &["json", "yaml", "name", "wide", "jsonpath="];
@@ -43,6 +46,7 @@ const VALUES: &[&str] = &["json", "yaml", "jsonpath="];
 const EVENTS: &[&str] = &["json", "yaml", "name", "jsonpath="];
 const TOP: &[&str] = &["wide", "json", "yaml", "jsonpath="];
 const SORT: &[&str] = &["cpu", "memory"];
+const EXPLAIN: &[&str] = &["plaintext", "json"];
 const TYPES: &[&str] = &["Normal", "Warning"];
 
 /// Verbs that a kind follows.
@@ -80,6 +84,7 @@ const WITH_VALUE: &[&str] = &[
     "--port",
     "--retries",
     "--interval",
+    "--api-version",
 ];
 
 /// The last of `words` is the one that is being written.
@@ -97,6 +102,7 @@ pub(super) fn candidates(face: &Face, words: &[String]) -> Vec<String> {
         views.into_iter().flatten().map(|v| v.pod.name).collect()
     };
     let all: Vec<String> = match wanted {
+        Wanted::Field => explain::candidates(current),
         Wanted::Nothing => vec![],
         Wanted::Kind if !current.contains('/') => {
             ["pods", "pod", "pod/"].map(str::to_owned).to_vec()
@@ -177,6 +183,7 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
         (Some("logs"), [_]) => Wanted::Container,
         (Some("rmi" | "inspect" | "push" | "pin" | "unpin" | "save"), _) => Wanted::Image,
         (Some("tag"), []) => Wanted::Image,
+        (Some("explain"), []) => Wanted::Field,
         _ => Wanted::Nothing,
     };
     (wanted, pod)
@@ -189,6 +196,7 @@ fn value_of(flag: &str, verb: Option<&str>) -> Option<Wanted> {
         "-o" | "--output" if verb == Some("save") => Some(Wanted::Nothing),
         "-o" | "--output" => Some(Wanted::Format(match verb {
             Some("events") => EVENTS,
+            Some("explain") => EXPLAIN,
             Some("get") => GET,
             Some("top") => TOP,
             Some(
@@ -244,6 +252,9 @@ mod tests {
             ("run x --image", Image, Some("x")),
             ("save -o", Nothing, None),
             ("apply -f", Nothing, None),
+            ("explain", Field, None),
+            ("explain pods -o", Format(EXPLAIN), Some("pods")),
+            ("explain --api-version v1", Field, None),
             ("frob", Nothing, None),
         ] {
             let words: Vec<String> = line.split_whitespace().map(Into::into).collect();

@@ -119,6 +119,7 @@ const VERBS: &[Entry] = &[
     entry::<system::System>(),
     entry::<doctor::Doctor>(),
     entry::<pods::validate::Validate>(),
+    entry::<pods::explain::Explain>(),
     entry::<version::Version>(),
     entry::<completion::Completion>(),
 ];

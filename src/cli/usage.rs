@@ -50,7 +50,7 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "change the manifest, then carob apply -f FILE; or carob patch pod NAME -p PATCH",
     ),
     (
-        &["explain", "lint"],
+        &["lint", "kubeval", "kubeconform"],
         "carob validate -f FILE tells what each field does here",
     ),
     (&["event"], "carob events"),

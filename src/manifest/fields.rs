@@ -591,6 +591,15 @@ pub(crate) fn rule(pattern: &str) -> Option<Rule> {
     })
 }
 
+/// The keys of a map that have lines of their own; `*` is any other.
+pub(crate) fn keys(pattern: &str) -> impl Iterator<Item = (&'static str, Rule)> {
+    let shared = shared(pattern).unwrap_or_else(|| pattern.to_owned());
+    TABLE.iter().filter_map(move |(line, rule)| {
+        let key = line.strip_prefix(shared.as_str())?.strip_prefix('.')?;
+        (!key.contains('.')).then_some((key, *rule))
+    })
+}
+
 /// The pattern whose line a pattern shares that has none of its own.
 fn shared(pattern: &str) -> Option<String> {
     let rest = pattern

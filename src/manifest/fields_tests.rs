@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use super::*;
+use crate::manifest::explain;
 use crate::manifest::tree::{Node, Value};
 use crate::manifest::verdicts::{Answer, answer};
 
@@ -209,35 +210,11 @@ fn every_answer_has_a_field() {
     }
 }
 
-fn values(list: &[&str]) -> String {
-    let shown = |v: &&str| match *v {
-        "" => "`\"\"`".to_owned(),
-        v => format!("`{v}`"),
-    };
-    list.iter().map(shown).collect::<Vec<_>>().join(", ")
-}
-
 /// The lines of docs/fields.md.
 fn documented() -> String {
     let mut text = String::new();
-    for (pattern, rule) in TABLE {
-        let answer = match rule {
-            Fields => continue,
-            Honoured => "honoured".to_owned(),
-            NoEffect(why) => format!("no effect: {why}"),
-            Refused(why) | RefusedResource(why) => format!("refused: {why}"),
-            RefusedIfSet(why) => format!("refused unless empty: {why}"),
-            Only {
-                honoured,
-                refused,
-                why,
-            } => format!(
-                "honoured: {}; refused: {} ({why})",
-                values(honoured),
-                values(refused)
-            ),
-        };
-        writeln!(text, "| `{pattern}` | {answer} |").unwrap();
+    for (pattern, rule) in TABLE.iter().filter(|(_, rule)| *rule != Fields) {
+        writeln!(text, "| `{pattern}` | {} |", explain::text(rule)).unwrap();
     }
     text
 }
@@ -257,6 +234,71 @@ fn every_answer_is_documented() {
         rows,
         lines.lines().count(),
         "docs/fields.md has lines of fields that are gone"
+    );
+}
+
+/// `carob explain` knows each field that the types have, what it is, what Kubernetes says of it
+/// and what becomes of it here.
+#[test]
+fn every_field_is_explained() {
+    let mut missing = Vec::new();
+    for leaf in leaves() {
+        let leaf = leaf.trim_end_matches(".*").trim_end_matches("[*]");
+        // Its value is the managers' own: no type has it.
+        let leaf = match leaf.split_once(".fieldsV1.") {
+            Some((parent, _)) => &format!("{parent}.fieldsV1"),
+            None => leaf,
+        };
+        match explain::explain(&format!("pods.{leaf}"), Some("v1"), false) {
+            Err(e) => missing.push(e.to_string()),
+            Ok(e) => {
+                let what = e.what;
+                let known = !what.description.is_empty() && !what.type_name.is_empty();
+                if !known || what.carob.is_none() {
+                    missing.push(format!("{leaf}: {what:?}"));
+                }
+            }
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+/// Of the lists and structures that have lines, too; and the answer is the line's own.
+#[test]
+fn every_line_is_explained() {
+    let mut checked = 0;
+    for (pattern, rule) in TABLE
+        .iter()
+        .filter(|(pattern, _)| !pattern.contains(".limits."))
+    {
+        if pattern.contains(".requests.") {
+            continue;
+        }
+        let what = explain::explain(&format!("pod.{pattern}"), None, false)
+            .unwrap()
+            .what;
+        assert!(!what.type_name.is_empty(), "{pattern}");
+        assert!(!what.description.is_empty(), "{pattern}");
+        let answer = what.carob.unwrap();
+        match rule {
+            Fields => assert_eq!(answer.answer, "by field", "{pattern}"),
+            rule => assert_eq!(answer.text, explain::text(rule), "{pattern}"),
+        }
+        if let Only {
+            honoured, refused, ..
+        } = rule
+            && what.type_name == "string"
+        {
+            let mut values: Vec<&str> = honoured.iter().chain(*refused).copied().collect();
+            values.sort_unstable();
+            assert_eq!(what.values, values, "{pattern}");
+        }
+        checked += 1;
+    }
+    assert_eq!(
+        checked,
+        TABLE.len() - 6,
+        "all but the keys of limits and requests"
     );
 }
 

@@ -12,16 +12,20 @@
 //!    [`crate::spec`], checking as the API server does; `scheduling`: checks of what
 //!    goes no further.
 //!
+//! [`explain`] tells of each field what Kubernetes says of it and what carob does with it.
+//!
 //! Every fault of every document is found in one reading, with its field's path
 //! and line. Nothing here touches the system beyond reading the sources and
 //! some randomness for uids, and nothing needs a privilege.
 
+mod api;
 mod build;
 mod change;
 mod container;
 mod decode;
 mod defaults;
 mod document;
+pub(crate) mod explain;
 pub(crate) mod fields;
 mod json;
 mod kinds;

@@ -42,6 +42,7 @@ pub(crate) const VERBS: &[&str] = &[
     "system",
     "doctor",
     "validate",
+    "explain",
     "version",
     "completion",
 ];
