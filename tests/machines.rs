@@ -18,7 +18,8 @@ static ONE: Mutex<()> = Mutex::new(());
 const DEBIAN_12: [&str; 6] = [
     "demo",
     "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
-    "pods steer::a_paused_pod_stands probes::ready probes::a_container_that_is_not",
+    "pods steer::a_paused_pod_stands probes::ready probes::a_container_that_is_not \
+     shared_processes:: resize:: cp::a_directory cp::no_link top::",
     "oci a_life_verb_by_verb mount hooks",
     "attacks _t3 _t7",
     "lib linux::",
@@ -31,10 +32,8 @@ fn debian_12() {
 
 #[test]
 fn the_newest_kernel() {
-    run(
-        "debian-13-backports",
-        &["demo", "pods basics:: network:: propagation:: volumes::"],
-    );
+    let tests = "pods basics:: network:: propagation:: shared_processes:: volumes::";
+    run("debian-13-backports", &["demo", tests]);
 }
 
 #[test]
