@@ -1,14 +1,16 @@
 //! Whether the kernel can make what a Pod's network is made of: a bridge, a pair of links, a
 //! table of nftables. Tried in the network namespace that the caller is in, which is one to
-//! throw away: all of it goes with that.
+//! throw away: all of it goes with that. And, without a change, whether a firewall of the
+//! host drops what is forwarded for Pods.
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 
 use super::subnet::Subnet;
-use super::{nft, open_own_netns, route};
+use super::{Host, bridge, nft, open_own_netns, route};
 use crate::linux::module;
 use crate::linux::netlink::{Batch, Family, Socket};
+use crate::store::Layout;
 use crate::{Error, Result};
 
 const BRIDGE: &str = "carob-trial";
@@ -57,4 +59,59 @@ pub(crate) fn rules() -> Result<()> {
         true => module::missing(e, "nf_tables"),
         false => e,
     })
+}
+
+/// A base chain of another program that drops forwarded packets by default.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// Family, table and chain, as nft(8) wants them written.
+    pub path: String,
+    /// How Pods' packets fare there.
+    pub passage: String,
+    /// How to let them pass, where carob has not and will not.
+    pub mend: Option<String>,
+}
+
+/// The nftables chains of the hook `forward` that drop by default, without firewalld's,
+/// which is asked by D-Bus. Call in the host's network namespace. Changes nothing.
+///
+/// # Errors
+/// What the kernel refuses.
+pub(crate) fn firewall(layout: &Layout) -> Result<Vec<Chain>> {
+    let host = Host::open(layout)?;
+    let Some(socket) = &host.nft else {
+        return Ok(Vec::new());
+    };
+    let dropping = match nft::forward::dropping(socket, &host.bridge) {
+        Err(e) if nft::unavailable(&e) => return Ok(Vec::new()),
+        other => other?,
+    };
+    if dropping.is_empty() {
+        return Ok(Vec::new());
+    }
+    let name = &host.bridge;
+    let used = bridge::has_ports(&host)?;
+    let said = |chain: nft::forward::Dropping| {
+        let (passage, lacking) = match (chain.opened, chain.owned, used) {
+            (true, ..) => (format!("rules of carob let Pods of {name} pass"), false),
+            (_, true, _) => (
+                format!(
+                    "packets of Pods of {name} too, and only the process that owns the table may \
+                     change it"
+                ),
+                true,
+            ),
+            (.., true) => (format!("packets of Pods of {name} too"), true),
+            _ => (
+                format!("carob puts rules for {name} there when a Pod starts"),
+                false,
+            ),
+        };
+        Chain {
+            passage,
+            mend: lacking.then(|| chain.mend(name)),
+            path: chain.path,
+        }
+    };
+    Ok(dropping.into_iter().map(said).collect())
 }

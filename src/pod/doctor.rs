@@ -1,6 +1,8 @@
 //! Whether this machine is able to run Pods: each kernel feature that Pods need is tried, in
 //! temporary namespaces, and conditions that would cause errors later are looked for.
 
+mod limits;
+
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -89,6 +91,8 @@ pub(crate) fn examine(layout: &Layout) -> Vec<Finding> {
         Finding::of("overlayfs", Status::Failed, overlay()),
     ];
     found.extend(in_new_namespaces());
+    found.extend(firewall(layout));
+    found.extend(limits::examine());
     found.push(Finding::of("seccomp", Status::Failed, seccomp()));
     found.push(Finding::of("systemd", Status::Warning, systemd()));
     found.push(clock());
@@ -189,6 +193,33 @@ fn in_new_namespaces() -> Vec<Finding> {
         found
     });
     tried.join().unwrap_or_default()
+}
+
+/// Chains of other programs through which Pods' packets have to go. carob puts rules for
+/// its bridge into them when a Pod starts: a chain that has them, or will, is no problem.
+fn firewall(layout: &Layout) -> Vec<Finding> {
+    const CHECK: &str = "firewall";
+    let chains = match trial::firewall(layout) {
+        Ok(chains) if chains.is_empty() => {
+            return vec![Finding::ok(
+                CHECK,
+                "no nftables chain drops forwarded packets by default",
+            )];
+        }
+        Ok(chains) => chains,
+        Err(e) => return vec![Finding::of(CHECK, Status::Warning, Err(e))],
+    };
+    let said = |chain: trial::Chain| {
+        let text = format!(
+            "nftables chain {} drops forwarded packets by default",
+            chain.path
+        );
+        match chain.mend {
+            None => Finding::ok(CHECK, format!("{text}: {}", chain.passage)),
+            Some(mend) => Finding::warning(CHECK, format!("{text}: {}", chain.passage), &mend),
+        }
+    };
+    chains.into_iter().map(said).collect()
 }
 
 fn seccomp() -> Result<String> {

@@ -82,6 +82,67 @@ pub(in crate::network) struct Opened {
     pub firewalld: bool,
 }
 
+/// A chain that drops what no rule of it decides on.
+#[derive(Debug)]
+pub(in crate::network) struct Dropping {
+    pub path: String,
+    /// Rules for the bridge are there.
+    pub opened: bool,
+    /// Of a process, which alone may change it.
+    pub owned: bool,
+    of_iptables: bool,
+    /// The rule that drops; `None`: the policy.
+    drop: Option<u64>,
+}
+
+impl Dropping {
+    /// The commands that add the rules that [`open`] adds, at the same place.
+    pub(in crate::network) fn mend(&self, bridge: &str) -> String {
+        if self.of_iptables {
+            let option = if self.drop.is_some() { "-I" } else { "-A" };
+            return format!(
+                "iptables {option} FORWARD -i {bridge} -j ACCEPT; iptables {option} FORWARD -o \
+                 {bridge} -m conntrack --ctstate RELATED,ESTABLISHED,DNAT -j ACCEPT"
+            );
+        }
+        let (path, comment) = (&self.path, comment(bridge));
+        let verb = match self.drop {
+            Some(handle) => format!("nft insert rule {path} handle {handle}"),
+            None => format!("nft add rule {path}"),
+        };
+        let rules = [
+            format!("iifname {bridge}"),
+            format!("oifname {bridge} ct state established,related"),
+            format!("oifname {bridge} ct status dnat"),
+        ];
+        let commands = rules.map(|r| format!("{verb} {r} counter accept comment '\"{comment}\"'"));
+        let commands = commands.join("; ");
+        match self.owned {
+            true => format!("have the program that owns the table run: {commands}"),
+            false => commands,
+        }
+    }
+}
+
+/// The chains that drop by default, as [`open`] sees them. Changes nothing.
+pub(in crate::network) fn dropping(socket: &Socket, bridge: &str) -> Result<Vec<Dropping>> {
+    let mut found = Vec::new();
+    for chain in chains(socket)?.0 {
+        let compatible = chain.is_of_iptables();
+        let seen = look(socket, &chain, bridge, writers(bridge, compatible).len())?;
+        if let Default::Drop(drop) = seen.default {
+            found.push(Dropping {
+                path: chain.path(),
+                opened: seen.opened,
+                owned: chain.owned,
+                of_iptables: compatible,
+                drop,
+            });
+        }
+    }
+    Ok(found)
+}
+
 /// The number of the ruleset: it changes with every change that anybody makes.
 pub(in crate::network) fn generation(socket: &Socket) -> Result<u32> {
     let mut batch = Batch::default();
@@ -124,26 +185,53 @@ fn open_chain(socket: &Socket, chain: &Chain, bridge: &str) -> Result<bool> {
     result
 }
 
-fn open_chain_once(socket: &Socket, chain: &Chain, bridge: &str, compatible: bool) -> Result<bool> {
+/// What a chain does with the bridge's packets.
+struct Seen {
+    rules: Vec<Rule>,
+    /// Without our rules.
+    default: Default,
+    /// With our rules the bridge's packets pass.
+    opened: bool,
+}
+
+/// `wanted` is how many rules of ours there should be.
+fn look(socket: &Socket, chain: &Chain, bridge: &str, wanted: usize) -> Result<Seen> {
     let rules = rules(socket, chain, &chain.name)?;
     let comment = comment(bridge);
-    let ours: Vec<&Rule> = rules.iter().filter(|r| is(r, &comment)).collect();
-    let written = writers(bridge, compatible);
+    let ours = rules.iter().filter(|r| is(r, &comment)).count();
     let others: Vec<Rule> = rules.iter().filter(|r| !is(r, &comment)).cloned().collect();
     let mut chain_of = |name: &str| self::rules(socket, chain, name);
-    let Default::Drop(before) = default_of(&others, chain.policy_drops, &mut chain_of)? else {
+    let default = default_of(&others, chain.policy_drops, &mut chain_of)?;
+    let opened = match default {
+        Default::Accept => true,
+        // Where the kernel has no match of xtables, all of iptables' are of the other kind.
+        Default::Drop(before) => {
+            (ours == wanted || ours == writers(bridge, false).len())
+                && !drops_before(&rules, before, &comment)
+        }
+    };
+    Ok(Seen {
+        rules,
+        default,
+        opened,
+    })
+}
+
+fn open_chain_once(socket: &Socket, chain: &Chain, bridge: &str, compatible: bool) -> Result<bool> {
+    let written = writers(bridge, compatible);
+    let seen = look(socket, chain, bridge, written.len())?;
+    let Default::Drop(before) = seen.default else {
         return Ok(false);
     };
-    // Where the kernel has no match of xtables, all of iptables' are of the other kind.
-    let whole = ours.len() == written.len() || ours.len() == writers(bridge, false).len();
-    if whole && !drops_before(&rules, before, &comment) {
+    if seen.opened {
         return Ok(false);
     }
     if chain.owned {
         return Err(Error::sys("NFT_MSG_NEWRULE", Errno::EPERM));
     }
+    let comment = comment(bridge);
     transact(socket, |b| {
-        for rule in &ours {
+        for rule in seen.rules.iter().filter(|r| is(r, &comment)) {
             put_deletion(b, chain, rule.handle);
         }
         for write in &written {
