@@ -249,6 +249,18 @@ fn a_chain_that_cannot_be_changed_is_named() {
         // The next Pod, which finds nothing new, is told too.
         let b = m.try_start("b", &[]).unwrap();
         assert_eq!(b.net.warning, Some(warning));
+        // So is `carob doctor`.
+        m.enter(&m.netns);
+        let seen = super::super::trial::firewall(&m.layout).unwrap();
+        let [chain] = seen.as_slice() else {
+            panic!("{seen:?}");
+        };
+        let mend = chain.mend.as_deref().unwrap_or_default();
+        assert!(
+            chain.passage.contains("the process that owns the table")
+                && mend.starts_with("have the program that owns the table run: nft add rule"),
+            "{chain:?}"
+        );
         drop(stdin);
         nft.wait().unwrap();
         m.enter(&m.netns);
