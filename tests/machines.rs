@@ -19,7 +19,7 @@ const DEBIAN_12: [&str; 6] = [
     "demo",
     "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
     "pods steer::a_paused_pod_stands probes::ready probes::a_container_that_is_not \
-     shared_processes:: resize:: cp::a_directory cp::no_link top::",
+     shared_processes:: resize:: cp::a_directory cp::no_link",
     "oci a_life_verb_by_verb mount hooks",
     "attacks _t3 _t7",
     "lib linux::",

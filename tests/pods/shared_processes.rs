@@ -115,7 +115,9 @@ fn the_first_process_has_nothing_to_take() {
     );
     assert!(looks.contains("Permission denied"), "{looks}");
     // And it does not end by a signal from inside.
-    root.sh("p", "kill -9 1; kill 1; kill -HUP 1");
+    root.sh("p", "kill -9 1; kill 1; kill -HUP 1; true");
+    let cgroup = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/cgroup")).unwrap();
+    assert_ne!(cgroup(&pid.to_string()), cgroup("self"));
     assert!(alive(pid));
 }
 

@@ -83,12 +83,16 @@ impl Verb for Cp {
             true => copy::into(&face.layout, &view, &request, !self.no_preserve)?,
             false => copy::out_of(&face.layout, &view, &request)?,
         };
-        if let Format::Table { .. } = format {
-            tell_skipped(&copied);
-            return Ok(0);
+        match format {
+            Format::Table { .. } => tell_skipped(&copied),
+            _ => format.print_value(&serde_json::to_value(&copied)?)?,
         }
-        format.print_value(&serde_json::to_value(&copied)?)?;
-        Ok(0)
+        match copied.unreadable {
+            0 => Ok(0),
+            n => Err(Error::failed(format!(
+                "{n} of the files and directories could not be read; the others are copied"
+            ))),
+        }
     }
 }
 

@@ -164,6 +164,13 @@ fn errno(e: &std::io::Error) -> Errno {
     Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO))
 }
 
+/// Whether the error says that what is there cannot be read.
+pub(super) fn is_unreadable(e: &Error) -> bool {
+    use Errno::{EACCES, EINVAL, EIO, ENODEV, ENXIO, EPERM};
+    let errnos = [EACCES, EPERM, EIO, EINVAL, ENODEV, ENXIO];
+    e.errno().is_some_and(|errno| errnos.contains(&errno))
+}
+
 /// What mends it, where that is known.
 pub(super) fn hint(e: Error) -> Error {
     match e.errno() {

@@ -7,24 +7,27 @@
 //!
 //! 1. [`root`]: the container's root directory comes as an O_PATH fd out of its mount
 //!    namespace, as `exec` enters it.
-//! 2. A path that a user gives is resolved once, by openat2(2) with RESOLVE_IN_ROOT and
+//! 2. All that is done on the container's side by a path or a name is done with the rights of
+//!    the container's first process ([`rights`]).
+//! 3. A path that a user gives is resolved once, by openat2(2) with RESOLVE_IN_ROOT and
 //!    RESOLVE_NO_MAGICLINKS ([`crate::linux::root`]).
-//! 3. [`tree`]: from there on each name is one component that is opened relative to its
+//! 4. [`tree`]: from there on each name is one component that is opened relative to its
 //!    directory's fd with O_PATH and O_NOFOLLOW, on both sides. What it is, is asked of the
 //!    fd; only a regular file is opened by that fd to be read. A FIFO or a device is never
 //!    opened.
-//! 4. [`regular`], [`file`]: content goes into a file without a name (O_TMPFILE), which gets its name when
-//!    it is whole.
+//! 5. [`regular`], [`file`]: content goes into a file without a name (O_TMPFILE), which gets
+//!    its name when it is whole.
 //!
 //! Never: a link followed below the two paths that were given; a device, FIFO, extended
 //! attribute or file capability copied.
 
 mod file;
 mod regular;
+mod rights;
 mod root;
 mod tree;
 
-pub(crate) use regular::{Owner, Rules};
+pub(crate) use regular::{End, Owner, Rules};
 pub(crate) use root::ContainerRoot;
 pub(crate) use tree::{copy, copy_contents};
 
@@ -47,6 +50,8 @@ pub(crate) struct Copied {
     pub skipped: Vec<Skipped>,
     /// How many were not copied.
     pub skipped_count: u64,
+    /// How many of these cannot be read.
+    pub unreadable: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,6 +73,10 @@ pub(crate) enum Reason {
     Gone,
     /// It is the directory that is copied to.
     Destination,
+    /// A directory of a file system whose files are the kernel's, such as procfs.
+    KernelFiles,
+    /// It may not be read, or cannot be. The copy has failed in part.
+    Unreadable,
 }
 
 impl Reason {
@@ -80,6 +89,8 @@ impl Reason {
             Reason::Device => "a device",
             Reason::Gone => "gone before it was read",
             Reason::Destination => "the directory that is copied to",
+            Reason::KernelFiles => "files of the kernel",
+            Reason::Unreadable => "cannot be read",
         }
     }
 }
@@ -93,12 +104,14 @@ impl Copied {
         self.links += other.links;
         self.bytes += other.bytes;
         self.skipped_count += other.skipped_count;
+        self.unreadable += other.unreadable;
         self.skipped.extend(other.skipped);
         self.skipped.truncate(Self::SKIPPED_MOST);
     }
 
     fn skip(&mut self, path: &Path, reason: Reason) {
         self.skipped_count += 1;
+        self.unreadable += u64::from(reason == Reason::Unreadable);
         if self.skipped.len() < Self::SKIPPED_MOST {
             let path = path.to_owned();
             self.skipped.push(Skipped { path, reason });

@@ -13,7 +13,8 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, fchown, getegid, geteuid, linkat};
 
-use super::file::{Copier, GoesOn, New, hint, kind};
+use super::file::{Copier, GoesOn, New, hint, is_unreadable, kind};
+use super::rights::Rights;
 use super::{Copied, Reason};
 use crate::linux::root::{Links, Root, open_dir, reopen};
 use crate::{Context, Error, Result};
@@ -24,15 +25,24 @@ const HARD_LINKS_MOST: usize = 100_000;
 /// Whom new files belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// This process.
-    Caller,
+    /// Who makes them: this process, or the container's user.
+    Maker,
     /// The owner of the source, by number.
     Source,
-    Given(u32, u32),
+}
+
+/// What a copy is from and to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Source,
+    Destination,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
+pub(crate) struct Rules<'a> {
+    /// The container's.
+    pub inside: End,
+    pub rights: &'a Rights,
     pub owner: Owner,
     /// What is kept of modes; the umask applies as well.
     pub mode: u32,
@@ -40,16 +50,23 @@ pub(crate) struct Rules {
     pub links: bool,
 }
 
-impl Rules {
+impl Rules<'_> {
+    /// Does what concerns this side by a path or a name, with the rights that are due there.
+    pub(super) fn at<T>(&self, side: End, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        match side == self.inside {
+            true => self.rights.with(act),
+            false => act(),
+        }
+    }
+
     pub(super) fn mode_of(&self, stat: &FileStat) -> Mode {
         Mode::from_bits_truncate(stat.st_mode & self.mode & 0o7777)
     }
 
     pub(super) fn owner_of(&self, stat: &FileStat) -> Option<(Uid, Gid)> {
         let (uid, gid) = match self.owner {
-            Owner::Caller => return None,
+            Owner::Maker => return None,
             Owner::Source => (stat.st_uid, stat.st_gid),
-            Owner::Given(uid, gid) => (uid, gid),
         };
         Some((Uid::from_raw(uid), Gid::from_raw(gid)))
     }
@@ -126,7 +143,7 @@ impl Shared {
 
 /// One thread's share.
 pub(super) struct Files<'a> {
-    pub rules: Rules,
+    pub rules: Rules<'a>,
     pub shared: &'a Shared,
     pub goes_on: GoesOn<'a>,
     copier: Copier<'a>,
@@ -138,7 +155,7 @@ pub(super) struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    pub(super) fn new(rules: Rules, shared: &'a Shared, goes_on: GoesOn<'a>) -> Self {
+    pub(super) fn new(rules: Rules<'a>, shared: &'a Shared, goes_on: GoesOn<'a>) -> Self {
         Files {
             rules,
             shared,
@@ -164,13 +181,20 @@ impl<'a> Files<'a> {
         path: &Path,
     ) -> Result<()> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let found = match openat(from, name, flags, Mode::empty()) {
-            Ok(found) => found,
-            Err(Errno::ENOENT) => {
+        let found = self.rules.at(End::Source, || {
+            openat(from, name, flags, Mode::empty())
+                .map_err(|e| Error::sys("openat(O_PATH|O_NOFOLLOW)", e))
+        });
+        let found = match found {
+            Err(e) if e.errno() == Some(Errno::ENOENT) => {
                 self.copied.skip(path, Reason::Gone);
                 return Ok(());
             }
-            Err(e) => return Err(Error::sys("openat(O_PATH|O_NOFOLLOW)", e)),
+            Err(e) if is_unreadable(&e) => {
+                self.copied.skip(path, Reason::Unreadable);
+                return Ok(());
+            }
+            other => other?,
         };
         let stat = fstat(&found).map_err(|e| Error::sys("fstat()", e))?;
         if kind(&stat) != SFlag::S_IFREG {
@@ -189,19 +213,32 @@ impl<'a> Files<'a> {
         name: &OsStr,
         path: &Path,
     ) -> Result<()> {
+        let source = self
+            .rules
+            .at(End::Source, || self.shared.open_to_read(from));
+        let source = match source {
+            // What the user has named itself has to be readable.
+            Err(e) if is_unreadable(&e) && !path.as_os_str().is_empty() => {
+                self.copied.skip(path, Reason::Unreadable);
+                return Ok(());
+            }
+            other => other?,
+        };
         if stat.st_nlink < 2 {
-            return self.copy(from, stat, to, name).map(drop);
+            return self.copy(&source, stat, to, name).map(drop);
         }
         // Held meanwhile: its other names wait for this copy.
         let shared = self.shared;
         let mut hard_links = shared.hard_links();
         if let Some(known) = hard_links.get(&identity(stat))
-            && shared.link_again(known, to, name)
+            && self
+                .rules
+                .at(End::Destination, || Ok(shared.link_again(known, to, name)))?
         {
             self.copied.files += 1;
             return Ok(());
         }
-        let made = self.copy(from, stat, to, name)?;
+        let made = self.copy(&source, stat, to, name)?;
         if let Some(made) = made
             && hard_links.len() < HARD_LINKS_MOST
         {
@@ -213,23 +250,34 @@ impl<'a> Files<'a> {
     /// Returns which file it has made of one with more names.
     fn copy(
         &mut self,
-        from: BorrowedFd,
+        source: &File,
         stat: &FileStat,
         to: BorrowedFd,
         name: &OsStr,
     ) -> Result<Option<Identity>> {
-        let source = self.shared.open_to_read(from)?;
+        let rules = self.rules;
+        rules.at(End::Destination, || self.fill(source, stat, to, name))
+    }
+
+    /// See [`Files::copy`].
+    fn fill(
+        &mut self,
+        source: &File,
+        stat: &FileStat,
+        to: BorrowedFd,
+        name: &OsStr,
+    ) -> Result<Option<Identity>> {
         let mode = self.rules.mode_of(stat) & !Mode::from_bits_truncate(0o7000);
         let number = &self.shared.number;
         let new = match New::make(to, mode, number) {
             // The directory is read-only, but a volume may be mounted on the file itself.
             Err(Errno::EROFS) => {
-                self.write_in_place(&source, stat, to, name, Errno::EROFS)?;
+                self.write_in_place(source, stat, to, name, Errno::EROFS)?;
                 return Ok(None);
             }
             other => other.map_err(|e| hint(Error::sys("openat(O_TMPFILE|O_WRONLY)", e)))?,
         };
-        let bytes = self.copier.content(&source, &new.file, stat)?;
+        let bytes = self.copier.content(source, &new.file, stat)?;
         let is_own = self.makes_own && self.rules.owner_of(stat) == Some(self.own);
         if !is_own || self.rules.mode_of(stat) != mode {
             self.equip(new.file.as_fd(), stat, mode)?;
@@ -240,7 +288,7 @@ impl<'a> Files<'a> {
         };
         match new.place(name, number) {
             Err(Errno::EBUSY) => {
-                self.write_in_place(&source, stat, to, name, Errno::EBUSY)?;
+                self.write_in_place(source, stat, to, name, Errno::EBUSY)?;
                 return Ok(None);
             }
             Err(Errno::EISDIR) => {

@@ -7,11 +7,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
+use super::rights::Rights;
+use crate::linux::capability::Set;
 use crate::linux::namespace;
 use crate::linux::procfs::Stat;
 use crate::linux::root::Root;
 use crate::pod::client::View;
-use crate::pod::state::{Now, User};
+use crate::pod::state::Now;
 use crate::store::Layout;
 use crate::sys::process::pidfd_open;
 use crate::{Context, Error, Result};
@@ -27,8 +29,8 @@ pub(crate) struct ContainerRoot {
     _mounts: OwnedFd,
     /// Where relative paths begin.
     pub cwd: PathBuf,
-    /// Whom the container's first process belongs to.
-    pub user: Option<User>,
+    /// Those of its first process.
+    pub rights: Rights,
 }
 
 impl ContainerRoot {
@@ -74,8 +76,11 @@ impl ContainerRoot {
             root,
             init,
             _mounts: mounts,
+            rights: Rights::new(
+                container.user.as_ref(),
+                config.process.capabilities.effective(),
+            )?,
             cwd: config.process.cwd,
-            user: container.user.clone(),
         })
     }
 
@@ -106,4 +111,22 @@ struct Config {
 #[derive(Deserialize)]
 struct Process {
     cwd: PathBuf,
+    #[serde(default)]
+    capabilities: Capabilities,
+}
+
+#[derive(Default, Deserialize)]
+struct Capabilities {
+    #[serde(default)]
+    effective: Vec<String>,
+}
+
+impl Capabilities {
+    fn effective(&self) -> Set {
+        let known = self
+            .effective
+            .iter()
+            .filter_map(|n| Set::from_exact_name(n));
+        known.fold(Set::EMPTY, |all, one| all | one)
+    }
 }

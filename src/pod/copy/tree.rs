@@ -24,8 +24,8 @@ use nix::fcntl::{AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
-use super::file::{GoesOn, hint, kind};
-use super::regular::{Files, Owner, Rules, Shared, identity};
+use super::file::{GoesOn, hint, is_unreadable, kind};
+use super::regular::{End, Files, Owner, Rules, Shared, identity};
 use super::{Copied, Reason};
 use crate::{Context, Error, Result};
 
@@ -45,9 +45,9 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
 
 /// Copies what an O_PATH fd refers to as `name` into the directory `to`. `goes_on` is asked
 /// before each batch of files and each part of a large one.
-pub(crate) fn copy(
-    rules: Rules,
-    goes_on: GoesOn,
+pub(crate) fn copy<'a>(
+    rules: Rules<'a>,
+    goes_on: GoesOn<'a>,
     from: BorrowedFd,
     to: BorrowedFd,
     name: &OsStr,
@@ -61,16 +61,18 @@ pub(crate) fn copy(
 }
 
 /// Copies what is in a directory into another.
-pub(crate) fn copy_contents(
-    rules: Rules,
-    goes_on: GoesOn,
+pub(crate) fn copy_contents<'a>(
+    rules: Rules<'a>,
+    goes_on: GoesOn<'a>,
     from: BorrowedFd,
     to: BorrowedFd,
 ) -> Result<Copied> {
     let shared = Shared::new()?;
     let walk = Walk::new(rules, &shared, goes_on);
-    let to = openat(to, ".", DIRECTORY, Mode::empty())
-        .map_err(|e| Error::sys("openat(<destination>, \".\")", e))?;
+    let to = rules.at(End::Destination, || {
+        openat(to, ".", DIRECTORY, Mode::empty())
+            .map_err(|e| Error::sys("openat(<destination>, \".\")", e))
+    })?;
     let level = walk.level(from, to)?;
     walk.all_of(level)
 }
@@ -153,7 +155,7 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(rules: Rules, shared: &'a Shared, goes_on: GoesOn<'a>) -> Self {
+    fn new(rules: Rules<'a>, shared: &'a Shared, goes_on: GoesOn<'a>) -> Self {
         Walk {
             files: Files::new(rules, shared, goes_on),
             path: PathBuf::new(),
@@ -280,13 +282,20 @@ impl<'a> Walk<'a> {
 
     fn entry(&mut self, pair: &Pair, name: &OsStr) -> Result<Option<Level>> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat(&pair.from, name, flags, Mode::empty()) {
-            Ok(found) => self.item(found.as_fd(), pair.to.as_fd(), name),
-            Err(Errno::ENOENT) => {
+        let found = self.files.rules.at(End::Source, || {
+            openat(&pair.from, name, flags, Mode::empty())
+                .map_err(|e| Error::sys("openat(O_PATH|O_NOFOLLOW)", e))
+        });
+        match found {
+            Err(e) if e.errno() == Some(Errno::ENOENT) => {
                 self.files.copied.skip(&self.path, Reason::Gone);
                 Ok(None)
             }
-            Err(e) => Err(Error::sys("openat(O_PATH|O_NOFOLLOW)", e)),
+            Err(e) if is_unreadable(&e) => {
+                self.files.copied.skip(&self.path, Reason::Unreadable);
+                Ok(None)
+            }
+            other => self.item(other?.as_fd(), pair.to.as_fd(), name),
         }
     }
 
@@ -300,7 +309,8 @@ impl<'a> Walk<'a> {
             }
             SFlag::S_IFDIR => return self.directory(from, &stat, to, name),
             SFlag::S_IFLNK if self.files.rules.links => {
-                self.link(from, &stat, to, name)?;
+                let rules = self.files.rules;
+                rules.at(End::Destination, || self.link(from, &stat, to, name))?;
                 return Ok(None);
             }
             SFlag::S_IFLNK => Reason::SymbolicLink,
@@ -364,12 +374,37 @@ impl<'a> Walk<'a> {
             self.files.copied.skip(&self.path, Reason::Destination);
             return Ok(None);
         }
+        let is_top = self.path.as_os_str().is_empty();
+        if !is_top && is_of_the_kernel(from)? {
+            self.files.copied.skip(&self.path, Reason::KernelFiles);
+            return Ok(None);
+        }
         let mode = self.files.rules.mode_of(stat) & !Mode::from_bits_truncate(0o7000);
         let mode = match self.files.rules.owner {
             // Its owner is to fill it.
-            Owner::Caller => mode | Mode::S_IRWXU,
+            Owner::Maker => mode | Mode::S_IRWXU,
             _ => mode,
         };
+        let rules = self.files.rules;
+        let new = rules.at(End::Destination, || {
+            self.make_directory(stat, to, name, mode)
+        })?;
+        match self.level(from, new) {
+            Err(e) if !is_top && is_unreadable(&e) => {
+                self.files.copied.skip(&self.path, Reason::Unreadable);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
+
+    fn make_directory(
+        &mut self,
+        stat: &FileStat,
+        to: BorrowedFd,
+        name: &OsStr,
+        mode: Mode,
+    ) -> Result<OwnedFd> {
         let made = match mkdirat(to, name, mode) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
@@ -390,7 +425,7 @@ impl<'a> Walk<'a> {
                 self.files.equip(new.as_fd(), stat, mode)?;
             }
         }
-        self.level(from, new).map(Some)
+        Ok(new)
     }
 
     /// Whether a new directory needs more than mkdir(2) has given it.
@@ -409,8 +444,10 @@ impl<'a> Walk<'a> {
     }
 
     fn level(&self, from: BorrowedFd, to: OwnedFd) -> Result<Level> {
-        let from = openat(from, ".", DIRECTORY, Mode::empty())
-            .map_err(|e| Error::sys("openat(\".\", O_DIRECTORY)", e))?;
+        let from = self.files.rules.at(End::Source, || {
+            openat(from, ".", DIRECTORY, Mode::empty())
+                .map_err(|e| Error::sys("openat(\".\", O_DIRECTORY)", e))
+        })?;
         let stat = fstat(&to).map_err(|e| Error::sys("fstat()", e))?;
         if self.files.shared.top.get().is_none() {
             let own = fstat(&from).map_err(|e| Error::sys("fstat()", e))?;
@@ -435,6 +472,19 @@ impl<'a> Walk<'a> {
             names: Vec::new(),
         })
     }
+}
+
+/// Whether a directory is of a file system whose files the kernel makes up when they are read.
+fn is_of_the_kernel(dir: BorrowedFd) -> Result<bool> {
+    use nix::sys::statfs;
+    let stat = statfs::fstatfs(dir).map_err(|e| Error::sys("fstatfs()", e))?;
+    let made_up = [
+        statfs::PROC_SUPER_MAGIC,
+        statfs::SYSFS_MAGIC,
+        statfs::CGROUP_SUPER_MAGIC,
+        statfs::CGROUP2_SUPER_MAGIC,
+    ];
+    Ok(made_up.contains(&stat.filesystem_type()))
 }
 
 fn is_empty(dir: BorrowedFd) -> Result<bool> {

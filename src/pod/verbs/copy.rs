@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, umask};
 
 use crate::linux::root::{Links, is_dir, open_dir, reopen};
 use crate::pod::client::View;
-use crate::pod::copy::{ContainerRoot, Copied, Owner, Rules, copy, copy_contents};
+use crate::pod::copy::{ContainerRoot, Copied, End, Owner, Rules, copy, copy_contents};
 use crate::store::Layout;
 use crate::{Context, Error, Kind, Result};
 
@@ -39,11 +39,12 @@ pub(crate) fn into(
     let (local, remote) = (request.local, request.remote);
     let (source, base) = open_local(local)?;
     let container = ContainerRoot::open(layout, view, request.container)?;
-    let user = container.user.as_ref().map_or((0, 0), |u| (u.uid, u.gid));
     let rules = Rules {
-        owner: match preserve && user.0 == 0 {
+        inside: End::Destination,
+        rights: &container.rights,
+        owner: match preserve && container.rights.may_chown() {
             true => Owner::Source,
-            false => Owner::Given(user.0, user.1),
+            false => Owner::Maker,
         },
         // As tar(1) with and without the option -p, in a container with the usual umask.
         mode: if preserve { 0o7777 } else { 0o755 },
@@ -52,7 +53,10 @@ pub(crate) fn into(
     let root = container.root();
     let full = container.cwd.join(remote);
     let there = |e: Error| e.push_context(format!("{}:{}", request.container, full.display()));
-    let open = |path: &Path, flags| root.open(path, flags | OFlag::O_PATH, Links::InRoot);
+    let open = |path: &Path, flags| {
+        let open = || root.open(path, flags | OFlag::O_PATH, Links::InRoot);
+        container.rights.with(open)
+    };
     // Modes are given as they are to be.
     umask(Mode::empty());
     let goes_on = || container.check();
@@ -125,8 +129,8 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
     let full = container.cwd.join(request.remote);
     let place = format!("{}:{}", request.container, full.display());
     let source = container
-        .root()
-        .open(&full, OFlag::O_PATH, Links::InRoot)
+        .rights
+        .with(|| container.root().open(&full, OFlag::O_PATH, Links::InRoot))
         .map_err(|e| match e.errno() {
             Some(Errno::ENOENT | Errno::ENOTDIR) => {
                 Error::not_found(format!("{place}: no such file or directory"))
@@ -137,7 +141,9 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
     let stat = fstat(&source).map_err(|e| Error::sys("fstat()", e))?;
     special(stat.st_mode).map_err(|e| e.push_context(place.clone()))?;
     let rules = Rules {
-        owner: Owner::Caller,
+        inside: End::Source,
+        rights: &container.rights,
+        owner: Owner::Maker,
         mode: 0o777,
         links: false,
     };
@@ -148,12 +154,26 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
         let dir = made_dir(local).map_err(here)?;
         return copy_contents(rules, &goes_on, source.as_fd(), dir.as_fd()).map_err(here);
     }
+    if let Some(own) = own_output(local) {
+        return stream(&container, &source, own?, stat.st_size).map_err(here);
+    }
     // A link that the user names is followed: it is one of this machine's.
-    let local = std::fs::canonicalize(local).unwrap_or_else(|_| local.to_owned());
+    let local = match std::fs::canonicalize(local) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !local.is_symlink() => {
+            local.to_owned()
+        }
+        other => other.with_context(|| local.display().to_string())?,
+    };
     let (dir, name) = match std::fs::metadata(&local).map(|m| m.file_type()) {
         Ok(kind) if kind.is_dir() => (local.as_path(), full.file_name()),
         Ok(kind) if kind.is_char_device() || kind.is_fifo() => {
-            return stream(&source, &local, stat.st_size).map_err(here);
+            let to = OpenOptions::new().write(true).open(&local);
+            let to = to.with_context(|| format!("open({}, O_WRONLY)", local.display()))?;
+            return stream(&container, &source, to, stat.st_size).map_err(here);
+        }
+        Ok(kind) if kind.is_block_device() || kind.is_socket() => {
+            let e = Error::conflict("it is a block device or a socket");
+            return Err(here(e.hint("name a file, or /dev/stdout")));
         }
         _ => (parent_of(&local), local.file_name()),
     };
@@ -162,6 +182,30 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
     };
     let dir = made_dir(dir).map_err(here)?;
     copy(rules, &goes_on, source.as_fd(), dir.as_fd(), name).map_err(here)
+}
+
+/// This process's own output, where the path leads to it, as /dev/stdout does: what is there
+/// may be no path at all (a socket, a pipe), or a file that is to be gone on with.
+fn own_output(path: &Path) -> Option<Result<File>> {
+    const LINKS_MOST: usize = 40;
+    let fds = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MOST {
+        let parent = std::fs::canonicalize(parent_of(&path)).ok()?;
+        if parent == fds {
+            let fd = match path.file_name()?.to_str()? {
+                "1" => std::io::stdout().as_fd().try_clone_to_owned(),
+                "2" => std::io::stderr().as_fd().try_clone_to_owned(),
+                _ => {
+                    let e = Error::invalid(format!("{} is no output", path.display()));
+                    return Some(Err(e.hint("name a file, or /dev/stdout")));
+                }
+            };
+            return Some(fd.map(File::from).context("fcntl(F_DUPFD_CLOEXEC)"));
+        }
+        path = parent.join(std::fs::read_link(&path).ok()?);
+    }
+    None
 }
 
 fn parent_of(path: &Path) -> &Path {
@@ -182,15 +226,21 @@ fn made_dir(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Into what is no file, such as /dev/stdout.
-fn stream(source: &OwnedFd, to: &Path, size: i64) -> Result<Copied> {
-    use std::io::Read;
-    let from = File::from(reopen(source.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK)?);
-    let mut to = OpenOptions::new()
-        .write(true)
-        .open(to)
-        .with_context(|| format!("open({}, O_WRONLY)", to.display()))?;
-    let mut from = from.take(u64::try_from(size).unwrap_or(0));
-    let bytes = std::io::copy(&mut from, &mut to).context("write")?;
+fn stream(container: &ContainerRoot, source: &OwnedFd, mut to: File, size: i64) -> Result<Copied> {
+    use std::io::{Read, Write};
+    let open = || reopen(source.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK);
+    let mut from = File::from(container.rights.with(open)?).take(u64::try_from(size).unwrap_or(0));
+    let mut buffer = vec![0; 256 << 10];
+    let mut bytes = 0;
+    loop {
+        container.check()?;
+        let n = from.read(&mut buffer).context("read")?;
+        if n == 0 {
+            break;
+        }
+        to.write_all(&buffer[..n]).context("write")?;
+        bytes += n as u64;
+    }
     Ok(Copied {
         files: 1,
         bytes,

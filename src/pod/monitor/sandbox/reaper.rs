@@ -9,7 +9,7 @@
 //!
 //! Containers can see it, and those with CAP_SYS_PTRACE see into it. So it has no fd but to
 //! a null device, no file but an empty, read-only root directory, no capability, the user
-//! 65535 (that of Kubernetes' pause image), a seccomp filter that leaves it two system calls,
+//! 65535 (that of Kubernetes' pause image), a cgroup namespace of its own, a seccomp filter that leaves it the calls to wait and to end,
 //! and is executed anew, with nothing of the monitor's memory.
 
 use std::ffi::OsString;
@@ -130,6 +130,8 @@ fn become_reaper(
 ) -> Error {
     let run = || -> Result<()> {
         settle(join, OOM_SCORE)?;
+        // The host's would lead whoever may enter it to all cgroups of the machine.
+        namespace::leave(CloneFlags::CLONE_NEWCGROUP)?;
         bare::enter_empty(bare_mounts)?;
         let dup = |fd| {
             crate::sys::fd::duplicate(fd, 20).map_err(|e| Error::sys("fcntl(F_DUPFD_CLOEXEC)", e))
@@ -172,6 +174,8 @@ pub(crate) fn main() -> ExitCode {
         setresuid(uid, uid, uid)?;
         capability::apply(&capability::Sets::default())?;
         nix::sys::prctl::set_no_new_privs()?;
+        // The change of user has set it to fs.suid_dumpable.
+        nix::sys::prctl::set_dumpable(false)?;
         sys::reap_by_kernel();
         Ok(())
     };
