@@ -84,6 +84,9 @@ const WITH_VALUE: &[&str] = &[
     "--port",
     "--retries",
     "--interval",
+    "--target",
+    "--profile",
+    "--image-pull-policy",
     "--api-version",
 ];
 
@@ -115,7 +118,7 @@ pub(super) fn candidates(face: &Face, words: &[String]) -> Vec<String> {
             .map(|v| {
                 v.pod
                     .spec
-                    .all_containers()
+                    .every_container()
                     .map(|c| c.name.clone())
                     .collect()
             })
@@ -177,7 +180,7 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
         (Some("label" | "annotate"), _) => Wanted::Nothing,
         (Some(verb), ["pod" | "pods" | "po", ..]) if KINDED.contains(&verb) => Wanted::Pod,
         (Some(verb), _) if KINDED.contains(&verb) => Wanted::Kind,
-        (Some("logs" | "exec" | "attach"), []) => Wanted::Pod,
+        (Some("logs" | "exec" | "attach" | "debug"), []) => Wanted::Pod,
         (Some("restart" | "pause" | "resume" | "why"), _) => Wanted::Pod,
         (Some("cp"), _) => Wanted::Remote,
         (Some("logs"), [_]) => Wanted::Container,

@@ -97,6 +97,7 @@ const VERBS: &[Entry] = &[
     entry::<pods::logs::Logs>(),
     entry::<pods::exec::Exec>(),
     entry::<pods::attach::Attach>(),
+    entry::<pods::debug::Debug>(),
     entry::<pods::cp::Cp>(),
     entry::<pods::wait::Wait>(),
     entry::<pods::steer::Restart>(),

@@ -58,7 +58,6 @@ const FOREIGN: &[(&[&str], &str)] = &[
         &["scale", "rollout", "autoscale"],
         "carob runs Pods, without controllers: apply one manifest for each",
     ),
-    (&["debug"], "not yet: carob exec NAME -it -- sh"),
     (&["log"], "carob logs NAME"),
     (&["image", "img", "imagels"], "carob images"),
     (&["import"], "carob load -i FILE"),

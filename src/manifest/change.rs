@@ -63,6 +63,16 @@ pub(crate) fn parse_patch(source: &Source) -> Result<Value> {
     }
 }
 
+/// With one ephemeral container more: what a cluster's subresource `ephemeralcontainers` does.
+pub(crate) fn with_ephemeral(live: &Pod, container: &Value) -> Result<Pod> {
+    let mut value = live.manifest.clone();
+    match &mut value["spec"]["ephemeralContainers"] {
+        Value::Array(list) => list.push(container.clone()),
+        none => *none = Value::Array(vec![container.clone()]),
+    }
+    checked(live, &value)
+}
+
 fn checked(live: &Pod, value: &Value) -> Result<Pod> {
     let parsed = pod_from_value(value, "", Some(&live.namespace))?;
     let [pod] = parsed.pods.as_slice() else {

@@ -89,6 +89,7 @@ pub(super) fn lower(
     }
     Container {
         name: c.name.clone(),
+        target: None,
         image,
         pull_policy: r
             .choice(&path.key("imagePullPolicy"), pull_policy, &policies)

@@ -52,6 +52,12 @@ fn fill_spec(spec: &mut core::PodSpec) {
     for container in init.chain(&mut spec.containers) {
         fill_container(container, host_network);
     }
+    for c in spec.ephemeral_containers.iter_mut().flatten() {
+        let image = c.image.as_deref().unwrap_or_default();
+        set(&mut c.image_pull_policy, default_pull_policy(image));
+        set(&mut c.termination_message_path, "/dev/termination-log");
+        set(&mut c.termination_message_policy, "File");
+    }
 }
 
 /// An empty text counts as absent, as it does for the API server.

@@ -50,8 +50,16 @@ fn faults_in_the_spec() {
         ("hostUsers: false", "not supported yet"),
         ("runtimeClassName: gvisor", "not supported yet"),
         (
-            "ephemeralContainers: [{name: a, image: b}]",
-            "not supported yet",
+            "ephemeralContainers: [{name: e, image: b, targetContainerName: z}]",
+            "no such container",
+        ),
+        (
+            "ephemeralContainers: [{name: e, image: b, ports: [{containerPort: 1}]}]",
+            "cannot be set for an Ephemeral Container",
+        ),
+        (
+            "ephemeralContainers: [{name: app, image: b}]",
+            "Duplicate value",
         ),
         ("resources: {limits: {cpu: 1}}", "not supported yet"),
         ("overhead: {cpu: 1}", "not supported yet"),

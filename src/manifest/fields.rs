@@ -7,7 +7,7 @@
 //! stands for all below it only where it refuses, has no effect, or is a plain
 //! list or map; a structure that is honoured has a line for each of its fields.
 //!
-//! `spec.initContainers[*]` shares the lines of `spec.containers[*]`, but for
+//! `spec.initContainers[*]` and `spec.ephemeralContainers[*]` share the lines of `spec.containers[*]`, but for
 //! those of its own; all probes share those of `livenessProbe`, and `preStop` those of
 //! `postStart`.
 
@@ -113,12 +113,8 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
         "spec.enableServiceLinks",
         NoEffect("there are no Services to link to"),
     ),
-    (
-        "spec.ephemeralContainers",
-        RefusedIfSet(
-            "ephemeral containers are not supported yet; a cluster takes them from kubectl debug only",
-        ),
-    ),
+    ("spec.ephemeralContainers", Fields),
+    ("spec.ephemeralContainers[*].targetContainerName", Honoured),
     (
         "spec.evictionResponders",
         NoEffect("nothing evicts Pods here"),
@@ -604,6 +600,7 @@ pub(crate) fn keys(pattern: &str) -> impl Iterator<Item = (&'static str, Rule)> 
 fn shared(pattern: &str) -> Option<String> {
     let rest = pattern
         .strip_prefix("spec.initContainers[*].")
+        .or_else(|| pattern.strip_prefix("spec.ephemeralContainers[*]."))
         .or_else(|| pattern.strip_prefix("spec.containers[*]."))?;
     let twins = [
         ("readinessProbe", "livenessProbe"),

@@ -25,6 +25,7 @@ mod container;
 mod decode;
 mod defaults;
 mod document;
+mod ephemeral;
 pub(crate) mod explain;
 pub(crate) mod fields;
 mod json;
@@ -55,7 +56,7 @@ use std::io::Read;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use change::{merged, parse_patch, patched, replacement};
+pub(crate) use change::{merged, parse_patch, patched, replacement, with_ephemeral};
 pub(crate) use metadata::{check_annotation, check_label};
 pub(crate) use names::check_variable;
 pub(crate) use quantity::Quantity;

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::container::{self, Around};
 use super::report::Report;
 use super::tree::Path;
-use super::{metadata, names, restart, scheduling, security, volumes};
+use super::{ephemeral, metadata, names, restart, scheduling, security, volumes};
 use crate::spec::{self, Container, Dns, HostAlias, Port, Protocol, RestartPolicy, Spec};
 
 /// The domain that a cluster has if nobody says otherwise; a subdomain's full
@@ -110,6 +110,7 @@ fn lower_spec(
             "a Pod needs at least one container",
         );
     }
+    let ephemeral_containers = ephemeral::lower(r, &path, s, &around);
     check_all_host_ports(r, &path, &init_containers, &containers);
     let sysctls = s
         .security_context
@@ -135,6 +136,7 @@ fn lower_spec(
         volumes,
         init_containers,
         containers,
+        ephemeral_containers,
     }
 }
 

@@ -61,6 +61,10 @@ impl View {
 /// [`Kind::Conflict`] if the name is taken.
 pub(crate) fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     kernel::check()?;
+    if !pod.spec.ephemeral_containers.is_empty() {
+        let e = Error::invalid("spec.ephemeralContainers: Forbidden: cannot be set on create");
+        return Err(e.hint("carob debug adds one to a Pod that is there"));
+    }
     let net_admin = !pod.spec.host_network || devices::lack_net_admin();
     capability::require(match net_admin {
         true => &["CAP_SYS_ADMIN", "CAP_NET_ADMIN"],

@@ -20,6 +20,7 @@ pub(crate) const VERBS: &[&str] = &[
     "logs",
     "exec",
     "attach",
+    "debug",
     "cp",
     "wait",
     "restart",

@@ -36,7 +36,7 @@ pub(crate) fn app_armor(security: &Security, enabled: bool) -> Profile<'_> {
 /// for good, with this message and the reason AppArmor.
 pub(crate) fn app_armor_refusal(spec: &Spec, enabled: bool) -> Option<String> {
     let asks = |s: &Security| !matches!(s.app_armor, None | Some(AppArmor::Unconfined));
-    let c = spec.all_containers().find(|c| asks(&c.security))?;
+    let c = spec.every_container().find(|c| asks(&c.security))?;
     (!enabled).then(|| {
         format!(
             "Pod was rejected: Cannot enforce AppArmor: AppArmor is not enabled on the host \

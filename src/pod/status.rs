@@ -37,6 +37,8 @@ pub(crate) struct PodStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub init_container_statuses: Vec<ContainerStatus>,
     pub container_statuses: Vec<ContainerStatus>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ephemeral_container_statuses: Vec<ContainerStatus>,
     pub qos_class: QosClass,
 }
 
@@ -250,6 +252,7 @@ pub(crate) fn of(pod: &Pod, state: Option<&State>) -> PodStatus {
         start_time: state.and_then(|s| s.start_time).map(rfc3339),
         init_container_statuses: statuses(&pod.spec.init_containers, true),
         container_statuses: statuses(&pod.spec.containers, false),
+        ephemeral_container_statuses: statuses(&pod.spec.ephemeral_containers, false),
         qos_class: pod.spec.qos_class(),
     }
 }

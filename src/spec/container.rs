@@ -14,6 +14,9 @@ use super::{Check, Mount, Probe, ProbeKind, Resources, RestartPolicy, RestartRul
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Container {
     pub name: String,
+    /// Of an ephemeral one: the container whose processes it sees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// As written; the image layer reads it as Docker and Kubernetes do.
     pub image: String,
     pub pull_policy: PullPolicy,

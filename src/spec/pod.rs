@@ -52,7 +52,7 @@ impl Pod {
     /// `carob logs` with what names this container, for hints.
     pub(crate) fn logs_command(&self, container: &str, previous: bool) -> String {
         let previous = if previous { "-p " } else { "" };
-        let which = match self.spec.all_containers().count() {
+        let which = match self.spec.every_container().count() {
             1 => String::new(),
             _ => format!(" -c {container}"),
         };
@@ -108,6 +108,9 @@ pub(crate) struct Spec {
     /// In their order; those with `restart_policy: Always` are sidecars.
     pub init_containers: Vec<Container>,
     pub containers: Vec<Container>,
+    /// What `carob debug` has added. They are started once, and nothing waits for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ephemeral_containers: Vec<Container>,
 }
 
 impl Spec {
@@ -116,8 +119,17 @@ impl Spec {
         self.init_containers.iter().chain(&self.containers)
     }
 
+    /// Also those that `carob debug` has added.
+    pub(crate) fn every_container(&self) -> impl Iterator<Item = &Container> {
+        self.all_containers().chain(&self.ephemeral_containers)
+    }
+
     pub(crate) fn container(&self, name: &str) -> Option<&Container> {
-        self.all_containers().find(|c| c.name == name)
+        self.every_container().find(|c| c.name == name)
+    }
+
+    pub(crate) fn is_ephemeral(&self, name: &str) -> bool {
+        self.ephemeral_containers.iter().any(|c| c.name == name)
     }
 
     pub(crate) fn volume(&self, name: &str) -> Option<&Volume> {

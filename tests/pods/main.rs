@@ -18,6 +18,7 @@ mod corpus;
 mod cp;
 mod crashes;
 mod damage;
+mod debug;
 mod debug_log;
 #[path = "../shared/denied.rs"]
 mod denied;

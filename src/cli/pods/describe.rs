@@ -206,6 +206,11 @@ fn describe(view: &View, node: &str, now: Timestamp, said: Said) -> String {
             &pod.spec.containers,
             &status.container_statuses,
         ),
+        (
+            "Ephemeral Containers:",
+            &pod.spec.ephemeral_containers,
+            &status.ephemeral_container_statuses,
+        ),
     ] {
         if list.is_empty() {
             continue;

@@ -109,6 +109,7 @@ pub(crate) fn container_of(view: &View, given: Option<&str>, quiet: bool) -> Res
         .containers
         .iter()
         .chain(&spec.init_containers)
+        .chain(&spec.ephemeral_containers)
         .map(|c| c.name.as_str())
         .collect();
     if let Some(name) = given {
@@ -139,6 +140,8 @@ pub(crate) fn container_of(view: &View, given: Option<&str>, quiet: bool) -> Res
                 .iter()
                 .map(|c| format!("{} (init)", c.name)),
         );
+        let ephemeral = spec.ephemeral_containers.iter();
+        all.extend(ephemeral.map(|c| format!("{} (ephem)", c.name)));
         say(&format!(
             "Defaulted container {:?} out of: {}",
             first.name,

@@ -179,7 +179,7 @@ impl Logs {
             true => view
                 .pod
                 .spec
-                .all_containers()
+                .every_container()
                 .map(|c| c.name.clone())
                 .collect(),
             false => {

@@ -5,6 +5,7 @@ pub(in crate::cli) mod apply;
 pub(in crate::cli) mod attach;
 pub(in crate::cli) mod cp;
 pub(in crate::cli) mod create;
+pub(in crate::cli) mod debug;
 pub(in crate::cli) mod delete;
 pub(in crate::cli) mod describe;
 pub(in crate::cli) mod diff;

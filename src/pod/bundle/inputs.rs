@@ -30,6 +30,8 @@ pub(crate) struct Inputs<'a> {
     pub rlimits: &'a [(u32, u64, u64)],
     /// Absolute: [`crate::linux::cgroup::Place::from_path`].
     pub cgroup: &'a str,
+    /// Of another: the Pod's, or that of another container. None: one of its own.
+    pub pid_namespace: Option<&'a Path>,
     /// Whether the memory controller is cgroup v2's.
     pub memory_is_v2: bool,
     /// SELinux labels of its process and of its files.

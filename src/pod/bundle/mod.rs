@@ -201,7 +201,7 @@ fn plan_namespaces(inputs: &Inputs) -> Result<Vec<oci::LinuxNamespace>> {
         .into_iter()
         .filter(|kind| !(spec.host_pid && *kind == "pid"));
     let own = own.map(|kind| match kind {
-        "pid" if spec.share_process_namespace => (kind, Some(inputs.paths.namespace(kind))),
+        "pid" => (kind, inputs.pid_namespace.map(Path::to_path_buf)),
         _ => (kind, None),
     });
     let joined = pod_namespaces(spec).map(|(flag, name)| {

@@ -261,7 +261,7 @@ impl Monitor {
             let Wait::Pull { image, done, size } = wait else {
                 continue;
             };
-            let all = self.pod().spec.all_containers();
+            let all = self.pod().spec.every_container();
             let mut pulls = all.filter(|c| c.image == *image);
             let pull = pulls.find_map(|c| self.live.get(&c.name)?.pull.as_ref());
             (*done, *size) = pull.map_or((0, 0), |p| p.progress);

@@ -154,7 +154,7 @@ impl Monitor {
             host,
             live: pod
                 .spec
-                .all_containers()
+                .every_container()
                 .map(|c| (c.name.clone(), Live::default()))
                 .collect(),
             glass: Glass::new()?,
@@ -368,7 +368,7 @@ impl Monitor {
 fn new_state(pod: &Pod) -> Result<State> {
     let containers = pod
         .spec
-        .all_containers()
+        .every_container()
         .map(|c| (c.name.clone(), kubelet::waiting_for(pod, &c.name)));
     Ok(State {
         version: State::VERSION,

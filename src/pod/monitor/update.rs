@@ -34,6 +34,9 @@ impl Monitor {
         if names(&pod) != names(self.pod()) {
             return Err(Error::conflict("the Pod has other containers"));
         }
+        for c in &pod.spec.ephemeral_containers {
+            self.live(&c.name);
+        }
         self.tell(Fact::Changed { pod: Box::new(pod) });
         Ok(())
     }

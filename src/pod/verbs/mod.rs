@@ -5,6 +5,7 @@
 pub(crate) mod apply;
 pub(crate) mod change;
 pub(crate) mod copy;
+pub(crate) mod debug;
 pub(crate) mod delete;
 pub(crate) mod disk;
 pub(crate) mod events;

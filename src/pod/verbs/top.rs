@@ -123,7 +123,7 @@ fn running(view: &View) -> impl Iterator<Item = &str> {
             .and_then(|s| s.get(name))
             .is_some_and(|c| matches!(c.now, Now::Running(_)))
     };
-    let all = view.pod.spec.all_containers().map(|c| c.name.as_str());
+    let all = view.pod.spec.every_container().map(|c| c.name.as_str());
     all.filter(move |name| runs(name))
 }
 

@@ -143,7 +143,11 @@ impl Monitor {
     fn process_of(&self, name: &str) -> Result<Rc<plan::Process>> {
         let pod = self.pod();
         if pod.spec.container(name).is_none() {
-            let names: Vec<&str> = pod.spec.all_containers().map(|c| c.name.as_str()).collect();
+            let names: Vec<&str> = pod
+                .spec
+                .every_container()
+                .map(|c| c.name.as_str())
+                .collect();
             return Err(Error::not_found(format!(
                 "container {name:?} not found in pod {:?}",
                 pod.name

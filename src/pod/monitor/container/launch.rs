@@ -32,7 +32,7 @@ use crate::linux::mount::Mount;
 use crate::linux::procfs::Stat;
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
-use crate::linux::{bare, mount_table};
+use crate::linux::{bare, mount_table, namespace};
 use crate::oci::seccomp::Filters;
 use crate::pod::bundle;
 use crate::pod::layers::Lowers;
@@ -87,7 +87,10 @@ impl Monitor {
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
         let mut filters = std::mem::take(&mut self.shared.filters);
+        // The other namespaces that the plan joins are those that this monitor is in.
+        let joined = self.joined_pid_namespace(&c)?;
         let inputs = bundle::Inputs {
+            pid_namespace: joined.as_ref().map(|(path, _)| path.as_path()),
             pod: self.pod(),
             paths: &self.paths,
             container: &c,
@@ -120,9 +123,7 @@ impl Monitor {
         )
         .map_err(|e| limits::out_of_memory(e, &c))?;
         self.live(name).cgroup = Some(cgroup);
-        // The other namespaces that the plan joins are those that this monitor is in.
-        let pid_namespace = self.shared_pid_namespace()?;
-        let sources = pid_namespace.map(|fd| Sources {
+        let sources = joined.map(|(_, fd)| Sources {
             mounts: None,
             namespaces: vec![(CloneFlags::CLONE_NEWPID, fd)],
         });
@@ -155,6 +156,32 @@ impl Monitor {
         live.stop_signal = image.config.stop_signal.as_deref().and_then(signal::parse);
         live.child = Some(child);
         Ok(())
+    }
+
+    /// The pid namespace that a container is born in, if it gets none of its own.
+    fn joined_pid_namespace(&mut self, c: &Container) -> Result<Option<(PathBuf, OwnedFd)>> {
+        if self.pod().spec.host_pid {
+            return Ok(None);
+        }
+        if let Some(fd) = self.shared_pid_namespace()? {
+            return Ok(Some((self.paths.namespace("pid"), fd)));
+        }
+        let Some(target) = &c.target else {
+            return Ok(None);
+        };
+        let ended = || {
+            Error::not_found(format!(
+                "container {target:?}, whose processes it is to see, does not run"
+            ))
+        };
+        let running = self.running(target).ok_or_else(ended)?;
+        let path = PathBuf::from(format!("/proc/{}/ns/pid", running.pid));
+        let fd = namespace::open_kind(&path, CloneFlags::CLONE_NEWPID).map_err(|_| ended())?;
+        // Opened by the pid: had it been another process's, the recorded one could not have it.
+        match Stat::of(running.pid) {
+            Some(s) if s.start == running.pid_start && !s.ended => Ok(Some((path, fd))),
+            _ => Err(ended()),
+        }
     }
 
     /// The next number that no attempt has used, even one that was cut short.

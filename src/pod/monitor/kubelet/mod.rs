@@ -121,7 +121,7 @@ impl Kubelet {
         let resizing = Resizing::begin(&mut pod, &state);
         let courses = pod
             .spec
-            .all_containers()
+            .every_container()
             .map(|c| (c.name.clone(), Course::default()))
             .collect();
         Kubelet {
@@ -417,7 +417,8 @@ pub(crate) fn message_of(e: &Error) -> String {
 pub(crate) fn waiting_for(pod: &Pod, name: &str) -> ContainerState {
     let first = pod.spec.all_containers().next().map(|c| c.name.as_str());
     let mut state = ContainerState::default();
-    if !pod.spec.init_containers.is_empty() && first != Some(name) {
+    let waits = first != Some(name) && !pod.spec.is_ephemeral(name);
+    if !pod.spec.init_containers.is_empty() && waits {
         state.now = Now::waiting(Reason::PodInitializing, "");
     }
     state

@@ -65,6 +65,11 @@ pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
             .start
             .extend(containers.filter(|c| wants(c)).map(|c| c.name.clone()));
     }
+    // They are there to look at what does not start.
+    let ephemeral = spec.ephemeral_containers.iter();
+    decision
+        .start
+        .extend(ephemeral.filter(|c| wants(c)).map(|c| c.name.clone()));
     if over {
         decision.start.clear();
     }

@@ -38,7 +38,8 @@ impl Kubelet {
             return false;
         }
         if !over.ended {
-            let names = self.names();
+            let mut names = self.names();
+            names.retain(|name| !self.pod.spec.is_ephemeral(name));
             for name in &names {
                 self.end_at_once(name);
             }
@@ -79,7 +80,7 @@ impl Kubelet {
         self.changed = true;
         self.state.round += 1;
         for name in self.names() {
-            if !which(&self.spec_of(&name)) {
+            if !which(&self.spec_of(&name)) || self.pod.spec.is_ephemeral(&name) {
                 continue;
             }
             let now = waiting_for(&self.pod, &name).now;

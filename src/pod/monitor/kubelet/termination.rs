@@ -291,15 +291,18 @@ impl Kubelet {
     /// The containers whose turn it is to end; none when all have. `all`: nobody waits for
     /// others any more.
     fn next_to_stop(&self, all: bool) -> Vec<String> {
-        let alive = self.pod.spec.all_containers();
-        let alive = alive.filter(|c| self.stage(&c.name) != Stage::Idle);
+        let is_alive = |c: &&Container| self.stage(&c.name) != Stage::Idle;
+        let alive = self.pod.spec.all_containers().filter(is_alive);
         let (sidecars, ordinary): (Vec<_>, Vec<_>) = alive.partition(|c| c.sidecar);
         let next = match (all, ordinary.is_empty()) {
             (true, _) => [ordinary, sidecars].concat(),
             (false, false) => ordinary,
             (false, true) => sidecars.last().copied().into_iter().collect(),
         };
-        next.into_iter().map(|c| c.name.clone()).collect()
+        // Nobody waits for these.
+        let ephemeral = self.pod.spec.ephemeral_containers.iter().filter(is_alive);
+        let next = next.into_iter().chain(ephemeral);
+        next.map(|c| c.name.clone()).collect()
     }
 
     /// Stops a container. `restart`: its restart policy decides what follows. `hooks`: its

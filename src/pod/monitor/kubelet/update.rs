@@ -19,6 +19,12 @@ impl Kubelet {
         self.changed = true;
         self.keep_allocated(&old);
         self.admit_resize(at);
+        for c in self.pod.spec.ephemeral_containers.clone() {
+            self.course(&c.name);
+            if !self.state.containers.contains_key(&c.name) {
+                self.record_of(&c.name);
+            }
+        }
         for c in old.spec.all_containers() {
             if self.spec_of(&c.name).image != c.image {
                 self.try_image(&c.name);

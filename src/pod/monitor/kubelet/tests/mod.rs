@@ -20,10 +20,11 @@ use super::*;
 use std::fmt::Write;
 use words::{facts_of, kubelet_of, moment, words_of};
 
-const TABLES: [(&str, &str); 12] = [
+const TABLES: [(&str, &str); 13] = [
     ("adoption", include_str!("adoption.txt")),
     ("backoff", include_str!("backoff.txt")),
     ("deadline", include_str!("deadline.txt")),
+    ("debug", include_str!("debug.txt")),
     ("hooks", include_str!("hooks.txt")),
     ("images", include_str!("images.txt")),
     ("order", include_str!("order.txt")),

@@ -45,6 +45,7 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
     };
     for (kind, c) in parts.map(container_of) {
         match kind {
+            Some("ephemeral") => spec.ephemeral_containers.push(c),
             Some(_) => spec.init_containers.push(c),
             None => spec.containers.push(c),
         }
@@ -64,7 +65,7 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
     };
     let records = pod
         .spec
-        .all_containers()
+        .every_container()
         .map(|c| (c.name.clone(), waiting_for(&pod, &c.name)));
     let mut state = State {
         containers: records.collect(),
@@ -100,11 +101,12 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
 
 fn container_of(part: &str) -> (Option<&str>, Container) {
     let mut words = part.split_whitespace().peekable();
-    let kind = words.next_if(|w| ["init", "sidecar"].contains(w));
+    let kind = words.next_if(|w| ["init", "sidecar", "ephemeral"].contains(w));
     let mut c = Container {
         name: words.next().unwrap().into(),
         image: "image:1".into(),
         sidecar: kind == Some("sidecar"),
+        restart_policy: (kind == Some("ephemeral")).then_some(RestartPolicy::Never),
         ..Container::default()
     };
     for word in words {
@@ -290,6 +292,12 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
         ["removal", "failed"] => Fact::NotRemoved {
             errors: vec![error(Kind::Failed, "EBUSY")],
         },
+        ["debug", name] => {
+            let mut pod = kubelet.pod().clone();
+            let (_, container) = container_of(&format!("ephemeral {name}"));
+            pod.spec.ephemeral_containers.push(container);
+            Fact::Changed { pod: Box::new(pod) }
+        }
         ["deadline", "of", seconds] => {
             let mut pod = kubelet.pod().clone();
             pod.spec.active_deadline = Some(seconds.parse().unwrap());
