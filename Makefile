@@ -44,12 +44,14 @@ bench: build images ## Pods timed beside Debian's podman (needs root)
 $(CAROB):
 	cargo build --release --locked
 
-install: $(CAROB) ## put carob and carob-oci into PREFIX/bin, /usr/local by default (needs root)
+install: $(CAROB) ## put carob, carob-oci and man pages below PREFIX, /usr/local by default (needs root)
 	install -D -m 0755 $(CAROB) $(DESTDIR)$(PREFIX)/bin/carob
 	install -D -m 0755 $(CAROB)-oci $(DESTDIR)$(PREFIX)/bin/carob-oci
+	$(CAROB) man --dir $(DESTDIR)$(PREFIX)/share/man/man1
 
 uninstall: ## take it away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/carob $(DESTDIR)$(PREFIX)/bin/carob-oci
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/carob.1 $(DESTDIR)$(PREFIX)/share/man/man1/carob-*.1
 
 clean: ## remove what was built
 	cargo clean

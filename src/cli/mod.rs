@@ -14,6 +14,7 @@
 //! never comes here at all.
 
 mod images;
+mod man;
 mod pods;
 mod show;
 mod terminal;
@@ -123,6 +124,7 @@ const VERBS: &[Entry] = &[
     entry::<pods::explain::Explain>(),
     entry::<version::Version>(),
     entry::<completion::Completion>(),
+    entry::<man::ManPages>(),
 ];
 
 fn command<V: Verb>() -> Command {

@@ -46,6 +46,7 @@ pub(crate) const VERBS: &[&str] = &[
     "explain",
     "version",
     "completion",
+    "man",
 ];
 
 /// `text` with `--root` after each `carob` that a verb follows. Other uses of the word, and
