@@ -172,36 +172,31 @@ impl<'a> Files<'a> {
         Files::new(self.rules, self.shared, self.goes_on)
     }
 
-    /// Copies what a directory's list has called a regular file.
-    pub(super) fn named(
+    /// Opens what a directory's list has called a regular file. `None`: it is skipped.
+    pub(super) fn open(
         &mut self,
         from: BorrowedFd,
-        to: BorrowedFd,
         name: &OsStr,
         path: &Path,
-    ) -> Result<()> {
+    ) -> Result<Option<(File, FileStat)>> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let found = self.rules.at(End::Source, || {
-            openat(from, name, flags, Mode::empty())
-                .map_err(|e| Error::sys("openat(O_PATH|O_NOFOLLOW)", e))
+        let found = openat(from, name, flags, Mode::empty())
+            .map_err(|e| Error::sys("openat(O_PATH|O_NOFOLLOW)", e));
+        let opened = found.and_then(|found| {
+            let stat = fstat(&found).map_err(|e| Error::sys("fstat()", e))?;
+            match kind(&stat) == SFlag::S_IFREG {
+                true => Ok(Some((self.shared.open_to_read(found.as_fd())?, stat))),
+                false => Ok(None),
+            }
         });
-        let found = match found {
-            Err(e) if e.errno() == Some(Errno::ENOENT) => {
-                self.copied.skip(path, Reason::Gone);
-                return Ok(());
-            }
-            Err(e) if is_unreadable(&e) => {
-                self.copied.skip(path, Reason::Unreadable);
-                return Ok(());
-            }
-            other => other?,
+        let reason = match opened {
+            Ok(None) => Reason::Gone,
+            Err(e) if e.errno() == Some(Errno::ENOENT) => Reason::Gone,
+            Err(e) if is_unreadable(&e) => Reason::Unreadable,
+            other => return other,
         };
-        let stat = fstat(&found).map_err(|e| Error::sys("fstat()", e))?;
-        if kind(&stat) != SFlag::S_IFREG {
-            self.copied.skip(path, Reason::Gone);
-            return Ok(());
-        }
-        self.file(found.as_fd(), &stat, to, name, path)
+        self.copied.skip(path, reason);
+        Ok(None)
     }
 
     /// `from`: an O_PATH fd of a regular file.
@@ -213,9 +208,8 @@ impl<'a> Files<'a> {
         name: &OsStr,
         path: &Path,
     ) -> Result<()> {
-        let source = self
-            .rules
-            .at(End::Source, || self.shared.open_to_read(from));
+        let rules = self.rules;
+        let source = rules.at(End::Source, || self.shared.open_to_read(from));
         let source = match source {
             // What the user has named itself has to be readable.
             Err(e) if is_unreadable(&e) && !path.as_os_str().is_empty() => {
@@ -224,21 +218,33 @@ impl<'a> Files<'a> {
             }
             other => other?,
         };
+        rules.at(End::Destination, || {
+            self.take(&source, stat, to, name, path)
+        })
+    }
+
+    /// Copies an open file. The caller is at the destination ([`Rules::at`]).
+    pub(super) fn take(
+        &mut self,
+        source: &File,
+        stat: &FileStat,
+        to: BorrowedFd,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<()> {
         if stat.st_nlink < 2 {
-            return self.copy(&source, stat, to, name).map(drop);
+            return self.copy(source, stat, to, name).map(drop);
         }
         // Held meanwhile: its other names wait for this copy.
         let shared = self.shared;
         let mut hard_links = shared.hard_links();
         if let Some(known) = hard_links.get(&identity(stat))
-            && self
-                .rules
-                .at(End::Destination, || Ok(shared.link_again(known, to, name)))?
+            && shared.link_again(known, to, name)
         {
             self.copied.files += 1;
             return Ok(());
         }
-        let made = self.copy(&source, stat, to, name)?;
+        let made = self.copy(source, stat, to, name)?;
         if let Some(made) = made
             && hard_links.len() < HARD_LINKS_MOST
         {
@@ -249,18 +255,6 @@ impl<'a> Files<'a> {
 
     /// Returns which file it has made of one with more names.
     fn copy(
-        &mut self,
-        source: &File,
-        stat: &FileStat,
-        to: BorrowedFd,
-        name: &OsStr,
-    ) -> Result<Option<Identity>> {
-        let rules = self.rules;
-        rules.at(End::Destination, || self.fill(source, stat, to, name))
-    }
-
-    /// See [`Files::copy`].
-    fn fill(
         &mut self,
         source: &File,
         stat: &FileStat,

@@ -29,7 +29,8 @@ use super::regular::{End, Files, Owner, Rules, Shared, identity};
 use super::{Copied, Reason};
 use crate::{Context, Error, Result};
 
-/// Directories below each other. Each takes three fds, of which 1024 are the usual limit.
+/// Directories below each other. Each takes three fds, and each thread a batch of files; 1024
+/// are the usual limit.
 const DEPTH_MOST: usize = 256;
 /// Files that one thread takes at once.
 const BATCH: usize = 32;
@@ -105,12 +106,27 @@ impl Batch {
     fn copy(&self, files: &mut Files) -> Result<()> {
         (files.goes_on)()?;
         files.makes_own = self.pair.makes_own;
-        for name in &self.names {
-            let path = self.path.join(name);
-            files
-                .named(self.pair.from.as_fd(), self.pair.to.as_fd(), name, &path)
-                .with_context(|| format!("{path:?}"))?;
-        }
+        let (from, to) = (self.pair.from.as_fd(), self.pair.to.as_fd());
+        // All of them are opened first: the rights change twice a batch, not twice a file.
+        let rules = files.rules;
+        let mut opened = Vec::with_capacity(self.names.len());
+        rules.at(End::Source, || {
+            for name in &self.names {
+                let path = self.path.join(name);
+                let found = files.open(from, name, &path);
+                opened.push((found.with_context(|| format!("{path:?}"))?, path));
+            }
+            Ok(())
+        })?;
+        rules.at(End::Destination, || {
+            for (name, (found, path)) in self.names.iter().zip(&opened) {
+                if let Some((source, stat)) = found {
+                    let taken = files.take(source, stat, to, name, path);
+                    taken.with_context(|| format!("{path:?}"))?;
+                }
+            }
+            Ok(())
+        })?;
         files.makes_own = false;
         Ok(())
     }
