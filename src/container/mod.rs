@@ -32,8 +32,8 @@ pub(crate) mod wanted;
 use crate::linux::cgroup::Join;
 use crate::{Context, Error, Result};
 
-/// The beginning of any process that is none of the host's: nobody inside may look into it,
-/// it is a session of its own, and in its cgroup.
+/// The first steps of a child that becomes no container but is in its Pod's namespaces: no
+/// process there may look into it, it leads a session of its own, and it is in its cgroup.
 pub(crate) fn settle(join: &Join, oom_score_adj: i32) -> Result<()> {
     process::seclude()?;
     process::set_oom_score("self", oom_score_adj)?;

@@ -51,6 +51,12 @@ impl Stat {
     }
 }
 
+/// Whether this process has not ended: `start` is its [`Stat::start`], by which no other
+/// process that has its pid by now is taken for it.
+pub(crate) fn lives(pid: i32, start: u64) -> bool {
+    Stat::of(pid).is_some_and(|s| !s.ended && s.start == start)
+}
+
 /// The procfs at /proc.
 #[derive(Debug)]
 pub(crate) struct Procfs(OwnedFd);

@@ -61,7 +61,7 @@ pub(crate) use metadata::{check_annotation, check_label};
 pub(crate) use names::check_variable;
 pub(crate) use quantity::Quantity;
 pub(crate) use report::{Note, NoteKind};
-pub(crate) use selector::parse_selector;
+pub(crate) use selector::{Selector, parse_selector};
 pub(crate) use source::{Source, missing_hint, read};
 
 use crate::error::Problem;

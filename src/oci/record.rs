@@ -33,7 +33,7 @@ use super::json;
 use crate::container::hook::Subject;
 use crate::linux::cgroup::systemd::Scope;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Place, Select};
-use crate::linux::procfs::Stat;
+use crate::linux::procfs;
 use crate::linux::resctrl::{self, Resctrl};
 use crate::linux::root::open_dir;
 use crate::store::{self, Lock, Versioned, make_dir};
@@ -333,7 +333,7 @@ impl Record {
     }
 
     pub fn is_alive(&self) -> bool {
-        self.pid > 0 && Stat::of(self.pid).is_some_and(|s| !s.ended && s.start == self.pid_start)
+        self.pid > 0 && procfs::lives(self.pid, self.pid_start)
     }
 
     /// The root of the first process.

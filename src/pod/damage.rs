@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nix::errno::Errno;
 
 use super::state::{Ended, Now, State};
-use crate::linux::procfs::Stat;
+use crate::linux::procfs;
 use crate::pod::reason::Reason;
 use crate::spec::{Pod, Spec};
 use crate::store::{self, Layout, Versioned};
@@ -62,8 +62,7 @@ pub(crate) fn without_the_dead(mut state: State) -> State {
         let Now::Running(running) = &container.now else {
             continue;
         };
-        let lives = |s: &Stat| !s.ended && s.start == running.pid_start;
-        if Stat::of(running.pid).as_ref().is_some_and(lives) {
+        if procfs::lives(running.pid, running.pid_start) {
             continue;
         }
         container.now = Now::Ended(Ended {

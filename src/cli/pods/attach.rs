@@ -7,14 +7,15 @@ use clap::Args;
 use crate::cli::Verb;
 use crate::cli::face::{Face, say};
 use crate::cli::pods::exec::{code_of, container_of, need_terminal, talk};
+use crate::cli::pods::logs::{self, Followed};
 use crate::cli::terminal::raw::Signals;
 use crate::cli::terminal::stream::{self, End, Pump};
-use crate::pod::client::{Connection, View};
+use crate::pod::client::{self, Connection, View};
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::Now;
 use crate::pod::watch::next_reply;
 use crate::spec::Pod;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Attach {
@@ -98,6 +99,36 @@ pub(crate) fn ask(face: &Face, pod: &Pod, container: String, stdin: bool) -> Res
     let connection = Connection::open(&face.layout, &pod.uid)?;
     connection.send(&Request::Attach { container, stdin }, &[])?;
     Ok(connection)
+}
+
+/// What the container says, until it ends: by the connection that was asked to attach, or, if
+/// there is none or the container was quicker than it, by its log.
+pub(crate) fn to_the_end(
+    face: &Face,
+    pod: &Pod,
+    name: &str,
+    connection: Option<Connection>,
+    (stdin, quiet): (bool, bool),
+    signals: &Signals,
+) -> Result<End> {
+    let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
+    if let Some(connection) = connection {
+        match carry_on(connection, stdin, quiet, Some(signals)) {
+            Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => {}
+            other => return other,
+        }
+    }
+    let last = match logs::follow_container(face, &view, name, signals)? {
+        Followed::ToTheEnd(last) => last,
+        Followed::Interrupted(n) => return Ok(End::Interrupted(n)),
+    };
+    Ok(End::Exited(last.as_ref().and_then(|s| {
+        let c = s.containers.get(name)?;
+        match (&c.now, &c.last) {
+            (Now::Ended(e), _) | (_, Some(e)) => Some(e.exit_code),
+            _ => None,
+        }
+    })))
 }
 
 /// What follows [`ask`].

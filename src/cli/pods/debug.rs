@@ -6,17 +6,15 @@ use crate::cli::Verb;
 use crate::cli::face::{Face, say};
 use crate::cli::pods::attach;
 use crate::cli::pods::exec::{code_of, need_terminal};
-use crate::cli::pods::logs::{self, Followed};
 use crate::cli::show::object;
 use crate::cli::show::output::{self, Format};
 use crate::cli::terminal::raw::Signals;
 use crate::cli::terminal::stream::End;
 use crate::manifest;
-use crate::pod::client::{self, View};
-use crate::pod::state::Now;
+use crate::pod::client;
 use crate::pod::verbs::debug::{self, Profile, Wanted};
 use crate::spec::Pod;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Debug {
@@ -144,26 +142,9 @@ impl Debug {
         let connection = attach::ask(face, pod, name.to_owned(), self.stdin)?;
         debug::await_start(&face.layout, pod, name)?;
         let signals = Signals::new()?;
-        match attach::carry_on(connection, self.stdin, self.quiet, Some(&signals)) {
-            // It was quicker than we: its log has what it said.
-            Err(e) if matches!(e.kind(), Kind::Conflict | Kind::NotFound) => {}
-            other => return other,
-        }
-        let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
-        match logs::follow_container(face, &view, name, &signals)? {
-            Followed::Interrupted(n) => Ok(End::Interrupted(n)),
-            Followed::ToTheEnd(_) => Ok(End::Exited(exit_code(face, &view, name)?)),
-        }
+        let flags = (self.stdin, self.quiet);
+        attach::to_the_end(face, pod, name, Some(connection), flags, &signals)
     }
-}
-
-fn exit_code(face: &Face, view: &View, name: &str) -> Result<Option<i32>> {
-    let view = client::find(&face.layout, &view.pod.namespace, &view.pod.name)?;
-    let record = view.state.and_then(|s| s.containers.get(name).cloned());
-    Ok(match record.map(|r| r.now) {
-        Some(Now::Ended(e)) => Some(e.exit_code),
-        _ => None,
-    })
 }
 
 /// `debugger-` and five digits, as kubectl has it.

@@ -9,7 +9,7 @@ use crate::cli::show::output::{self, Format};
 use crate::cli::show::rows::{self, Columns};
 use crate::cli::show::table::Table;
 use crate::cli::{Verb, show::object};
-use crate::manifest;
+use crate::manifest::{self, Selector};
 use crate::pod::client::{self, Detail, View};
 use crate::pod::verbs::fields::FieldSelector;
 use crate::pod::watch::{Change, Watcher};
@@ -53,6 +53,41 @@ pub(crate) struct Get {
     ignore_not_found: bool,
 }
 
+/// Which Pods are meant, where no names are given.
+pub(crate) struct Selection {
+    labels: Option<Selector>,
+    fields: Option<FieldSelector>,
+    node: String,
+}
+
+impl Selection {
+    pub(crate) fn parse(labels: Option<&str>, fields: Option<&str>) -> Result<Self> {
+        Ok(Selection {
+            labels: labels.map(manifest::parse_selector).transpose()?,
+            fields: fields.map(FieldSelector::parse).transpose()?,
+            node: node_name(),
+        })
+    }
+
+    /// # Errors
+    /// There are names as well.
+    pub(crate) fn without_names(&self, names: &[String], all_namespaces: bool) -> Result<()> {
+        let selects = all_namespaces || self.labels.is_some() || self.fields.is_some();
+        match selects && !names.is_empty() {
+            true => Err(Error::usage(
+                "names cannot go with --all-namespaces, --selector or --field-selector",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    pub(crate) fn matches(&self, view: &View) -> bool {
+        let (labels, fields) = (self.labels.as_ref(), self.fields.as_ref());
+        labels.is_none_or(|s| s.matches(&view.pod.labels))
+            && fields.is_none_or(|f| f.matches(view, &self.node))
+    }
+}
+
 impl Verb for Get {
     const NAME: &'static str = "get";
     const ABOUT: &'static str = "List Pods, or show one";
@@ -73,22 +108,11 @@ impl Verb for Get {
             None => Format::parse(self.output.as_deref())?,
         };
         let sort_key = self.sort_by.as_deref().map(SortKey::parse).transpose()?;
-        let selector = self.selector.as_deref().map(manifest::parse_selector);
-        let selector = selector.transpose()?;
-        let fields = self.field_selector.as_deref().map(FieldSelector::parse);
-        let fields = fields.transpose()?;
-        if !names.is_empty() && (self.all_namespaces || selector.is_some() || fields.is_some()) {
-            return Err(Error::usage(
-                "names cannot go with --all-namespaces, --selector or --field-selector",
-            ));
-        }
+        let selection = Selection::parse(self.selector.as_deref(), self.field_selector.as_deref())?;
+        selection.without_names(&names, self.all_namespaces)?;
         let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
-        let node = node_name();
-        let wanted = |v: &View| {
-            (names.is_empty() || names.contains(&v.pod.name))
-                && selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels))
-                && fields.as_ref().is_none_or(|f| f.matches(v, &node))
-        };
+        let wanted =
+            |v: &View| (names.is_empty() || names.contains(&v.pod.name)) && selection.matches(v);
         let mut printer = Printer {
             table: Table::default(),
             columns: Columns {
@@ -96,7 +120,7 @@ impl Verb for Get {
                 wide: matches!(format, Format::Table { wide: true }),
                 label_columns: self.label_columns,
                 labels: self.show_labels,
-                node: node.clone(),
+                node: selection.node.clone(),
             },
             custom,
             head: !self.no_headers,

@@ -5,15 +5,13 @@ use serde_json::{Value, json};
 
 use crate::cli::face::{Face, say, warn, warn_of};
 use crate::cli::pods::exec::{code_of, need_terminal};
-use crate::cli::pods::logs::Followed;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::waiting::Waiting;
 use crate::cli::terminal::raw::{Signals, Wake};
 use crate::cli::terminal::stream::End;
-use crate::cli::{Verb, pods::apply, pods::attach, pods::logs, show::object};
+use crate::cli::{Verb, pods::apply, pods::attach, show::object};
 use crate::manifest;
 use crate::pod::client;
-use crate::pod::state::Now;
 use crate::pod::verbs::delete::{self, Grace};
 use crate::spec::Pod;
 use crate::{Error, Kind, Result};
@@ -266,25 +264,8 @@ impl Run {
             }
         };
         started?;
-        let view = client::find(&face.layout, &pod.namespace, &pod.name)?;
-        if let Some(connection) = connection {
-            match attach::carry_on(connection, true, self.quiet, Some(signals)) {
-                // It was quicker than we: its log has what it said.
-                Err(e) if e.kind() == Kind::Conflict || e.kind() == Kind::NotFound => {}
-                other => return other,
-            }
-        }
-        let last = match logs::follow_container(face, &view, &pod.name, signals)? {
-            Followed::ToTheEnd(last) => last,
-            Followed::Interrupted(n) => return Ok(End::Interrupted(n)),
-        };
-        Ok(End::Exited(last.as_ref().and_then(|s| {
-            let c = s.containers.get(&pod.name)?;
-            match (&c.now, &c.last) {
-                (Now::Ended(e), _) | (_, Some(e)) => Some(e.exit_code),
-                _ => None,
-            }
-        })))
+        let flags = (self.stdin, self.quiet);
+        attach::to_the_end(face, pod, &pod.name, connection, flags, signals)
     }
 }
 

@@ -8,14 +8,12 @@ use serde_json::{Value, json};
 
 use crate::cli::Verb;
 use crate::cli::face::{Face, say, warn_of_unattended};
-use crate::cli::pods::get::node_name;
+use crate::cli::pods::get::Selection;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::table::Table;
 use crate::cli::show::{age, object};
 use crate::linux::cgroup::{Pressure, Pressures};
-use crate::manifest;
 use crate::pod::client;
-use crate::pod::verbs::fields::FieldSelector;
 use crate::pod::verbs::top::{PodUse, Used, measure};
 use crate::{Error, Result};
 
@@ -81,26 +79,15 @@ impl Verb for Top {
                 "--interval: CPU time cannot be measured in 0s",
             ));
         }
-        let selector = self.selector.as_deref().map(manifest::parse_selector);
-        let selector = selector.transpose()?;
-        let fields = self.field_selector.as_deref().map(FieldSelector::parse);
-        let fields = fields.transpose()?;
-        if !names.is_empty() && (self.all_namespaces || selector.is_some() || fields.is_some()) {
-            return Err(Error::usage(
-                "names cannot go with --all-namespaces, --selector or --field-selector",
-            ));
-        }
+        let selection = Selection::parse(self.selector.as_deref(), self.field_selector.as_deref())?;
+        selection.without_names(&names, self.all_namespaces)?;
         let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
         let views = match names.is_empty() {
             false => face.find_all(&names)?,
             true => {
                 let detail = client::Detail::Summary;
                 let mut all = client::list_with(&face.layout, namespace, detail)?;
-                let node = node_name();
-                all.retain(|v| {
-                    selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels))
-                        && fields.as_ref().is_none_or(|f| f.matches(v, &node))
-                });
+                all.retain(|v| selection.matches(v));
                 warn_of_unattended(&all);
                 all
             }

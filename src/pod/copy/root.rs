@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::rights::Rights;
 use crate::linux::capability::Set;
 use crate::linux::namespace;
-use crate::linux::procfs::Stat;
+use crate::linux::procfs;
 use crate::linux::root::Root;
 use crate::pod::client::View;
 use crate::pod::state::Now;
@@ -64,7 +64,7 @@ impl ContainerRoot {
         };
         // Both were opened by the pid: had it been another process's meanwhile, the recorded
         // one could not have it now.
-        if !Stat::of(pid).is_some_and(|s| s.start == running.pid_start && !s.ended) {
+        if !procfs::lives(pid, running.pid_start) {
             return Err(not_running("its process has ended"));
         }
         let root = namespace::root_of_mounts(mounts.as_fd())?;

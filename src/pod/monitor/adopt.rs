@@ -10,7 +10,7 @@ use super::container::child::{Child, zombie_status};
 use super::container::output::Output;
 use super::{Fact, Monitor, Source, sandbox};
 use crate::linux::cgroup::{Cgroup, Select};
-use crate::linux::procfs::Stat;
+use crate::linux::procfs;
 use crate::oci::config::Config;
 use crate::oci::plan::plan_container;
 use crate::pod::logs::Stream;
@@ -88,9 +88,7 @@ impl Monitor {
         let alive = sys::pidfd_open(pid)
             .ok()
             // Asked after the pidfd is there: it is this process or none.
-            .filter(|_| {
-                Stat::of(running.pid).is_some_and(|s| !s.ended && s.start == running.pid_start)
-            });
+            .filter(|_| procfs::lives(running.pid, running.pid_start));
         match alive {
             Some(pidfd) => {
                 let child = Child::adopted(

@@ -29,7 +29,7 @@ use crate::image::Image;
 use crate::linux::capability::permitted;
 use crate::linux::cgroup::{Cgroup, Controllers, Join, OomEvents, Resources, Select};
 use crate::linux::mount::Mount;
-use crate::linux::procfs::Stat;
+use crate::linux::procfs::{self, Stat};
 use crate::linux::root::{Root, reopen};
 use crate::linux::signal;
 use crate::linux::{bare, mount_table, namespace};
@@ -178,9 +178,9 @@ impl Monitor {
         let path = PathBuf::from(format!("/proc/{}/ns/pid", running.pid));
         let fd = namespace::open_kind(&path, CloneFlags::CLONE_NEWPID).map_err(|_| ended())?;
         // Opened by the pid: had it been another process's, the recorded one could not have it.
-        match Stat::of(running.pid) {
-            Some(s) if s.start == running.pid_start && !s.ended => Ok(Some((path, fd))),
-            _ => Err(ended()),
+        match procfs::lives(running.pid, running.pid_start) {
+            true => Ok(Some((path, fd))),
+            false => Err(ended()),
         }
     }
 

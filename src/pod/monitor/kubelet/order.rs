@@ -32,8 +32,7 @@ pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
         // Waiting: for the first time, or after an end that it restarts from.
         _ => true,
     };
-    let done =
-        |c: &Container| matches!(now(c), Some(Now::Ended(e)) if !spec.restarts(c, e.exit_code));
+    let done = |c: &Container| is_done(spec, state, c);
     // Asked first: a sidecar that was stopped because all others were done must not
     // come back for it.
     let mut over = state.failed.is_some() || spec.containers.iter().all(done);
@@ -75,6 +74,12 @@ pub(crate) fn decide(spec: &Spec, state: &State) -> Decision {
     }
     decision.over = over;
     decision
+}
+
+/// Whether the container has ended and will not run again.
+pub(super) fn is_done(spec: &Spec, state: &State, c: &Container) -> bool {
+    let now = state.containers.get(&c.name).map(|s| &s.now);
+    matches!(now, Some(Now::Ended(e)) if !spec.restarts(c, e.exit_code))
 }
 
 #[cfg(test)]

@@ -104,12 +104,7 @@ impl Kubelet {
         let done: Vec<String> = spec
             .containers
             .iter()
-            .filter(
-                |c| match self.state.containers.get(&c.name).map(|r| &r.now) {
-                    Some(Now::Ended(e)) => !spec.restarts(c, e.exit_code),
-                    _ => false,
-                },
-            )
+            .filter(|c| order::is_done(spec, &self.state, c))
             .map(|c| c.name.clone())
             .collect();
         self.begin_again(|c| !done.contains(&c.name));
