@@ -259,6 +259,23 @@ fn files_belong_to_the_containers_user() {
     );
 }
 
+/// Also where files that root makes have another group than root's.
+#[test]
+fn root_keeps_the_owner_of_each_source() {
+    let extra = json!({"securityContext": {"runAsUser": 0, "runAsGroup": 2000}});
+    let root = root_with(IDLE, extra, json!([]));
+    let tree = work(&root).join("tree");
+    fs::create_dir_all(tree.join("below")).unwrap();
+    for name in ["a", "below/b"] {
+        fs::write(tree.join(name), "x").unwrap();
+    }
+    let other = Some(nix::unistd::Gid::from_raw(7));
+    nix::unistd::chown(&tree.join("a"), None, other).unwrap();
+    cp(&root, &tree, "p:/tree").ok();
+    let stat = "stat -c '%u %g' /tree /tree/a /tree/below /tree/below/b";
+    assert_eq!(root.sh("p", stat), "0 0\n0 7\n0 0\n0 0\n");
+}
+
 #[test]
 fn volumes_are_seen_and_read_only_is_an_error() {
     let host = |root: &Root| root.dir().join("host");

@@ -7,7 +7,7 @@ use crate::cli::face::{Face, say_hint, warn};
 use crate::cli::pods::exec::container_of;
 use crate::cli::show::output::Format;
 use crate::pod::client;
-use crate::pod::copy::{Copied, Reason};
+use crate::pod::copy::{Copied, SkipReason};
 use crate::pod::verbs::copy::{self, Request, Side};
 use crate::{Error, Result};
 
@@ -98,7 +98,7 @@ impl Verb for Cp {
 
 /// A line for each reason, as there may be thousands.
 fn tell_skipped(copied: &Copied) {
-    let mut reasons: Vec<Reason> = Vec::new();
+    let mut reasons: Vec<SkipReason> = Vec::new();
     for skipped in &copied.skipped {
         if !reasons.contains(&skipped.reason) {
             reasons.push(skipped.reason);
@@ -120,7 +120,7 @@ fn tell_skipped(copied: &Copied) {
             copied.skipped_count - told
         ));
     }
-    if reasons.contains(&Reason::SymbolicLink) {
+    if reasons.contains(&SkipReason::SymbolicLink) {
         say_hint("with links: carob exec POD -- tar cf - PATH | tar xf -, if the image has tar");
     }
 }

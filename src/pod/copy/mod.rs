@@ -59,12 +59,12 @@ pub(crate) struct Skipped {
     /// Below the directory that was given; as it is displayed, if it is no UTF-8.
     #[serde(serialize_with = "displayed")]
     pub path: PathBuf,
-    pub reason: Reason,
+    pub reason: SkipReason,
 }
 
 /// Why something is not copied. The names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(crate) enum Reason {
+pub(crate) enum SkipReason {
     SymbolicLink,
     Fifo,
     Socket,
@@ -79,18 +79,18 @@ pub(crate) enum Reason {
     Unreadable,
 }
 
-impl Reason {
+impl SkipReason {
     /// For people.
     pub(crate) fn text(self) -> &'static str {
         match self {
-            Reason::SymbolicLink => "a symbolic link",
-            Reason::Fifo => "a FIFO",
-            Reason::Socket => "a socket",
-            Reason::Device => "a device",
-            Reason::Gone => "gone before it was read",
-            Reason::Destination => "the directory that is copied to",
-            Reason::KernelFiles => "files of the kernel",
-            Reason::Unreadable => "cannot be read",
+            SkipReason::SymbolicLink => "a symbolic link",
+            SkipReason::Fifo => "a FIFO",
+            SkipReason::Socket => "a socket",
+            SkipReason::Device => "a device",
+            SkipReason::Gone => "gone before it was read",
+            SkipReason::Destination => "the directory that is copied to",
+            SkipReason::KernelFiles => "files of the kernel",
+            SkipReason::Unreadable => "cannot be read",
         }
     }
 }
@@ -109,9 +109,9 @@ impl Copied {
         self.skipped.truncate(Self::SKIPPED_MOST);
     }
 
-    fn skip(&mut self, path: &Path, reason: Reason) {
+    fn skip(&mut self, path: &Path, reason: SkipReason) {
         self.skipped_count += 1;
-        self.unreadable += u64::from(reason == Reason::Unreadable);
+        self.unreadable += u64::from(reason == SkipReason::Unreadable);
         if self.skipped.len() < Self::SKIPPED_MOST {
             let path = path.to_owned();
             self.skipped.push(Skipped { path, reason });

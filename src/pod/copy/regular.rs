@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, fchown, getegid, geteuid, linkat};
 
 use super::file::{Copier, GoesOn, New, hint, is_unreadable, kind};
 use super::rights::Rights;
-use super::{Copied, Reason};
+use super::{Copied, SkipReason};
 use crate::linux::root::{Links, Root, open_dir, reopen};
 use crate::{Context, Error, Result};
 
@@ -56,6 +56,14 @@ impl Rules<'_> {
         match side == self.inside {
             true => self.rights.with(act),
             false => act(),
+        }
+    }
+
+    /// Whose a new file is, should its directory not decide.
+    pub(super) fn maker(&self) -> (Uid, Gid) {
+        match self.inside {
+            End::Destination => self.rights.maker(),
+            End::Source => (geteuid(), getegid()),
         }
     }
 
@@ -148,9 +156,8 @@ pub(super) struct Files<'a> {
     pub goes_on: GoesOn<'a>,
     copier: Copier<'a>,
     pub copied: Copied,
-    own: (Uid, Gid),
-    /// What is made in this directory belongs to [`Files::own`]: its group is the same, should
-    /// files get their directory's. Then nothing has to be asked of a new file.
+    /// What is made in this directory belongs to [`Rules::maker`]: its group is the same,
+    /// should files get their directory's. Then nothing has to be asked of a new file.
     pub makes_own: bool,
 }
 
@@ -162,7 +169,6 @@ impl<'a> Files<'a> {
             goes_on,
             copier: Copier::new(goes_on),
             copied: Copied::default(),
-            own: (geteuid(), getegid()),
             makes_own: false,
         }
     }
@@ -190,9 +196,9 @@ impl<'a> Files<'a> {
             }
         });
         let reason = match opened {
-            Ok(None) => Reason::Gone,
-            Err(e) if e.errno() == Some(Errno::ENOENT) => Reason::Gone,
-            Err(e) if is_unreadable(&e) => Reason::Unreadable,
+            Ok(None) => SkipReason::Gone,
+            Err(e) if e.errno() == Some(Errno::ENOENT) => SkipReason::Gone,
+            Err(e) if is_unreadable(&e) => SkipReason::Unreadable,
             other => return other,
         };
         self.copied.skip(path, reason);
@@ -213,7 +219,7 @@ impl<'a> Files<'a> {
         let source = match source {
             // What the user has named itself has to be readable.
             Err(e) if is_unreadable(&e) && !path.as_os_str().is_empty() => {
-                self.copied.skip(path, Reason::Unreadable);
+                self.copied.skip(path, SkipReason::Unreadable);
                 return Ok(());
             }
             other => other?,
@@ -272,7 +278,7 @@ impl<'a> Files<'a> {
             other => other.map_err(|e| hint(Error::sys("openat(O_TMPFILE|O_WRONLY)", e)))?,
         };
         let bytes = self.copier.content(source, &new.file, stat)?;
-        let is_own = self.makes_own && self.rules.owner_of(stat) == Some(self.own);
+        let is_own = self.makes_own && self.rules.owner_of(stat) == Some(self.rules.maker());
         if !is_own || self.rules.mode_of(stat) != mode {
             self.equip(new.file.as_fd(), stat, mode)?;
         }

@@ -39,6 +39,11 @@ impl Rights {
         self.uid.is_root() && self.capabilities.has(caps::Capability::CAP_CHOWN)
     }
 
+    /// Whose the files are that are made with these rights.
+    pub(super) fn maker(&self) -> (Uid, Gid) {
+        (self.uid, self.gid)
+    }
+
     /// Does `act` with these rights, in the calling thread alone. Opened fds keep what they
     /// were opened with.
     pub(crate) fn with<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {

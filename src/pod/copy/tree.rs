@@ -26,7 +26,7 @@ use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::file::{GoesOn, hint, is_unreadable, kind};
 use super::regular::{End, Files, Owner, Rules, Shared, identity};
-use super::{Copied, Reason};
+use super::{Copied, SkipReason};
 use crate::{Context, Error, Result};
 
 /// Directories below each other. Each takes three fds, and each thread a batch of files; 1024
@@ -304,11 +304,11 @@ impl<'a> Walk<'a> {
         });
         match found {
             Err(e) if e.errno() == Some(Errno::ENOENT) => {
-                self.files.copied.skip(&self.path, Reason::Gone);
+                self.files.copied.skip(&self.path, SkipReason::Gone);
                 Ok(None)
             }
             Err(e) if is_unreadable(&e) => {
-                self.files.copied.skip(&self.path, Reason::Unreadable);
+                self.files.copied.skip(&self.path, SkipReason::Unreadable);
                 Ok(None)
             }
             other => self.item(other?.as_fd(), pair.to.as_fd(), name),
@@ -329,10 +329,10 @@ impl<'a> Walk<'a> {
                 rules.at(End::Destination, || self.link(from, &stat, to, name))?;
                 return Ok(None);
             }
-            SFlag::S_IFLNK => Reason::SymbolicLink,
-            SFlag::S_IFIFO => Reason::Fifo,
-            SFlag::S_IFSOCK => Reason::Socket,
-            _ => Reason::Device,
+            SFlag::S_IFLNK => SkipReason::SymbolicLink,
+            SFlag::S_IFIFO => SkipReason::Fifo,
+            SFlag::S_IFSOCK => SkipReason::Socket,
+            _ => SkipReason::Device,
         };
         let path = match self.path.as_os_str().is_empty() {
             true => Path::new(name),
@@ -387,12 +387,12 @@ impl<'a> Walk<'a> {
         name: &OsStr,
     ) -> Result<Option<Level>> {
         if self.is_destination(stat) {
-            self.files.copied.skip(&self.path, Reason::Destination);
+            self.files.copied.skip(&self.path, SkipReason::Destination);
             return Ok(None);
         }
         let is_top = self.path.as_os_str().is_empty();
         if !is_top && is_of_the_kernel(from)? {
-            self.files.copied.skip(&self.path, Reason::KernelFiles);
+            self.files.copied.skip(&self.path, SkipReason::KernelFiles);
             return Ok(None);
         }
         let mode = self.files.rules.mode_of(stat) & !Mode::from_bits_truncate(0o7000);
@@ -407,7 +407,7 @@ impl<'a> Walk<'a> {
         })?;
         match self.level(from, new) {
             Err(e) if !is_top && is_unreadable(&e) => {
-                self.files.copied.skip(&self.path, Reason::Unreadable);
+                self.files.copied.skip(&self.path, SkipReason::Unreadable);
                 Ok(None)
             }
             other => other.map(Some),
@@ -447,8 +447,8 @@ impl<'a> Walk<'a> {
     /// Whether a new directory needs more than mkdir(2) has given it.
     fn changes(&self, stat: &FileStat, mode: Mode) -> bool {
         let owner = self.files.rules.owner_of(stat);
-        let own = (nix::unistd::geteuid(), nix::unistd::getegid());
-        owner.is_some_and(|owner| owner != own || self.files.rules.mode_of(stat) != mode)
+        let maker = self.files.rules.maker();
+        owner.is_some_and(|owner| owner != maker || self.files.rules.mode_of(stat) != mode)
     }
 
     fn is_destination(&self, stat: &FileStat) -> bool {
@@ -483,7 +483,7 @@ impl<'a> Walk<'a> {
             pair: Arc::new(Pair {
                 from,
                 to,
-                makes_own: stat.st_gid == nix::unistd::getegid().as_raw(),
+                makes_own: stat.st_gid == self.files.rules.maker().1.as_raw(),
             }),
             names: Vec::new(),
         })
