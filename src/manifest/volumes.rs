@@ -50,25 +50,33 @@ pub(super) fn kinds(v: &core::Volume) -> usize {
 
 fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSource> {
     if let Some(dir) = &v.empty_dir {
-        let path = path.key("emptyDir");
-        let media = [("", false), ("Memory", true), ("HugePages", false)];
-        let medium = Some(dir.medium.as_deref().unwrap_or_default());
-        let memory = r.choice(&path.key("medium"), medium, &media);
-        let size = dir.size_limit.as_ref();
-        let size = size.and_then(|q| quantity(r, &path.key("sizeLimit"), q));
-        if size.is_some() && memory == Some(false) {
-            r.warn(
-                &path.key("sizeLimit"),
-                "not enforced on disk yet: only `medium: Memory` is bounded by it",
-            );
-        }
-        return Some(VolumeSource::EmptyDir {
-            memory: memory.unwrap_or(false),
-            size_limit: size.map(Quantity::units).filter(|bytes| *bytes > 0),
-        });
+        return Some(empty_dir(r, &path.key("emptyDir"), dir));
     }
-    let host = v.host_path.as_ref()?;
-    let path = path.key("hostPath");
+    if let Some(host) = &v.host_path {
+        return Some(host_path(r, &path.key("hostPath"), host));
+    }
+    None
+}
+
+fn empty_dir(r: &mut Report<'_>, path: &Path, dir: &core::EmptyDirVolumeSource) -> VolumeSource {
+    let media = [("", false), ("Memory", true), ("HugePages", false)];
+    let medium = Some(dir.medium.as_deref().unwrap_or_default());
+    let memory = r.choice(&path.key("medium"), medium, &media);
+    let size = dir.size_limit.as_ref();
+    let size = size.and_then(|q| quantity(r, &path.key("sizeLimit"), q));
+    if size.is_some() && memory == Some(false) {
+        r.warn(
+            &path.key("sizeLimit"),
+            "not enforced on disk yet: only `medium: Memory` is bounded by it",
+        );
+    }
+    VolumeSource::EmptyDir {
+        memory: memory.unwrap_or(false),
+        size_limit: size.map(Quantity::units).filter(|bytes| *bytes > 0),
+    }
+}
+
+fn host_path(r: &mut Report<'_>, path: &Path, host: &core::HostPathVolumeSource) -> VolumeSource {
     let place = path.key("path");
     if host.path.is_empty() {
         r.required(&place, "");
@@ -86,12 +94,12 @@ fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSou
         ("CharDevice", HostPathKind::CharDevice),
         ("BlockDevice", HostPathKind::BlockDevice),
     ];
-    Some(VolumeSource::HostPath {
+    VolumeSource::HostPath {
         path: PathBuf::from(&host.path),
         kind: r
             .choice(&path.key("type"), host.type_.as_deref(), &kinds)
             .unwrap_or_default(),
-    })
+    }
 }
 
 /// A container's mounts, in their order. `known` are the names of the Pod's

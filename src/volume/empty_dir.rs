@@ -1,0 +1,39 @@
+//! emptyDir: a directory on disk, or a tmpfs.
+
+use std::os::fd::AsFd;
+
+use super::{Making, owner};
+use crate::Result;
+use crate::linux::mount::{ATTR_NODEV, ATTR_NOSUID, Mount};
+use crate::linux::root::open_dir;
+use crate::linux::selinux;
+use crate::store::make_dir;
+
+pub(super) fn make_on_disk(m: &Making, name: &str) -> Result<()> {
+    let dir = m.paths.disk_volume(name);
+    make_dir(&dir)?;
+    if let Some(label) = m.label {
+        // What is made inside has the directory's type.
+        selinux::label(&dir, label)?;
+    }
+    owner::give(&dir, m.fs_group)
+}
+
+pub(super) fn make_in_memory(m: &Making, name: &str, size_limit: Option<u64>) -> Result<()> {
+    let dir = m.paths.memory_volume(name);
+    make_dir(&dir)?;
+    // A tmpfs that is larger than what the Pod's containers may have together would show
+    // room that nobody can use: a kubelet sizes it so too.
+    let size = size_limit
+        .iter()
+        .copied()
+        .chain(m.spec.memory_limit())
+        .min();
+    let size = size.map(|s| s.to_string());
+    let mut options = vec![("mode", "0777")];
+    options.extend(size.as_deref().map(|s| ("size", s)));
+    options.extend(m.label.map(|l| ("context", l)));
+    let tmpfs = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
+    tmpfs.attach(open_dir(&dir)?.as_fd())?;
+    owner::give(&dir, m.fs_group)
+}
