@@ -4,7 +4,7 @@
 //!
 //! - [`cli`], [`oci_cli`]: the faces. They parse a command line, call, print.
 //! - [`manifest`]: bytes to a checked, defaulted Pod. [`pod`]: one Pod's life.
-//! - [`image`], [`volume`], [`network`]: what a Pod is made of.
+//! - [`image`], [`volume`], [`network`], [`object`]: what a Pod is made of.
 //! - [`oci`]: a container that a bundle describes. [`container`]: the mechanism of one.
 //! - [`spec`]: what is wanted, as plain data.
 //! - [`error`], [`nearest`], [`plain`], [`debug_log`]: what every layer says of a fault, of a
@@ -26,6 +26,7 @@ mod linux;
 mod manifest;
 mod nearest;
 mod network;
+mod object;
 mod oci;
 mod oci_cli;
 mod plain;

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "cli",
-        &["image", "linux", "manifest", "pod", "spec", "store", "sys"],
+        &[
+            "image", "linux", "manifest", "object", "pod", "spec", "store", "sys",
+        ],
     ),
     ("oci_cli", &["container", "linux", "oci", "sys"]),
     ("manifest", &["spec"]),
@@ -20,6 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "image",
             "linux",
             "network",
+            "object",
             "oci",
             "spec",
             "store",
@@ -30,6 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("oci", &["container", "linux", "store", "sys"]),
     ("image", &["linux", "spec", "store", "sys"]),
     ("network", &["linux", "spec", "store", "sys"]),
+    ("object", &["spec", "store"]),
     ("volume", &["linux", "spec", "store"]),
     ("container", &["linux", "sys"]),
     ("linux", &["sys"]),

@@ -16,7 +16,6 @@ pub(crate) fn merged(live: &Pod, given: &Pod) -> Result<Pod> {
         &live.manifest,
     );
     Ok(Pod {
-        pull_secrets: given.pull_secrets.clone(),
         applied: given.applied.clone(),
         ..checked(live, &value)?
     })
@@ -29,10 +28,6 @@ pub(crate) fn replacement(live: &Pod, given: &Pod) -> Result<Pod> {
         uid: live.uid.clone(),
         created: live.created,
         applied: live.applied.clone(),
-        pull_secrets: match given.pull_secrets.is_empty() {
-            true => live.pull_secrets.clone(),
-            false => given.pull_secrets.clone(),
-        },
         ..given.clone()
     })
 }
@@ -82,7 +77,6 @@ fn checked(live: &Pod, value: &Value) -> Result<Pod> {
     Ok(Pod {
         uid: live.uid.clone(),
         created: live.created,
-        pull_secrets: live.pull_secrets.clone(),
         applied: live.applied.clone(),
         ..pod.clone()
     })

@@ -97,6 +97,7 @@ pub(super) fn lower(
         command: c.command.clone().unwrap_or_default(),
         args: c.args.clone().unwrap_or_default(),
         working_dir,
+        env_from: Vec::new(),
         env: env(r, &path.key("env"), c, pod),
         ports,
         resources: lower_resources(r, path, c),

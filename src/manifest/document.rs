@@ -5,13 +5,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
 use super::report::{Origin, Report};
-use super::secret::{self, Secret};
 use super::tree::{Key, Node, Path, Value, quote};
 use super::verdicts::{self, Answer};
-use super::{FieldVerdict, Verdict, decode, defaults, kinds, pod};
+use super::{FieldVerdict, Verdict, decode, defaults, fields, kinds, objects, pod};
 use crate::error::Problem;
 use crate::nearest::nearest;
-use crate::spec::Pod;
+use crate::spec::{self, ObjectKind, Pod};
 
 /// What came of one object.
 pub(super) struct Outcome<'a> {
@@ -21,19 +20,10 @@ pub(super) struct Outcome<'a> {
     pub place: Place,
     /// Absent where there are faults.
     pub pod: Option<Pod>,
-    /// The imagePullSecrets that it names.
-    pub wanted: Vec<WantedSecret>,
     /// It is no Pod, but this.
-    pub secret: Option<Secret>,
+    pub object: Option<spec::Object>,
     /// Its kind has no effect here.
     pub ignored: bool,
-}
-
-/// One of a Pod's imagePullSecrets.
-pub(super) struct WantedSecret {
-    pub name: String,
-    pub line: usize,
-    pub field: String,
 }
 
 pub(super) struct Place {
@@ -97,7 +87,8 @@ fn item_type(node: &Node) -> Option<(String, String)> {
     let text = |field| node.get(field).and_then(Node::as_str);
     let (version, kind) = (text("apiVersion")?, text("kind")?);
     let of = kind.strip_suffix("List")?;
-    let known = version == "v1" && matches!(of, "" | "Pod");
+    let known =
+        version == "v1" && (matches!(of, "" | "Pod") || ObjectKind::of_manifest(of).is_some());
     let is_list = known || (!of.is_empty() && node.get("items").is_some());
     is_list.then(|| (version.to_owned(), of.to_owned()))
 }
@@ -147,7 +138,11 @@ pub(super) fn check_object<'a>(
     created: Timestamp,
 ) -> Outcome<'a> {
     let service_account = take_service_account_volume(&mut object.node);
-    let answers = verdicts::answer(&object.node);
+    let kept = objects::kind_of(&object.node);
+    let answers = match kept {
+        Some(kind) => objects::answer(kind, &object.node),
+        None => verdicts::answer(&object.node, &fields::rule),
+    };
     let object = &*object;
     let base = object.base.clone();
     let mut outcome = Outcome {
@@ -158,17 +153,9 @@ pub(super) fn check_object<'a>(
         report: Report::new(origin.source, &object.node, base),
         verdicts: Vec::new(),
         pod: None,
-        wanted: Vec::new(),
-        secret: None,
+        object: None,
         ignored: false,
     };
-    if secret::is_secret(&object.node) {
-        let Outcome {
-            report, verdicts, ..
-        } = &mut outcome;
-        outcome.secret = secret::read(report, &object.node, origin, verdicts);
-        return outcome;
-    }
     let verdict = |r: &Report<'_>, path: &Path, line, verdict, why: &str| FieldVerdict {
         source: origin.source.to_owned(),
         document: origin.document,
@@ -186,7 +173,7 @@ pub(super) fn check_object<'a>(
         outcome.ignored = true;
         return outcome;
     }
-    if !check_header(&mut outcome.report, &object.node) {
+    if kept.is_none() && !check_header(&mut outcome.report, &object.node) {
         return outcome;
     }
     let r = &mut outcome.report;
@@ -211,6 +198,10 @@ pub(super) fn check_object<'a>(
         let v = verdict(r, &found.path, found.line, v, why);
         outcome.verdicts.push(v);
     }
+    if let Some(kind) = kept {
+        outcome.object = objects::read(r, kind, &object.node, origin, uid, created);
+        return outcome;
+    }
     let (typed, faults) = decode::decode::<core::Pod>(&without_status(&object.node));
     faults.into_iter().for_each(|f| r.fault(f));
     let Some(mut typed) = typed else {
@@ -222,16 +213,6 @@ pub(super) fn check_object<'a>(
     let applied = serde_json::to_value(&typed).ok();
     defaults::fill(&mut typed, namespace, uid, created);
     let lowered = pod::lower(r, &typed, uid, created);
-    let path = Path::default().keys("spec.imagePullSecrets");
-    let named = typed.spec.iter().flat_map(|s| &s.image_pull_secrets);
-    for (i, secret) in named.flatten().enumerate() {
-        let path = path.index(i);
-        outcome.wanted.push(WantedSecret {
-            name: secret.name.clone(),
-            line: object.node.line_of(&path),
-            field: r.full(&path),
-        });
-    }
     if r.problems.is_empty() {
         outcome.pod = Some(Pod { applied, ..lowered });
     }
@@ -240,7 +221,7 @@ pub(super) fn check_object<'a>(
 
 /// The object without what a server wrote: it may be of a newer version than the types
 /// known here, and nobody reads it.
-fn without_status(object: &Node) -> Node {
+pub(super) fn without_status(object: &Node) -> Node {
     let mut object = object.clone();
     object.take("status");
     if let Some(meta) = object.get_mut("metadata") {
@@ -252,7 +233,7 @@ fn without_status(object: &Node) -> Node {
 }
 
 /// The namespace of the command line and the one in the manifest.
-fn check_namespace(r: &mut Report<'_>, wanted: Option<&str>, given: Option<&str>) {
+pub(super) fn check_namespace(r: &mut Report<'_>, wanted: Option<&str>, given: Option<&str>) {
     if let (Some(wanted), Some(given)) = (wanted, given)
         && wanted != given
     {

@@ -76,7 +76,7 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
     ("metadata.annotations", Honoured),
     (
         "metadata.generateName",
-        NoEffect("the Pod goes by metadata.name"),
+        NoEffect("an object goes by metadata.name"),
     ),
     ("metadata.creationTimestamp", NoEffect(SERVER)),
     ("metadata.deletionGracePeriodSeconds", NoEffect(SERVER)),
@@ -95,7 +95,7 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
     ("metadata.selfLink", NoEffect(SERVER)),
     (
         "metadata.uid",
-        NoEffect("each Pod made here gets a uid of its own"),
+        NoEffect("each object made here gets a uid of its own"),
     ),
     ("spec", Fields),
     ("spec.activeDeadlineSeconds", Honoured),

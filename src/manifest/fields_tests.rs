@@ -359,7 +359,7 @@ fn null_is_absent_at_every_field() {
 fn a_resource_that_kubernetes_does_not_know_is_for_the_checks() {
     let text = "spec: {containers: [{resources: {limits: {memroy: 1, example.com/gpu: 1}}}]}";
     let (documents, _) = super::super::yaml::parse_documents(text.as_bytes());
-    let answers: Vec<_> = answer(&documents[0])
+    let answers: Vec<_> = answer(&documents[0], &rule)
         .into_iter()
         .map(|found| (found.path.last_key().unwrap().to_owned(), found.answer))
         .collect();

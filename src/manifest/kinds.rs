@@ -9,10 +9,6 @@ const TEMPLATE: &str = "not supported yet; apply its spec.template as a Pod: wri
 
 const REFUSED: &[(&str, &str)] = &[
     (
-        "ConfigMap",
-        "not supported yet; give its data as env values, or as files of the host by hostPath",
-    ),
-    (
         "CronJob",
         "not supported; run its template as a Pod from a systemd timer: carob run --rm --attach",
     ),
@@ -36,10 +32,6 @@ const REFUSED: &[(&str, &str)] = &[
         "PersistentVolume",
         "not supported; mount a directory of the host by hostPath",
     ),
-    (
-        "PersistentVolumeClaim",
-        "not supported yet; mount a directory of the host by hostPath",
-    ),
     ("ReplicaSet", TEMPLATE),
     ("ReplicationController", TEMPLATE),
     (
@@ -57,7 +49,6 @@ const SCALE: &str = "no controller makes or removes Pods here";
 /// API group, kind, and why it has no effect.
 const NO_EFFECT: &[(&str, &str, &str)] = &[
     ("", "LimitRange", "write defaults and bounds into the Pods"),
-    ("", "Namespace", "a namespace exists once a Pod names it"),
     ("", "ResourceQuota", "a namespace's quota is not enforced"),
     (
         "",

@@ -4,21 +4,20 @@ use super::super::tests::{good, pod_with, refused};
 
 #[test]
 fn kinds_without_effect_are_notes() {
-    let around = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n\
-                  apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: s}\n---\n\
+    let around = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: s}\n---\n\
                   apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: r}\nrules: []\n---\n";
     let parsed = good(&format!("{around}{}", pod_with("", "")));
-    assert_eq!((parsed.pods.len(), parsed.ignored), (1, 3));
+    assert_eq!((parsed.pods.len(), parsed.ignored), (1, 2));
     let notes: Vec<String> = parsed.notes.iter().map(ToString::to_string).collect();
-    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert_eq!(notes.len(), 2, "{notes:?}");
     assert!(notes[0].contains("a.yaml:2: kind: "), "{notes:?}");
     assert!(
-        notes[0].contains("Namespace: a namespace exists once a Pod names it"),
+        notes[0].contains("ServiceAccount: there is no API server"),
         "{notes:?}"
     );
     // Alone, in a List, and beside what is refused.
     assert_eq!(good(around).pods.len(), 0);
-    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n";
+    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ServiceAccount, metadata: {name: a}}\n";
     assert_eq!(good(list).ignored, 1);
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\n";
     refused(&format!("{around}{service}"), "publish a port by hostPort");
@@ -42,8 +41,6 @@ fn refused_kinds_name_a_way_on() {
         ("apps/v1", "StatefulSet", "apply its spec.template as a Pod"),
         ("batch/v1", "Job", "restartPolicy: OnFailure or Never"),
         ("batch/v1", "CronJob", "systemd timer"),
-        ("v1", "ConfigMap", "env values"),
-        ("v1", "PersistentVolumeClaim", "hostPath"),
         ("v1", "Service", "hostPort"),
         ("networking.k8s.io/v1", "Ingress", "hostPort"),
     ] {

@@ -1,4 +1,4 @@
-//! A Pod's metadata: names, labels, annotations, and what only controllers read.
+//! An object's metadata: names, labels, annotations, and what only controllers read.
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::names;
 use super::report::{Report, unknown_value};
 use super::tree::{Path, quote};
-use crate::spec::{FirstProbes, Pod, WhenLogFull};
+use crate::spec::{FirstProbes, ObjectKind, Pod, WhenLogFull};
 use crate::{Error, Result};
 
 /// The longest name of a file (NAME_MAX): the directory of a Pod's logs is
@@ -14,20 +14,8 @@ use crate::{Error, Result};
 const FILE_NAME_MAX: usize = 255;
 
 pub(super) fn check(r: &mut Report<'_>, pod: &core::Pod, name: &str, namespace: &str) {
-    let meta = &pod.metadata;
     let path = Path::default().key("metadata");
-    if name.is_empty() {
-        let hint = if r.is_set(&path.key("generateName")) {
-            "apply needs a name that stays the same; generateName alone is not enough; set metadata.name"
-        } else {
-            "a Pod needs a name"
-        };
-        r.required(&path.key("name"), hint);
-    } else {
-        r.check(&path.key("name"), name, names::dns_subdomain(name));
-    }
-    let namespace_path = path.key("namespace");
-    r.check(&namespace_path, namespace, names::dns_label(namespace));
+    check_names(r, "Pod", name, names::dns_subdomain, Some(namespace));
     let directory = name.len() + namespace.len() + 2 + 36;
     if directory > FILE_NAME_MAX {
         r.invalid(
@@ -39,6 +27,68 @@ pub(super) fn check(r: &mut Report<'_>, pod: &core::Pod, name: &str, namespace: 
             ),
         );
     }
+    check_rest(r, &pod.metadata);
+    let annotations = path.key("annotations");
+    for (key, value) in pod.metadata.annotations.iter().flatten() {
+        let path = annotations.key(key);
+        if let Some(fault) = own_fault(key, value).or_else(|| known_fault(key, value)) {
+            r.problem(&path, fault);
+        }
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
+        if key == "kubernetes.io/config.mirror" && node.is_none_or(str::is_empty) {
+            let why = "must set spec.nodeName if mirror pod annotation is set";
+            r.invalid(&path, value, why);
+        }
+    }
+}
+
+/// Of an object of another kind. `namespace` is empty for one that is in none.
+pub(super) fn check_object(
+    r: &mut Report<'_>,
+    meta: &ObjectMeta,
+    kind: ObjectKind,
+    name: &str,
+    namespace: &str,
+) {
+    let check = match kind {
+        ObjectKind::Namespace => names::dns_label,
+        _ => names::dns_subdomain,
+    };
+    let namespace = kind.is_namespaced().then_some(namespace);
+    check_names(r, kind.kind(), name, check, namespace);
+    check_rest(r, meta);
+}
+
+fn check_names(
+    r: &mut Report<'_>,
+    kind: &str,
+    name: &str,
+    check: fn(&str) -> Result<(), String>,
+    namespace: Option<&str>,
+) {
+    let path = Path::default().key("metadata");
+    if name.is_empty() {
+        let hint = if r.is_set(&path.key("generateName")) {
+            "apply needs a name that stays the same; generateName alone is not enough; set metadata.name"
+        } else {
+            &format!("a {kind} needs a name")
+        };
+        r.required(&path.key("name"), hint);
+    } else {
+        r.check(&path.key("name"), name, check(name));
+    }
+    if let Some(namespace) = namespace {
+        r.check(
+            &path.key("namespace"),
+            namespace,
+            names::dns_label(namespace),
+        );
+    }
+}
+
+/// What all kinds have in common.
+fn check_rest(r: &mut Report<'_>, meta: &ObjectMeta) {
+    let path = Path::default().key("metadata");
     owners(r, &path.key("ownerReferences"), meta);
     for (i, finalizer) in meta.finalizers.iter().flatten().enumerate() {
         let path = path.key("finalizers").index(i);
@@ -61,14 +111,6 @@ pub(super) fn check(r: &mut Report<'_>, pod: &core::Pod, name: &str, namespace: 
         let path = annotations.key(key);
         r.check(&path, key, names::qualified_name(&key.to_lowercase()));
         size += key.len() + value.len();
-        if let Some(fault) = own_fault(key, value).or_else(|| known_fault(key, value)) {
-            r.problem(&path, fault);
-        }
-        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
-        if key == "kubernetes.io/config.mirror" && node.is_none_or(str::is_empty) {
-            let why = "must set spec.nodeName if mirror pod annotation is set";
-            r.invalid(&path, value, why);
-        }
     }
     if size > Pod::ANNOTATIONS_MAX {
         r.problem(

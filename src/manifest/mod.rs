@@ -12,6 +12,9 @@
 //!    [`crate::spec`], checking as the API server does; `scheduling`: checks of what
 //!    goes no further.
 //!
+//! ConfigMaps, Secrets and the other kinds that are kept beside Pods go the same way, by
+//! [`objects`].
+//!
 //! [`explain`] tells of each field what Kubernetes says of it and what carob does with it.
 //!
 //! Every fault of every document is found in one reading, with its field's path
@@ -33,6 +36,7 @@ mod kinds;
 mod lifecycle;
 mod metadata;
 mod names;
+mod objects;
 pub(crate) mod patch;
 mod pod;
 mod probe;
@@ -41,7 +45,6 @@ mod report;
 mod resources;
 mod restart;
 mod scheduling;
-mod secret;
 mod security;
 mod selector;
 mod source;
@@ -60,16 +63,15 @@ pub(crate) use change::{merged, parse_patch, patched, replacement, with_ephemera
 pub(crate) use metadata::{check_annotation, check_label};
 pub(crate) use names::check_variable;
 pub(crate) use quantity::Quantity;
-pub(crate) use report::{Note, NoteKind};
+pub(crate) use report::Note;
 pub(crate) use selector::{Selector, parse_selector};
 pub(crate) use source::{Source, missing_hint, read};
 
 use crate::error::Problem;
-use crate::spec::Pod;
+use crate::spec::{Object, Pod};
 use crate::{Context, Error, Kind, Result};
-use document::{Object, Outcome, WantedSecret};
+use document::Outcome;
 use report::Origin;
-use secret::Secret;
 use tree::Node;
 
 /// What a reading found.
@@ -77,6 +79,8 @@ use tree::Node;
 pub(crate) struct Parsed {
     /// In the order of the sources and documents.
     pub pods: Vec<Pod>,
+    /// What carob keeps beside them, in the order in which it is to be made.
+    pub objects: Vec<Object>,
     /// What is worth saying: fields without effect, likely mistakes.
     pub notes: Vec<Note>,
     /// The answer for each field that is set, for `validate`.
@@ -163,10 +167,7 @@ struct Reading<'a> {
     problems: Vec<Problem>,
     unsupported: usize,
     /// Names that were given, and where.
-    taken: HashMap<(String, String), String>,
-    secrets: Vec<Secret>,
-    /// The imagePullSecrets of each Pod in `parsed`, and the Pods' sources.
-    wanted: Vec<(String, Vec<WantedSecret>)>,
+    taken: HashMap<(&'static str, String, String), String>,
 }
 
 impl<'a> Reading<'a> {
@@ -186,8 +187,6 @@ impl<'a> Reading<'a> {
             problems: Vec::new(),
             unsupported: 0,
             taken: HashMap::new(),
-            secrets: Vec::new(),
-            wanted: Vec::new(),
         })
     }
 
@@ -208,7 +207,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    fn object(&mut self, object: &mut Object, origin: &Origin<'_>) -> Result<()> {
+    fn object(&mut self, object: &mut document::Object, origin: &Origin<'_>) -> Result<()> {
         let uid = new_uid()?;
         let outcome = document::check_object(object, origin, &uid, self.created);
         let Outcome {
@@ -216,8 +215,7 @@ impl<'a> Reading<'a> {
             verdicts,
             place,
             pod,
-            wanted,
-            secret,
+            object,
             ignored,
         } = outcome;
         self.parsed.ignored += usize::from(ignored);
@@ -227,86 +225,36 @@ impl<'a> Reading<'a> {
         self.problems.extend(report.problems);
         self.parsed.notes.extend(report.notes);
         self.parsed.verdicts.extend(verdicts);
-        if let Some(secret) = secret {
-            self.secret(secret);
-        }
-        let Some(pod) = pod else { return Ok(()) };
-        let name = (pod.namespace.clone(), pod.name.clone());
+        let (kind, namespace, name) = match (&pod, &object) {
+            (Some(pod), _) => ("Pod", &pod.namespace, &pod.name),
+            (_, Some(object)) => (object.kind.kind(), &object.namespace, &object.name),
+            _ => return Ok(()),
+        };
         let here = format!("{}:{}", origin.source, place.line);
-        if let Some(first) = self.taken.insert(name, here) {
+        let key = (kind, namespace.clone(), name.clone());
+        if let Some(first) = self.taken.insert(key, here) {
+            let place_of = match namespace.as_str() {
+                "" => name.clone(),
+                namespace => format!("{namespace}/{name}"),
+            };
             self.problems.push(Problem {
                 source: origin.source.to_owned(),
                 line: place.line,
                 field: place.field,
-                message: format!(
-                    "Pod {}/{} is given twice: first at {first}",
-                    pod.namespace, pod.name
-                ),
+                message: format!("{kind} {place_of} is given twice: first at {first}"),
             });
         }
-        self.parsed.pods.push(pod);
-        self.wanted.push((origin.source.to_owned(), wanted));
+        self.parsed.pods.extend(pod);
+        self.parsed.objects.extend(object);
         Ok(())
     }
 
-    fn secret(&mut self, new: Secret) {
-        let same =
-            |s: &&Secret| (&s.namespace, &s.secret.name) == (&new.namespace, &new.secret.name);
-        if let Some(first) = self.secrets.iter().find(same) {
-            self.problems.push(Problem {
-                source: new.source.clone(),
-                line: new.line,
-                field: new.field.clone(),
-                message: format!(
-                    "Secret {}/{} is given twice: first at {}:{}",
-                    new.namespace, new.secret.name, first.source, first.line
-                ),
-            });
-        }
-        self.secrets.push(new);
-    }
-
-    /// Gives each Pod the Secrets that it names. One that is not there is no fault,
-    /// as for a kubelet: the image may need none.
-    fn give_secrets(&mut self) {
-        let mut used = vec![false; self.secrets.len()];
-        let warning = |source: &str, line, field: &str, message| Note {
-            source: source.to_owned(),
-            line,
-            field: field.to_owned(),
-            message,
-            verdict: NoteKind::Warning,
-        };
-        for (pod, (source, wanted)) in self.parsed.pods.iter_mut().zip(&self.wanted) {
-            for w in wanted {
-                let is_it = |s: &Secret| s.namespace == pod.namespace && s.secret.name == w.name;
-                let Some(i) = self.secrets.iter().position(is_it) else {
-                    let message = format!(
-                        "there is no Secret {:?} of namespace {} among what is given: images are \
-                         pulled without it",
-                        w.name, pod.namespace
-                    );
-                    let note = warning(source, w.line, &w.field, message);
-                    self.parsed.notes.push(note);
-                    continue;
-                };
-                used[i] = true;
-                pod.pull_secrets.push(self.secrets[i].secret.clone());
-            }
-        }
-        for (s, _) in self.secrets.iter().zip(used).filter(|(_, used)| !used) {
-            let message =
-                "no Pod that is given with it names it in imagePullSecrets; it is not kept";
-            let note = warning(&s.source, s.line, &s.field, message.to_owned());
-            self.parsed.notes.push(note);
-        }
-    }
-
     fn finish(mut self, names: &str) -> (Parsed, Option<Error>) {
-        self.give_secrets();
+        self.parsed.objects.sort_by_key(|o| o.kind);
         if self.problems.is_empty() {
+            let parsed = &self.parsed;
             let nothing =
-                self.parsed.pods.is_empty() && self.secrets.is_empty() && self.parsed.ignored == 0;
+                parsed.pods.is_empty() && parsed.objects.is_empty() && parsed.ignored == 0;
             let fault = nothing.then(|| match names {
                 "-" => Error::invalid("standard input holds no manifest")
                     .hint("write it into the pipe, or name a file: -f FILE"),

@@ -143,6 +143,24 @@ pub(crate) fn check_variable(text: &str) -> crate::Result<()> {
     }
 }
 
+/// A key of a ConfigMap or a Secret, which is the name of a file too (IsConfigMapKey).
+pub(super) fn config_key(s: &str) -> Check {
+    let is_char = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if s.len() > 253 {
+        return Err("must be no more than 253 characters".into());
+    }
+    if s.is_empty() || !s.bytes().all(is_char) {
+        return Err(
+            "a valid config key must consist of alphanumeric characters, '-', '_' or '.'".into(),
+        );
+    }
+    match s {
+        "." => Err("must not be '.'".into()),
+        _ if s.starts_with("..") => Err("must not start with '..'".into()),
+        _ => Ok(()),
+    }
+}
+
 /// `a.b.c` or `a/b/c`, as sysctl(8) takes it.
 pub(super) fn sysctl_name(s: &str) -> Check {
     let ok = at_most(s, SUBDOMAIN_MAX).is_ok()

@@ -45,8 +45,6 @@ pub(super) fn lower(
         annotations: meta.annotations.clone().unwrap_or_default(),
         created,
         spec,
-        // Known when all documents are read.
-        pull_secrets: Vec::new(),
         applied: None,
         manifest: serde_json::to_value(pod).unwrap_or_default(),
     }
@@ -134,6 +132,12 @@ fn lower_spec(
         dns: dns(r, &path, s),
         sysctls: security::sysctls(r, &sysctls_path, sysctls, host_network, host_ipc),
         volumes,
+        image_pull_secrets: s
+            .image_pull_secrets
+            .iter()
+            .flatten()
+            .map(|secret| secret.name.clone())
+            .collect(),
         init_containers,
         containers,
         ephemeral_containers,

@@ -1,6 +1,6 @@
 //! What becomes of each field that a manifest sets, by the table in [`super::fields`].
 
-use super::fields::{Rule, rule};
+use super::fields::Rule;
 use super::resources;
 use super::tree::{Node, Path, Value};
 
@@ -23,13 +23,29 @@ pub(super) enum Answer {
 
 /// Every field that is set, with its answer, in the manifest's order. Unknown
 /// fields are left out: reading the types reports them.
-pub(super) fn answer(document: &Node) -> Vec<Found> {
+///
+/// `rule`: the line of the kind's table for a pattern.
+pub(super) fn answer(document: &Node, rule: &dyn Fn(&str) -> Option<Rule>) -> Vec<Found> {
     let mut found = Vec::new();
-    walk(document, document.line, &Path::default(), "", &mut found);
+    walk(
+        document,
+        document.line,
+        &Path::default(),
+        "",
+        rule,
+        &mut found,
+    );
     found
 }
 
-fn walk(node: &Node, line: usize, path: &Path, pattern: &str, found: &mut Vec<Found>) {
+fn walk(
+    node: &Node,
+    line: usize,
+    path: &Path,
+    pattern: &str,
+    rule: &dyn Fn(&str) -> Option<Rule>,
+    found: &mut Vec<Found>,
+) {
     let mut add = |answer| {
         found.push(Found {
             path: path.clone(),
@@ -96,7 +112,7 @@ fn walk(node: &Node, line: usize, path: &Path, pattern: &str, found: &mut Vec<Fo
                     "" => step.to_owned(),
                     _ => format!("{pattern}.{step}"),
                 };
-                walk(child, key.line, &path.key(&key.name), &pattern, found);
+                walk(child, key.line, &path.key(&key.name), &pattern, rule, found);
             }
         }
         Value::Seq(items) => {
@@ -106,6 +122,7 @@ fn walk(node: &Node, line: usize, path: &Path, pattern: &str, found: &mut Vec<Fo
                     child.line,
                     &path.index(i),
                     &format!("{pattern}[*]"),
+                    rule,
                     found,
                 );
             }

@@ -104,7 +104,6 @@ fn stand_in(layout: &Layout, uid: &str) -> Pod {
         annotations: Default::default(),
         created: created.unwrap_or_default(),
         spec: Spec::default(),
-        pull_secrets: Vec::new(),
         applied: None,
         manifest: serde_json::json!({"spec": {"containers": []}}),
     }

@@ -60,6 +60,7 @@ reasons! {
     FailedPreStopHook
     FailedRecord
     FailedResume
+    FailedToRetrieveImagePullSecret
     Killing
     LifecycleHTTPFallback
     NetworkNotReady

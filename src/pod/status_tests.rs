@@ -38,7 +38,6 @@ fn pod(policy: RestartPolicy, names: &[&str]) -> Pod {
         annotations: Default::default(),
         created: at(0),
         spec,
-        pull_secrets: vec![],
         applied: None,
         manifest: serde_json::json!({}),
     }

@@ -203,7 +203,6 @@ pub(crate) fn is_same(old: &Pod, new: &Pod) -> bool {
     old.spec == new.spec
         && old.labels == new.labels
         && old.annotations == new.annotations
-        && old.pull_secrets == new.pull_secrets
         && old.manifest["spec"] == new.manifest["spec"]
 }
 
@@ -212,7 +211,6 @@ pub(crate) fn become_like(pod: &mut Pod, new: &Pod) {
     pod.spec.clone_from(&new.spec);
     pod.labels.clone_from(&new.labels);
     pod.annotations.clone_from(&new.annotations);
-    pod.pull_secrets.clone_from(&new.pull_secrets);
     pod.applied.clone_from(&new.applied);
     pod.manifest = new.manifest.clone();
     pod.manifest["metadata"]["uid"] = pod.uid.clone().into();

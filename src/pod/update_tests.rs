@@ -30,7 +30,6 @@ fn pod(manifest: Value) -> Pod {
             active_deadline: manifest["spec"]["activeDeadlineSeconds"].as_u64(),
             ..Spec::default()
         },
-        pull_secrets: Vec::new(),
         applied: None,
         manifest,
     }

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Mount, Probe, ProbeKind, Resources, RestartPolicy, RestartRule, Security};
+use super::{
+    Check, Mount, ObjectRef, Probe, ProbeKind, Resources, RestartPolicy, RestartRule, Security,
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Container {
@@ -25,6 +27,9 @@ pub(crate) struct Container {
     /// Replaces the image's CMD if not empty.
     pub args: Vec<String>,
     pub working_dir: Option<String>,
+    /// In their order; later wins, and `env` over all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env_from: Vec<EnvFrom>,
     /// In their order; later wins. `$(VAR)` is expanded when the container is
     /// made, since a value may come from the Pod's status.
     pub env: Vec<EnvVar>,
@@ -118,6 +123,25 @@ pub(crate) enum EnvValue {
         resource: String,
         divisor: u64,
     },
+    /// The value of a key of a ConfigMap or a Secret.
+    Key { object: ObjectRef, key: String },
+    /// A variable from a file in the form of a shell's assignments (KEP-3721), in a volume
+    /// of the Pod: an emptyDir that an init container has written to.
+    File {
+        volume: String,
+        /// Relative, without `..`.
+        path: String,
+        key: String,
+        optional: bool,
+    },
+}
+
+/// Every key of a ConfigMap or a Secret as a variable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EnvFrom {
+    /// In front of each key.
+    pub prefix: String,
+    pub object: ObjectRef,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,6 +7,7 @@
 //! and nothing of carob but [`crate::error`] is imported.
 
 mod container;
+mod object;
 mod pod;
 mod probe;
 mod pull_secret;
@@ -16,12 +17,16 @@ mod security;
 mod volume;
 
 pub(crate) use container::{
-    Container, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, ResizePolicy,
+    Container, EnvFrom, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, ResizePolicy,
 };
+pub(crate) use object::{Object, ObjectKind, ObjectRef};
 pub(crate) use pod::{Dns, HostAlias, Pod, QosClass, RestartPolicy, Spec, WhenLogFull};
 pub(crate) use probe::{Check, FirstProbes, Host, HttpGet, HttpVersion, Probe, ProbeKind};
 pub(crate) use pull_secret::{PullSecret, RegistryAuth};
 pub(crate) use resources::{Bounds, Node, Resources};
 pub(crate) use restart::{AfterExit, RestartAction, RestartRule};
 pub(crate) use security::{AppArmor, SeLinuxOptions, Seccomp, Security};
-pub(crate) use volume::{HostPathKind, Mount, Propagation, Volume, VolumeSource};
+pub(crate) use volume::{
+    DownwardItem, DownwardValue, HostPathKind, KeyToPath, Mount, Projection, Propagation, Volume,
+    VolumeSource,
+};

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Container, PullSecret, SeLinuxOptions, Volume};
+use super::{Container, SeLinuxOptions, Volume};
 
 /// The record `pod.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,9 +20,6 @@ pub(crate) struct Pod<Manifest = serde_json::Value> {
     pub annotations: BTreeMap<String, String>,
     pub created: Timestamp,
     pub spec: Spec,
-    /// What its imagePullSecrets name, of those that were given with it.
-    #[serde(default)]
-    pub pull_secrets: Vec<PullSecret>,
     /// The v1 Pod as the user gave it with Kubernetes' defaults filled in, for
     /// showing back. The monitor never looks at it.
     pub manifest: Manifest,
@@ -72,7 +69,6 @@ impl Pod<serde::de::IgnoredAny> {
             annotations: self.annotations,
             created: self.created,
             spec: self.spec,
-            pull_secrets: self.pull_secrets,
             manifest: serde_json::Value::Null,
             applied: None,
         }
@@ -105,6 +101,9 @@ pub(crate) struct Spec {
     #[serde(default)]
     pub se_linux: Option<SeLinuxOptions>,
     pub volumes: Vec<Volume>,
+    /// Secrets of the Pod's namespace, by name, to pull images with.
+    #[serde(default)]
+    pub image_pull_secrets: Vec<String>,
     /// In their order; those with `restart_policy: Always` are sidecars.
     pub init_containers: Vec<Container>,
     pub containers: Vec<Container>,

@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{Context, Error, Result};
 
-/// A v1 Secret with a registry's credentials. It is in the record, which is root's
-/// alone, and in nothing that is printed.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+/// A v1 Secret with a registry's credentials. It is in nothing that is printed.
+#[derive(Clone, PartialEq)]
 pub struct PullSecret {
     pub name: String,
     document: serde_json::Value,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::ObjectRef;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Volume {
     pub name: String,
@@ -21,6 +23,59 @@ pub(crate) enum VolumeSource {
     HostPath {
         path: PathBuf,
         kind: HostPathKind,
+    },
+    /// Files that carob writes and keeps up to date: the volumes `configMap`, `secret`,
+    /// `downwardAPI` and `projected`. The first three are one source alone.
+    Projected {
+        /// In their order; the later one wins where two have the same path.
+        sources: Vec<Projection>,
+        /// Of files whose item has none.
+        mode: u32,
+        /// The owner of files whose item has none; else root.
+        #[serde(default)]
+        user: Option<u32>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Projection {
+    /// Keys of a ConfigMap or a Secret: those of `items`, or all where it is empty.
+    Object {
+        object: ObjectRef,
+        items: Vec<KeyToPath>,
+    },
+    Downward(Vec<DownwardItem>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeyToPath {
+    pub key: String,
+    /// Relative, without `..`.
+    pub path: String,
+    pub mode: Option<u32>,
+    #[serde(default)]
+    pub user: Option<u32>,
+}
+
+/// What a file says of the Pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DownwardItem {
+    /// Relative, without `..`.
+    pub path: String,
+    pub value: DownwardValue,
+    pub mode: Option<u32>,
+    #[serde(default)]
+    pub user: Option<u32>,
+}
+
+/// As in [`super::EnvValue`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum DownwardValue {
+    Field(String),
+    Resource {
+        container: String,
+        resource: String,
+        divisor: u64,
     },
 }
 

@@ -21,6 +21,9 @@ use crate::{Context, Error, Result};
 /// <data>/                  /var/lib/carob, or <root>/data   0700
 ///   images/                blobs, unpacked layers, the name index
 ///   pods/<uid>/            disk-backed volumes, writable layers
+///   objects.lock           held while an object is changed
+///   objects/<kind>/<ns>/<name>   the record of a ConfigMap, a Secret, ...; that of a
+///                          Namespace is objects/namespaces/<name>
 /// <logs>/                  /var/log/pods, or <root>/log
 ///   <ns>_<name>_<uid>/<container>/<n>.log
 /// ```
@@ -106,6 +109,28 @@ impl Layout {
     }
     pub fn images(&self) -> PathBuf {
         self.data.join("images")
+    }
+    pub fn objects(&self) -> PathBuf {
+        self.data.join("objects")
+    }
+    /// Held while an object is changed.
+    pub fn objects_lock(&self) -> PathBuf {
+        self.data.join("objects.lock")
+    }
+    /// `kind` in the plural.
+    pub fn objects_of(&self, kind: &str) -> PathBuf {
+        self.objects().join(kind)
+    }
+    /// `namespace` is empty for a kind that is in none.
+    pub fn objects_in(&self, kind: &str, namespace: &str) -> PathBuf {
+        match namespace {
+            "" => self.objects_of(kind),
+            namespace => self.objects_of(kind).join(namespace),
+        }
+    }
+    /// The file's name is the object's: both have at most 255 bytes.
+    pub fn object(&self, kind: &str, namespace: &str, name: &str) -> PathBuf {
+        self.objects_in(kind, namespace).join(name)
     }
     /// What the administrator says of images; not there unless somebody wrote it.
     pub fn images_settings(&self) -> PathBuf {

@@ -16,6 +16,7 @@ pub use layout::Layout;
 pub(crate) use layout::{PodPaths, make_dir, tag_in, tagged};
 pub use lock::Lock;
 pub(crate) use record::{
-    Versioned, is_full, is_out_of_fds, load, load_existing, load_versioned, mark_stale, reserve,
-    save, save_durable, save_json, save_reserved, save_reserved_durable,
+    Versioned, is_full, is_out_of_fds, load, load_existing, load_versioned, mark_stale,
+    remove_durable, reserve, save, save_by, save_durable, save_json, save_reserved,
+    save_reserved_durable,
 };

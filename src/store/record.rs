@@ -95,31 +95,55 @@ pub(crate) fn save_durable<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, value, true)
 }
 
+/// As [`save_durable`], by a temporary file of this name in the same directory: for a path
+/// whose name leaves no room for a longer one. Writers keep each other out.
+pub(crate) fn save_by<T: Serialize>(temporary: &Path, path: &Path, value: &T) -> Result<()> {
+    replace_by(temporary, path, &serde_json::to_vec(value)?, true)
+        .with_context(|| format!("write {}", path.display()))
+}
+
+/// Removes a record for good.
+pub(crate) fn remove_durable(path: &Path) -> Result<()> {
+    std::fs::remove_file(path).with_context(|| format!("unlink({})", path.display()))?;
+    sync_parent(path).with_context(|| format!("fsync the directory of {}", path.display()))
+}
+
 fn write<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<()> {
     replace(path, &serde_json::to_vec(value)?, durable)
         .with_context(|| format!("write {}", path.display()))
 }
 
 fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
+    let temporary = beside(path, &format!(".{}.tmp", std::process::id()));
+    replace_by(&temporary, path, bytes, durable)
+}
+
+fn replace_by(temporary: &Path, path: &Path, bytes: &[u8], durable: bool) -> Result<()> {
     log::trace!(
         "write the record {} ({} bytes)",
         path.display(),
         bytes.len()
     );
-    let temporary = beside(path, &format!(".{}.tmp", std::process::id()));
     let attempt = || -> Result<()> {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&temporary)?;
+            .open(temporary)?;
         file.write_all(bytes)?;
-        put_in_place(&file, &temporary, path, durable)
+        put_in_place(&file, temporary, path, durable)
     };
     attempt().inspect_err(|_| {
-        std::fs::remove_file(&temporary).ignored("it may not have been made");
+        std::fs::remove_file(temporary).ignored("it may not have been made");
     })
+}
+
+fn sync_parent(path: &Path) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn put_in_place(file: &File, from: &Path, to: &Path, durable: bool) -> Result<()> {
@@ -127,8 +151,8 @@ fn put_in_place(file: &File, from: &Path, to: &Path, durable: bool) -> Result<()
         file.sync_all()?;
     }
     std::fs::rename(from, to)?;
-    if durable && let Some(parent) = to.parent() {
-        File::open(parent)?.sync_all()?;
+    if durable {
+        sync_parent(to)?;
     }
     Ok(())
 }

@@ -4,9 +4,7 @@
 //! `pod/bundle/mounts.rs`.
 //!
 //! A new kind: `spec::VolumeSource` (the compiler finds what has to know it), its lines in
-//! `manifest::fields`, a function in `manifest::volumes`, a file here. If an object comes
-//! along with the Pod: `manifest::mod` (`give_secrets` does so for Secrets), `spec::Pod`,
-//! and the comparison in `pod::verbs::apply`, which the compiler does not find.
+//! `manifest::fields`, a function in `manifest::volumes`, a file here.
 //!
 //! Every function may be run twice and from any half-made state.
 
@@ -57,6 +55,9 @@ impl Making<'_> {
                 size_limit,
             } => empty_dir::make_in_memory(self, &v.name, *size_limit),
             VolumeSource::HostPath { path, kind } => host_path::make(path, *kind),
+            VolumeSource::Projected { .. } => Err(Error::unsupported(
+                "projected volumes are not supported yet",
+            )),
         }
     }
 }

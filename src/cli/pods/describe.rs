@@ -15,8 +15,8 @@ use crate::pod::state::Event;
 use crate::pod::status::{ContainerStatus, StateOf, Terminated};
 use crate::pod::trouble;
 use crate::spec::{
-    Container, EnvValue, Hook, HostPathKind, Port, ProbeKind, Propagation, Protocol, Volume,
-    VolumeSource,
+    Container, EnvValue, Hook, HostPathKind, ObjectKind, Port, ProbeKind, Propagation, Protocol,
+    Volume, VolumeSource,
 };
 use crate::{Error, Ignored, Result};
 
@@ -346,6 +346,21 @@ fn environment(p: &mut Page, c: &Container) {
                 resource,
                 ..
             } => format!(" ({container}: {resource})"),
+            EnvValue::Key { object, key } => format!(
+                "<set to the key '{key}' {} '{}'>  Optional: {}",
+                match object.kind {
+                    ObjectKind::Secret => "in secret",
+                    _ => "of config map",
+                },
+                object.name,
+                object.optional
+            ),
+            EnvValue::File {
+                volume,
+                path,
+                key,
+                optional,
+            } => format!("<set to the key '{key}' of {path} in {volume}>  Optional: {optional}"),
         };
         p.pair(3, &e.name, value.replace('\n', "\\n"));
     }
@@ -443,6 +458,7 @@ fn volumes(p: &mut Page, list: &[Volume]) {
                     },
                 );
             }
+            VolumeSource::Projected { .. } => p.pair(2, "Type", "Projected"),
         }
         p.flush();
     }

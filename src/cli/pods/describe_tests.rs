@@ -67,7 +67,6 @@ fn a_page() {
                 }],
                 ..Spec::default()
             },
-            pull_secrets: vec![],
             applied: None,
             manifest: json!({"spec": {"containers": [
                 {"name": "app", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}]}}),

@@ -93,7 +93,6 @@ fn view(policy: RestartPolicy, what: &[(&str, &str)]) -> View {
         annotations: BTreeMap::new(),
         created: at(0),
         spec,
-        pull_secrets: vec![],
         applied: None,
         manifest: json!({"spec": {"containers": []}}),
     };

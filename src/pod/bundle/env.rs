@@ -51,6 +51,9 @@ pub(super) fn plan_env(inputs: &Inputs, user: &User) -> Result<Env> {
                 divisor,
             } => resource_value(inputs, container, resource, *divisor)
                 .with_context(|| format!("env {}", v.name))?,
+            EnvValue::Key { .. } | EnvValue::File { .. } => {
+                return Err(config_error("values of objects are not supported yet"));
+            }
         };
         if value.contains('\0') {
             return Err(config_error(format!(

@@ -184,7 +184,9 @@ pub(super) fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<P
         .volume(name)
         .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;
     Ok(match &volume.source {
-        VolumeSource::EmptyDir { memory: true, .. } => paths.memory_volume(name),
+        VolumeSource::EmptyDir { memory: true, .. } | VolumeSource::Projected { .. } => {
+            paths.memory_volume(name)
+        }
         VolumeSource::EmptyDir { memory: false, .. } => paths.disk_volume(name),
         VolumeSource::HostPath { path, .. } => path.clone(),
     })

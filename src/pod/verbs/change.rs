@@ -155,7 +155,6 @@ mod tests {
                 restart_policy: RestartPolicy::Never,
                 ..Spec::default()
             },
-            pull_secrets: Vec::new(),
             applied: None,
             manifest: json!({"spec": {"containers": [
                 {"name": "c", "image": image, "command": [command]}]}}),

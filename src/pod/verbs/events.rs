@@ -115,7 +115,6 @@ mod tests {
                 annotations: BTreeMap::new(),
                 created: Timestamp::UNIX_EPOCH,
                 spec: Spec::default(),
-                pull_secrets: Vec::new(),
                 applied: None,
                 manifest: json!({}),
             },

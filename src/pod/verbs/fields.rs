@@ -122,7 +122,6 @@ mod tests {
                     restart_policy: RestartPolicy::OnFailure,
                     ..Spec::default()
                 },
-                pull_secrets: Vec::new(),
                 applied: None,
                 manifest: json!({}),
             },

@@ -186,7 +186,6 @@ mod tests {
             annotations: entries(pairs),
             created: Timestamp::UNIX_EPOCH,
             spec: Spec::default(),
-            pull_secrets: Vec::new(),
             applied: None,
             manifest: json!({"metadata": {"name": "web", "labels": entries(pairs)}}),
         }

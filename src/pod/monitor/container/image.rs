@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Image, Keyring, Progress, PullOptions, Reference, Store};
+use crate::object;
 use crate::pod::monitor::helper::Helper;
 use crate::pod::monitor::{Fact, Monitor, Source};
-use crate::spec::PullPolicy;
+use crate::pod::reason::Reason;
+use crate::spec::{ObjectKind, PullPolicy, PullSecret};
 use crate::{Error, Ignored, Kind, Result};
 
 /// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
@@ -116,6 +118,16 @@ impl Monitor {
         let source = Source::Pull(name.to_owned());
         let looked = self.spec_of(name).pull_policy != PullPolicy::Always;
         let wanted = reference.clone();
+        let (_, missing) = self.pull_secrets()?;
+        if !missing.is_empty() {
+            let message = format!(
+                "there is no Secret of type kubernetes.io/dockerconfigjson or \
+                 kubernetes.io/dockercfg called {} in namespace {}: the pull goes without it",
+                missing.join(" or "),
+                self.pod().namespace
+            );
+            self.event(true, Reason::FailedToRetrieveImagePullSecret, message);
+        }
         let helper = self.start_helper(source, |monitor, mut pipe| {
             let mut tell = |m: &Message| {
                 let line = serde_json::to_string(m).unwrap_or_default() + "\n";
@@ -146,12 +158,29 @@ impl Monitor {
         Ok(())
     }
 
+    /// What the Pod's imagePullSecrets have, and the names of those that are not there or
+    /// are of no use: that is no fault, the image may need none.
+    fn pull_secrets(&self) -> Result<(Vec<Keyring>, Vec<&str>)> {
+        let pod = self.pod();
+        let (mut found, mut missing) = (Vec::new(), Vec::new());
+        for name in &pod.spec.image_pull_secrets {
+            let secret = object::find(&self.layout, ObjectKind::Secret, &pod.namespace, name)?;
+            match secret {
+                Some(s) if PullSecret::is_kind(s.manifest["type"].as_str().unwrap_or_default()) => {
+                    let secret = PullSecret::new(s.name, s.manifest);
+                    found.push(Keyring::from_secret(&secret)?);
+                }
+                _ => missing.push(name.as_str()),
+            }
+        }
+        Ok((found, missing))
+    }
+
     /// In the child.
     fn pull(&self, reference: &Reference, watch: &mut dyn FnMut(&Progress)) -> Result<()> {
         self.enter_host()?;
-        let secrets = self.pod().pull_secrets.iter();
         let options = PullOptions {
-            secrets: secrets.map(Keyring::from_secret).collect::<Result<_>>()?,
+            secrets: self.pull_secrets()?.0,
             ..PullOptions::default()
         };
         Store::configured(&self.layout, &[])?

@@ -59,7 +59,6 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
         annotations: Default::default(),
         created: moment(0.0).date,
         spec,
-        pull_secrets: Vec::new(),
         applied: None,
         manifest: serde_json::Value::Null,
     };

@@ -1,0 +1,51 @@
+//! What becomes of each field of the objects that carob keeps: as the table of a Pod's
+//! fields, one for each kind. `docs/fields.md` shows them to users.
+
+use crate::manifest::fields::{self, Rule};
+use crate::spec::ObjectKind;
+
+use Rule::{Fields, Honoured, NoEffect};
+
+const CONFIG_MAP: &[(&str, Rule)] = &[
+    ("data", Honoured),
+    ("binaryData", Honoured),
+    ("immutable", Honoured),
+];
+
+const SECRET: &[(&str, Rule)] = &[
+    ("data", Honoured),
+    ("stringData", Honoured),
+    ("immutable", Honoured),
+    ("type", Honoured),
+];
+
+const NAMESPACE: &[(&str, Rule)] = &[
+    ("spec", Fields),
+    (
+        "spec.finalizers",
+        NoEffect("there is no controller to remove a finalizer"),
+    ),
+];
+
+/// The lines of a kind without those of its metadata, which are a Pod's.
+pub(crate) fn table(kind: ObjectKind) -> &'static [(&'static str, Rule)] {
+    match kind {
+        ObjectKind::Namespace => NAMESPACE,
+        ObjectKind::ConfigMap => CONFIG_MAP,
+        ObjectKind::Secret => SECRET,
+        ObjectKind::PersistentVolumeClaim => &[],
+    }
+}
+
+/// The line for a pattern such as `spec.accessModes`.
+pub(in crate::manifest) fn rule(kind: ObjectKind, pattern: &str) -> Option<Rule> {
+    let own = table(kind).iter().find(|(line, _)| *line == pattern);
+    let first = pattern.split('.').next().unwrap_or_default();
+    match own {
+        Some((_, rule)) => Some(*rule),
+        None if matches!(first, "apiVersion" | "kind" | "metadata" | "status") => {
+            fields::rule(pattern)
+        }
+        None => None,
+    }
+}

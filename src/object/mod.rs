@@ -1,0 +1,371 @@
+//! The objects that carob keeps for Pods: ConfigMaps, Secrets, claims and namespaces, each a
+//! record of its own below `/var/lib/carob/objects`.
+//!
+//! A reader takes no lock: a record is replaced by rename(2), so that it is read whole. A
+//! writer holds the lock of all objects while it reads, decides and writes, so that no
+//! change of another is lost. The directory of a kind and namespace can be watched; what
+//! tells of a change is the rename.
+//!
+//! Nothing here is printed, and errors name an object, never what it holds.
+
+use std::path::Path;
+
+use crate::spec::{Object, ObjectKind};
+use crate::store::{self, Layout, Lock, Versioned, make_dir};
+use crate::{Context, Error, Result};
+
+impl Versioned for Object {
+    const VERSION: u32 = Object::VERSION;
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+/// What was done to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Created,
+    Unchanged,
+    Configured,
+}
+
+impl Done {
+    /// kubectl's word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Done::Created => "created",
+            Done::Unchanged => "unchanged",
+            Done::Configured => "configured",
+        }
+    }
+}
+
+/// The object of this name; `None` where there is none.
+///
+/// # Errors
+/// Its record cannot be read, is damaged or of another version.
+pub(crate) fn find(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Object>> {
+    store::load_versioned(&layout.object(kind.plural(), namespace, name))
+        .with_context(|| format!("{} {name:?}", kind.singular()))
+}
+
+/// As [`find`], where one that is missing is [`crate::Kind::NotFound`].
+pub(crate) fn get(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: &str,
+    name: &str,
+) -> Result<Object> {
+    find(layout, kind, namespace, name)?.ok_or_else(|| not_found(kind, namespace, name))
+}
+
+/// Those of a kind in one namespace, or in all, by namespace and name.
+pub(crate) fn list(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: Option<&str>,
+) -> Result<Vec<Object>> {
+    let mut objects = Vec::new();
+    let namespaces = match (kind.is_namespaced(), namespace) {
+        (false, _) => vec![String::new()],
+        (true, Some(one)) => vec![one.to_owned()],
+        (true, None) => names_in(&layout.objects_of(kind.plural()))?,
+    };
+    for namespace in namespaces {
+        for name in names_in(&layout.objects_in(kind.plural(), &namespace))? {
+            // One that goes meanwhile is none.
+            objects.extend(find(layout, kind, &namespace, &name)?);
+        }
+    }
+    Ok(objects)
+}
+
+/// Makes it. The result is what is kept: with its first resource version.
+///
+/// # Errors
+/// [`crate::Kind::Conflict`]: there is one of the name.
+pub(crate) fn create(layout: &Layout, object: &Object) -> Result<Object> {
+    let _lock = lock(layout)?;
+    if find(layout, object.kind, &object.namespace, &object.name)?.is_some() {
+        return Err(exists(object));
+    }
+    write(layout, object, 1)
+}
+
+/// Makes it, or makes of the one that there is what `merge` says.
+pub(crate) fn apply(
+    layout: &Layout,
+    object: &Object,
+    merge: impl Fn(&Object) -> Result<Object>,
+) -> Result<(Object, Done)> {
+    let _lock = lock(layout)?;
+    let Some(old) = find(layout, object.kind, &object.namespace, &object.name)? else {
+        return Ok((write(layout, object, 1)?, Done::Created));
+    };
+    let new = merge(&old)?;
+    let done = match new.manifest == old.manifest {
+        true => Done::Unchanged,
+        false => Done::Configured,
+    };
+    Ok((keep(layout, &old, new)?, done))
+}
+
+/// Makes of an object what `act` says.
+///
+/// # Errors
+/// [`crate::Kind::NotFound`], what `act` says, and [`crate::Kind::Invalid`] for a change of what is
+/// immutable.
+pub(crate) fn change(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: &str,
+    name: &str,
+    act: impl Fn(&Object) -> Result<Object>,
+) -> Result<Object> {
+    let _lock = lock(layout)?;
+    let old = get(layout, kind, namespace, name)?;
+    let new = act(&old)?;
+    keep(layout, &old, new)
+}
+
+/// Removes it. `uid`: only if it is this one still.
+///
+/// # Errors
+/// [`crate::Kind::NotFound`].
+pub(crate) fn remove(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: &str,
+    name: &str,
+    uid: Option<&str>,
+) -> Result<Object> {
+    let _lock = lock(layout)?;
+    let path = layout.object(kind.plural(), namespace, name);
+    let old = get(layout, kind, namespace, name)?;
+    if uid.is_some_and(|uid| uid != old.uid) {
+        return Err(not_found(kind, namespace, name));
+    }
+    store::remove_durable(&path)?;
+    Ok(old)
+}
+
+/// What may not be done to an object that is there (ValidateConfigMapUpdate and
+/// ValidateSecretUpdate of Kubernetes), each with its field.
+pub(crate) fn refusals(old: &Object, new: &Object) -> Vec<String> {
+    let mut refused = Vec::new();
+    let mut compare = |field: &str, why: &str| {
+        if old.manifest[field] != new.manifest[field] {
+            refused.push(format!("{field}: {why}"));
+        }
+    };
+    if old.kind == ObjectKind::Secret {
+        compare("type", "field is immutable");
+    }
+    if old.is_immutable() {
+        let why = "field is immutable when `immutable` is set";
+        for field in ["immutable", "data", "binaryData"] {
+            compare(field, why);
+        }
+    }
+    refused
+}
+
+/// Writes the successor of a record, if it is another.
+fn keep(layout: &Layout, old: &Object, new: Object) -> Result<Object> {
+    let new = Object {
+        uid: old.uid.clone(),
+        created: old.created,
+        resource_version: old.resource_version,
+        ..new
+    };
+    if new == *old {
+        return Ok(new);
+    }
+    let refused = refusals(old, &new);
+    if !refused.is_empty() {
+        let message = format!("{}: {}", old.reference(), refused.join("; "));
+        return Err(Error::invalid(message).hint(format!(
+            "delete it and make it anew: carob delete {} {} -n {}",
+            old.kind.singular(),
+            old.name,
+            old.namespace
+        )));
+    }
+    write(layout, &new, old.resource_version + 1)
+}
+
+/// The lock is held.
+fn write(layout: &Layout, object: &Object, resource_version: u64) -> Result<Object> {
+    let object = Object {
+        resource_version,
+        ..object.clone()
+    };
+    let dir = layout.objects_in(object.kind.plural(), &object.namespace);
+    make_dir(&dir)?;
+    let path = layout.object(object.kind.plural(), &object.namespace, &object.name);
+    store::save_by(&dir.join(NEW), &path, &object)?;
+    Ok(object)
+}
+
+/// The file that a record is written to before it gets its name. No object is called so,
+/// and a writer that was killed leaves it to the next.
+const NEW: &str = ".new";
+
+fn lock(layout: &Layout) -> Result<Lock> {
+    make_dir(&layout.objects())?;
+    Lock::acquire(&layout.objects_lock())
+}
+
+/// Of the objects or namespaces in a directory, sorted; none where it is not there.
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let context = || format!("readdir({})", dir.display());
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e).with_context(context),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.with_context(context)?;
+        names.extend(entry.file_name().into_string());
+    }
+    names.retain(|n| !n.starts_with('.'));
+    names.sort();
+    Ok(names)
+}
+
+fn not_found(kind: ObjectKind, namespace: &str, name: &str) -> Error {
+    let text = format!("{} {name:?} not found", kind.plural());
+    match kind.is_namespaced() {
+        true => Error::not_found(text).hint(format!(
+            "carob get {} -n {namespace} lists those of the namespace",
+            kind.plural()
+        )),
+        false => Error::not_found(text),
+    }
+}
+
+fn exists(object: &Object) -> Error {
+    let text = format!("{} {:?} already exists", object.kind.plural(), object.name);
+    Error::conflict(text).hint("change it with apply or edit, or delete it first")
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::Kind;
+
+    struct Root(std::path::PathBuf, Layout);
+
+    impl Root {
+        fn new(name: &str) -> Self {
+            let dir =
+                std::env::temp_dir().join(format!("carob-object-{name}-{}", std::process::id()));
+            let layout = Layout::new(Some(&dir)).unwrap();
+            Root(dir, layout)
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    fn map(name: &str, value: &str) -> Object {
+        Object {
+            version: Object::VERSION,
+            kind: ObjectKind::ConfigMap,
+            namespace: "default".into(),
+            name: name.into(),
+            uid: format!("uid of {name}"),
+            created: Timestamp::UNIX_EPOCH,
+            resource_version: 0,
+            deletion: None,
+            manifest: json!({"data": {"key": value}}),
+            applied: None,
+        }
+    }
+
+    const KIND: ObjectKind = ObjectKind::ConfigMap;
+
+    #[test]
+    fn an_object_is_kept_changed_and_removed() {
+        let Root(_, layout) = &Root::new("life");
+        let longest = "n".repeat(253);
+        for name in ["b", "a", &longest] {
+            assert_eq!(create(layout, &map(name, "1")).unwrap().resource_version, 1);
+        }
+        let e = create(layout, &map("a", "2")).unwrap_err();
+        assert_eq!(e.kind(), Kind::Conflict);
+        let names = |ns| {
+            let all = list(layout, KIND, ns).unwrap();
+            all.into_iter().map(|o| o.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(None), ["a", "b", &longest]);
+        assert_eq!(names(Some("other")), [""; 0]);
+        let apply = |value: &str| apply(layout, &map("a", value), |_| Ok(map("a", value))).unwrap();
+        assert_eq!(apply("1").1, Done::Unchanged);
+        let (object, done) = apply("2");
+        assert_eq!((object.resource_version, done), (2, Done::Configured));
+        assert_eq!(find(layout, KIND, "default", "a").unwrap(), Some(object));
+        let e = remove(layout, KIND, "default", "a", Some("another")).unwrap_err();
+        assert_eq!(e.kind(), Kind::NotFound);
+        remove(layout, KIND, "default", "a", None).unwrap();
+        assert_eq!(find(layout, KIND, "default", "a").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_immutable_stays() {
+        let Root(_, layout) = &Root::new("immutable");
+        let mut object = map("a", "1");
+        object.manifest["immutable"] = true.into();
+        create(layout, &object).unwrap();
+        let change = |new: Object| change(layout, KIND, "default", "a", |_| Ok(new.clone()));
+        for (field, value) in [("data", json!({})), ("immutable", false.into())] {
+            let mut new = object.clone();
+            new.manifest[field] = value;
+            let e = change(new).unwrap_err();
+            assert_eq!(e.kind(), Kind::Invalid);
+            assert!(e.to_string().contains(field), "{e}");
+        }
+        object.manifest["metadata"] = json!({"labels": {"a": "b"}});
+        assert_eq!(change(object).unwrap().resource_version, 2);
+    }
+
+    #[test]
+    fn no_change_of_many_writers_is_lost() {
+        let Root(_, layout) = &Root::new("writers");
+        create(layout, &map("a", "0")).unwrap();
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| {
+                    for _ in 0..25 {
+                        change(layout, KIND, "default", "a", |old| {
+                            let n: u32 = old.manifest["data"]["key"]
+                                .as_str()
+                                .unwrap()
+                                .parse()
+                                .unwrap();
+                            let mut new = old.clone();
+                            new.manifest["data"]["key"] = (n + 1).to_string().into();
+                            Ok(new)
+                        })
+                        .unwrap();
+                    }
+                });
+            }
+        });
+        let object = get(layout, KIND, "default", "a").unwrap();
+        assert_eq!(object.data()["key"], b"200");
+        assert_eq!(object.resource_version, 201);
+    }
+}
