@@ -126,7 +126,7 @@ fn faults_of_secrets_and_config_maps() {
         (
             "ConfigMap",
             "data: {a/b: x}",
-            "data.a/b: Invalid value: \"a/b\": a valid config key",
+            "data['a/b']: Invalid value: \"a/b\": a valid config key",
         ),
         ("ConfigMap", "data: {..a: x}", "must not start with '..'"),
         ("ConfigMap", "data: {.: x}", "must not be '.'"),
