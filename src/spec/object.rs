@@ -1,13 +1,15 @@
 //! Objects that carob keeps for Pods: ConfigMaps, Secrets, claims, and the namespaces that
 //! they are in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::{Container, EnvValue, Projection, Spec, VolumeSource};
 
 /// In the order in which they are made: what others are in or refer to comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -184,6 +186,37 @@ impl std::fmt::Debug for Object {
             .field("name", &self.name)
             .field("resource_version", &self.resource_version)
             .finish_non_exhaustive()
+    }
+}
+
+impl Spec {
+    /// The ConfigMaps and Secrets that the Pod names anywhere.
+    pub(crate) fn objects(&self) -> BTreeSet<(ObjectKind, String)> {
+        let secrets = self.image_pull_secrets.iter();
+        let mut named: BTreeSet<_> = secrets.map(|s| (ObjectKind::Secret, s.clone())).collect();
+        let containers = self.every_container();
+        let volumes = self.volumes.iter().flat_map(|v| match &v.source {
+            VolumeSource::Projected { sources, .. } => &sources[..],
+            _ => &[],
+        });
+        let of_volumes = volumes.filter_map(|source| match source {
+            Projection::Object { object, .. } => Some(object),
+            Projection::Downward(_) => None,
+        });
+        let all = containers.flat_map(Container::objects).chain(of_volumes);
+        named.extend(all.map(|o| (o.kind, o.name.clone())));
+        named
+    }
+}
+
+impl Container {
+    /// Those that its environment is made of.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &ObjectRef> {
+        let of_env = self.env.iter().filter_map(|v| match &v.value {
+            EnvValue::Key { object, .. } => Some(object),
+            _ => None,
+        });
+        self.env_from.iter().map(|f| &f.object).chain(of_env)
     }
 }
 

@@ -31,6 +31,9 @@ impl Monitor {
     /// On a kernel without dnotify nothing tells of the removal: `system prune` finds
     /// what is left.
     pub(super) fn watch_directory(&mut self) {
+        if self.directory.is_some() {
+            return;
+        }
         if let Ok(watch) = self.open_directory() {
             self.directory = Some(watch);
         }
@@ -55,11 +58,13 @@ impl Monitor {
         Ok(DirectoryWatch { signals, _dir: dir })
     }
 
-    pub(super) fn on_deletion_in_directory(&mut self) {
+    /// The signal does not say which directory has changed: it may be one of objects.
+    pub(super) fn on_directory_signal(&mut self) {
         if let Some(watch) = &self.directory {
             while let Ok(Some(_)) = watch.signals.read_signal() {}
         }
         self.look_for_lock();
+        self.on_objects_changed();
     }
 
     fn look_for_lock(&mut self) {

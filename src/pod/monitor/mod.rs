@@ -14,7 +14,7 @@
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
 //! its first. [`handler`]: what probes and hooks do. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
-//! the Pod, when it is removed), [`removal`], [`pause`], [`resize`]; [`mod@log`] (the debug log's file), [`events`]
+//! the Pod, when it is removed), [`objects`] (that the Pod names), [`removal`], [`pause`], [`resize`]; [`mod@log`] (the debug log's file), [`events`]
 //! (epoll), [`helper`] (children that do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
@@ -26,6 +26,7 @@ pub(crate) mod handler;
 mod helper;
 pub(crate) mod kubelet;
 mod log;
+mod objects;
 mod pause;
 mod publish;
 mod removal;
@@ -64,6 +65,7 @@ use events::{Events, Source, Timer};
 use handler::{Caller, Handler};
 use kubelet::trace::Trace;
 use kubelet::{Action, Fact, Kubelet, Moment, Warning};
+use objects::ObjectsWatch;
 use publish::{SpareFd, Unrecorded};
 use sandbox::Host;
 pub(crate) use sandbox::reaper::{is_meant as is_reaper, main as reap};
@@ -97,6 +99,7 @@ pub(crate) struct Monitor {
     unrecorded: Option<Unrecorded>,
     spare_fd: SpareFd,
     directory: Option<DirectoryWatch>,
+    objects: ObjectsWatch,
     /// The Pod's record has been removed, not by this monitor.
     abandoned: bool,
     /// All that there was of the Pod has been removed.
@@ -175,6 +178,7 @@ impl Monitor {
             unrecorded: None,
             spare_fd: SpareFd::default(),
             directory: None,
+            objects: ObjectsWatch::default(),
             abandoned: false,
             removed: false,
             lock,
@@ -194,6 +198,8 @@ impl Monitor {
             cpu: limits::node_cpu(),
             memory: limits::node_memory(),
         });
+        // Before anything is made of them.
+        self.watch_objects();
         self.tell(Fact::Begun { refusal, node });
         self.execute_all()?;
         self.watch_directory();
@@ -294,7 +300,7 @@ impl Monitor {
             Source::Oom(name) => self.on_oom(&name),
             Source::Pull(name) => self.on_pull(&name),
             Source::Rules => self.on_rules_changed(),
-            Source::Directory => self.on_deletion_in_directory(),
+            Source::Directory => self.on_directory_signal(),
             Source::Restoring => self.on_restored(),
         }
     }

@@ -118,6 +118,8 @@ pub(crate) enum Fact {
     Changed {
         pod: Box<Pod>,
     },
+    /// A ConfigMap or a Secret that the Pod names has come, changed or gone.
+    ObjectsChanged,
     /// What [`Action::MeasureMemory`] has found, in bytes.
     MemoryUsed {
         containers: BTreeMap<String, u64>,

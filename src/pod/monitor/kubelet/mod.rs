@@ -240,6 +240,7 @@ impl Kubelet {
                 answer,
             } => self.probed(at, &container, probe, answer),
             Fact::Changed { pod } => self.pod_changed(at, *pod),
+            Fact::ObjectsChanged => self.objects_changed(at),
             Fact::MemoryUsed { containers, pod } => self.memory_used(at, &containers, pod),
             Fact::Resized { steps, error } => self.resized(at, steps, error),
             Fact::Restart { containers } => self.restart(at, &containers),

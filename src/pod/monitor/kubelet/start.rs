@@ -125,6 +125,34 @@ impl Kubelet {
         self.retry_after(at, name, delay);
     }
 
+    /// An object that the Pod names has changed: what waits for its configuration or its
+    /// image, and may have waited for that, is tried again now.
+    pub(super) fn objects_changed(&mut self, at: Moment) {
+        self.hurry_sandbox(at);
+        let waits = |now: &Now| {
+            matches!(
+                now,
+                Now::Waiting {
+                    reason: Reason::CreateContainerConfigError
+                        | Reason::ErrImagePull
+                        | Reason::ImagePullBackOff,
+                    ..
+                }
+            )
+        };
+        let records = self.state.containers.iter();
+        let waiting: Vec<String> = records
+            .filter(|(_, record)| waits(&record.now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in waiting {
+            if self.course(&name).retry_at.is_some() {
+                self.course(&name).pause = None;
+                self.retry_after(at, &name, Duration::ZERO);
+            }
+        }
+    }
+
     pub(super) fn retry_after(&mut self, at: Moment, name: &str, delay: Duration) {
         let when = at.clock + delay;
         self.course(name).retry_at = Some(when);

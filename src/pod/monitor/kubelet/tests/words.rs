@@ -274,6 +274,7 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
         },
         ["adopted"] => Fact::Adopted,
         ["asked"] => Fact::Asked,
+        ["objects", "changed"] => Fact::ObjectsChanged,
         ["restart", names] => Fact::Restart {
             containers: names.split(',').map(str::to_owned).collect(),
         },

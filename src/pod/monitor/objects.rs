@@ -1,0 +1,95 @@
+//! The ConfigMaps and Secrets that the Pod names: what they are when a container or a volume
+//! is made of them, and how the monitor is told when they come, change or go.
+//!
+//! The directories of the Pod's namespace are watched by dnotify, as the Pod's own is: a
+//! monitor takes no instance of inotify. A Pod that names no object watches none, and a
+//! change of one that it does not name is passed over.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::{Fact, Monitor};
+use crate::object;
+use crate::spec::{Object, ObjectKind};
+use crate::store::make_dir;
+use crate::sys::notify::signal_at_changes;
+use crate::{Error, Result};
+
+/// What the monitor knows of the objects that its Pod names.
+#[derive(Debug, Default)]
+pub(super) struct ObjectsWatch {
+    /// A directory of each kind that the Pod names objects of.
+    dirs: BTreeMap<ObjectKind, OwnedFd>,
+    /// Which version of each was last seen: its uid and number. `None`: there was none.
+    seen: BTreeMap<(ObjectKind, String), Option<(String, u64)>>,
+}
+
+impl Monitor {
+    /// Begins to watch; also after the Pod's record has changed, which may name more. On a
+    /// kernel without dnotify nothing tells of a change: what waits for an object tries again
+    /// with back-off.
+    pub(super) fn watch_objects(&mut self) {
+        let pod = self.kubelet.pod();
+        let named = pod.spec.objects();
+        if named.is_empty() {
+            return;
+        }
+        // The signal ends a process that does not wait for it.
+        self.watch_directory();
+        if self.directory.is_none() {
+            return;
+        }
+        for (kind, _) in &named {
+            if !self.objects.dirs.contains_key(kind) {
+                let dir = self.open_objects(*kind);
+                self.objects.dirs.extend(dir.map(|dir| (*kind, dir)).ok());
+            }
+        }
+        // Looked at after the watch is set, so that nothing falls between.
+        for key in named {
+            if !self.objects.seen.contains_key(&key) {
+                let version = self.version_of(key.0, &key.1);
+                self.objects.seen.insert(key, version);
+            }
+        }
+    }
+
+    fn open_objects(&self, kind: ObjectKind) -> Result<OwnedFd> {
+        let dir = self.layout.objects_in(kind.plural(), &self.pod().namespace);
+        make_dir(&dir)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = open(&dir, flags, Mode::empty())
+            .map_err(|e| Error::sys(format!("open({})", dir.display()), e))?;
+        signal_at_changes(fd.as_fd()).map_err(|e| Error::sys("fcntl(F_NOTIFY)", e))?;
+        Ok(fd)
+    }
+
+    /// One that cannot be read counts as another version: who needs it says why.
+    fn version_of(&self, kind: ObjectKind, name: &str) -> Option<(String, u64)> {
+        match self.find_object(kind, name) {
+            Ok(object) => object.map(|o| (o.uid, o.resource_version)),
+            Err(_) => Some((String::new(), 0)),
+        }
+    }
+
+    pub(super) fn find_object(&self, kind: ObjectKind, name: &str) -> Result<Option<Object>> {
+        object::find(&self.layout, kind, &self.pod().namespace, name)
+    }
+
+    /// Something has changed in a directory that is watched.
+    pub(super) fn on_objects_changed(&mut self) {
+        let known: Vec<_> = self.objects.seen.keys().cloned().collect();
+        let mut changed = false;
+        for (kind, name) in known {
+            let version = self.version_of(kind, &name);
+            let before = self.objects.seen.insert((kind, name), version.clone());
+            changed |= before != Some(version);
+        }
+        if changed {
+            self.tell(Fact::ObjectsChanged);
+        }
+    }
+}
