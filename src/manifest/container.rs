@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1 as core;
 
 use super::report::Report;
-use super::tree::{Path, quote};
-use super::{lifecycle, names, probe, resources, restart, security, volumes};
+use super::tree::Path;
+use super::{env, lifecycle, names, probe, resources, restart, security, volumes};
 use crate::spec::{
-    AppArmor, Container, EnvValue, EnvVar, Port, Probe, ProbeKind, Protocol, PullPolicy,
-    ResizePolicy, Resources, Security,
+    AppArmor, Container, Port, Probe, ProbeKind, Protocol, PullPolicy, ResizePolicy, Resources,
+    Security,
 };
 
 /// What a container needs to know of its Pod.
@@ -22,6 +22,8 @@ pub(super) struct Around<'a> {
     pub app_armor: &'a HashMap<String, AppArmor>,
     /// Names of all volumes and of all containers.
     pub volumes: HashSet<&'a str>,
+    /// Of those volumes, the emptyDirs.
+    pub empty_dirs: HashSet<&'a str>,
     pub containers: HashSet<&'a str>,
     pub host_network: bool,
     /// Whether `spec.os` is set.
@@ -97,8 +99,8 @@ pub(super) fn lower(
         command: c.command.clone().unwrap_or_default(),
         args: c.args.clone().unwrap_or_default(),
         working_dir,
-        env_from: Vec::new(),
-        env: env(r, &path.key("env"), c, pod),
+        env_from: env::lower_from(r, &path.key("envFrom"), c),
+        env: env::lower(r, &path.key("env"), c, pod),
         ports,
         resources: lower_resources(r, path, c),
         resize_policy,
@@ -177,189 +179,6 @@ fn resize_policy(
 
 fn lower_resources(r: &mut Report<'_>, path: &Path, c: &core::Container) -> Resources {
     resources::lower(r, &path.key("resources"), c.resources.as_ref())
-}
-
-fn env(r: &mut Report<'_>, path: &Path, c: &core::Container, pod: &Around<'_>) -> Vec<EnvVar> {
-    let mut out = Vec::new();
-    for (i, e) in c.env.iter().flatten().enumerate() {
-        let path = path.index(i);
-        if e.name.is_empty() {
-            r.required(&path.key("name"), "");
-        } else {
-            r.check(&path.key("name"), &e.name, names::env_name(&e.name));
-        }
-        let text = e.value.clone().unwrap_or_default();
-        if text.contains('\0') {
-            r.invalid(&path.key("value"), &text, "must not hold a NUL byte");
-        }
-        let value = match &e.value_from {
-            None => Some(EnvValue::Text(text)),
-            Some(from) => {
-                let path = path.key("valueFrom");
-                if !text.is_empty() {
-                    r.invalid(&path, "", "may not be specified when `value` is not empty");
-                }
-                value_from(r, &path, from, &c.name, pod)
-            }
-        };
-        if let Some(value) = value {
-            out.push(EnvVar {
-                name: e.name.clone(),
-                value,
-            });
-        }
-    }
-    out
-}
-
-fn value_from(
-    r: &mut Report<'_>,
-    path: &Path,
-    from: &core::EnvVarSource,
-    own_name: &str,
-    pod: &Around<'_>,
-) -> Option<EnvValue> {
-    let set = [
-        from.field_ref.is_some(),
-        from.resource_field_ref.is_some(),
-        from.config_map_key_ref.is_some(),
-        from.secret_key_ref.is_some(),
-        from.file_key_ref.is_some(),
-    ];
-    match set.iter().filter(|s| **s).count() {
-        0 => r.required(path, "must specify one of: `fieldRef`, `resourceFieldRef`"),
-        1 => {}
-        _ => r.invalid(
-            path,
-            "",
-            "may not have more than one field specified at a time",
-        ),
-    }
-    if let Some(field) = &from.field_ref {
-        return field_ref(r, &path.key("fieldRef"), field);
-    }
-    let resource = from.resource_field_ref.as_ref()?;
-    resource_ref(r, &path.key("resourceFieldRef"), resource, own_name, pod)
-}
-
-fn field_ref(r: &mut Report<'_>, path: &Path, f: &core::ObjectFieldSelector) -> Option<EnvValue> {
-    const FIELDS: &[&str] = &[
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.uid",
-        "spec.nodeName",
-        "spec.serviceAccountName",
-        "status.hostIP",
-        "status.hostIPs",
-        "status.podIP",
-        "status.podIPs",
-    ];
-    if f.api_version.as_deref() != Some("v1") {
-        let version = f.api_version.as_deref().unwrap_or_default();
-        r.unknown_value(&path.key("apiVersion"), version, &["v1"]);
-    }
-    let path = path.key("fieldPath");
-    let text = f.field_path.as_str();
-    if text.is_empty() {
-        r.required(&path, "");
-        return None;
-    }
-    let subscript = ["metadata.labels", "metadata.annotations"]
-        .iter()
-        .find_map(|map| {
-            text.strip_prefix(map)?
-                .strip_prefix("['")?
-                .strip_suffix("']")
-        });
-    if let Some(key) = subscript {
-        // Keys of annotations do not depend on case.
-        let key = match text.starts_with("metadata.annotations") {
-            true => key.to_lowercase(),
-            false => key.to_owned(),
-        };
-        r.check(&path, text, names::qualified_name(&key));
-    } else if !FIELDS.contains(&text) {
-        let mut all = FIELDS.to_vec();
-        all.extend(["metadata.labels['<KEY>']", "metadata.annotations['<KEY>']"]);
-        r.unknown_value(&path, text, &all);
-    }
-    Some(EnvValue::Field(text.to_owned()))
-}
-
-fn resource_ref(
-    r: &mut Report<'_>,
-    path: &Path,
-    f: &core::ResourceFieldSelector,
-    own_name: &str,
-    pod: &Around<'_>,
-) -> Option<EnvValue> {
-    let container = match f.container_name.as_deref() {
-        None | Some("") => own_name,
-        Some(name) => {
-            if !pod.containers.contains(name) {
-                let message = format!("Not found: {}", quote(name));
-                r.problem(&path.key("containerName"), message);
-            }
-            name
-        }
-    };
-    let resource = path.key("resource");
-    let cpu = ["1", "1m"];
-    let bytes = [
-        "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei",
-    ];
-    let divisors: &[&str] = match f.resource.as_str() {
-        "" => {
-            r.required(&resource, "");
-            return None;
-        }
-        "limits.cpu" | "requests.cpu" => &cpu,
-        "limits.memory" | "requests.memory" => &bytes,
-        other if other.ends_with(".ephemeral-storage") || other.contains(".hugepages-") => {
-            r.refused(
-                &resource,
-                format!("{other}: so far only cpu and memory are supported"),
-            );
-            return None;
-        }
-        other => {
-            r.unknown_value(
-                &resource,
-                other,
-                &[
-                    "limits.cpu",
-                    "limits.memory",
-                    "requests.cpu",
-                    "requests.memory",
-                ],
-            );
-            return None;
-        }
-    };
-    let divisor_path = path.key("divisor");
-    let text = f.divisor.as_ref().map_or("0", |q| q.0.as_str());
-    let parse = |t: &str| super::quantity::Quantity::parse(t).ok();
-    let divisor = match parse(text) {
-        Some(q) if q.units() == 0 => parse("1"),
-        Some(q) if divisors.contains(&text) => Some(q),
-        Some(_) => {
-            r.unknown_value(&divisor_path, text, divisors);
-            None
-        }
-        None => {
-            r.invalid(&divisor_path, text, "must be a quantity");
-            None
-        }
-    }?;
-    Some(EnvValue::Resource {
-        container: container.to_owned(),
-        resource: f.resource.clone(),
-        divisor: if f.resource.ends_with(".cpu") {
-            divisor.millis()
-        } else {
-            divisor.units()
-        },
-    })
 }
 
 /// Addresses on which no port is published: the start would refuse them.

@@ -273,10 +273,34 @@ fn faults_in_a_container() {
             "Not found: \"zz\"",
         ),
         (
-            "env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: b}}}]",
-            "Secrets are not supported yet",
+            "env: [{name: A, valueFrom: {secretKeyRef: {name: a, key: a/b}}}]",
+            "secretKeyRef.key: Invalid value: \"a/b\": a valid config key",
         ),
-        ("envFrom: [{configMapRef: {name: a}}]", "not supported yet"),
+        (
+            "env: [{name: A, valueFrom: {configMapKeyRef: {name: A, key: b}}}]",
+            "configMapKeyRef.name: Invalid value",
+        ),
+        (
+            "env: [{name: A, valueFrom: {configMapKeyRef: {name: a}}}]",
+            "configMapKeyRef.key: Required value",
+        ),
+        (
+            "env: [{name: A, valueFrom: {fileKeyRef: {volumeName: v, path: a, key: K}}}]",
+            "Not found: \"v\"",
+        ),
+        ("envFrom: [{}]", "envFrom[0]: Required value"),
+        (
+            "envFrom: [{configMapRef: {}}]",
+            "configMapRef.name: Required",
+        ),
+        (
+            "envFrom: [{secretRef: {name: a}, prefix: \"a=\"}]",
+            "prefix: Invalid value",
+        ),
+        (
+            "envFrom: [{secretRef: {name: a}, configMapRef: {name: a}}]",
+            "more than one field",
+        ),
         ("resources: {limits: {memory: 1GB}}", "must be a quantity"),
         (
             "resources: {limits: {memory: -1}}",

@@ -296,7 +296,19 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].env[*].valueFrom", Fields),
     (
         "spec.containers[*].env[*].valueFrom.configMapKeyRef",
-        Refused(CONFIG),
+        Fields,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.configMapKeyRef.key",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.configMapKeyRef.name",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.configMapKeyRef.optional",
+        Honoured,
     ),
     ("spec.containers[*].env[*].valueFrom.fieldRef", Fields),
     (
@@ -307,9 +319,22 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
         "spec.containers[*].env[*].valueFrom.fieldRef.fieldPath",
         Honoured,
     ),
+    ("spec.containers[*].env[*].valueFrom.fileKeyRef", Fields),
     (
-        "spec.containers[*].env[*].valueFrom.fileKeyRef",
-        Refused("variables from files are not supported yet"),
+        "spec.containers[*].env[*].valueFrom.fileKeyRef.key",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.fileKeyRef.optional",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.fileKeyRef.path",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].env[*].valueFrom.fileKeyRef.volumeName",
+        Honoured,
     ),
     (
         "spec.containers[*].env[*].valueFrom.resourceFieldRef",
@@ -327,14 +352,30 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
         "spec.containers[*].env[*].valueFrom.resourceFieldRef.resource",
         Honoured,
     ),
+    ("spec.containers[*].env[*].valueFrom.secretKeyRef", Fields),
     (
-        "spec.containers[*].env[*].valueFrom.secretKeyRef",
-        Refused(SECRET),
+        "spec.containers[*].env[*].valueFrom.secretKeyRef.key",
+        Honoured,
     ),
     (
-        "spec.containers[*].envFrom",
-        RefusedIfSet("ConfigMaps and Secrets are not supported yet; use env values"),
+        "spec.containers[*].env[*].valueFrom.secretKeyRef.name",
+        Honoured,
     ),
+    (
+        "spec.containers[*].env[*].valueFrom.secretKeyRef.optional",
+        Honoured,
+    ),
+    ("spec.containers[*].envFrom", Fields),
+    ("spec.containers[*].envFrom[*].configMapRef", Fields),
+    ("spec.containers[*].envFrom[*].configMapRef.name", Honoured),
+    (
+        "spec.containers[*].envFrom[*].configMapRef.optional",
+        Honoured,
+    ),
+    ("spec.containers[*].envFrom[*].prefix", Honoured),
+    ("spec.containers[*].envFrom[*].secretRef", Fields),
+    ("spec.containers[*].envFrom[*].secretRef.name", Honoured),
+    ("spec.containers[*].envFrom[*].secretRef.optional", Honoured),
     ("spec.containers[*].image", Honoured),
     ("spec.containers[*].imagePullPolicy", Honoured),
     ("spec.containers[*].lifecycle", Fields),

@@ -28,6 +28,7 @@ mod container;
 mod decode;
 mod defaults;
 mod document;
+mod env;
 mod ephemeral;
 pub(crate) mod explain;
 pub(crate) mod fields;

@@ -147,7 +147,7 @@ fn faults_of_secrets_and_config_maps() {
         (
             "Secret",
             "type: kubernetes.io/tls\ndata: {tls.crt: AA==}",
-            "data.tls.key: Required value",
+            "data['tls.key']: Required value",
         ),
         (
             "Secret",

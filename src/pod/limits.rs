@@ -1,7 +1,10 @@
 //! From requests and limits to what cgroups and the OOM killer are told: the
 //! kubelet's arithmetic.
 
+use std::path::Path;
+
 use nix::errno::Errno;
+use nix::sys::statvfs::statvfs;
 use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{SysconfVar, sysconf};
 use oci_spec::runtime as oci;
@@ -18,6 +21,11 @@ pub(crate) fn node_cpu() -> u64 {
     // Not the standard library's: that is what the caller's own cgroup and affinity leave.
     let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
     online.map_or(1000, |n| n.max(1) as u64 * 1000)
+}
+
+/// Bytes of the filesystem in which this directory is; 0 where that cannot be asked.
+pub(crate) fn node_storage(dir: &Path) -> u64 {
+    statvfs(dir).map_or(0, |s| s.blocks() * s.fragment_size())
 }
 
 /// Bytes, or more than there can be where the kernel does not tell.

@@ -23,6 +23,7 @@ mod debug_log;
 #[path = "../shared/denied.rs"]
 mod denied;
 mod doctor;
+mod env;
 mod events;
 mod failures;
 #[path = "../shared/fds.rs"]

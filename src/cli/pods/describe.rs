@@ -331,6 +331,20 @@ fn ports(c: &Container, host: bool) -> String {
 }
 
 fn environment(p: &mut Page, c: &Container) {
+    if !c.env_from.is_empty() {
+        p.line(2, "Environment Variables from:");
+        for from in &c.env_from {
+            let prefix = match from.prefix.as_str() {
+                "" => String::new(),
+                prefix => format!(" with prefix '{prefix}'"),
+            };
+            let object = &from.object;
+            let (kind, optional) = (object.kind.kind(), object.optional);
+            let value = format!("{kind}{prefix}  Optional: {optional}");
+            p.pair(3, &object.name, value);
+        }
+        p.flush();
+    }
     if c.env.is_empty() {
         p.pair(2, "Environment", "<none>");
         p.flush();

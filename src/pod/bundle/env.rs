@@ -1,21 +1,68 @@
-//! The environment of a container: Kubernetes' API reference (EnvVar, ObjectFieldSelector,
-//! ResourceFieldSelector).
+//! The environment of a container: Kubernetes' API reference (EnvVar, EnvFromSource,
+//! ObjectFieldSelector, ResourceFieldSelector), and how a kubelet puts them together:
+//! `envFrom` in its order, then `env` in its order, the later one over the earlier.
+//!
+//! A value that has come from a Secret, or in which such a value was expanded, is secret:
+//! the process gets it, and the bundle on disk does not have it.
 
-use super::expand::{Vars, expand};
-use super::inputs::{Inputs, config_error};
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::expand::{Vars, expand, mentions};
+use super::files;
+use super::inputs::{EnvInputs, Inputs, config_error};
 use crate::container::plan::DEFAULT_PATH;
 use crate::container::user::User;
-use crate::spec::EnvValue;
+use crate::spec::{EnvValue, ObjectKind, ObjectRef};
 use crate::{Context, Result};
 
-pub(super) struct Env {
-    /// What `$(VAR)` may name: the container's own variables.
-    pub own: Vars,
-    /// `KEY=value` for the process.
-    pub all: Vec<String>,
+/// What the container's own part of the manifest sets.
+#[derive(Default)]
+pub(crate) struct OwnEnv {
+    /// What `$(VAR)` may name.
+    pub vars: Vars,
+    /// Those in the order in which they were set first.
+    order: Vec<String>,
+    /// Those whose values are secret.
+    pub secret: BTreeSet<String>,
 }
 
-pub(super) fn plan_env(inputs: &Inputs, user: &User) -> Result<Env> {
+impl OwnEnv {
+    fn set(&mut self, name: String, value: String, is_secret: bool) {
+        match is_secret {
+            true => self.secret.insert(name.clone()),
+            false => self.secret.remove(&name),
+        };
+        if !self.vars.contains_key(&name) {
+            self.order.push(name.clone());
+        }
+        self.vars.insert(name, value);
+    }
+
+    /// Whether the expansion of this text has anything secret in it.
+    pub(super) fn is_secret(&self, text: &str) -> bool {
+        mentions(text, &self.secret)
+    }
+
+    /// `KEY=value` of those that the bundle on disk has not.
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = String> {
+        self.secret
+            .iter()
+            .map(|name| format!("{name}={}", self.vars[name]))
+    }
+}
+
+/// Without the values.
+impl fmt::Debug for OwnEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnEnv")
+            .field("names", &self.order)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `KEY=value` for the process: the image's, with the container's own over them.
+pub(super) fn plan_env(inputs: &Inputs, user: &User, own: &OwnEnv) -> Vec<String> {
     let c = inputs.container;
     let mut all: Vec<(String, String)> = vec![(
         "HOSTNAME".to_owned(),
@@ -38,31 +85,8 @@ pub(super) fn plan_env(inputs: &Inputs, user: &User) -> Result<Env> {
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         set(name, value.to_owned());
     }
-    let mut own = Vars::new();
-    for v in &c.env {
-        let value = match &v.value {
-            EnvValue::Text(text) => expand(text, &own),
-            EnvValue::Field(path) => {
-                field_value(inputs, path).with_context(|| format!("env {}", v.name))?
-            }
-            EnvValue::Resource {
-                container,
-                resource,
-                divisor,
-            } => resource_value(inputs, container, resource, *divisor)
-                .with_context(|| format!("env {}", v.name))?,
-            EnvValue::Key { .. } | EnvValue::File { .. } => {
-                return Err(config_error("values of objects are not supported yet"));
-            }
-        };
-        if value.contains('\0') {
-            return Err(config_error(format!(
-                "env {}: a NUL byte in the value",
-                v.name
-            )));
-        }
-        own.insert(v.name.clone(), value.clone());
-        set(&v.name, value);
+    for name in &own.order {
+        set(name, own.vars[name].clone());
     }
     let has = |all: &[(String, String)], name: &str| all.iter().any(|(n, _)| n == name);
     if !has(&all, "PATH") {
@@ -74,11 +98,91 @@ pub(super) fn plan_env(inputs: &Inputs, user: &User) -> Result<Env> {
             user.home.clone().unwrap_or_else(|| "/".into()),
         ));
     }
-    let all = all.into_iter().map(|(n, v)| format!("{n}={v}")).collect();
-    Ok(Env { own, all })
+    all.into_iter().map(|(n, v)| format!("{n}={v}")).collect()
 }
 
-fn field_value(inputs: &Inputs, path: &str) -> Result<String> {
+/// What the manifest sets, by the Pod, its objects and its files.
+///
+/// # Errors
+/// [`crate::Kind::Invalid`]: an object, a key or a file that is not there and not optional.
+pub(crate) fn own_env(inputs: &EnvInputs) -> Result<OwnEnv> {
+    let mut own = OwnEnv::default();
+    for from in &inputs.container.env_from {
+        let values = inputs.objects.texts(&from.object).context("envFrom")?;
+        for (key, value) in values.into_iter().flatten() {
+            let name = format!("{}{key}", from.prefix);
+            check(&name, &value)?;
+            own.set(name, value, from.object.kind == ObjectKind::Secret);
+        }
+    }
+    for v in &inputs.container.env {
+        let value = value(inputs, &v.value, &own).with_context(|| format!("env {}", v.name))?;
+        let Some((value, is_secret)) = value else {
+            continue;
+        };
+        check(&v.name, &value)?;
+        own.set(v.name.clone(), value, is_secret);
+    }
+    Ok(own)
+}
+
+fn check(name: &str, value: &str) -> Result<()> {
+    match value.contains('\0') {
+        true => Err(config_error(format!("env {name}: a NUL byte in the value"))),
+        false => Ok(()),
+    }
+}
+
+/// The value and whether it is secret; `None`: the variable is not set.
+fn value(inputs: &EnvInputs, value: &EnvValue, own: &OwnEnv) -> Result<Option<(String, bool)>> {
+    let text = match value {
+        EnvValue::Text(text) => {
+            return Ok(Some((expand(text, &own.vars), own.is_secret(text))));
+        }
+        EnvValue::Field(path) => field_value(inputs, path)?,
+        EnvValue::Resource {
+            container,
+            resource,
+            divisor,
+        } => resource_value(inputs, container, resource, *divisor)?,
+        EnvValue::Key { object, key } => {
+            let value = key_value(inputs, object, key)?;
+            return Ok(value.map(|v| (v, object.kind == ObjectKind::Secret)));
+        }
+        EnvValue::File {
+            volume,
+            path,
+            key,
+            optional,
+        } => {
+            let value = files::variable(inputs, volume, path, key, *optional)?;
+            return Ok(value.map(|v| (v, false)));
+        }
+    };
+    Ok(Some((text, false)))
+}
+
+fn key_value(inputs: &EnvInputs, object: &ObjectRef, key: &str) -> Result<Option<String>> {
+    let mut values = inputs.objects.texts(object)?.unwrap_or_default();
+    match values.remove(key) {
+        Some(value) => Ok(Some(value)),
+        None if object.optional => Ok(None),
+        None => {
+            let (kind, name) = (object.kind, &object.name);
+            let namespace = &inputs.pod.namespace;
+            let text = format!(
+                "couldn't find key {key} in {} {namespace}/{name}",
+                kind.kind()
+            );
+            Err(config_error(text).hint(format!(
+                "add the key (carob edit {} {name} -n {namespace}), or set optional: true: the \
+                 container starts when the key is there",
+                kind.singular()
+            )))
+        }
+    }
+}
+fn field_value(inputs: &EnvInputs, path: &str) -> Result<String> {
     let pod = inputs.pod;
     let ip = |ip: Option<&std::net::IpAddr>| ip.map(ToString::to_string).unwrap_or_default();
     if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
@@ -108,7 +212,7 @@ fn field_value(inputs: &Inputs, path: &str) -> Result<String> {
 }
 
 fn resource_value(
-    inputs: &Inputs,
+    inputs: &EnvInputs,
     container: &str,
     resource: &str,
     divisor: u64,
@@ -127,6 +231,8 @@ fn resource_value(
         "limits.memory" => r.memory_limit.unwrap_or(inputs.node_memory),
         "requests.cpu" => r.cpu_request.or(r.cpu_limit).unwrap_or(0),
         "requests.memory" => r.memory_request.or(r.memory_limit).unwrap_or(0),
+        "limits.ephemeral-storage" => inputs.node_storage,
+        "requests.ephemeral-storage" => 0,
         other => {
             return Err(config_error(format!(
                 "resourceFieldRef {other}: not supported yet"

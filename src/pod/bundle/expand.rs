@@ -18,6 +18,16 @@ pub(crate) fn expand(text: &str, vars: &Vars) -> String {
     })
 }
 
+/// Whether the expansion of this text has the value of one of these variables.
+pub(super) fn mentions(text: &str, names: &BTreeSet<String>) -> bool {
+    let mut found = false;
+    expand_with(text, |name| {
+        found |= names.contains(name);
+        String::new()
+    });
+    found
+}
+
 /// As [`expand`], where a variable that is missing or empty would lead elsewhere: a
 /// path of which a part is left out names another directory.
 ///

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::objects::Objects;
 use crate::container::user::Accounts;
 use crate::image;
 use crate::linux::capability::Set;
@@ -17,11 +18,8 @@ pub(crate) struct Inputs<'a> {
     pub container: &'a Container,
     pub image: &'a image::Config,
     pub accounts: &'a Accounts,
-    pub ips: &'a [std::net::IpAddr],
-    pub host_ip: Option<std::net::IpAddr>,
     /// The file that becomes terminationMessagePath.
     pub termination_log: &'a Path,
-    pub node_name: &'a str,
     /// The AppArmor profile that it runs under.
     pub app_armor: Option<&'a str>,
     /// What this program has: it cannot give more.
@@ -37,10 +35,25 @@ pub(crate) struct Inputs<'a> {
     /// SELinux labels of its process and of its files.
     pub process_label: Option<&'a str>,
     pub file_label: Option<&'a str>,
+    pub env: EnvInputs<'a>,
+}
+
+/// What decides the part of a container's environment that its manifest sets.
+#[derive(Debug)]
+pub(crate) struct EnvInputs<'a> {
+    pub pod: &'a Pod,
+    pub paths: &'a PodPaths,
+    pub container: &'a Container,
+    /// Those that it names.
+    pub objects: Objects,
+    pub ips: &'a [std::net::IpAddr],
+    pub host_ip: Option<std::net::IpAddr>,
+    pub node_name: &'a str,
     /// What the host has, in thousandths of a CPU and bytes: limits that are not
     /// set mean this to a resourceFieldRef.
     pub node_cpu: u64,
     pub node_memory: u64,
+    pub node_storage: u64,
 }
 
 pub(super) fn config_error(message: impl Into<String>) -> Error {

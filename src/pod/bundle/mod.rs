@@ -8,20 +8,24 @@
 
 mod env;
 mod expand;
+mod files;
 mod inputs;
 mod mounts;
+mod objects;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::sched::CloneFlags;
 use oci_spec::runtime as oci;
 
+pub(crate) use env::{OwnEnv, own_env};
 pub(crate) use expand::expand;
-pub(crate) use inputs::Inputs;
+pub(crate) use inputs::{EnvInputs, Inputs};
+pub(crate) use objects::Objects;
 
 use env::plan_env;
-use expand::Vars;
 use inputs::{config_error, from_builder};
 use mounts::plan_mounts;
 
@@ -83,13 +87,41 @@ pub(crate) struct Bundle {
     config: Config,
     /// That of other containers of the Pod, too.
     filter: Option<Rc<Known>>,
+    /// Where values of Secrets are among the process' arguments and variables.
+    shown: Option<Shown>,
 }
 
+/// What the written bundle has in the place of secret values.
+#[derive(Debug)]
+struct Shown {
+    /// The variables in them are not expanded where their values are secret.
+    args: Vec<String>,
+    /// Variables that it leaves out.
+    without: BTreeSet<String>,
+}
+
+/// The annotation of a bundle that names the variables which it leaves out.
+const LEFT_OUT: &str = "carob/secret-env";
+
 impl Bundle {
-    /// Writes it: `config.json`.
+    /// Writes it: `config.json`, without what is secret.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let filter = self.filter.as_ref().map(|f| f.json.as_str());
-        store::save_json(path, &self.config.to_json(filter)?)
+        let Some(shown) = &self.shown else {
+            return store::save_json(path, &self.config.to_json(filter)?);
+        };
+        let mut config = self.config.clone();
+        if let Some(process) = &mut config.process {
+            process.args = Some(shown.args.clone());
+            if let Some(env) = &mut process.env {
+                let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+                env.retain(|entry| !shown.without.contains(&name(entry)));
+            }
+        }
+        let names: Vec<&str> = shown.without.iter().map(String::as_str).collect();
+        let annotations = config.annotations.get_or_insert_default();
+        annotations.insert(LEFT_OUT.to_owned(), names.join(" "));
+        store::save_json(path, &config.to_json(filter)?)
     }
 
     /// What the written file means.
@@ -119,15 +151,16 @@ pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
     } = inputs;
     let security = &c.security;
     let user = plan_user(inputs)?;
-    let env = plan_env(inputs, &user)?;
+    let own = own_env(&inputs.env)?;
+    let env = plan_env(inputs, &user, &own);
     let set = if security.privileged {
         Set::supported()
     } else {
         Set::container_default()
             .adjusted(&security.capabilities_add, &security.capabilities_drop)?
     };
-    let mounts = plan_mounts(inputs, &env.own)?;
-    let argv = plan_argv(c, image, &env.own)?;
+    let mounts = plan_mounts(inputs, &own.vars)?;
+    let argv = plan_argv(c, image, &own)?;
     let oci_user = oci::UserBuilder::default()
         .uid(user.uid)
         .gid(user.gid)
@@ -137,15 +170,15 @@ pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
         .clone()
         .unwrap_or_else(|| image.working_dir.clone());
     let process = Process {
-        args: Some(argv),
-        env: Some(env.all),
+        args: Some(argv.all),
+        env: Some(env),
         // An absolute one replaces the slash.
         cwd: Path::new("/").join(cwd),
         user: oci_user.build().map_err(from_builder)?,
         capabilities: Some(oci_capabilities(set & inputs.permitted, user.uid == 0)),
         rlimits: Some(describe_rlimits(inputs.rlimits)?),
         no_new_privileges: Some(security.allow_privilege_escalation == Some(false)),
-        oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.node_memory)),
+        oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.env.node_memory)),
         terminal: Some(c.tty),
         apparmor_profile: inputs.app_armor.map(str::to_owned),
         selinux_label: inputs.process_label.map(str::to_owned),
@@ -188,7 +221,15 @@ pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
         linux: Some(linux),
         ..Config::default()
     };
-    Ok(Bundle { config, filter })
+    let shown = (!own.secret.is_empty()).then_some(Shown {
+        args: argv.shown,
+        without: own.secret,
+    });
+    Ok(Bundle {
+        config,
+        filter,
+        shown,
+    })
 }
 
 /// Its own, and those of its Pod by the paths where they are pinned; the pid namespace may be
@@ -220,8 +261,35 @@ fn plan_namespaces(inputs: &Inputs) -> Result<Vec<oci::LinuxNamespace>> {
         .collect()
 }
 
-fn plan_argv(c: &Container, image: &image::Config, own: &Vars) -> Result<Vec<String>> {
-    let expand_all = |list: &[String]| list.iter().map(|s| expand(s, own)).collect::<Vec<_>>();
+struct Argv {
+    all: Vec<String>,
+    /// As it is written to disk.
+    shown: Vec<String>,
+}
+
+fn plan_argv(c: &Container, image: &image::Config, own: &OwnEnv) -> Result<Argv> {
+    let all = argv_of(c, image, &|text| expand(text, &own.vars));
+    let shown = argv_of(c, image, &|text| match own.is_secret(text) {
+        true => text.to_owned(),
+        false => expand(text, &own.vars),
+    });
+    if all.is_empty() {
+        return Err(config_error("no command specified").hint(
+            "the image has neither ENTRYPOINT nor CMD: set command in the container, such as \
+                 command: [\"/bin/app\"]",
+        ));
+    }
+    if all[0].is_empty() {
+        return Err(config_error("the first item of the command is empty").hint(
+            "name a program there, such as command: [\"/bin/app\"], or leave command out for the \
+             image's own; a variable in it, $(NAME), may be empty",
+        ));
+    }
+    Ok(Argv { all, shown })
+}
+
+fn argv_of(c: &Container, image: &image::Config, expand: &dyn Fn(&str) -> String) -> Vec<String> {
+    let expand_all = |list: &[String]| list.iter().map(|s| expand(s)).collect::<Vec<_>>();
     // command replaces ENTRYPOINT and drops CMD; args alone replaces CMD.
     let mut argv = if c.command.is_empty() {
         image.entrypoint.clone()
@@ -233,19 +301,7 @@ fn plan_argv(c: &Container, image: &image::Config, own: &Vars) -> Result<Vec<Str
     } else if c.command.is_empty() {
         argv.extend(image.cmd.iter().cloned());
     }
-    if argv.is_empty() {
-        return Err(config_error("no command specified").hint(
-            "the image has neither ENTRYPOINT nor CMD: set command in the container, such as \
-                 command: [\"/bin/app\"]",
-        ));
-    }
-    if argv[0].is_empty() {
-        return Err(config_error("the first item of the command is empty").hint(
-            "name a program there, such as command: [\"/bin/app\"], or leave command out for the \
-             image's own; a variable in it, $(NAME), may be empty",
-        ));
-    }
-    Ok(argv)
+    argv
 }
 
 fn plan_user(inputs: &Inputs) -> Result<User> {

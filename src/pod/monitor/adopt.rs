@@ -16,6 +16,7 @@ use crate::oci::plan::plan_container;
 use crate::pod::logs::Stream;
 use crate::pod::reason::Reason;
 use crate::pod::state::Running;
+use crate::spec::ObjectKind;
 use crate::sys::process as sys;
 use crate::{Error, Result};
 
@@ -81,7 +82,16 @@ impl Monitor {
         live.outputs = outputs;
         // What exec needs.
         let spec: Config = crate::store::load(&dir.join("config.json"))?;
-        let plan = plan_container(&spec)?;
+        let mut plan = plan_container(&spec)?;
+        if c.objects().any(|o| o.kind == ObjectKind::Secret) {
+            match self.secret_env(&c) {
+                Ok(env) => plan.process.env.extend(env),
+                Err(e) => {
+                    let text = format!("container {name}: variables of Secrets are missing: {e}");
+                    self.event(true, Reason::FailedAdopt, text);
+                }
+            }
+        }
         self.live(name).process = Some(std::rc::Rc::new(plan.process));
 
         let pid = Pid::from_raw(running.pid);

@@ -13,7 +13,9 @@ use nix::sys::stat::Mode;
 
 use super::{Fact, Monitor};
 use crate::object;
-use crate::spec::{Object, ObjectKind};
+use crate::pod::bundle::{self, EnvInputs, Objects};
+use crate::pod::limits;
+use crate::spec::{Container, Object, ObjectKind};
 use crate::store::make_dir;
 use crate::sys::notify::signal_at_changes;
 use crate::{Error, Result};
@@ -77,6 +79,40 @@ impl Monitor {
 
     pub(super) fn find_object(&self, kind: ObjectKind, name: &str) -> Result<Option<Object>> {
         object::find(&self.layout, kind, &self.pod().namespace, name)
+    }
+
+    /// What the container's variables are made of, as it is now.
+    pub(super) fn env_inputs<'a>(&'a self, c: &'a Container) -> Result<EnvInputs<'a>> {
+        let pod = self.pod();
+        let mut objects = Objects {
+            namespace: pod.namespace.clone(),
+            ..Objects::default()
+        };
+        for wanted in c.objects() {
+            let found = self.find_object(wanted.kind, &wanted.name)?;
+            let key = (wanted.kind, wanted.name.clone());
+            objects.found.extend(found.map(|object| (key, object)));
+        }
+        Ok(EnvInputs {
+            pod,
+            paths: &self.paths,
+            container: c,
+            objects,
+            ips: &self.state().ips,
+            host_ip: self.state().host_ip,
+            node_name: &self.host.name,
+            node_cpu: limits::node_cpu(),
+            node_memory: limits::node_memory(),
+            node_storage: limits::node_storage(&self.layout.data),
+        })
+    }
+
+    /// Variables that the bundle of a container that runs has not, since their values are
+    /// secret: for the processes that are started beside it. What a Secret has no longer is
+    /// left out.
+    pub(super) fn secret_env(&self, c: &Container) -> Result<Vec<String>> {
+        let own = bundle::own_env(&self.env_inputs(c)?)?;
+        Ok(own.secrets().collect())
     }
 
     /// Something has changed in a directory that is watched.

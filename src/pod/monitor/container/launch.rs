@@ -96,10 +96,7 @@ impl Monitor {
             container: &c,
             image: &image.config,
             accounts: &accounts,
-            ips: &self.state().ips,
-            host_ip: self.state().host_ip,
             termination_log: &termination_log,
-            node_name: &self.host.name,
             app_armor: app_armor.as_deref(),
             permitted: permitted(),
             rlimits: &self.host.rlimits,
@@ -107,8 +104,7 @@ impl Monitor {
             memory_is_v2: self.host.hierarchies.v1_with(Controllers::MEMORY).is_none(),
             process_label,
             file_label,
-            node_cpu: limits::node_cpu(),
-            node_memory: limits::node_memory(),
+            env: self.env_inputs(&c)?,
         };
         let bundle = bundle::plan(&inputs, &mut filters)?;
         self.shared.filters = filters;
