@@ -124,6 +124,36 @@ fn it_is_recorded_and_shown_as_on_a_cluster() {
 }
 
 #[test]
+fn without_an_image_it_is_busybox() {
+    let root = start(json!({}));
+    // The one that is here is enough, although its tag is `latest`.
+    root.carob(&["tag", IMAGE, "busybox"]).ok();
+    let ran = root.carob(&[
+        "debug", "p", "-c", "look", "--attach", "-q", "--", "echo", "x",
+    ]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "x\n"), "{ran:?}");
+    let added = |field: &str| root.field("p", &format!(".spec.ephemeralContainers[0].{field}"));
+    assert_eq!(added("image"), "busybox");
+    assert_eq!(added("imagePullPolicy"), "IfNotPresent");
+    root.carob(&["debug", "p", "-c", "never", "--image-pull-policy", "Never"])
+        .ok();
+    root.carob(&["rmi", "-f", "busybox"]);
+    let ran = root.carob(&[
+        "debug",
+        "p",
+        "--image",
+        "localhost/no:1",
+        "--image-pull-policy",
+        "Never",
+    ]);
+    let ran = ran.fails(8, "ErrImageNeverPull");
+    assert!(
+        ran.stderr.contains("hint: name another image with --image"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let root = start(json!({}));
     root.carob(&["debug", "p", "--image", IMAGE, "--target", "nope"])

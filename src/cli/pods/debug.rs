@@ -21,9 +21,9 @@ pub(crate) struct Debug {
     /// The Pod: NAME or pod/NAME
     #[arg(value_name = "POD")]
     pod: String,
-    /// The image to debug with
-    #[arg(long, value_name = "IMAGE", required = true)]
-    image: String,
+    /// The image to debug with [default: busybox, pulled if it is not here]
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     /// See the processes of this container; its files are in /proc/1/root
     #[arg(long, value_name = "CONTAINER")]
     target: Option<String>,
@@ -48,7 +48,7 @@ pub(crate) struct Debug {
     /// What follows -- replaces the image's arguments, not its entrypoint
     #[arg(long)]
     arguments_only: bool,
-    /// Always, IfNotPresent or Never
+    /// Always, IfNotPresent or Never [default: as in a manifest; without --image, IfNotPresent]
     #[arg(long, value_name = "POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: Option<String>,
     /// Say nothing but what the container says
@@ -66,6 +66,7 @@ impl Verb for Debug {
     const NAME: &'static str = "debug";
     const ABOUT: &'static str = "Run a container beside those of a Pod, to look at them";
     const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob debug -it web\n\
         \x20 carob debug -it web --image localhost/carob/busybox:1 --target server\n\
         \x20 carob debug web --image localhost/carob/busybox:1 -- wget -O- localhost:8080";
 
@@ -92,7 +93,7 @@ impl Verb for Debug {
         };
         let wanted = Wanted {
             name: &name,
-            image: &self.image,
+            image: self.image.as_deref(),
             pull_policy: self.image_pull_policy.as_deref(),
             target: self.target.as_deref(),
             profile: Profile::of(&self.profile).unwrap_or_default(),

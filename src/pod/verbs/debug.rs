@@ -55,11 +55,16 @@ impl Profile {
     }
 }
 
+/// What most people debug with. Its tag is `latest`, which a registry would be asked for each
+/// time: one that is here already is enough.
+pub(crate) const DEFAULT_IMAGE: (&str, &str) = ("busybox", "IfNotPresent");
+
 /// What is to be added.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub name: &'a str,
-    pub image: &'a str,
+    /// [`DEFAULT_IMAGE`] where none is named.
+    pub image: Option<&'a str>,
     pub pull_policy: Option<&'a str>,
     /// The container whose processes it sees.
     pub target: Option<&'a str>,
@@ -75,9 +80,13 @@ pub(crate) struct Wanted<'a> {
 impl Wanted<'_> {
     /// A v1 EphemeralContainer.
     pub(crate) fn container(&self) -> Value {
-        let mut c = json!({"name": self.name, "image": self.image});
+        let (image, pull_policy) = match self.image {
+            Some(image) => (image, None),
+            None => (DEFAULT_IMAGE.0, Some(DEFAULT_IMAGE.1)),
+        };
+        let mut c = json!({"name": self.name, "image": image});
         let mut set = |key: &str, value: Value| c[key] = value;
-        if let Some(policy) = self.pull_policy {
+        if let Some(policy) = self.pull_policy.or(pull_policy) {
             set("imagePullPolicy", policy.into());
         }
         if let Some(target) = self.target {
@@ -184,8 +193,12 @@ fn how_it_stands(state: &State, name: &str) -> Option<Result<()>> {
             _ => return None,
         },
     };
-    Some(Err(Error::new(
-        kind,
-        format!("container {name}: {reason}: {message}"),
-    )))
+    let e = Error::new(kind, format!("container {name}: {reason}: {message}"));
+    Some(Err(match kind {
+        Kind::Image => e.hint(
+            "name another image with --image: `carob images` lists those that are here. This \
+             container stays in the Pod, and its image is tried again",
+        ),
+        _ => e,
+    }))
 }
