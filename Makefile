@@ -48,10 +48,13 @@ install: $(CAROB) ## put carob, carob-oci and man pages below PREFIX, /usr/local
 	install -D -m 0755 $(CAROB) $(DESTDIR)$(PREFIX)/bin/carob
 	install -D -m 0755 $(CAROB)-oci $(DESTDIR)$(PREFIX)/bin/carob-oci
 	$(CAROB) man --dir $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	$(CAROB)-oci man >$(DESTDIR)$(PREFIX)/share/man/man8/carob-oci.8
 
 uninstall: ## take it away again
 	rm -f $(DESTDIR)$(PREFIX)/bin/carob $(DESTDIR)$(PREFIX)/bin/carob-oci
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man1/carob.1 $(DESTDIR)$(PREFIX)/share/man/man1/carob-*.1
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man8/carob-oci.8
 
 clean: ## remove what was built
 	cargo clean

@@ -1,4 +1,5 @@
-//! Text that a manifest, an image or a container has written, for a person's terminal.
+//! Text that a manifest, an image or a container has written, for a person's terminal; and
+//! text of ours for roff.
 
 /// Takes `ESC [ ... m` out and spells other control characters as JSON does, lines
 /// and tabs excepted: what comes from a manifest or a container's status must not
@@ -27,9 +28,26 @@ pub(crate) fn strip_styles(s: &str) -> String {
     out
 }
 
+/// Text as roff shows it: groff_char(7), groff(7), "Control characters".
+pub(crate) fn roff(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let line = line.replace('\\', "\\e").replace('-', "\\-");
+        match line.starts_with(['.', '\'']) {
+            true => format!("\\&{line}"),
+            false => line,
+        }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_for_roff() {
+        assert_eq!(roff("a-b\\c\n.d\n'e"), "a\\-b\\ec\n\\&.d\n\\&'e");
+    }
 
     #[test]
     fn styles_are_taken_out() {

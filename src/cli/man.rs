@@ -7,6 +7,7 @@ use clap_mangen::Man;
 
 use crate::cli::face::Face;
 use crate::cli::{Verb, grammar, show::output};
+use crate::plain::roff;
 use crate::{Context, Error, Result};
 
 /// The one source of what exit codes mean.
@@ -107,12 +108,13 @@ fn page(command: &Command) -> Result<String> {
     let mut text = String::from_utf8_lossy(&text).into_owned();
     if let Some(examples) = examples {
         let lines = examples.trim_start_matches("Examples:").trim_matches('\n');
-        text.push_str(&format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", plain(lines)));
+        text.push_str(&format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", roff(lines)));
     }
     if name == "carob" {
         text.push_str(&list("EXIT STATUS", exit_codes()));
         text.push_str(&list("FILES", FILES));
         text.push_str(&list("ENVIRONMENT", ENVIRONMENT));
+        text.push_str(".SH SEE ALSO\n.BR carob\\-oci (8)\n");
     } else {
         text.push_str(".SH SEE ALSO\n.BR carob (1)\n");
     }
@@ -131,20 +133,8 @@ fn exit_codes() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 fn list<'a>(title: &str, items: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let items = items.into_iter();
-    let items = items.map(|(what, text)| format!(".TP\n{}\n{}\n", plain(what), plain(text)));
+    let items = items.map(|(what, text)| format!(".TP\n{}\n{}\n", roff(what), roff(text)));
     format!(".SH \"{title}\"\n{}", String::from_iter(items))
-}
-
-/// Text as roff shows it: groff_char(7), groff(7), "Control characters".
-fn plain(text: &str) -> String {
-    let lines = text.lines().map(|line| {
-        let line = line.replace('\\', "\\e").replace('-', "\\-");
-        match line.starts_with(['.', '\'']) {
-            true => format!("\\&{line}"),
-            false => line,
-        }
-    });
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -186,10 +176,5 @@ mod tests {
         assert!(own.contains("CAROB_ROOT") && own.contains("/run/carob"));
         assert!(!own.contains("`kubectl"), "{own}");
         assert_eq!(exit_codes().count(), 11);
-    }
-
-    #[test]
-    fn text_is_escaped() {
-        assert_eq!(plain("a-b\\c\n.d\n'e"), "a\\-b\\ec\n\\&.d\n\\&'e");
     }
 }

@@ -15,6 +15,7 @@ mod foreground;
 mod kill;
 mod list;
 mod log;
+mod man;
 mod pause;
 mod ps;
 mod run;
@@ -53,7 +54,7 @@ struct Verb {
     run: fn(&Face, &Args) -> Result<u8>,
 }
 
-const VERBS: [&Verb; 18] = [
+const VERBS: [&Verb; 19] = [
     &create::VERB,
     &delete::VERB,
     &events::VERB,
@@ -71,6 +72,7 @@ const VERBS: [&Verb; 18] = [
     &update::VERB,
     &checkpoint::CHECKPOINT,
     &checkpoint::RESTORE,
+    &man::VERB,
     &HELP,
 ];
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::bundle::Bundle;
 
 /// The command line of runc and crun, as podman, containerd and CRI-O use it.
-const VERBS: [(&str, &str); 18] = [
+const VERBS: [(&str, &str); 19] = [
     (
         "create",
         "bundle console-socket pidfd-socket pid-file no-pivot no-new-keyring preserve-fds",
@@ -51,6 +51,7 @@ const VERBS: [(&str, &str); 18] = [
         "image-path work-path bundle console-socket pid-file detach tcp-established \
          ext-unix-sk shell-job file-locks manage-cgroups-mode empty-ns",
     ),
+    ("man", ""),
     ("help", ""),
 ];
 const GLOBAL: &str =
