@@ -80,6 +80,9 @@ pub(crate) struct Resize {
     /// something does.
     #[serde(default)]
     pub in_progress: Option<String>,
+    /// The container whose resources cannot be written; `None` with an error: the Pod's own.
+    #[serde(default)]
+    pub stuck_at: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

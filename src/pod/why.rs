@@ -11,6 +11,7 @@ use super::client::View;
 use super::state::{Event, Now, Running, State};
 use super::status::Phase;
 use super::trouble;
+use crate::pod::limits;
 use crate::pod::reason::Reason;
 use crate::spec::{Container, Pod, ProbeKind};
 use crate::store::Layout;
@@ -57,6 +58,10 @@ pub(crate) enum Cause {
     StartupProbe,
     ReadinessProbe,
     ContainerPending,
+    /// It is Ready, but the resources that its manifest asks for are not given.
+    PodResizePending,
+    /// It is Ready, and its resources are being changed where it runs.
+    PodResizeInProgress,
 }
 
 impl Cause {
@@ -117,6 +122,7 @@ impl Found {
         of_the_pod(pod, state, now)
             .or_else(|| of_what_failed(layout, view))
             .or_else(|| of_what_is_awaited(pod, state, now))
+            .or_else(|| of_a_resize(view, state))
             .unwrap_or_else(|| of_what_is_well(layout, view))
     }
 }
@@ -273,6 +279,64 @@ fn of_a_probe(
         describe(pod)
     );
     Some(Found::new(cause, text, mend))
+}
+
+/// The conditions PodResizePending and PodResizeInProgress of a Pod that is well otherwise.
+fn of_a_resize(view: &View, state: &State) -> Option<Found> {
+    if view.status().phase.is_terminal() {
+        return None;
+    }
+    let pod = &view.pod;
+    let arguments = pod.as_arguments();
+    let apply = "and apply the manifest again";
+    if let Some(f) = &state.resize.pending {
+        let text = format!(
+            "runs on with the resources that it had; those asked for now are {}: {}",
+            f.reason, f.message
+        );
+        let mend = match f.reason {
+            Reason::Infeasible => format!(
+                "ask for less than this machine has, {apply}: carob get pod {arguments} -o yaml \
+                 shows what is asked for"
+            ),
+            _ => format!(
+                "wait, or delete Pods that are not needed: {}",
+                describe(pod)
+            ),
+        };
+        let mut differ = state
+            .containers
+            .iter()
+            .filter(|(_, c)| c.allocated.is_some());
+        let found = Found::new(Cause::PodResizePending, text, mend);
+        return Some(match (differ.next(), differ.next()) {
+            (Some((name, _)), None) => found.at(name),
+            _ => found,
+        });
+    }
+    let why = state.resize.in_progress.as_ref()?;
+    if why.is_empty() {
+        let text = "its resources are being changed where it runs";
+        return Some(Found::new(Cause::PodResizeInProgress, text, describe(pod)));
+    }
+    let text = format!(
+        "its resources cannot be changed as it runs, which is tried again every 5 s: {why}"
+    );
+    let stuck_at = state.resize.stuck_at.as_ref();
+    let lowered = stuck_at.and_then(|name| pod.spec.container(name)?.resources.memory_limit);
+    let mend = match (stuck_at, lowered) {
+        (Some(name), Some(limit)) if why.contains("below current usage") => format!(
+            "ask for more than {} for container {name}, {apply}, or restart it, so that it begins \
+             with less: carob restart {arguments} -c {name}",
+            limits::bytes(limit)
+        ),
+        _ => describe(pod),
+    };
+    let found = Found::new(Cause::PodResizeInProgress, text, mend);
+    Some(match stuck_at {
+        Some(name) => found.at(name),
+        None => found,
+    })
 }
 
 fn of_what_is_well(layout: &Layout, view: &View) -> Found {

@@ -287,6 +287,41 @@ fn the_pod_as_a_whole() {
 }
 
 #[test]
+fn resources_that_cannot_be_changed_in_place() {
+    let root = Root::new();
+    let script = "dd if=/dev/zero of=/dev/shm/x bs=1M count=40 2>/dev/null; echo full; sleep 1000";
+    let of = |limit: &str| {
+        let limits = json!({"cpu": "100m", "memory": limit});
+        let both = json!({"resources": {"limits": limits, "requests": limits}});
+        pod("p", always(script, both))
+    };
+    root.apply(&of("96Mi")).ok();
+    root.says("p", "main", "full");
+    root.apply(&of("20Mi")).ok();
+    says(
+        &root,
+        "p",
+        "PodResizeInProgress",
+        "main",
+        "memory limit (20971520) below current usage",
+        "ask for more than 20Mi for container main",
+    );
+    let said = root.carob(&["why"]);
+    assert!(said.stdout.contains("pod p: its resources"), "{said:?}");
+    root.apply(&of("8000Gi")).ok();
+    says(
+        &root,
+        "p",
+        "PodResizePending",
+        "main",
+        "Infeasible: Node didn't have enough capacity: memory, requested: 8589934592000",
+        "ask for less than this machine has",
+    );
+    root.apply(&of("96Mi")).ok();
+    says(&root, "p", "Ready", "", "is Ready since", "");
+}
+
+#[test]
 fn a_sandbox_that_cannot_be_made() {
     let root = Root::new();
     let port = json!({"ports": [{"containerPort": 80, "hostPort": 47113}]});

@@ -208,6 +208,7 @@ impl Kubelet {
         }
         if self.state.resize.in_progress.is_none() {
             self.state.resize.in_progress = Some(String::new());
+            self.state.resize.stuck_at = None;
             self.event(at, false, Reason::ResizeStarted, "Pod resize started");
         }
         if steps.is_empty() || self.resizing.retry_at.is_some_and(|when| when > at.clock) {
@@ -226,6 +227,7 @@ impl Kubelet {
     fn resize_is_over(&mut self, at: Moment) {
         self.resizing.retry_at = None;
         self.timers.remove(&Timer::Resize);
+        self.state.resize.stuck_at = None;
         if self.state.resize.in_progress.take().is_some() {
             self.event(at, false, Reason::ResizeCompleted, "Pod resize completed");
         }
@@ -250,11 +252,11 @@ impl Kubelet {
             return;
         }
         let too_low = steps.iter().find_map(|step| {
-            let (what, limit, used) = match step {
+            let (place, limit, used) = match step {
                 ResizeStep::Pod(Bounds { memory_limit, .. }) if *memory_limit == has => {
                     return None;
                 }
-                ResizeStep::Pod(bounds) => ("pod".to_owned(), bounds.memory_limit?, pod?),
+                ResizeStep::Pod(bounds) => (None, bounds.memory_limit?, pod?),
                 ResizeStep::Container { name, resources } => {
                     let has = self.state.containers.get(name).and_then(|r| r.resources);
                     let has = has.and_then(|r| r.memory_limit);
@@ -262,28 +264,34 @@ impl Kubelet {
                         return None;
                     }
                     let used = containers.get(name)?;
-                    (
-                        format!("container {name:?}"),
-                        resources.memory_limit?,
-                        *used,
-                    )
+                    (Some(name.clone()), resources.memory_limit?, *used)
                 }
             };
             (used >= limit).then(|| {
-                format!(
+                let what = match &place {
+                    Some(name) => format!("container {name:?}"),
+                    None => "pod".to_owned(),
+                };
+                let why = format!(
                     "attempting to set {what} memory limit ({limit}) below current usage ({used})"
-                )
+                );
+                (place, why)
             })
         });
         match too_low {
             None => self.write(steps),
-            Some(why) => self.resize_failed(at, why),
+            Some((place, why)) => self.resize_failed(at, place, why),
         }
     }
 
     pub(super) fn resized(&mut self, at: Moment, done: usize, error: Option<Error>) {
-        if let Step::Writing(steps) = std::mem::take(&mut self.resizing.step) {
-            for step in steps.into_iter().take(done) {
+        let mut place = None;
+        if let Step::Writing(mut steps) = std::mem::take(&mut self.resizing.step) {
+            if let Some(ResizeStep::Container { name, .. }) = steps.get(done) {
+                place = Some(name.clone());
+            }
+            steps.truncate(done);
+            for step in steps {
                 match step {
                     ResizeStep::Pod(bounds) => self.state.bounds = Some(bounds),
                     ResizeStep::Container { name, resources } => {
@@ -295,12 +303,16 @@ impl Kubelet {
         self.changed = true;
         self.resizing.retry_at = None;
         match error {
-            Some(e) => self.resize_failed(at, message_of(&e)),
-            None => self.state.resize.in_progress = Some(String::new()),
+            Some(e) => self.resize_failed(at, place, message_of(&e)),
+            None => {
+                self.state.resize.in_progress = Some(String::new());
+                self.state.resize.stuck_at = None;
+            }
         }
     }
 
-    fn resize_failed(&mut self, at: Moment, why: String) {
+    /// `place`: the container, or the Pod itself.
+    fn resize_failed(&mut self, at: Moment, place: Option<String>, why: String) {
         // Usage is another number each time; the event says it once.
         if self
             .state
@@ -319,6 +331,7 @@ impl Kubelet {
         }
         self.changed = true;
         self.state.resize.in_progress = Some(why);
+        self.state.resize.stuck_at = place;
         let when = at.clock + PAUSE;
         self.resizing.retry_at = Some(when);
         self.timers.insert(Timer::Resize, when);

@@ -132,11 +132,15 @@ fn what_holds(kubelet: &Kubelet, at: Moment, claim: &str) -> String {
             None => "pending -".into(),
             Some(f) => format!("pending {}", f.reason),
         },
-        ["resize", ..] => match kubelet.state().resize.in_progress.as_deref() {
-            None => "resize -".into(),
-            Some("") => "resize goes on".into(),
-            Some(_) => "resize stuck".into(),
-        },
+        ["resize", ..] => {
+            let resize = &kubelet.state().resize;
+            let place = resize.stuck_at.as_deref();
+            match resize.in_progress.as_deref() {
+                None => "resize -".into(),
+                Some("") => "resize goes on".into(),
+                Some(_) => format!("resize stuck at {}", place.unwrap_or("pod")),
+            }
+        }
         ["settled" | "unsettled", ..] => match kubelet.start_result(&|_, _| "a line".into()) {
             Some(Ok(())) => "settled".into(),
             Some(Err(e)) => format!("unsettled {e}"),
