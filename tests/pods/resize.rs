@@ -1,12 +1,14 @@
 //! Resources that change in place, as the cgroups have them.
 
+use std::process::{Child, Command};
+
 use serde_json::{Value, json};
 
 use crate::root::{Root, alive, kill_9, pod, sh, until};
 
 /// A file of the cgroup of a container's first process, or (`above`) of the Pod's, with v1's
 /// name and v2's.
-fn cgroup(root: &Root, container: &str, above: bool, v1: &str, v2: &str) -> String {
+fn cgroup_file(root: &Root, container: &str, above: bool, v1: &str, v2: &str) -> String {
     let pid = root.pid("p", container);
     let controller = v1.split('.').next().unwrap();
     let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
@@ -25,7 +27,12 @@ fn cgroup(root: &Root, container: &str, above: bool, v1: &str, v2: &str) -> Stri
         true => path.rsplit_once('/').unwrap().0.to_owned(),
         false => path,
     };
-    let text = std::fs::read_to_string(format!("{path}/{file}")).unwrap();
+    format!("{path}/{file}")
+}
+
+fn cgroup(root: &Root, container: &str, above: bool, v1: &str, v2: &str) -> String {
+    let path = cgroup_file(root, container, above, v1, v2);
+    let text = std::fs::read_to_string(path).unwrap();
     text.trim().to_owned()
 }
 
@@ -192,6 +199,101 @@ fn a_limit_below_what_is_in_use_waits() {
         root.field("p", ".status.containerStatuses[0].restartCount"),
         "0"
     );
+}
+
+/// The monitor dies in the middle: some cgroups have what they are to have, others have not,
+/// and nothing of it is recorded.
+#[test]
+fn a_monitor_that_is_killed_between_two_cgroups_leaves_no_half_resize() {
+    let root = Root::new();
+    let of = |mib: &str| {
+        let c = json!({"resources": resources("100m", mib)});
+        let both = [
+            sh("a", "exec sleep 1000", c.clone()),
+            sh("b", "exec sleep 1000", c),
+        ];
+        pod(
+            "p",
+            json!({"terminationGracePeriodSeconds": 0, "containers": both}),
+        )
+    };
+    root.apply(&of("64Mi")).ok();
+    let pids = [root.pid("p", "a"), root.pid("p", "b")];
+    // Asked for now: each command that looks at a Pod without a monitor starts one.
+    let (v1, v2) = ("memory.limit_in_bytes", "memory.max");
+    let files = [("a", true), ("a", false), ("b", false)]
+        .map(|(container, above)| cgroup_file(&root, container, above, v1, v2));
+    let is = || {
+        files.clone().map(|file| {
+            let text = std::fs::read_to_string(file).unwrap();
+            text.trim().parse::<u64>().unwrap() >> 20
+        })
+    };
+    let [_, a, b] = &files;
+    for (mib, stopped_at, between, end) in [
+        // More: the Pod's cgroup goes first.
+        ("128Mi", b, [256, 128, 64], [256, 128, 128]),
+        // Less: it goes last.
+        ("32Mi", b, [256, 32, 128], [64, 32, 32]),
+        ("64Mi", a, [128, 32, 32], [128, 64, 64]),
+    ] {
+        let monitor = root.monitor_pid("p");
+        let children = stop_at_write(&root, monitor, stopped_at, &of(mib));
+        assert_eq!(is(), between, "{mib}");
+        kill_9(monitor);
+        for mut child in children {
+            child.wait().unwrap();
+        }
+        over(&root);
+        assert_eq!(is(), end, "{mib}");
+        assert_ne!(root.monitor_pid("p"), monitor);
+        let recorded = ".status.containerStatuses[*].resources.limits.memory";
+        assert_eq!(root.field("p", recorded), format!("{mib} {mib}"));
+    }
+    assert_eq!([root.pid("p", "a"), root.pid("p", "b")], pids);
+    let restarts = root.field("p", ".status.containerStatuses[*].restartCount");
+    assert_eq!(restarts, "0 0");
+}
+
+/// Applies a manifest, and stops the Pod's monitor where it would write to this file. What
+/// is returned ends with the monitor.
+fn stop_at_write(root: &Root, monitor: i32, file: &str, manifest: &str) -> [Child; 2] {
+    let trace = root.dir().join("trace");
+    let strace = Command::new("strace")
+        .args(["-e", "trace=write", "-P", file])
+        .args(["-e", "inject=write:error=EIO:signal=STOP:when=1"])
+        .args(["-o", trace.to_str().unwrap(), "-p", &monitor.to_string()])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("strace: `hack/setup test` installs it");
+    let status = format!("/proc/{monitor}/status");
+    let traced = until(|| {
+        let text = std::fs::read_to_string(&status).unwrap();
+        match text.contains("TracerPid:\t0\n") {
+            true => Err(text),
+            false => Ok(()),
+        }
+    });
+    traced.unwrap();
+    let path = root.dir().join("pod.json");
+    std::fs::write(&path, manifest).unwrap();
+    // It waits for the monitor's answer.
+    let apply = root
+        .command(&["apply", "--wait=false", "-f", path.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let stopped = until(|| {
+        let text = std::fs::read_to_string(&trace).unwrap();
+        match text.contains("stopped by SIGSTOP") {
+            true => Ok(()),
+            false => Err(text),
+        }
+    });
+    stopped.unwrap();
+    std::fs::remove_file(&trace).unwrap();
+    [strace, apply]
 }
 
 #[test]

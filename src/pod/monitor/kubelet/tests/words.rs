@@ -31,7 +31,8 @@ const NODE: Option<Node> = Some(Node {
 /// A line that begins with `pod`, as the parent's head has it. Before the first `;` are the
 /// Pod's own settings: policy, grace, deadline; `running=a,b`: the record of an earlier
 /// monitor has these running; `hooking=a`: with its postStart hook; `crashed=a:40`: has it
-/// waiting to be restarted 40 s after its end at 0; `ended=a`: ended with 1 at 0; `deleted=N`: asked to be deleted at 0
+/// waiting to be restarted 40 s after its end at 0; `gave=a:100/100`: its cgroup was given that
+/// last; `ended=a`: ended with 1 at 0; `deleted=N`: asked to be deleted at 0
 /// with a grace of N; `damaged`; `periodic`: no early probes.
 pub(super) fn kubelet_of(line: &str) -> Kubelet {
     let mut parts = line.split(';').map(str::trim);
@@ -94,6 +95,13 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
                 .split(',')
                 .for_each(|name| record_earlier(&mut state, what, name)),
         }
+    }
+    if state.containers.values().any(|r| r.resources.is_some()) {
+        let mut before = pod.spec.clone();
+        for c in before.containers_mut() {
+            c.resources = state.containers[&c.name].resources.unwrap_or(c.resources);
+        }
+        state.bounds = Some(before.bounds());
     }
     Kubelet::new(pod, state)
 }
@@ -242,6 +250,7 @@ fn record_earlier(state: &mut State, what: &str, name: &str) {
                 }
             }
         }
+        "gave" => record.resources = Some(resources_of(delay)),
         other => panic!("{other}"),
     }
 }
