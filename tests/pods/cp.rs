@@ -665,13 +665,13 @@ fn start(root: &Root, from: &str, to: &str) -> std::process::Child {
     command.spawn().unwrap()
 }
 
-/// Waits until the process has read or written so much.
-fn works(child: &std::process::Child) {
+/// Waits until the process has written so many bytes.
+fn works(child: &std::process::Child, bytes: u64) {
     until(|| {
         let io = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap_or_default();
         let mut lines = io.lines().filter_map(|l| l.strip_prefix("wchar: "));
         match lines.next().and_then(|n| n.parse::<u64>().ok()) {
-            Some(n) if n > 1 << 20 => Ok(()),
+            Some(n) if n >= bytes => Ok(()),
             _ if !alive(child.id() as i32) => Ok(()),
             _ => Err(()),
         }
@@ -688,7 +688,7 @@ fn a_copy_that_is_killed_leaves_nothing() {
     let out = work.join("out");
     fs::create_dir(&out).unwrap();
     let mut child = start(&root, large.to_str().unwrap(), "p:/d/large");
-    works(&child);
+    works(&child, 1 << 20);
     child.kill().unwrap();
     child.wait().unwrap();
     let left = root.sh("p", "ls -A /d");
@@ -704,7 +704,7 @@ fn a_copy_that_is_killed_leaves_nothing() {
     }
     cp(&root, &large, "p:/l").ok();
     let mut child = start(&root, "p:/l", out.to_str().unwrap());
-    works(&child);
+    works(&child, 1 << 20);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(names(&out).is_empty());
@@ -717,7 +717,7 @@ fn a_copy_goes_on_without_the_monitor() {
     let large = large(&work);
     let monitor = root.monitor_pid("p");
     let child = start(&root, large.to_str().unwrap(), "p:/l");
-    works(&child);
+    works(&child, 1 << 20);
     kill_9(monitor);
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success(), "{done:?}");
@@ -732,7 +732,7 @@ fn a_container_that_ends_ends_the_copy() {
     let large = large(&work);
     let pid = root.pid("p", "main");
     let child = start(&root, large.to_str().unwrap(), "p:/l");
-    works(&child);
+    works(&child, 1 << 20);
     kill_9(pid);
     let done = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&done.stderr);
@@ -740,6 +740,30 @@ fn a_container_that_ends_ends_the_copy() {
     assert!(text.contains("has ended while files were copied"), "{text}");
     root.becomes("p", ".status.phase", "Failed");
     cp(&root, "p:/l", work.join("x")).fails(5, "is not running: ended with 137");
+}
+
+/// A reader that reads nothing keeps neither the container's mounts nor the command.
+#[test]
+fn a_container_that_ends_does_not_wait_for_a_slow_reader() {
+    let volume = json!({"volumeMounts": [{"name": "mem", "mountPath": "/mem"}]});
+    let volumes = json!([{"name": "mem", "emptyDir": {"medium": "Memory"}}]);
+    let root = root_with(IDLE, volume, volumes);
+    root.sh("p", "dd if=/dev/zero of=/mem/x bs=1M count=8 2>/dev/null");
+    let fifo = work(&root).join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let children = ["/dev/stdout", fifo.to_str().unwrap()].map(|to| start(&root, "p:/mem/x", to));
+    // Both have begun, and wait: what the reader leaves fills a pipe of 64 KiB.
+    children.iter().for_each(|child| works(child, 64 << 10));
+    root.carob(&["delete", "pod", "p"]).ok();
+    for child in children {
+        // `wait_with_output` would read.
+        let mut child = child;
+        let code = child.wait().unwrap().code();
+        assert_eq!(code, Some(5));
+        let done = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&done.stderr);
+        assert!(text.contains("has ended while files were copied"), "{text}");
+    }
 }
 
 /// Enough for several threads.

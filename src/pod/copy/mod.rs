@@ -16,7 +16,8 @@
 //!    fd; only a regular file is opened by that fd to be read. A FIFO or a device is never
 //!    opened.
 //! 5. [`regular`], [`file`]: content goes into a file without a name (O_TMPFILE), which gets
-//!    its name when it is whole.
+//!    its name when it is whole. [`stream`]: what goes to an output goes through a pipe, and
+//!    nothing of the container is kept for its reader.
 //!
 //! Never: a link followed below the two paths that were given; a device, FIFO, extended
 //! attribute or file capability copied.
@@ -25,10 +26,12 @@ mod file;
 mod regular;
 mod rights;
 mod root;
+mod stream;
 mod tree;
 
 pub(crate) use regular::{End, Owner, Rules};
 pub(crate) use root::ContainerRoot;
+pub(crate) use stream::stream;
 pub(crate) use tree::{copy, copy_contents};
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! A running container's root directory, as `exec` would see it.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -86,6 +86,11 @@ impl ContainerRoot {
 
     pub(crate) fn root(&self) -> Root<'_> {
         Root::new(self.root.as_fd())
+    }
+
+    /// Is readable when the container has ended.
+    pub(crate) fn end(&self) -> BorrowedFd<'_> {
+        self.init.as_fd()
     }
 
     /// # Errors

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 
-use crate::linux::root::{Links, is_dir, open_dir, reopen};
+use crate::linux::root::{Links, is_dir, open_dir};
 use crate::pod::client::View;
-use crate::pod::copy::{ContainerRoot, Copied, End, Owner, Rules, copy, copy_contents};
+use crate::pod::copy::{ContainerRoot, Copied, End, Owner, Rules, copy, copy_contents, stream};
 use crate::store::Layout;
 use crate::{Context, Error, Kind, Result};
 
@@ -147,15 +147,17 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
         mode: 0o777,
         links: false,
     };
-    let goes_on = || container.check();
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
     let local = request.local;
     let here = |e: Error| e.push_context(format!("{place} to {}", local.display()));
     if is_dir(source.as_fd()) {
         let dir = made_dir(local).map_err(here)?;
+        let goes_on = || container.check();
         return copy_contents(rules, &goes_on, source.as_fd(), dir.as_fd()).map_err(here);
     }
     if let Some(own) = own_output(local) {
-        return stream(&container, &source, own?, stat.st_size).map_err(here);
+        let own = own?;
+        return stream(container, source, || Ok(own), size).map_err(here);
     }
     // A link that the user names is followed: it is one of this machine's.
     let local = match std::fs::canonicalize(local) {
@@ -167,9 +169,13 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
     let (dir, name) = match std::fs::metadata(&local).map(|m| m.file_type()) {
         Ok(kind) if kind.is_dir() => (local.as_path(), full.file_name()),
         Ok(kind) if kind.is_char_device() || kind.is_fifo() => {
-            let to = OpenOptions::new().write(true).open(&local);
-            let to = to.with_context(|| format!("open({}, O_WRONLY)", local.display()))?;
-            return stream(&container, &source, to, stat.st_size).map_err(here);
+            let path = local.clone();
+            // That of a FIFO waits for a reader.
+            let open = move || {
+                let to = OpenOptions::new().write(true).open(&path);
+                to.with_context(|| format!("open({}, O_WRONLY)", path.display()))
+            };
+            return stream(container, source, open, size).map_err(here);
         }
         Ok(kind) if kind.is_block_device() || kind.is_socket() => {
             let e = Error::conflict("it is a block device or a socket");
@@ -181,6 +187,7 @@ pub(crate) fn out_of(layout: &Layout, view: &View, request: &Request) -> Result<
         return Err(here(Error::invalid("the path names no file")));
     };
     let dir = made_dir(dir).map_err(here)?;
+    let goes_on = || container.check();
     copy(rules, &goes_on, source.as_fd(), dir.as_fd(), name).map_err(here)
 }
 
@@ -223,29 +230,6 @@ fn made_dir(path: &Path) -> Result<OwnedFd> {
         ))),
         Err(e) => Err(e).with_context(|| format!("mkdir({})", path.display())),
     }
-}
-
-/// Into what is no file, such as /dev/stdout.
-fn stream(container: &ContainerRoot, source: &OwnedFd, mut to: File, size: i64) -> Result<Copied> {
-    use std::io::{Read, Write};
-    let open = || reopen(source.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK);
-    let mut from = File::from(container.rights.with(open)?).take(u64::try_from(size).unwrap_or(0));
-    let mut buffer = vec![0; 256 << 10];
-    let mut bytes = 0;
-    loop {
-        container.check()?;
-        let n = from.read(&mut buffer).context("read")?;
-        if n == 0 {
-            break;
-        }
-        to.write_all(&buffer[..n]).context("write")?;
-        bytes += n as u64;
-    }
-    Ok(Copied {
-        files: 1,
-        bytes,
-        ..Copied::default()
-    })
 }
 
 /// One side of a command line: `[[NAMESPACE/]POD:]PATH`.
