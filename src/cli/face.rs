@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::cli::show::object;
 use crate::linux::kernel;
-use crate::plain::strip_styles;
+use crate::plain::{escape_json, strip_styles};
 use crate::pod::client::{self, View};
 use crate::pod::command_line::with_root;
 use crate::store::Layout;
@@ -138,7 +138,11 @@ pub(super) fn report(e: &Error, json: bool) {
     }
     let mut err = std::io::stderr().lock();
     let told = if json {
-        writeln!(err, "{}", json!({"error": e.to_json()}))
+        writeln!(
+            err,
+            "{}",
+            escape_json(&json!({"error": e.to_json()}).to_string())
+        )
     } else {
         let hint = e.get_hint().map(|h| format!("hint: {h}\n"));
         let text = format!("error: {e}\n{}", hint.unwrap_or_default());

@@ -4,6 +4,7 @@ use super::args::{Order, usage};
 use super::state::State;
 use super::{Verb, print};
 use crate::Kind;
+use crate::plain::escape_json;
 
 pub(super) const VERB: Verb = Verb {
     name: "list",
@@ -42,7 +43,7 @@ pub(super) const VERB: Verb = Verb {
                     .map(|r| State::new(r, containers.status(r)))
                     .collect();
                 // On one line, as runc prints it.
-                print(&format!("{}\n", serde_json::to_string(&all)?))?;
+                print(&escape_json(&format!("{}\n", serde_json::to_string(&all)?)))?;
             }
             "table" => {
                 let rows: Vec<_> = records

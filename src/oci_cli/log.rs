@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::args::{Args, usage};
 use crate::debug_log::{self, Line};
+use crate::plain::{escape_json, strip_styles};
 use crate::{Context, Error, Ignored, Result};
 
 #[derive(Clone, Debug)]
@@ -109,7 +110,7 @@ impl Log {
         if let Some(path) = &self.path {
             append(path, &self.form.line("error", &text));
         }
-        writeln!(std::io::stderr(), "carob-oci: {text}")
+        writeln!(std::io::stderr(), "carob-oci: {}", strip_styles(&text))
             .ignored("nobody reads standard error any more");
     }
 }
@@ -140,7 +141,7 @@ impl Form {
                     object["area"] = area.into();
                     object["pid"] = pid.into();
                 }
-                format!("{object}\n")
+                format!("{}\n", escape_json(&object.to_string()))
             }
             Form::Text => {
                 let by = by.map(|(area, pid)| format!(" area={area} pid={pid}"));

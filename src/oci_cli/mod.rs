@@ -38,6 +38,7 @@ use crate::linux::kernel;
 use crate::linux::mount::{Mount, OWN_PROGRAM};
 use crate::oci::create::CgroupDriver;
 use crate::oci::record::Containers;
+use crate::plain::escape_json;
 use crate::sys::process::close_on_exec_from;
 use crate::{Context, Error, Result};
 
@@ -356,5 +357,5 @@ fn print(text: &str) -> Result<()> {
 fn print_json(value: &impl serde::Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    print(&text)
+    print(&escape_json(&text))
 }

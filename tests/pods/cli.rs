@@ -776,6 +776,52 @@ fn each_of_several_errors_is_json_where_json_is_asked_for() {
 
 /// docs/exit-codes.md: verbs that end with a process's own status do so with 125 for a
 /// failure of carob's.
+/// What people have written into annotations, for programs and for terminals.
+#[test]
+fn control_characters_are_escaped_for_programs() {
+    let root = Root::new();
+    let hostile = "\u{9b}31mred\u{85}\u{7f}\x1b]0;title\x07\u{202e}end";
+    let mut manifest: Value = serde_json::from_str(&pod(
+        "p",
+        json!({"containers": [sh("a", "true", json!({}))], "restartPolicy": "Never"}),
+    ))
+    .unwrap();
+    manifest["metadata"]["annotations"] = json!({"said": hostile});
+    let written = manifest.to_string();
+    let escaped = written.chars().map(|c| match c.is_control() {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.to_string(),
+    });
+    root.apply(&escaped.collect::<String>()).ok();
+    let get = |form: &str| root.carob(&["get", "pod", "p", "-o", form]).ok();
+    let raw = |c: char| c != '\n' && (c.is_control() || c == '\u{202e}');
+    for form in ["json", "yaml"] {
+        let text = get(form);
+        assert!(!text.contains(raw), "{form}: {text:?}");
+        assert!(
+            root.feed(&["validate", "-q", "-f", "-"], &text).code == 0,
+            "{form}"
+        );
+        // It is the same when it is read again.
+        let again = root.feed(&["replace", "-f", "-"], &text).ok();
+        assert_eq!(again, "pod/p replaced\n");
+        // A program gets it as it is.
+        assert_eq!(
+            get("jsonpath={.metadata.annotations.said}"),
+            hostile,
+            "{form}"
+        );
+    }
+    assert_eq!(
+        json(&get("json"))["metadata"]["annotations"]["said"],
+        hostile
+    );
+    let ran = root.carob(&["get", "pod", "a\u{9b}b", "-o", "json"]);
+    let told = ran.stderr.trim_end();
+    assert!(!told.contains(raw), "{told:?}");
+    assert_eq!(json(told)["error"]["reason"], "NotFound");
+}
+
 #[test]
 fn without_root_each_verb_ends_with_its_documented_code() {
     let root = Root::new();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::show::jsonpath::Template;
 use crate::cli::show::yaml;
-use crate::plain::strip_styles;
+use crate::plain::{escape_json, strip_styles};
 use crate::{Context, Error, Result};
 
 /// `-o` of the verbs that show objects.
@@ -71,7 +71,7 @@ impl Format {
     pub(crate) fn print_value(&self, value: &Value) -> Result<()> {
         match self {
             Format::Yaml => text(&yaml::emit(value), false),
-            Format::JsonPath(t) => text(&t.render(value)?, false),
+            Format::JsonPath(t) => raw(&t.render(value)?),
             _ => text(&pretty(value), false),
         }
     }
@@ -88,7 +88,8 @@ pub(crate) fn pretty(value: &Value) -> String {
         return String::new();
     }
     out.push(b'\n');
-    String::from_utf8(out).unwrap_or_default()
+    let text = String::from_utf8(out).unwrap_or_default();
+    escape_json(&text).into_owned()
 }
 
 pub(crate) fn stdout_is_terminal() -> bool {
@@ -105,6 +106,11 @@ pub(crate) fn text(s: &str, styled: bool) -> Result<()> {
     }
     .and_then(|()| out.flush())
     .context("write(stdout)")
+}
+
+/// Values for a program, as they are; for a person's terminal as [`text`].
+fn raw(s: &str) -> Result<()> {
+    text(s, !stdout_is_terminal())
 }
 
 #[cfg(test)]

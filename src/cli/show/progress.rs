@@ -10,6 +10,7 @@ use crate::Ignored;
 use crate::cli::show::output::Format;
 use crate::cli::show::size::bytes;
 use crate::image::Progress;
+use crate::plain::escape_json;
 
 /// Between two pictures on a terminal, and two JSON lines of one layer.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -54,7 +55,7 @@ impl Shown {
         let text = match self.manner {
             Manner::Quiet => return,
             Manner::Json => match self.is_due(p) {
-                true => format!("{}\n", object(p)),
+                true => format!("{}\n", escape_json(&object(p).to_string())),
                 false => return,
             },
             Manner::Lines => line(p).map_or(String::new(), |l| l + "\n"),

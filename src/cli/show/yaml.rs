@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::plain::turns;
+
 /// The document with its last newline.
 pub(crate) fn emit(value: &Value) -> String {
     let mut out = String::new();
@@ -119,6 +121,7 @@ fn text_form(s: &str) -> Form {
         matches!(c, '\t' | '\n' | ' '..='~' | '\u{a1}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}'
             | '\u{10000}'..='\u{10ffff}')
             && !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{ad}')
+            && !turns(c)
     };
     if !s.chars().all(printable) {
         return Form::Double;
@@ -206,7 +209,7 @@ fn double_quoted(out: &mut String, s: &str) {
             '\0' => out.push_str("\\0"),
             '\x1b' => out.push_str("\\e"),
             ' '..='~' | '\u{a1}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..
-                if !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{ad}') =>
+                if !turns(c) && !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{ad}') =>
             {
                 out.push(c);
             }
@@ -383,6 +386,8 @@ mod tests {
             "🦀",
             "\u{feff}x",
             "\u{2028}",
+            "a\u{202e}b",
+            "\u{9b}2J",
             "a\r\nb",
             "back\\slash",
             "back\\slash\n",
