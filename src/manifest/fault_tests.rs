@@ -85,6 +85,10 @@ fn faults_in_the_spec() {
             "greater than or equal to 0",
         ),
         (
+            "volumes: [{name: a, emptyDir: {mode: 02000}}]",
+            "must be a value between 0000 and 01777",
+        ),
+        (
             "volumes: [{name: a, hostPath: {path: /a/../b}}]",
             "must not contain '..'",
         ),
@@ -495,6 +499,14 @@ fn faults_in_a_container() {
         (
             "name: data, mountPath: /a, recursiveReadOnly: Enabled",
             "when readOnly is true",
+        ),
+        (
+            "name: data, mountPath: /a, bindMountOptions: [ro]",
+            "Unsupported value: \"ro\"",
+        ),
+        (
+            "name: data, mountPath: /a, bindMountOptions: [nodev, nodev]",
+            "Duplicate value: \"nodev\"",
         ),
     ] {
         refused(

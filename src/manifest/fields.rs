@@ -51,7 +51,6 @@ const SELINUX_CHANGE: &str =
 const CLAIM: &str = "dynamic resource allocation is not supported";
 const COMPUTE: &str = "so far only cpu and memory are supported; leave it out, and mount a device by hostPath with \
      privileged: true";
-const BIND_OPTIONS: &str = "mount options of a volume are not supported yet; leave them out";
 const CONFIG: &str =
     "ConfigMaps are not supported yet; use env values, or files of the host by hostPath";
 const SECRET: &str =
@@ -231,10 +230,7 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
             why: "huge pages are not supported yet",
         },
     ),
-    (
-        "spec.volumes[*].emptyDir.mode",
-        RefusedIfSet("the mode of an emptyDir is not supported yet: it is 0777"),
-    ),
+    ("spec.volumes[*].emptyDir.mode", Honoured),
     ("spec.volumes[*].emptyDir.sizeLimit", Honoured),
     ("spec.volumes[*].hostPath", Fields),
     ("spec.volumes[*].hostPath.path", Honoured),
@@ -594,7 +590,7 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].volumeMounts", Fields),
     (
         "spec.containers[*].volumeMounts[*].bindMountOptions",
-        RefusedIfSet(BIND_OPTIONS),
+        Honoured,
     ),
     ("spec.containers[*].volumeMounts[*].mountPath", Honoured),
     (

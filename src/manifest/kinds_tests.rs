@@ -50,13 +50,6 @@ fn refused_kinds_name_a_way_on() {
         );
     }
     refused(
-        &pod_with(
-            "volumes: [{name: a, emptyDir: {}}]",
-            "volumeMounts: [{name: a, mountPath: /a, bindMountOptions: [noexec]}]",
-        ),
-        "leave them out",
-    );
-    refused(
         &pod_with("volumes: [{name: v, configMap: {name: a}}]", ""),
         "hostPath",
     );

@@ -261,7 +261,8 @@ fn a_pod_with_much_in_it() {
         s.volumes[0].source,
         VolumeSource::EmptyDir {
             memory: true,
-            size_limit: Some(1 << 20)
+            size_limit: Some(1 << 20),
+            mode: None,
         }
     );
     assert_eq!(
@@ -623,6 +624,7 @@ fn a_volume_without_a_type_is_an_empty_dir() {
         let empty = VolumeSource::EmptyDir {
             memory: false,
             size_limit: None,
+            mode: None,
         };
         assert_eq!(pod.spec.volumes[0].source, empty, "{volume}");
         let shown = pod.manifest["spec"]["volumes"][0].to_string();

@@ -11,7 +11,7 @@ use super::report::Report;
 use super::resources::quantity;
 use super::tree::Path;
 use crate::nearest::nearest;
-use crate::spec::{HostPathKind, Mount, Propagation, Volume, VolumeSource};
+use crate::spec::{HostPathKind, Mount, MountOption, Propagation, Volume, VolumeSource};
 
 /// Volumes of kinds that carob does not have are left out: the table of fields
 /// has refused them.
@@ -70,7 +70,12 @@ fn empty_dir(r: &mut Report<'_>, path: &Path, dir: &core::EmptyDirVolumeSource) 
             "not enforced on disk yet: only `medium: Memory` is bounded by it",
         );
     }
+    if let Some(mode) = dir.mode.filter(|m| !(0..=0o1777).contains(m)) {
+        let why = "must be a value between 0000 and 01777 octal, inclusive";
+        r.invalid_number(&path.key("mode"), i64::from(mode), why);
+    }
     VolumeSource::EmptyDir {
+        mode: dir.mode.and_then(|m| u32::try_from(m).ok()),
         memory: memory.unwrap_or(false),
         size_limit: size.map(Quantity::units).filter(|bytes| *bytes > 0),
     }
@@ -175,9 +180,22 @@ pub(super) fn mounts(
             sub_path,
             sub_path_expr,
             propagation,
+            options: bind_options(r, &path.key("bindMountOptions"), m),
         });
     }
     out
+}
+
+fn bind_options(r: &mut Report<'_>, path: &Path, m: &core::VolumeMount) -> Vec<MountOption> {
+    let mut options = Vec::new();
+    for (i, text) in m.bind_mount_options.iter().flatten().enumerate() {
+        let path = path.index(i);
+        match r.choice(&path, Some(text), &MountOption::ALL) {
+            Some(option) if options.contains(&option) => r.duplicate(&path, text),
+            option => options.extend(option),
+        }
+    }
+    options
 }
 
 fn sub_path(r: &mut Report<'_>, path: &Path, text: Option<&str>) -> Option<String> {

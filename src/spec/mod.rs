@@ -27,6 +27,6 @@ pub(crate) use resources::{Bounds, Node, Resources};
 pub(crate) use restart::{AfterExit, RestartAction, RestartRule};
 pub(crate) use security::{AppArmor, SeLinuxOptions, Seccomp, Security};
 pub(crate) use volume::{
-    DownwardItem, DownwardValue, HostPathKind, KeyToPath, Mount, Projection, Propagation, Volume,
-    VolumeSource,
+    DownwardItem, DownwardValue, HostPathKind, KeyToPath, Mount, MountOption, Projection,
+    Propagation, Volume, VolumeSource,
 };

@@ -19,6 +19,9 @@ pub(crate) enum VolumeSource {
         memory: bool,
         /// Bytes.
         size_limit: Option<u64>,
+        /// The permissions of its directory, if not 0777.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mode: Option<u32>,
     },
     HostPath {
         path: PathBuf,
@@ -106,6 +109,34 @@ pub(crate) struct Mount {
     /// As sub_path, with `$(VAR)` from the container's environment.
     pub sub_path_expr: Option<String>,
     pub propagation: Propagation,
+    /// bindMountOptions: of the mount itself, not of those below it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<MountOption>,
+}
+
+/// What a container may not do with files of a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum MountOption {
+    Nodev,
+    Noexec,
+    Nosuid,
+}
+
+impl MountOption {
+    /// mount(8)'s words, which are Kubernetes' too.
+    pub(crate) const ALL: [(&'static str, MountOption); 3] = [
+        ("nodev", MountOption::Nodev),
+        ("noexec", MountOption::Noexec),
+        ("nosuid", MountOption::Nosuid),
+    ];
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            MountOption::Nodev => "nodev",
+            MountOption::Noexec => "noexec",
+            MountOption::Nosuid => "nosuid",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,17 +9,27 @@ use crate::linux::root::open_dir;
 use crate::linux::selinux;
 use crate::store::make_dir;
 
-pub(super) fn make_on_disk(m: &Making, name: &str) -> Result<()> {
+/// Everybody may write to an emptyDir, unless its `mode` says otherwise.
+pub(super) const MODE: u32 = 0o777;
+
+/// `mode`: of the directory.
+pub(super) fn make_on_disk(m: &Making, name: &str, mode: u32) -> Result<()> {
     let dir = m.paths.disk_volume(name);
     make_dir(&dir)?;
     if let Some(label) = m.label {
         // What is made inside has the directory's type.
         selinux::label(&dir, label)?;
     }
-    owner::give(&dir, m.fs_group)
+    owner::give(&dir, m.fs_group, mode)
 }
 
-pub(super) fn make_in_memory(m: &Making, name: &str, size_limit: Option<u64>) -> Result<()> {
+/// As [`make_on_disk`].
+pub(super) fn make_in_memory(
+    m: &Making,
+    name: &str,
+    size_limit: Option<u64>,
+    mode: u32,
+) -> Result<()> {
     let dir = m.paths.memory_volume(name);
     make_dir(&dir)?;
     // A tmpfs that is larger than what the Pod's containers may have together would show
@@ -35,5 +45,5 @@ pub(super) fn make_in_memory(m: &Making, name: &str, size_limit: Option<u64>) ->
     options.extend(m.label.map(|l| ("context", l)));
     let tmpfs = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
     tmpfs.attach(open_dir(&dir)?.as_fd())?;
-    owner::give(&dir, m.fs_group)
+    owner::give(&dir, m.fs_group, mode)
 }

@@ -49,11 +49,17 @@ pub(crate) fn make(spec: &Spec, paths: &PodPaths, label: Option<&str>) -> Result
 impl Making<'_> {
     fn make(&self, v: &Volume) -> Result<()> {
         match &v.source {
-            VolumeSource::EmptyDir { memory: false, .. } => empty_dir::make_on_disk(self, &v.name),
             VolumeSource::EmptyDir {
-                memory: true,
+                memory,
                 size_limit,
-            } => empty_dir::make_in_memory(self, &v.name, *size_limit),
+                mode,
+            } => {
+                let mode = mode.unwrap_or(empty_dir::MODE);
+                match memory {
+                    false => empty_dir::make_on_disk(self, &v.name, mode),
+                    true => empty_dir::make_in_memory(self, &v.name, *size_limit, mode),
+                }
+            }
             VolumeSource::HostPath { path, kind } => host_path::make(path, *kind),
             VolumeSource::Projected { .. } => Err(Error::unsupported(
                 "projected volumes are not supported yet",

@@ -87,6 +87,41 @@ fn fs_group_and_supplementary_groups() {
     );
 }
 
+/// An fsGroup may do all in it, whatever the mode.
+#[test]
+fn the_mode_of_an_empty_dir() {
+    let root = Root::new();
+    let volumes = "  - {name: disk, emptyDir: {mode: 0750}}\n  - {name: mem, emptyDir: {medium: Memory, mode: 01777}}\n";
+    let mounts = "{name: disk, mountPath: /disk}, {name: mem, mountPath: /mem}";
+    root.apply(&pod("", mounts, "", volumes)).ok();
+    assert_eq!(root.sh("vol", "stat -c %a /disk /mem"), "750\n1777\n");
+    root.carob(&["delete", "pod", "vol"]).ok();
+    let spec = "  securityContext: {runAsUser: 1234, fsGroup: 3456}\n";
+    root.apply(&pod(spec, mounts, "", volumes)).ok();
+    let script = "stat -c '%g %a' /disk /mem; touch /disk/f";
+    assert_eq!(root.sh("vol", script), "3456 2770\n3456 3777\n");
+}
+
+#[test]
+fn mounts_with_options() {
+    let root = Root::new();
+    let volumes = "  - {name: v, emptyDir: {}}\n";
+    let all = "{name: v, mountPath: /v, bindMountOptions: [noexec, nosuid, nodev]}";
+    let none = "{name: v, mountPath: /v}";
+    root.apply(&pod("", all, none, volumes)).ok();
+    let copy = "cp /bin/busybox /v/id; chmod 4755 /v/id; mknod /v/null c 1 3; ";
+    let said = root.sh("vol", &format!("{copy} /v/id 2>&1; cat /v/null 2>&1; true"));
+    let denied: Vec<&str> = said.lines().collect();
+    assert_eq!(denied.len(), 2, "{said}");
+    assert!(
+        denied.iter().all(|l| l.ends_with("Permission denied")),
+        "{said}"
+    );
+    let options = "grep ' /v ' /proc/mounts | cut -d' ' -f4 | tr , '\\n' | grep -c '^no[esd][xue]'";
+    assert_eq!(root.sh("vol", options), "3\n");
+    assert_eq!(other(&root, "/v/id -u; cat /v/null"), "0\n");
+}
+
 #[test]
 fn host_paths() {
     let root = Root::new();

@@ -449,7 +449,9 @@ fn volumes(p: &mut Page, list: &[Volume]) {
     for v in list {
         p.line(1, &format!("{}:", v.name));
         match &v.source {
-            VolumeSource::EmptyDir { memory, size_limit } => {
+            VolumeSource::EmptyDir {
+                memory, size_limit, ..
+            } => {
                 p.pair(
                     2,
                     "Type",

@@ -35,6 +35,7 @@ fn a_page() {
             sub_path: Some("x".into()),
             sub_path_expr: None,
             propagation: Propagation::None,
+            options: vec![],
         }],
         ..Container::default()
     };
@@ -63,6 +64,7 @@ fn a_page() {
                     source: VolumeSource::EmptyDir {
                         memory: true,
                         size_limit: None,
+                        mode: None,
                     },
                 }],
                 ..Spec::default()

@@ -77,6 +77,7 @@ pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>
             Propagation::HostToContainer => "rslave",
             Propagation::Bidirectional => "rshared",
         });
+        options.extend(m.options.iter().map(|o| o.word()));
         let sub = sub_path(m, own).with_context(|| format!("volumeMounts {}", m.path))?;
         let sub = sub.map(|sub| format!("{SUB_DIRECTORY}{sub}"));
         options.extend(sub.as_deref());
