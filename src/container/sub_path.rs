@@ -42,6 +42,9 @@ pub(super) fn open(volume: &Path, sub_path: &Path) -> Result<OwnedFd> {
         let e = e.with_kind(Kind::Invalid);
         match e.errno() {
             Some(Errno::EXDEV) => e.hint("a symbolic link in the volume leads out of it"),
+            Some(Errno::EROFS) => {
+                e.hint("the volume has no such file or directory, and is read-only")
+            }
             _ => e,
         }
     })

@@ -200,10 +200,31 @@ impl Mount {
         scratch: &Path,
         label: Option<&str>,
     ) -> Result<Self> {
-        match overlay_by_context(lowers, upper, work, label) {
+        Mount::any_overlay(base, lowers, Some((upper, work)), scratch, label)
+    }
+
+    /// An overlay of `lowers`, at least two, into which nobody can write: as
+    /// [`Mount::overlay`] but for that.
+    pub(crate) fn overlay_to_read(
+        base: &Path,
+        lowers: &[PathBuf],
+        scratch: &Path,
+        label: Option<&str>,
+    ) -> Result<Self> {
+        Mount::any_overlay(base, lowers, None, scratch, label)
+    }
+
+    fn any_overlay(
+        base: &Path,
+        lowers: &[PathBuf],
+        writable: Option<(&Path, &Path)>,
+        scratch: &Path,
+        label: Option<&str>,
+    ) -> Result<Self> {
+        match overlay_by_context(lowers, writable, label) {
             Ok(mount) => Ok(Mount(mount)),
             Err((_, Errno::EINVAL | Errno::E2BIG | Errno::ENOSYS)) => {
-                overlay_by_options(base, lowers, upper, work, scratch, label)
+                overlay_by_options(base, lowers, writable, scratch, label)
             }
             Err((call, Errno::ENODEV)) => {
                 Err(module::missing(Error::sys(call, Errno::ENODEV), "overlay"))
@@ -294,10 +315,10 @@ fn shown<'v>(key: &str, value: &'v str) -> &'v str {
 
 type CallError = (String, Errno);
 
+/// `writable`: its upper directory and its working directory.
 fn overlay_by_context(
     lowers: &[PathBuf],
-    upper: &Path,
-    work: &Path,
+    writable: Option<(&Path, &Path)>,
     label: Option<&str>,
 ) -> std::result::Result<OwnedFd, CallError> {
     let at = |call: String| move |e| (call, e);
@@ -313,12 +334,14 @@ fn overlay_by_context(
     for lower in lowers {
         set("lowerdir+", lower)?;
     }
-    set("upperdir", upper)?;
-    set("workdir", work)?;
-    context
-        .flag("volatile")
-        .map_err(at("fsconfig(\"overlay\", \"volatile\")".into()))?;
-    if apart(lowers, upper) {
+    if let Some((upper, work)) = writable {
+        set("upperdir", upper)?;
+        set("workdir", work)?;
+        context
+            .flag("volatile")
+            .map_err(at("fsconfig(\"overlay\", \"volatile\")".into()))?;
+    }
+    if apart(lowers, writable) {
         set("xino", Path::new("on"))?;
     }
     if let Some(label) = label {
@@ -334,11 +357,13 @@ fn overlay_by_context(
 /// the device numbers of each, for which `tar --one-file-system` and the like leave
 /// them out, and another inode number once they are written to; unless the kernel is
 /// told to make numbers of its own (overlayfs.rst, "Inode properties").
-fn apart(lowers: &[PathBuf], upper: &Path) -> bool {
+fn apart(lowers: &[PathBuf], writable: Option<(&Path, &Path)>) -> bool {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| std::fs::metadata(path).map(|m| m.dev()).ok();
-    let upper = device(upper);
-    lowers.iter().any(|l| device(l) != upper)
+    let upper = writable.map(|(upper, _)| upper);
+    let mut all = lowers.iter().map(PathBuf::as_path).chain(upper);
+    let first = all.next().map(device);
+    all.any(|l| Some(device(l)) != first)
 }
 
 /// mount(2) has no detached form: mount on `scratch`, copy, unmount. Other mount
@@ -346,8 +371,7 @@ fn apart(lowers: &[PathBuf], upper: &Path) -> bool {
 fn overlay_by_options(
     base: &Path,
     lowers: &[PathBuf],
-    upper: &Path,
-    work: &Path,
+    writable: Option<(&Path, &Path)>,
     scratch: &Path,
     label: Option<&str>,
 ) -> Result<Mount> {
@@ -362,12 +386,18 @@ fn overlay_by_options(
         let label = label
             .map(|l| format!(",context=\"{l}\""))
             .unwrap_or_default();
+        let writable_part = writable.map(|(upper, work)| {
+            let (upper, work) = (escape(upper), escape(work));
+            format!(",upperdir={upper},workdir={work},volatile")
+        });
         let options = format!(
-            "lowerdir={},upperdir={},workdir={},volatile{}{label}",
+            "lowerdir={}{}{}{label}",
             relative.join(":"),
-            escape(upper),
-            escape(work),
-            if apart(lowers, upper) { ",xino=on" } else { "" },
+            writable_part.unwrap_or_default(),
+            match apart(lowers, writable) {
+                true => ",xino=on",
+                false => "",
+            },
         );
         nix::mount::mount(
             Some("overlay"),

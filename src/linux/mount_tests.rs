@@ -84,7 +84,8 @@ fn an_overlay_of_the_old_way_is_private() {
         let scratch = private.join("scratch");
         fs::create_dir(&scratch).unwrap();
         let (upper, work) = (dir.join("upper"), dir.join("work"));
-        let overlay = overlay_by_options(&layers, &lowers, &upper, &work, &scratch, None).unwrap();
+        let overlay =
+            overlay_by_options(&layers, &lowers, Some((&upper, &work)), &scratch, None).unwrap();
         let at = private.join("at");
         attach(&overlay, &at);
         assert!(!is_shared(&at));
@@ -95,7 +96,8 @@ fn an_overlay_of_the_old_way_is_private() {
             fs::create_dir(dir.join(name)).unwrap();
         }
         let (upper, work) = (dir.join("upper2"), dir.join("work2"));
-        let overlay = overlay_by_options(&layers, &lowers, &upper, &work, &scratch, None).unwrap();
+        let overlay =
+            overlay_by_options(&layers, &lowers, Some((&upper, &work)), &scratch, None).unwrap();
         let at = private.join("again");
         attach(&overlay, &at);
         assert!(!is_shared(&at));

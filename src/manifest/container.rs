@@ -20,10 +20,8 @@ pub(super) struct Around<'a> {
     pub security_path: &'a Path,
     /// AppArmor profiles that annotations name, by container.
     pub app_armor: &'a HashMap<String, AppArmor>,
-    /// Names of all volumes and of all containers.
-    pub volumes: HashSet<&'a str>,
-    /// Of those volumes, the emptyDirs.
-    pub empty_dirs: HashSet<&'a str>,
+    pub volumes: volumes::Known<'a>,
+    /// The names of all of them.
     pub containers: HashSet<&'a str>,
     pub host_network: bool,
     /// Whether `spec.os` is set.
@@ -73,11 +71,6 @@ pub(super) fn lower(
     if let Some(dir) = &working_dir {
         r.check(&path.key("workingDir"), dir, names::absolute_path(dir));
     }
-    let policies = [
-        ("Always", PullPolicy::Always),
-        ("IfNotPresent", PullPolicy::IfNotPresent),
-        ("Never", PullPolicy::Never),
-    ];
     let pull_policy = c.image_pull_policy.as_deref();
     let message_policies = [("File", false), ("FallbackToLogsOnError", true)];
     let message_policy = c.termination_message_policy.as_deref();
@@ -94,7 +87,7 @@ pub(super) fn lower(
         target: None,
         image,
         pull_policy: r
-            .choice(&path.key("imagePullPolicy"), pull_policy, &policies)
+            .choice(&path.key("imagePullPolicy"), pull_policy, &PullPolicy::ALL)
             .unwrap_or_default(),
         command: c.command.clone().unwrap_or_default(),
         args: c.args.clone().unwrap_or_default(),

@@ -47,6 +47,10 @@ fn fill_spec(spec: &mut core::PodSpec) {
         if let Some(host_path) = &mut volume.host_path {
             host_path.type_.get_or_insert_default();
         }
+        if let Some(image) = &mut volume.image {
+            let reference = image.reference.as_deref().unwrap_or_default();
+            set(&mut image.pull_policy, default_pull_policy(reference));
+        }
     }
     let init = spec.init_containers.iter_mut().flatten();
     for container in init.chain(&mut spec.containers) {

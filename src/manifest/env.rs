@@ -136,9 +136,9 @@ fn file_key(
     let volume = path.key("volumeName");
     if file.volume_name.is_empty() {
         r.required(&volume, "");
-    } else if !pod.volumes.contains(file.volume_name.as_str()) {
+    } else if !pod.volumes.all.contains(file.volume_name.as_str()) {
         r.problem(&volume, format!("Not found: {}", quote(&file.volume_name)));
-    } else if !pod.empty_dirs.contains(file.volume_name.as_str()) {
+    } else if !pod.volumes.empty_dirs.contains(file.volume_name.as_str()) {
         r.invalid(
             &volume,
             &file.volume_name,

@@ -114,6 +114,14 @@ fn faults_in_the_spec() {
             "not supported yet",
         ),
         (
+            "volumes: [{name: a, image: {}}]",
+            "spec.volumes[0].image.reference: Required value",
+        ),
+        (
+            "volumes: [{name: a, image: {reference: b, pullPolicy: Often}}]",
+            "Unsupported value: \"Often\"",
+        ),
+        (
             "securityContext: {runAsUser: -1}",
             "must be between 0 and 2147483647",
         ),

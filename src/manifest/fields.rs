@@ -244,10 +244,9 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
         "spec.volumes[*].ephemeral",
         Refused("volume claims are not supported; use emptyDir"),
     ),
-    (
-        "spec.volumes[*].image",
-        Refused("image volumes are not supported yet"),
-    ),
+    ("spec.volumes[*].image", Fields),
+    ("spec.volumes[*].image.pullPolicy", Honoured),
+    ("spec.volumes[*].image.reference", Honoured),
     (
         "spec.volumes[*].nfs",
         Refused("NFS volumes are not supported yet; mount it on the machine and use hostPath"),

@@ -87,12 +87,7 @@ fn lower_spec(
         security: &security,
         security_path: &security_path,
         app_armor: &app_armor,
-        volumes: listed.iter().map(|v| v.name.as_str()).collect(),
-        empty_dirs: listed
-            .iter()
-            .filter(|v| v.empty_dir.is_some())
-            .map(|v| v.name.as_str())
-            .collect(),
+        volumes: volumes::Known::of(listed),
         containers,
         host_network,
         has_os: s.os.is_some(),

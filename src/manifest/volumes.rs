@@ -11,7 +11,9 @@ use super::report::Report;
 use super::resources::quantity;
 use super::tree::Path;
 use crate::nearest::nearest;
-use crate::spec::{HostPathKind, Mount, MountOption, Propagation, Volume, VolumeSource};
+use crate::spec::{
+    HostPathKind, Mount, MountOption, Propagation, PullPolicy, Volume, VolumeSource,
+};
 
 /// Volumes of kinds that carob does not have are left out: the table of fields
 /// has refused them.
@@ -54,6 +56,9 @@ fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSou
     }
     if let Some(host) = &v.host_path {
         return Some(host_path(r, &path.key("hostPath"), host));
+    }
+    if let Some(image) = &v.image {
+        return Some(self::image(r, &path.key("image"), image));
     }
     None
 }
@@ -107,13 +112,48 @@ fn host_path(r: &mut Report<'_>, path: &Path, host: &core::HostPathVolumeSource)
     }
 }
 
-/// A container's mounts, in their order. `known` are the names of the Pod's
-/// volumes, whatever their kind.
+fn image(r: &mut Report<'_>, path: &Path, image: &core::ImageVolumeSource) -> VolumeSource {
+    let reference = image.reference.clone().unwrap_or_default();
+    if reference.is_empty() {
+        r.required(&path.key("reference"), "");
+    }
+    let policy = image.pull_policy.as_deref();
+    VolumeSource::Image {
+        reference,
+        policy: r
+            .choice(&path.key("pullPolicy"), policy, &PullPolicy::ALL)
+            .unwrap_or_default(),
+    }
+}
+
+/// The names of a Pod's volumes, whatever their kind.
+#[derive(Debug, Default)]
+pub(super) struct Known<'a> {
+    pub all: HashSet<&'a str>,
+    images: HashSet<&'a str>,
+    pub empty_dirs: HashSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    pub(super) fn of(volumes: &'a [core::Volume]) -> Self {
+        let names = |is: &dyn Fn(&core::Volume) -> bool| {
+            let those = volumes.iter().filter(|v| is(v));
+            those.map(|v| v.name.as_str()).collect()
+        };
+        Known {
+            all: names(&|_| true),
+            images: names(&|v| v.image.is_some()),
+            empty_dirs: names(&|v| v.empty_dir.is_some()),
+        }
+    }
+}
+
+/// A container's mounts, in their order.
 pub(super) fn mounts(
     r: &mut Report<'_>,
     path: &Path,
     mounts: &[core::VolumeMount],
-    known: &HashSet<&str>,
+    known: &Known<'_>,
     privileged: bool,
 ) -> Vec<Mount> {
     let mut places = HashSet::new();
@@ -123,8 +163,8 @@ pub(super) fn mounts(
         let name = path.key("name");
         if m.name.is_empty() {
             r.required(&name, "");
-        } else if !known.contains(m.name.as_str()) {
-            let near = nearest(&m.name, known.iter().copied());
+        } else if !known.all.contains(m.name.as_str()) {
+            let near = nearest(&m.name, known.all.iter().copied());
             let near = near.map_or(String::new(), |n| format!(": did you mean {n:?}?"));
             let message = format!("Not found: {}{near}", super::tree::quote(&m.name));
             r.problem(&name, message);
@@ -180,14 +220,24 @@ pub(super) fn mounts(
             sub_path,
             sub_path_expr,
             propagation,
-            options: bind_options(r, &path.key("bindMountOptions"), m),
+            options: bind_options(r, &path.key("bindMountOptions"), m, known),
         });
     }
     out
 }
 
-fn bind_options(r: &mut Report<'_>, path: &Path, m: &core::VolumeMount) -> Vec<MountOption> {
+fn bind_options(
+    r: &mut Report<'_>,
+    path: &Path,
+    m: &core::VolumeMount,
+    known: &Known<'_>,
+) -> Vec<MountOption> {
     let mut options = Vec::new();
+    let given = m.bind_mount_options.as_ref().is_some_and(|o| !o.is_empty());
+    if given && known.images.contains(m.name.as_str()) {
+        r.forbidden(path, "may not be specified for an image volume");
+        return options;
+    }
     for (i, text) in m.bind_mount_options.iter().flatten().enumerate() {
         let path = path.index(i);
         match r.choice(&path, Some(text), &MountOption::ALL) {

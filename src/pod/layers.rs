@@ -7,6 +7,9 @@
 //! mounted here is needed only for the next container to find it: it can go at any
 //! time, and nothing breaks but the sharing.
 //!
+//! An image that is a volume is mounted in the same way, as an overlay of its layers at
+//! `<state>/layers/image-<32 hex>`.
+//!
 //! What is mounted is computed, not remembered: a layer stays as long as a Pod's
 //! record names an image that has it. A container's record names its image before
 //! the layers are mounted.
@@ -18,9 +21,9 @@ use std::path::{Path, PathBuf};
 
 use super::damage;
 use crate::image::{Image, LayerForm, Store};
-use crate::linux::mount::{self, Mount};
+use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, Mount};
 use crate::linux::root::open_dir;
-use crate::store::{Layout, Lock, make_dir};
+use crate::store::{Layout, Lock, make_dir, tag_of};
 use crate::{Context, Error, Ignored, Result};
 
 /// The directories, the topmost first. Until this is dropped nobody unmounts them.
@@ -50,6 +53,47 @@ impl Lowers {
     pub(crate) fn paths(&self) -> &[PathBuf] {
         &self.paths
     }
+}
+
+/// Mounts all that an image holds, unless that is mounted, for volumes: nothing in it can be
+/// changed or executed, whoever mounts it. Where that is. `label`: the SELinux label of the
+/// files; a mount has one, so that each label has a mount of its own.
+pub(crate) fn mount_image(layout: &Layout, image: &Image, label: Option<&str>) -> Result<PathBuf> {
+    let lowers = Lowers::mount(layout, image)?;
+    let _lock = match lowers._lock {
+        Some(_) => None,
+        None => Some(lock(layout)?),
+    };
+    let mounts = layout.layer_mounts();
+    let mut name = image_name(&image.id);
+    if let Some(label) = label {
+        name = format!("{name}.{}", tag_of(label.as_bytes()));
+    }
+    let (at, empty) = (mounts.join(name), mounts.join(EMPTY));
+    make_dir(&at)?;
+    make_dir(&empty)?;
+    mount::make_private(&mounts)?;
+    if !is_mounted(layout, &at)? {
+        log::debug!("mount the image {} at {}", image.id, at.display());
+        let mut all = lowers.paths().to_vec();
+        // An overlay without a writable layer has at least two.
+        all.push(empty);
+        let base = layout.images().join("layers");
+        let overlay = Mount::overlay_to_read(&base, &all, &at, label)?;
+        overlay.set(ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC, false)?;
+        overlay
+            .attach(open_dir(&at)?.as_fd())
+            .with_context(|| format!("mount the image {} at {}", image.id, at.display()))?;
+    }
+    Ok(at)
+}
+
+/// A directory without a file.
+const EMPTY: &str = "empty";
+
+fn image_name(id: &str) -> String {
+    let hex = id.split_once(':').map_or(id, |(_, hex)| hex);
+    format!("image-{}", hex.get(..32).unwrap_or(hex))
 }
 
 fn lock(layout: &Layout) -> Result<Lock> {
@@ -98,7 +142,7 @@ pub(crate) fn release(layout: &Layout) -> Result<()> {
     let mut kept = false;
     for entry in entries {
         let path = entry.context("getdents(layers)")?.path();
-        if path.file_name().is_some_and(|n| used.contains(n)) {
+        if path.file_stem().is_some_and(|n| used.contains(n)) {
             kept = true;
             continue;
         }
@@ -137,12 +181,14 @@ fn used(layout: &Layout) -> Result<Option<HashSet<std::ffi::OsString>>> {
             Err(_) => return Ok(None),
         };
         for container in state.containers.into_values() {
-            let Some(id) = container.image_id else {
-                continue;
-            };
-            let layers = store.lookup_any(&id)?.map(|i| i.layers);
-            let names = layers.iter().flatten().filter_map(|l| l.file_stem());
-            used.extend(names.map(ToOwned::to_owned));
+            for id in container.images() {
+                let layers = store.lookup_any(id)?.map(|i| i.layers);
+                let names = layers.iter().flatten().filter_map(|l| l.file_stem());
+                used.extend(names.map(ToOwned::to_owned));
+            }
+            for id in container.volume_images.values() {
+                used.extend([image_name(id).into(), EMPTY.into()]);
+            }
         }
     }
     Ok(Some(used))

@@ -167,6 +167,9 @@ pub(crate) struct ContainerState {
     pub image_id: Option<String>,
     /// The image's canonical name, once known.
     pub image_name: Option<String>,
+    /// The IDs of the images that are volumes of it, by the volumes' names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub volume_images: BTreeMap<String, String>,
     /// Seconds from the last end to the next attempt, while that is waited for
     /// (`CrashLoopBackOff`).
     #[serde(default)]
@@ -244,6 +247,11 @@ pub(crate) struct Ended {
 }
 
 impl ContainerState {
+    /// The IDs of all images that it needs.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &String> {
+        self.image_id.iter().chain(self.volume_images.values())
+    }
+
     /// Before another state takes the place of an end: the end is the last one from then on.
     pub(crate) fn keep_end(&mut self) {
         if let Now::Ended(ended) = &self.now {
@@ -269,6 +277,7 @@ impl Default for ContainerState {
             resources: None,
             image_id: None,
             image_name: None,
+            volume_images: BTreeMap::new(),
             backoff: None,
             user: None,
         }

@@ -13,7 +13,7 @@ use super::status::Phase;
 use super::trouble;
 use crate::pod::limits;
 use crate::pod::reason::Reason;
-use crate::spec::{Container, Pod, ProbeKind};
+use crate::spec::{Container, Pod, ProbeKind, VolumeSource};
 use crate::store::Layout;
 
 /// One paragraph, in parts.
@@ -227,7 +227,13 @@ fn of_what_is_awaited(pod: &Pod, state: &State, now: Timestamp) -> Option<Found>
             Now::Waiting { reason, .. } if *reason == Reason::PodInitializing => return None,
             Now::Waiting { .. } if seen.image_id.is_none() => {
                 let image = &c.image;
-                let text = format!("container {name} waits for its image {image}");
+                let mut text = format!("container {name} waits for its image {image}");
+                for m in &c.mounts {
+                    let source = pod.spec.volume(&m.volume).map(|v| &v.source);
+                    if let Some(VolumeSource::Image { reference, .. }) = source {
+                        text += &format!(", or {reference} of its volume {}", m.volume);
+                    }
+                }
                 Found::new(Cause::ImagePending, text, describe(pod))
             }
             Now::Waiting { .. } => {

@@ -90,6 +90,12 @@ pub(crate) enum PullPolicy {
 }
 
 impl PullPolicy {
+    pub(crate) const ALL: [(&'static str, PullPolicy); 3] = [
+        ("Always", PullPolicy::Always),
+        ("IfNotPresent", PullPolicy::IfNotPresent),
+        ("Never", PullPolicy::Never),
+    ];
+
     /// Where a manifest has none: `Always` for what may change under its name, without a
     /// tag or with `latest`.
     pub(crate) fn by_tag(image: &str) -> Self {

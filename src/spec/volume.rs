@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::ObjectRef;
+use super::{ObjectRef, PullPolicy};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Volume {
@@ -26,6 +26,12 @@ pub(crate) enum VolumeSource {
     HostPath {
         path: PathBuf,
         kind: HostPathKind,
+    },
+    /// The files of an image, read-only.
+    Image {
+        /// As written.
+        reference: String,
+        policy: PullPolicy,
     },
     /// Files that carob writes and keeps up to date: the volumes `configMap`, `secret`,
     /// `downwardAPI` and `projected`. The first three are one source alone.

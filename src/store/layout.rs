@@ -18,6 +18,7 @@ use crate::{Context, Error, Result};
 ///   network/               addresses in use, the bridge's record
 ///   layers/<32 hex>/       an image's erofs layer, mounted while a Pod has it; the
 ///                          directory is a private mount of itself, too
+///   layers/image-<32 hex>/ an image that is a volume, the same way
 /// <data>/                  /var/lib/carob, or <root>/data   0700
 ///   images/                blobs, unpacked layers, the name index
 ///   pods/<uid>/            disk-backed volumes, writable layers
@@ -60,7 +61,7 @@ impl Layout {
             state: root.join("run"),
             data: root.join("data"),
             logs: root.join("log"),
-            tag: tag_of(&root),
+            tag: tag_of(root.as_os_str().as_encoded_bytes()),
             root: Some(root),
         })
     }
@@ -256,16 +257,11 @@ pub(crate) fn make_dir(dir: &Path) -> Result<()> {
         .with_context(|| format!("mkdir({})", dir.display()))
 }
 
-/// FNV-1a of the path: not secret, only to tell roots apart.
-fn tag_of(root: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let hash = root
-        .as_os_str()
-        .as_bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-            (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
-        });
+/// FNV-1a of a path or another text: not secret, only to tell some of them apart.
+pub(crate) fn tag_of(text: &[u8]) -> String {
+    let hash = text.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3)
+    });
     format!("{:08x}", (hash ^ (hash >> 32)) as u32)
 }
 

@@ -13,7 +13,7 @@ mod record;
 pub(crate) use dir::Dir;
 pub(crate) use disk::disk_usage;
 pub use layout::Layout;
-pub(crate) use layout::{PodPaths, make_dir, tag_in, tagged};
+pub(crate) use layout::{PodPaths, make_dir, tag_in, tag_of, tagged};
 pub use lock::Lock;
 pub(crate) use record::{
     Versioned, is_full, is_out_of_fds, load, load_existing, load_versioned, mark_stale,

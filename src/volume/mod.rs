@@ -64,6 +64,8 @@ impl Making<'_> {
             VolumeSource::Projected { .. } => Err(Error::unsupported(
                 "projected volumes are not supported yet",
             )),
+            // It is mounted for the containers that have it: pod/layers.rs.
+            VolumeSource::Image { .. } => Ok(()),
         }
     }
 }

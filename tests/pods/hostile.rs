@@ -14,7 +14,7 @@ use crate::root::{IMAGE, Root, images, pod_text, script_pod, until};
 
 /// An image of the demo's layer with one more above it, which `script` makes in
 /// an empty directory. `config` goes over the image's own.
-fn evil_image(root: &Root, name: &str, script: &str, config: Value) -> String {
+pub(crate) fn evil_image(root: &Root, name: &str, script: &str, config: Value) -> String {
     let dir = root.dir().join(format!("image-{name}"));
     let (oci, tree) = (dir.join("oci"), dir.join("tree"));
     let blobs = oci.join("blobs/sha256");

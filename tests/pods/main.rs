@@ -31,6 +31,7 @@ mod fds;
 mod full;
 mod full_logs;
 mod hostile;
+mod image_volumes;
 mod images;
 mod insiders;
 mod kernels;

@@ -461,6 +461,11 @@ fn volumes(p: &mut Page, list: &[Volume]) {
                 let limit = size_limit.map_or("<unset>".to_owned(), |n| n.to_string());
                 p.pair(2, "SizeLimit", limit);
             }
+            VolumeSource::Image { reference, policy } => {
+                p.pair(2, "Type", "Image (a container image or OCI artifact)");
+                p.pair(2, "Reference", reference);
+                p.pair(2, "PullPolicy", format!("{policy:?}"));
+            }
             VolumeSource::HostPath { path, kind } => {
                 p.pair(2, "Type", "HostPath (bare host directory volume)");
                 p.pair(2, "Path", path.display().to_string());

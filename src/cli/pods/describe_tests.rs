@@ -107,6 +107,7 @@ fn a_page() {
                     resources: None,
                     image_id: Some("sha256:1".into()),
                     image_name: None,
+                    volume_images: BTreeMap::new(),
                     backoff: None,
                     user: None,
                 },

@@ -16,8 +16,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::inputs::{EnvInputs, config_error};
-use super::mounts::volume_path;
 use crate::linux::root::{Root, open_dir};
+use crate::spec::VolumeSource;
 use crate::{Context, Error, Result};
 
 /// Bytes: as much as an argument list has room for.
@@ -32,7 +32,12 @@ pub(super) fn variable(
     optional: bool,
 ) -> Result<Option<String>> {
     let of = || format!("file {path} of volume {volume}");
-    let dir = open_dir(&volume_path(&inputs.pod.spec, inputs.paths, volume)?)?;
+    let dir = match inputs.pod.spec.volume(volume).map(|v| &v.source) {
+        Some(VolumeSource::EmptyDir { memory: true, .. }) => inputs.paths.memory_volume(volume),
+        Some(VolumeSource::EmptyDir { .. }) => inputs.paths.disk_volume(volume),
+        _ => return Err(config_error(format!("volume {volume} is no emptyDir"))),
+    };
+    let dir = open_dir(&dir)?;
     let bytes = Root::new(dir.as_fd())
         .read(Path::new(path), SIZE_MAX)
         .with_context(of)?;

@@ -1,6 +1,7 @@
 //! What decides how a container looks inside, and how it is told that it cannot be.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::objects::Objects;
 use crate::container::user::Accounts;
@@ -17,6 +18,8 @@ pub(crate) struct Inputs<'a> {
     pub paths: &'a PodPaths,
     pub container: &'a Container,
     pub image: &'a image::Config,
+    /// Where the images that are volumes are mounted.
+    pub volume_images: &'a BTreeMap<String, PathBuf>,
     pub accounts: &'a Accounts,
     /// The file that becomes terminationMessagePath.
     pub termination_log: &'a Path,

@@ -11,13 +11,12 @@ use oci_spec::runtime as oci;
 use super::expand::{Vars, expand_all_or_fail};
 use super::inputs::{Inputs, config_error, from_builder};
 use crate::oci::plan::mount::SUB_DIRECTORY;
-use crate::spec::{Mount, Propagation, Spec, VolumeSource};
-use crate::store::PodPaths;
+use crate::spec::{Mount, Propagation, VolumeSource};
 use crate::{Context, Result};
 
 /// The mounts in their order.
 pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>> {
-    let (c, paths) = (inputs.container, inputs.paths);
+    let c = inputs.container;
     let access = if c.security.privileged { "rw" } else { "ro" };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
@@ -67,9 +66,12 @@ pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>
         more.push(bind(&target, &source, &options)?);
     }
     for m in &c.mounts {
-        let source = volume_path(&inputs.pod.spec, paths, &m.volume)?;
+        let source = volume_path(inputs, &m.volume)?;
         let mut options = Vec::new();
-        if m.read_only {
+        if inputs.volume_images.contains_key(&m.volume) {
+            // The mount has them already: a bundle says what holds.
+            options.extend(["ro", "noexec", "nosuid", "nodev"]);
+        } else if m.read_only {
             options.push(if m.recursive_read_only { "rro" } else { "ro" });
         }
         options.push(match m.propagation {
@@ -180,15 +182,22 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<oci
 }
 
 /// Where a volume's content is on the host.
-pub(super) fn volume_path(spec: &Spec, paths: &PodPaths, name: &str) -> Result<PathBuf> {
-    let volume = spec
+fn volume_path(inputs: &Inputs, name: &str) -> Result<PathBuf> {
+    let volume = inputs
+        .pod
+        .spec
         .volume(name)
         .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;
     Ok(match &volume.source {
         VolumeSource::EmptyDir { memory: true, .. } | VolumeSource::Projected { .. } => {
-            paths.memory_volume(name)
+            inputs.paths.memory_volume(name)
         }
-        VolumeSource::EmptyDir { memory: false, .. } => paths.disk_volume(name),
+        VolumeSource::EmptyDir { memory: false, .. } => inputs.paths.disk_volume(name),
         VolumeSource::HostPath { path, .. } => path.clone(),
+        VolumeSource::Image { .. } => {
+            let at = inputs.volume_images.get(name);
+            at.cloned()
+                .ok_or_else(|| config_error(format!("volume {name}: no image is mounted")))?
+        }
     })
 }

@@ -261,9 +261,8 @@ impl Monitor {
             let Wait::Pull { image, done, size } = wait else {
                 continue;
             };
-            let all = self.pod().spec.every_container();
-            let mut pulls = all.filter(|c| c.image == *image);
-            let pull = pulls.find_map(|c| self.live.get(&c.name)?.pull.as_ref());
+            let mut pulls = self.live.values().filter_map(|l| l.pull.as_ref());
+            let pull = pulls.find(|p| p.image == *image);
             (*done, *size) = pull.map_or((0, 0), |p| p.progress);
         }
     }

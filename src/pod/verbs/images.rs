@@ -38,5 +38,7 @@ pub(crate) fn known(layout: &Layout) -> Result<BTreeSet<String>> {
 
 fn image_ids(states: Vec<State>) -> BTreeSet<String> {
     let containers = states.into_iter().flat_map(|s| s.containers.into_values());
-    containers.filter_map(|c| c.image_id).collect()
+    containers
+        .flat_map(|c| c.images().cloned().collect::<Vec<_>>())
+        .collect()
 }

@@ -1,5 +1,5 @@
-//! A container's image: found in the store, or pulled by a child of its own,
-//! since a pull takes long, needs the host's network and uses threads.
+//! A container's image, and those that are volumes of it: found in the store, or pulled by
+//! a child of its own, since a pull takes long, needs the host's network and uses threads.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::object;
 use crate::pod::monitor::helper::Helper;
 use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::reason::Reason;
-use crate::spec::{ObjectKind, PullPolicy, PullSecret};
+use crate::spec::{ObjectKind, PullPolicy, PullSecret, VolumeSource};
 use crate::{Error, Ignored, Kind, Result};
 
 /// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
@@ -20,12 +20,40 @@ use crate::{Error, Ignored, Kind, Result};
 #[derive(Debug)]
 pub(in crate::pod::monitor) struct Pull {
     helper: Helper,
+    /// It is that of this volume.
+    volume: Option<String>,
+    /// As the spec names it.
+    pub image: String,
     reference: Reference,
     /// The bytes of a message that has not come whole.
     received: Vec<u8>,
     error: Option<Error>,
     /// Bytes that have been unpacked, and all.
     pub progress: (u64, u64),
+}
+
+/// What an attempt is made of.
+#[derive(Debug, Default)]
+pub(in crate::pod::monitor) struct Images {
+    pub own: Option<Rc<Image>>,
+    /// By the volumes' names.
+    pub volumes: BTreeMap<String, Rc<Image>>,
+}
+
+impl Images {
+    pub(super) fn has(&self, volume: Option<&str>) -> bool {
+        match volume {
+            None => self.own.is_some(),
+            Some(volume) => self.volumes.contains_key(volume),
+        }
+    }
+
+    pub(super) fn add(&mut self, volume: Option<String>, image: Rc<Image>) {
+        match volume {
+            None => self.own = Some(image),
+            Some(volume) => drop(self.volumes.insert(volume, image)),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,40 +93,71 @@ impl Sum {
 }
 
 impl Monitor {
-    /// The container's image if it is there; `None` if it is being pulled.
-    pub(in crate::pod::monitor) fn find_image(&mut self, name: &str) -> Result<Option<Rc<Image>>> {
-        let c = self.spec_of(name);
-        if let Some(id) = image_id(&c.image) {
+    /// What the container needs an image for: itself, and each volume that is one.
+    pub(super) fn images_of(&self, name: &str) -> Vec<Option<String>> {
+        let mut all = vec![None];
+        for m in self.spec_of(name).mounts {
+            let source = self.pod().spec.volume(&m.volume).map(|v| &v.source);
+            if matches!(source, Some(VolumeSource::Image { .. })) {
+                all.push(Some(m.volume));
+            }
+        }
+        all
+    }
+
+    /// Its name, and when it is pulled.
+    fn wanted_image(&self, name: &str, volume: Option<&str>) -> (String, PullPolicy) {
+        let source = volume
+            .and_then(|v| self.pod().spec.volume(v))
+            .map(|v| &v.source);
+        match source {
+            Some(VolumeSource::Image { reference, policy }) => (reference.clone(), *policy),
+            _ => {
+                let c = self.spec_of(name);
+                (c.image, c.pull_policy)
+            }
+        }
+    }
+
+    /// The container's image, or its volume's, if it is there; `None` if it is being pulled.
+    pub(super) fn find_image(
+        &mut self,
+        name: &str,
+        volume: Option<&str>,
+    ) -> Result<Option<Rc<Image>>> {
+        let (image, policy) = self.wanted_image(name, volume);
+        if let Some(id) = image_id(&image) {
             return self.find_by_id(id).map(|image| Some(Rc::new(image)));
         }
-        let reference: Reference = c.image.parse()?;
-        let known = self.shared.images.get(&c.image).map(Rc::clone);
-        let found = match (c.pull_policy, known) {
+        let reference: Reference = image.parse()?;
+        let known = self.shared.images.get(&image).map(Rc::clone);
+        let found = match (policy, known) {
             (PullPolicy::Always, _) => None,
             (_, Some(known)) => Some(known),
             (_, None) => Store::open(&self.layout)?.lookup(&reference)?.map(Rc::new),
         };
-        match (found, c.pull_policy) {
-            (Some(image), _) => {
-                self.shared.images.insert(c.image, Rc::clone(&image));
-                Ok(Some(image))
+        match (found, policy) {
+            (Some(found), _) => {
+                self.shared.images.insert(image, Rc::clone(&found));
+                Ok(Some(found))
             }
-            (None, PullPolicy::Never) => Err(Error::new(
-                Kind::NotFound,
-                format!(
-                    "Container image {:?} is not present with pull policy of Never",
-                    c.image
-                ),
-            )
-            .hint(format!(
-                "carob pull {reference} or carob load -i FILE brings it, or set another \
-                 imagePullPolicy"
-            ))),
+            (None, PullPolicy::Never) => {
+                let (what, field) = match volume {
+                    None => ("Container image", "imagePullPolicy"),
+                    Some(_) => ("Image", "pullPolicy"),
+                };
+                let text = format!("{what} {image:?} is not present with pull policy of Never");
+                Err(Error::new(Kind::NotFound, text).hint(format!(
+                    "carob pull {reference} or carob load -i FILE brings it, or set another \
+                     {field}"
+                )))
+            }
             (None, _) => {
                 self.tell(Fact::Pulling {
                     container: name.to_owned(),
+                    volume: volume.map(ToOwned::to_owned),
                 });
-                self.start_pull(name, reference)?;
+                self.start_pull(name, volume, (image, reference), policy)?;
                 Ok(None)
             }
         }
@@ -114,9 +173,15 @@ impl Monitor {
         })
     }
 
-    fn start_pull(&mut self, name: &str, reference: Reference) -> Result<()> {
+    fn start_pull(
+        &mut self,
+        name: &str,
+        volume: Option<&str>,
+        (image, reference): (String, Reference),
+        policy: PullPolicy,
+    ) -> Result<()> {
         let source = Source::Pull(name.to_owned());
-        let looked = self.spec_of(name).pull_policy != PullPolicy::Always;
+        let looked = policy != PullPolicy::Always;
         let wanted = reference.clone();
         let (_, missing) = self.pull_secrets()?;
         if !missing.is_empty() {
@@ -149,6 +214,8 @@ impl Monitor {
         })?;
         self.live(name).pull = Some(Pull {
             helper,
+            volume: volume.map(ToOwned::to_owned),
+            image,
             reference,
             received: Vec::new(),
             error: None,
@@ -220,9 +287,11 @@ impl Monitor {
                 self.tell(Fact::Pulled {
                     image: pull.reference.to_string(),
                 });
-                self.start_with(name, &image);
+                let found = Rc::new(image);
+                self.live(name).images.add(pull.volume, found);
+                self.start_with_images(name);
             }
-            Err(e) => self.image_missing(name, e),
+            Err(e) => self.image_missing(name, pull.volume, e),
         }
     }
 

@@ -35,7 +35,7 @@ use crate::linux::signal;
 use crate::linux::{bare, mount_table, namespace};
 use crate::oci::seccomp::Filters;
 use crate::pod::bundle;
-use crate::pod::layers::Lowers;
+use crate::pod::layers::{self, Lowers};
 use crate::pod::limits;
 use crate::pod::logs::Stream;
 use crate::pod::monitor::{Fact, Monitor, Source};
@@ -71,7 +71,13 @@ impl Monitor {
 
     /// Clones a new attempt of a container. What was made for an attempt that
     /// fails goes with it.
-    pub(in crate::pod::monitor) fn launch(&mut self, name: &str, image: &Image) -> Result<()> {
+    /// `volumes`: the images that are volumes of it.
+    pub(in crate::pod::monitor) fn launch(
+        &mut self,
+        name: &str,
+        image: &Image,
+        volumes: &BTreeMap<String, Rc<Image>>,
+    ) -> Result<()> {
         let c = self.spec_of(name);
         let app_armor = self.app_armor(&c)?;
         let labels = self.se_linux(&c)?;
@@ -83,6 +89,7 @@ impl Monitor {
         let dir = self.paths.bundle(name, attempt);
         let mountpoint = dir.join("rootfs");
         let root = self.make_root(name, attempt, image, file_label)?;
+        let volume_images = self.mount_images(volumes, file_label)?;
         let termination_log = self.paths.termination_log(name);
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
@@ -95,6 +102,7 @@ impl Monitor {
             paths: &self.paths,
             container: &c,
             image: &image.config,
+            volume_images: &volume_images,
             accounts: &accounts,
             termination_log: &termination_log,
             app_armor: app_armor.as_deref(),
@@ -220,6 +228,20 @@ impl Monitor {
             .context("mount the root filesystem")
     }
 
+    /// Where the images that are volumes are mounted. The record names them already.
+    fn mount_images(
+        &self,
+        images: &BTreeMap<String, Rc<Image>>,
+        label: Option<&str>,
+    ) -> Result<BTreeMap<String, PathBuf>> {
+        let mount = |(volume, image): (&String, &Rc<Image>)| {
+            let at = layers::mount_image(&self.layout, image, label)
+                .with_context(|| format!("volume {volume}"))?;
+            Ok((volume.clone(), at))
+        };
+        images.iter().map(mount).collect()
+    }
+
     fn clone_container(
         &mut self,
         name: &str,
@@ -292,7 +314,12 @@ impl Monitor {
     /// (move_mount(2), ELOOP), and leaves the pins out of a copy of all mounts: the container
     /// then starts from that, and not from the bare ones.
     fn shows_pinned_namespaces(&self, plan: &Plan) -> Result<bool> {
-        let is_pods = |p: &Path| p.starts_with(&self.paths.dir) || p.starts_with(&self.paths.data);
+        let own = [
+            &self.paths.dir,
+            &self.paths.data,
+            &self.layout.layer_mounts(),
+        ];
+        let is_pods = |p: &Path| own.iter().any(|dir| p.starts_with(dir));
         let sources: Vec<PathBuf> = plan
             .mounts
             .iter()

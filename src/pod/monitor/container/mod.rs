@@ -15,7 +15,6 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use crate::container::plan;
-use crate::image::Image;
 use crate::linux::cgroup::{Cgroup, OomEvents};
 use crate::pod::logs::write::{self, LogFile};
 use crate::pod::monitor::kubelet::{Fact, truncate};
@@ -23,14 +22,16 @@ use crate::pod::monitor::{Monitor, Source, sandbox};
 use crate::pod::reason::Reason;
 use crate::{Error, Ignored};
 use child::{Child, Progress};
-use image::Pull;
+use image::{Images, Pull};
 use output::Output;
 
 /// What the monitor holds of a container beside its record.
 #[derive(Debug, Default)]
 pub(in crate::pod::monitor) struct Live {
-    /// Its image is being pulled.
+    /// Its image is being pulled, or that of a volume.
     pub pull: Option<Pull>,
+    /// What has been found of them for the attempt under way.
+    pub images: Images,
     /// Its first process.
     pub child: Option<Child>,
     pub outputs: Vec<Output>,
@@ -63,29 +64,42 @@ impl Live {
 impl Monitor {
     /// Starts a container's next attempt, as far as its image.
     pub(in crate::pod::monitor) fn start(&mut self, name: &str) {
-        match self.find_image(name) {
-            Ok(Some(image)) => self.start_with(name, &image),
-            // A pull is under way.
-            Ok(None) => {}
-            Err(e) => self.image_missing(name, e),
-        }
+        self.live(name).images = Images::default();
+        self.start_with_images(name);
     }
 
-    pub(in crate::pod::monitor) fn start_with(&mut self, name: &str, image: &Image) {
+    /// Starts the attempt, once all images are there that it needs.
+    fn start_with_images(&mut self, name: &str) {
+        for volume in self.images_of(name) {
+            if self.live(name).images.has(volume.as_deref()) {
+                continue;
+            }
+            match self.find_image(name, volume.as_deref()) {
+                Ok(Some(image)) => self.live(name).images.add(volume, image),
+                // A pull is under way.
+                Ok(None) => return,
+                Err(e) => return self.image_missing(name, volume, e),
+            }
+        }
+        let images = std::mem::take(&mut self.live(name).images);
+        let Some(image) = images.own else { return };
+        let ids = images.volumes.iter();
         self.tell(Fact::Image {
             container: name.to_owned(),
             id: image.id.clone(),
             name: image.names.first().cloned(),
+            volumes: ids.map(|(v, i)| (v.clone(), i.id.clone())).collect(),
         });
-        if let Err(e) = self.launch(name, image) {
+        if let Err(e) = self.launch(name, &image, &images.volumes) {
             self.not_started(name, e);
         }
     }
 
-    pub(in crate::pod::monitor) fn image_missing(&mut self, name: &str, e: Error) {
+    fn image_missing(&mut self, name: &str, volume: Option<String>, e: Error) {
         let error = self.with_root(e);
         self.tell(Fact::ImageMissing {
             container: name.to_owned(),
+            volume,
             error,
         });
     }

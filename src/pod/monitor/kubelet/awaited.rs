@@ -15,8 +15,8 @@ impl Kubelet {
         all.filter_map(|c| {
             let container = c.name.clone();
             match self.stage(&c.name) {
-                Stage::Pulling => Some(Wait::Pull {
-                    image: c.image.clone(),
+                Stage::Pulling(image) => Some(Wait::Pull {
+                    image,
                     done: 0,
                     size: 0,
                 }),

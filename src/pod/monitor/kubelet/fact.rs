@@ -56,21 +56,28 @@ pub(crate) enum Fact {
     },
     /// All that an earlier monitor had left has been looked at.
     Adopted,
-    /// The image is being pulled.
+    /// The image is being pulled: the container's own, or that of its volume.
     Pulling {
         container: String,
+        #[serde(default)]
+        volume: Option<String>,
     },
     Pulled {
         image: String,
     },
-    /// The image is there, and the container is being made of it.
+    /// The image is there, and so are those of volumes, by the volumes' names: the container
+    /// is being made of them.
     Image {
         container: String,
         id: String,
         name: Option<String>,
+        #[serde(default)]
+        volumes: BTreeMap<String, String>,
     },
     ImageMissing {
         container: String,
+        #[serde(default)]
+        volume: Option<String>,
         error: Error,
     },
     /// The number of the attempt that is being made.

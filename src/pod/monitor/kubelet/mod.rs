@@ -46,7 +46,7 @@ use crate::Error;
 use crate::pod::reason::Reason;
 use crate::pod::state::{ConditionRecord, ContainerState, Event, Failure, Now, Running, State};
 use crate::pod::status;
-use crate::spec::{Container, Pod, ProbeKind};
+use crate::spec::{Container, Pod, ProbeKind, VolumeSource};
 
 use fact::Timer;
 pub(crate) use fact::{Action, Answer, Fact, HookKind, Moment, ResizeStep, Warning};
@@ -105,11 +105,12 @@ struct Course {
     killed: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Stage {
     #[default]
     Idle,
-    Pulling,
+    /// This image, as the spec names it.
+    Pulling(String),
     Starting,
     Running,
 }
@@ -203,7 +204,7 @@ impl Kubelet {
             Fact::SandboxFailed { reason, error } => self.sandbox_failed(at, reason, error),
             Fact::SandboxLost { error } => self.sandbox_lost(at, &error),
             Fact::Adopted => self.adopted(at),
-            Fact::Pulling { container } => self.pulling(at, &container),
+            Fact::Pulling { container, volume } => self.pulling(at, &container, volume.as_deref()),
             Fact::Pulled { image } => {
                 let text = format!("Successfully pulled image {image:?}");
                 self.event(at, false, Reason::Pulled, text);
@@ -212,8 +213,13 @@ impl Kubelet {
                 container,
                 id,
                 name,
-            } => self.image_found(&container, id, name),
-            Fact::ImageMissing { container, error } => self.image_missing(at, &container, error),
+                volumes,
+            } => self.image_found(&container, id, name, volumes),
+            Fact::ImageMissing {
+                container,
+                volume,
+                error,
+            } => self.image_missing(at, &container, volume.as_deref(), error),
             Fact::Attempt { container, number } => self.attempt_begins(&container, number),
             Fact::NotStarted { container, error } => self.not_started(at, &container, error),
             Fact::Started {
@@ -363,7 +369,9 @@ impl Kubelet {
     }
 
     fn stage(&self, name: &str) -> Stage {
-        self.courses.get(name).map_or(Stage::Idle, |c| c.stage)
+        self.courses
+            .get(name)
+            .map_or(Stage::Idle, |c| c.stage.clone())
     }
 
     fn names(&self) -> Vec<String> {
@@ -387,6 +395,17 @@ impl Kubelet {
         match &mut self.record_of(name).now {
             Now::Running(r) => Some(r),
             _ => None,
+        }
+    }
+
+    /// The image of a container, or of a volume of its, as the spec names it.
+    fn image_of(&self, name: &str, volume: Option<&str>) -> String {
+        match volume {
+            None => self.spec_of(name).image,
+            Some(volume) => match self.pod.spec.volume(volume).map(|v| &v.source) {
+                Some(VolumeSource::Image { reference, .. }) => reference.clone(),
+                _ => String::new(),
+            },
         }
     }
 

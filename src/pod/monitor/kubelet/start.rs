@@ -35,22 +35,37 @@ impl Kubelet {
         record.resources = Some(resources);
     }
 
-    pub(super) fn pulling(&mut self, at: Moment, name: &str) {
-        self.course(name).stage = Stage::Pulling;
-        let text = format!("Pulling image {:?}", self.spec_of(name).image);
+    /// `volume`: the image is not its own, but that of this volume.
+    pub(super) fn pulling(&mut self, at: Moment, name: &str, volume: Option<&str>) {
+        let image = self.image_of(name, volume);
+        let text = format!("Pulling image {image:?}");
+        self.course(name).stage = Stage::Pulling(image);
         self.event(at, false, Reason::Pulling, text);
     }
 
-    pub(super) fn image_found(&mut self, name: &str, id: String, image_name: Option<String>) {
+    pub(super) fn image_found(
+        &mut self,
+        name: &str,
+        id: String,
+        image_name: Option<String>,
+        volumes: BTreeMap<String, String>,
+    ) {
         self.course(name).stage = Stage::Starting;
         let record = self.record_of(name);
         record.image_id = Some(id);
         record.image_name = image_name;
+        record.volume_images = volumes;
         record.keep_end();
     }
 
     /// ErrImagePull, then ImagePullBackOff, as a kubelet has it.
-    pub(super) fn image_missing(&mut self, at: Moment, name: &str, e: Error) {
+    pub(super) fn image_missing(
+        &mut self,
+        at: Moment,
+        name: &str,
+        volume: Option<&str>,
+        mut e: Error,
+    ) {
         let waited = matches!(
             self.state.containers.get(name).map(|s| &s.now),
             Some(Now::Waiting { reason, .. }) if matches!(reason, Reason::ErrImagePull | Reason::ImagePullBackOff)
@@ -61,9 +76,12 @@ impl Kubelet {
             _ if waited => Reason::ImagePullBackOff,
             _ => Reason::ErrImagePull,
         };
-        let image = self.spec_of(name).image;
+        let image = self.image_of(name, volume);
         let text = format!("Failed to pull image {image:?}: {}", message_of(&e));
         self.event(at, true, Reason::Failed, text);
+        if let Some(volume) = volume {
+            e = e.push_context(format!("volume {volume}"));
+        }
         self.wait_again(at, name, reason, &e);
     }
 

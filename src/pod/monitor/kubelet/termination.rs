@@ -257,7 +257,7 @@ impl Kubelet {
     fn keep_sidecar(&mut self, at: Moment, name: &str, hooks: bool) {
         let course = self.course(name);
         let waits = course.retry_at.is_some_and(|when| when > at.clock) || course.stop.is_some();
-        let (stage, hook) = (course.stage, course.early_hook);
+        let (stage, hook) = (course.stage.clone(), course.early_hook);
         let record = self.state.containers.get(name);
         let has_begun = record.is_some_and(|r| self.state.has_begun(r));
         match stage {

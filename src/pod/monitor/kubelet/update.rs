@@ -55,7 +55,7 @@ impl Kubelet {
     }
 
     pub(super) fn cancel_pull(&mut self, name: &str) {
-        if self.stage(name) == Stage::Pulling {
+        if matches!(self.stage(name), Stage::Pulling(_)) {
             self.course(name).stage = Stage::Idle;
             self.actions.push(Action::CancelPull {
                 container: name.to_owned(),
@@ -135,7 +135,7 @@ impl Kubelet {
             match self.stage(name) {
                 Stage::Running => self.record_of(name).restart_wanted = true,
                 // Its attempt has just begun.
-                Stage::Starting | Stage::Pulling => {}
+                Stage::Starting | Stage::Pulling(_) => {}
                 Stage::Idle => {
                     let text = format!("Restarting container {name}");
                     self.event(at, false, Reason::Restarted, text);

@@ -1,5 +1,6 @@
 //! The words of the tables, as facts and actions.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -333,31 +334,49 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
     vec![fact]
 }
 
-fn facts_of_container(kubelet: &Kubelet, name: &str, words: &[&str]) -> Vec<Fact> {
-    let container = name.to_owned();
-    let error = |kind, text: &str| Error::new(kind, text);
-    let kind = |name: &str| match name {
+fn kind_of(word: &str) -> Kind {
+    match word {
         "invalid" => Kind::Invalid,
         "absent" => Kind::NotFound,
         "image" => Kind::Image,
         "program" => Kind::StartFailed,
         _ => Kind::Failed,
-    };
-    let number = |text: &str| text.parse::<i32>().unwrap();
-    let fact = match words {
-        ["pulling"] => Fact::Pulling { container },
-        ["has", "no", "image", why] => Fact::ImageMissing {
+    }
+}
+
+fn fact_of_image(container: &str, words: &[&str]) -> Option<Fact> {
+    let container = container.to_owned();
+    Some(match words {
+        ["pulling", volume @ ..] => Fact::Pulling {
             container,
-            error: error(kind(why), "no such image"),
+            volume: volume.first().map(|v| (*v).to_owned()),
+        },
+        ["has", "no", "image", why, volume @ ..] => Fact::ImageMissing {
+            container,
+            volume: volume.first().map(|v| (*v).to_owned()),
+            error: Error::new(kind_of(why), "no such image"),
         },
         ["image"] => Fact::Image {
             container,
             id: "sha256:1".into(),
             name: None,
+            volumes: BTreeMap::new(),
         },
+        _ => return None,
+    })
+}
+
+fn facts_of_container(kubelet: &Kubelet, name: &str, words: &[&str]) -> Vec<Fact> {
+    let container = name.to_owned();
+    let error = |kind, text: &str| Error::new(kind, text);
+    let number = |text: &str| text.parse::<i32>().unwrap();
+    if let Some(fact) = fact_of_image(&container, words) {
+        return vec![fact];
+    }
+    let fact = match words {
         ["not", "started", why] => Fact::NotStarted {
             container,
-            error: error(kind(why), "why"),
+            error: error(kind_of(why), "why"),
         },
         ["up"] => {
             let mut facts = facts_of(kubelet, &format!("{container} image"));
