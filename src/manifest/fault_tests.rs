@@ -110,8 +110,8 @@ fn faults_in_the_spec() {
             "not supported yet",
         ),
         (
-            "volumes: [{name: a, persistentVolumeClaim: {claimName: b}}]",
-            "not supported yet",
+            "volumes: [{name: a, persistentVolumeClaim: {claimName: B}}]",
+            "claimName: Invalid value",
         ),
         (
             "volumes: [{name: a, image: {}}]",

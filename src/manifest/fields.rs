@@ -14,6 +14,9 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use super::objects;
+use crate::spec::ObjectKind;
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Rule {
     /// Done as Kubernetes does it.
@@ -183,10 +186,7 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
     ),
     ("spec.securityContext.appArmorProfile.type", Honoured),
     ("spec.securityContext.fsGroup", Honoured),
-    (
-        "spec.securityContext.fsGroupChangePolicy",
-        NoEffect("volumes that take an owner are new with each Pod, so both policies do the same"),
-    ),
+    ("spec.securityContext.fsGroupChangePolicy", Honoured),
     ("spec.securityContext.runAsGroup", Honoured),
     ("spec.securityContext.runAsNonRoot", Honoured),
     ("spec.securityContext.runAsUser", Honoured),
@@ -240,10 +240,8 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
         "spec.volumes[*].downwardAPI",
         Refused("downwardAPI volumes are not supported yet; env with fieldRef is"),
     ),
-    (
-        "spec.volumes[*].ephemeral",
-        Refused("volume claims are not supported; use emptyDir"),
-    ),
+    ("spec.volumes[*].ephemeral", Fields),
+    ("spec.volumes[*].ephemeral.volumeClaimTemplate", Fields),
     ("spec.volumes[*].image", Fields),
     ("spec.volumes[*].image.pullPolicy", Honoured),
     ("spec.volumes[*].image.reference", Honoured),
@@ -251,10 +249,9 @@ pub(crate) static TABLE: &[(&str, Rule)] = &[
         "spec.volumes[*].nfs",
         Refused("NFS volumes are not supported yet; mount it on the machine and use hostPath"),
     ),
-    (
-        "spec.volumes[*].persistentVolumeClaim",
-        Refused("volume claims are not supported yet; use hostPath"),
-    ),
+    ("spec.volumes[*].persistentVolumeClaim", Fields),
+    ("spec.volumes[*].persistentVolumeClaim.claimName", Honoured),
+    ("spec.volumes[*].persistentVolumeClaim.readOnly", Honoured),
     (
         "spec.volumes[*].projected",
         Refused("projected volumes are not supported yet"),
@@ -612,6 +609,11 @@ static BY_PATTERN: LazyLock<HashMap<&str, Rule>> =
 
 /// The line for a pattern such as `spec.containers[*].image`.
 pub(crate) fn rule(pattern: &str) -> Option<Rule> {
+    // A claim's own table has these.
+    let claim = pattern.strip_prefix("spec.volumes[*].ephemeral.volumeClaimTemplate.");
+    if let Some(field) = claim.filter(|field| field.starts_with("spec")) {
+        return objects::rule(ObjectKind::PersistentVolumeClaim, field);
+    }
     let exact = |p: &str| BY_PATTERN.get(p).copied();
     let any_key = |p: &str| {
         let (parent, _) = p.rsplit_once('.')?;
@@ -634,6 +636,10 @@ pub(crate) fn keys(pattern: &str) -> impl Iterator<Item = (&'static str, Rule)> 
 
 /// The pattern whose line a pattern shares that has none of its own.
 fn shared(pattern: &str) -> Option<String> {
+    let template = pattern.strip_prefix("spec.volumes[*].ephemeral.volumeClaimTemplate.");
+    if let Some(field) = template.filter(|field| field.starts_with("metadata")) {
+        return Some(field.to_owned());
+    }
     let rest = pattern
         .strip_prefix("spec.initContainers[*].")
         .or_else(|| pattern.strip_prefix("spec.ephemeralContainers[*]."))

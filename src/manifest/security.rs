@@ -240,8 +240,8 @@ pub(super) fn lower_pod(
         &[("MountOption", ()), ("Recursive", ())],
     );
     let policies = [("Merge", false), ("Strict", true)];
-    let change = [("Always", ()), ("OnRootMismatch", ())];
-    r.choice(
+    let change = [("Always", false), ("OnRootMismatch", true)];
+    let change = r.choice(
         &path.key("fsGroupChangePolicy"),
         sc.fs_group_change_policy.as_deref(),
         &change,
@@ -264,6 +264,7 @@ pub(super) fn lower_pod(
             )
             .unwrap_or(false),
         fs_group: id(r, &path.key("fsGroup"), sc.fs_group),
+        fs_group_on_mismatch: change.unwrap_or(false),
         seccomp: seccomp(r, path, sc.seccomp_profile.as_ref()).unwrap_or_default(),
         app_armor: app_armor(r, path, sc.app_armor_profile.as_ref()),
         se_linux: se_linux(r, path, sc.se_linux_options.as_ref()),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use k8s_openapi::api::core::v1 as core;
 
 use super::names;
+use super::objects::claim;
 use super::quantity::Quantity;
 use super::report::Report;
 use super::resources::quantity;
@@ -16,8 +17,13 @@ use crate::spec::{
 };
 
 /// Volumes of kinds that carob does not have are left out: the table of fields
-/// has refused them.
-pub(super) fn lower(r: &mut Report<'_>, path: &Path, volumes: &[core::Volume]) -> Vec<Volume> {
+/// has refused them. `pod`: the Pod's name.
+pub(super) fn lower(
+    r: &mut Report<'_>,
+    path: &Path,
+    volumes: &[core::Volume],
+    pod: &str,
+) -> Vec<Volume> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
     for (i, v) in volumes.iter().enumerate() {
@@ -33,7 +39,7 @@ pub(super) fn lower(r: &mut Report<'_>, path: &Path, volumes: &[core::Volume]) -
         if kinds(v) > 1 {
             r.forbidden(&path, "may not specify more than 1 volume type");
         }
-        if let Some(source) = source(r, &path, v) {
+        if let Some(source) = source(r, &path, v, pod) {
             out.push(Volume {
                 name: v.name.clone(),
                 source,
@@ -50,7 +56,7 @@ pub(super) fn kinds(v: &core::Volume) -> usize {
         .map_or(0, |fields| fields.keys().filter(|k| *k != "name").count())
 }
 
-fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSource> {
+fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume, pod: &str) -> Option<VolumeSource> {
     if let Some(dir) = &v.empty_dir {
         return Some(empty_dir(r, &path.key("emptyDir"), dir));
     }
@@ -60,7 +66,53 @@ fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume) -> Option<VolumeSou
     if let Some(image) = &v.image {
         return Some(self::image(r, &path.key("image"), image));
     }
+    if let Some(claim) = &v.persistent_volume_claim {
+        let name = &claim.claim_name;
+        let path = path.keys("persistentVolumeClaim.claimName");
+        match name.is_empty() {
+            true => r.required(&path, ""),
+            false => r.check(&path, name, names::dns_subdomain(name)),
+        }
+        return Some(VolumeSource::Claim {
+            name: name.clone(),
+            read_only: claim.read_only.unwrap_or(false),
+            template: None,
+        });
+    }
+    if let Some(volume) = &v.ephemeral {
+        return ephemeral(
+            r,
+            &path.keys("ephemeral.volumeClaimTemplate"),
+            pod,
+            &v.name,
+            volume,
+        );
+    }
     None
+}
+
+/// A claim that comes and goes with the Pod.
+fn ephemeral(
+    r: &mut Report<'_>,
+    path: &Path,
+    pod: &str,
+    name: &str,
+    volume: &core::EphemeralVolumeSource,
+) -> Option<VolumeSource> {
+    let Some(template) = &volume.volume_claim_template else {
+        r.required(path, "");
+        return None;
+    };
+    claim::check(r, &path.key("spec"), &template.spec);
+    let claim = format!("{pod}-{name}");
+    if let Err(why) = names::dns_subdomain(&claim) {
+        r.invalid(path, &claim, format!("the name of the claim: {why}"));
+    }
+    Some(VolumeSource::Claim {
+        name: claim,
+        read_only: false,
+        template: Some(serde_json::to_value(template).unwrap_or_default()),
+    })
 }
 
 fn empty_dir(r: &mut Report<'_>, path: &Path, dir: &core::EmptyDirVolumeSource) -> VolumeSource {

@@ -172,6 +172,22 @@ pub(crate) fn refusals(old: &Object, new: &Object) -> Vec<String> {
             compare(field, why);
         }
     }
+    if old.kind == ObjectKind::PersistentVolumeClaim {
+        let fixed = |o: &Object| {
+            let mut spec = o.manifest["spec"].clone();
+            for field in ["resources", "volumeAttributesClassName"] {
+                spec[field] = serde_json::Value::Null;
+            }
+            spec
+        };
+        if fixed(old) != fixed(new) {
+            refused.push(
+                "spec: Forbidden: spec is immutable after creation except resources.requests and \
+                 volumeAttributesClassName"
+                    .to_owned(),
+            );
+        }
+    }
     refused
 }
 
@@ -216,7 +232,8 @@ fn write(layout: &Layout, object: &Object, resource_version: u64) -> Result<Obje
 /// and a writer that was killed leaves it to the next.
 const NEW: &str = ".new";
 
-fn lock(layout: &Layout) -> Result<Lock> {
+/// Keeps all other writers out until it is dropped.
+pub(crate) fn lock(layout: &Layout) -> Result<Lock> {
     make_dir(&layout.objects())?;
     Lock::acquire(&layout.objects_lock())
 }

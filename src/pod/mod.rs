@@ -11,6 +11,7 @@
 
 pub(crate) mod abandoned;
 pub(crate) mod bundle;
+pub(crate) mod claims;
 pub(crate) mod client;
 pub(crate) mod command_line;
 pub(crate) mod copy;

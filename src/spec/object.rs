@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Container, EnvValue, Projection, Spec, VolumeSource};
 
@@ -165,10 +165,24 @@ impl Object {
         meta["uid"] = self.uid.clone().into();
         meta["creationTimestamp"] = self.created.to_string().into();
         meta["resourceVersion"] = self.resource_version.to_string().into();
+        if self.kind == ObjectKind::PersistentVolumeClaim {
+            value["spec"]["volumeName"] = self.volume_name().into();
+            value["status"] = json!({
+                "phase": "Bound",
+                "accessModes": value["spec"]["accessModes"],
+                "capacity": value["spec"]["resources"]["requests"],
+            });
+        }
+        let meta = &mut value["metadata"];
         if let Some(at) = self.deletion {
             meta["deletionTimestamp"] = at.to_string().into();
         }
         value
+    }
+
+    /// What a PersistentVolume would be called that a provisioner makes for the claim.
+    pub(crate) fn volume_name(&self) -> String {
+        format!("pvc-{}", self.uid)
     }
 
     /// As kubectl names it: `configmap/web`.
@@ -190,7 +204,15 @@ impl std::fmt::Debug for Object {
 }
 
 impl Spec {
-    /// The ConfigMaps and Secrets that the Pod names anywhere.
+    /// Its volumes that are claims: their own names and the claims'.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.volumes.iter().filter_map(|v| match &v.source {
+            VolumeSource::Claim { name, .. } => Some((v.name.as_str(), name.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The objects that the Pod names anywhere.
     pub(crate) fn objects(&self) -> BTreeSet<(ObjectKind, String)> {
         let secrets = self.image_pull_secrets.iter();
         let mut named: BTreeSet<_> = secrets.map(|s| (ObjectKind::Secret, s.clone())).collect();
@@ -199,6 +221,10 @@ impl Spec {
             VolumeSource::Projected { sources, .. } => &sources[..],
             _ => &[],
         });
+        named.extend(
+            self.claims()
+                .map(|(_, name)| (ObjectKind::PersistentVolumeClaim, name.to_owned())),
+        );
         let of_volumes = volumes.filter_map(|source| match source {
             Projection::Object { object, .. } => Some(object),
             Projection::Downward(_) => None,
@@ -231,8 +257,6 @@ pub(crate) struct ObjectRef {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn object(kind: ObjectKind, manifest: Value) -> Object {

@@ -14,6 +14,9 @@ pub(crate) struct Security {
     /// /etc/group.
     pub strict_groups: bool,
     pub fs_group: Option<u32>,
+    /// fsGroupChangePolicy: OnRootMismatch.
+    #[serde(default)]
+    pub fs_group_on_mismatch: bool,
     /// Names without `CAP_`; `ALL` allowed.
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,

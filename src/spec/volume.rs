@@ -33,6 +33,15 @@ pub(crate) enum VolumeSource {
         reference: String,
         policy: PullPolicy,
     },
+    /// A directory of this machine that outlives the Pod.
+    Claim {
+        /// Of the claim, which is in the Pod's namespace.
+        name: String,
+        read_only: bool,
+        /// It comes and goes with the Pod: a v1 PersistentVolumeClaimTemplate.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        template: Option<serde_json::Value>,
+    },
     /// Files that carob writes and keeps up to date: the volumes `configMap`, `secret`,
     /// `downwardAPI` and `projected`. The first three are one source alone.
     Projected {

@@ -25,6 +25,8 @@ use crate::{Context, Error, Result};
 ///   objects.lock           held while an object is changed
 ///   objects/<kind>/<ns>/<name>   the record of a ConfigMap, a Secret, ...; that of a
 ///                          Namespace is objects/namespaces/<name>
+///   claims/<uid>/          what a PersistentVolumeClaim holds
+///   claims/<uid>.holder    the Pod that has it for itself
 /// <logs>/                  /var/log/pods, or <root>/log
 ///   <ns>_<name>_<uid>/<container>/<n>.log
 /// ```
@@ -132,6 +134,18 @@ impl Layout {
     /// The file's name is the object's: both have at most 255 bytes.
     pub fn object(&self, kind: &str, namespace: &str, name: &str) -> PathBuf {
         self.objects_in(kind, namespace).join(name)
+    }
+    /// The directories of claims, and what says which Pod has one for itself.
+    pub fn claims(&self) -> PathBuf {
+        self.data.join("claims")
+    }
+    /// `uid`: the claim's.
+    pub fn claim(&self, uid: &str) -> PathBuf {
+        self.claims().join(uid)
+    }
+    /// The uid of the Pod that has it for itself (ReadWriteOncePod).
+    pub fn claim_holder(&self, uid: &str) -> PathBuf {
+        self.claims().join(format!("{uid}.holder"))
     }
     /// What the administrator says of images; not there unless somebody wrote it.
     pub fn images_settings(&self) -> PathBuf {

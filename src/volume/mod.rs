@@ -10,7 +10,7 @@
 
 mod empty_dir;
 mod host_path;
-mod owner;
+pub(crate) mod owner;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -61,6 +61,8 @@ impl Making<'_> {
                 }
             }
             VolumeSource::HostPath { path, kind } => host_path::make(path, *kind),
+            // It outlives the Pod: pod/claims.rs.
+            VolumeSource::Claim { .. } => Ok(()),
             VolumeSource::Projected { .. } => Err(Error::unsupported(
                 "projected volumes are not supported yet",
             )),

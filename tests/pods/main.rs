@@ -12,6 +12,7 @@ mod caller;
 mod changes;
 mod chatbot;
 mod chroot;
+mod claims;
 mod cli;
 mod completion;
 mod corpus;

@@ -479,6 +479,25 @@ fn volumes(p: &mut Page, list: &[Volume]) {
                     },
                 );
             }
+            VolumeSource::Claim {
+                name,
+                read_only,
+                template,
+            } => {
+                let kind = match template {
+                    None => {
+                        "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same \
+                         namespace)"
+                    }
+                    Some(_) => {
+                        "EphemeralVolume (an inline specification for a volume that gets created \
+                         and deleted with the pod)"
+                    }
+                };
+                p.pair(2, "Type", kind);
+                p.pair(2, "ClaimName", name.clone());
+                p.pair(2, "ReadOnly", read_only.to_string());
+            }
             VolumeSource::Projected { .. } => p.pair(2, "Type", "Projected"),
         }
         p.flush();

@@ -4,7 +4,7 @@
 use crate::manifest::fields::{self, Rule};
 use crate::spec::ObjectKind;
 
-use Rule::{Fields, Honoured, NoEffect};
+use Rule::{Fields, Honoured, NoEffect, Only, RefusedIfSet};
 
 const CONFIG_MAP: &[(&str, Rule)] = &[
     ("data", Honoured),
@@ -27,13 +27,42 @@ const NAMESPACE: &[(&str, Rule)] = &[
     ),
 ];
 
+const NO_VOLUMES: &str =
+    "there are no PersistentVolumes here: each claim has a directory of its own";
+
+const CLAIM: &[(&str, Rule)] = &[
+    ("spec", Fields),
+    ("spec.accessModes", Honoured),
+    ("spec.dataSource", RefusedIfSet(COPIES)),
+    ("spec.dataSourceRef", RefusedIfSet(COPIES)),
+    ("spec.resources", Fields),
+    ("spec.resources.limits", NoEffect(SIZE)),
+    ("spec.resources.requests", NoEffect(SIZE)),
+    ("spec.selector", NoEffect(NO_VOLUMES)),
+    ("spec.storageClassName", NoEffect(NO_VOLUMES)),
+    ("spec.volumeAttributesClassName", NoEffect(NO_VOLUMES)),
+    (
+        "spec.volumeMode",
+        Only {
+            honoured: &["Filesystem"],
+            refused: &["Block"],
+            why: "claims of block devices are not supported yet",
+        },
+    ),
+    ("spec.volumeName", NoEffect(NO_VOLUMES)),
+];
+
+const COPIES: &str = "a claim begins empty: copy into it from a Pod, or with carob cp";
+const SIZE: &str =
+    "a claim is a directory of the machine's filesystem: its size is shown, and not bounded";
+
 /// The lines of a kind without those of its metadata, which are a Pod's.
 pub(crate) fn table(kind: ObjectKind) -> &'static [(&'static str, Rule)] {
     match kind {
         ObjectKind::Namespace => NAMESPACE,
         ObjectKind::ConfigMap => CONFIG_MAP,
         ObjectKind::Secret => SECRET,
-        ObjectKind::PersistentVolumeClaim => &[],
+        ObjectKind::PersistentVolumeClaim => CLAIM,
     }
 }
 

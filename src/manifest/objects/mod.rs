@@ -1,8 +1,11 @@
 //! The objects that carob keeps beside Pods: ConfigMaps, Secrets, claims, namespaces. A tree
 //! becomes a [`spec::Object`], whose manifest is the v1 object as people see it.
 
+pub(super) mod claim;
 mod data;
 mod fields;
+
+pub(super) use fields::rule;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -52,9 +55,13 @@ pub(super) fn read(
             data::check_base64(r, node, "data");
             typed::<core::Secret>(r, node, |s| &s.metadata, data::secret, data::default_type)
         }
-        ObjectKind::PersistentVolumeClaim => {
-            typed::<core::PersistentVolumeClaim>(r, node, |c| &c.metadata, |_, _| {}, |_| {})
-        }
+        ObjectKind::PersistentVolumeClaim => typed::<core::PersistentVolumeClaim>(
+            r,
+            node,
+            |c| &c.metadata,
+            claim::claim,
+            claim::defaults,
+        ),
     };
     let Read {
         meta,

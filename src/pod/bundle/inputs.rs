@@ -19,6 +19,8 @@ pub(crate) struct Inputs<'a> {
     pub container: &'a Container,
     pub image: &'a image::Config,
     /// Where the images that are volumes are mounted.
+    /// Where its Pod's claims are, by the names of volumes.
+    pub claims: &'a BTreeMap<String, PathBuf>,
     pub volume_images: &'a BTreeMap<String, PathBuf>,
     pub accounts: &'a Accounts,
     /// The file that becomes terminationMessagePath.

@@ -71,7 +71,7 @@ pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>
         if inputs.volume_images.contains_key(&m.volume) {
             // The mount has them already: a bundle says what holds.
             options.extend(["ro", "noexec", "nosuid", "nodev"]);
-        } else if m.read_only {
+        } else if m.read_only || is_read_only(inputs, &m.volume) {
             options.push(if m.recursive_read_only { "rro" } else { "ro" });
         }
         options.push(match m.propagation {
@@ -88,6 +88,18 @@ pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>
     more.sort_by_key(|m| depth(m.destination()));
     mounts.append(&mut more);
     Ok(mounts)
+}
+
+/// Whether no container may write to the volume, whatever its mount says.
+fn is_read_only(inputs: &Inputs, volume: &str) -> bool {
+    let volume = inputs.pod.spec.volume(volume);
+    matches!(
+        volume.map(|v| &v.source),
+        Some(VolumeSource::Claim {
+            read_only: true,
+            ..
+        })
+    )
 }
 
 fn depth(target: &Path) -> usize {
@@ -194,6 +206,11 @@ fn volume_path(inputs: &Inputs, name: &str) -> Result<PathBuf> {
         }
         VolumeSource::EmptyDir { memory: false, .. } => inputs.paths.disk_volume(name),
         VolumeSource::HostPath { path, .. } => path.clone(),
+        VolumeSource::Claim { .. } => {
+            let at = inputs.claims.get(name);
+            at.cloned()
+                .ok_or_else(|| config_error(format!("volume {name}: its claim is not there")))?
+        }
         VolumeSource::Image { .. } => {
             let at = inputs.volume_images.get(name);
             at.cloned()

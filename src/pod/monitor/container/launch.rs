@@ -35,6 +35,7 @@ use crate::linux::signal;
 use crate::linux::{bare, mount_table, namespace};
 use crate::oci::seccomp::Filters;
 use crate::pod::bundle;
+use crate::pod::claims;
 use crate::pod::layers::{self, Lowers};
 use crate::pod::limits;
 use crate::pod::logs::Stream;
@@ -90,6 +91,7 @@ impl Monitor {
         let mountpoint = dir.join("rootfs");
         let root = self.make_root(name, attempt, image, file_label)?;
         let volume_images = self.mount_images(volumes, file_label)?;
+        let claims = claims::dirs(&self.layout, self.pod())?;
         let termination_log = self.paths.termination_log(name);
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;
@@ -102,6 +104,7 @@ impl Monitor {
             paths: &self.paths,
             container: &c,
             image: &image.config,
+            claims: &claims,
             volume_images: &volume_images,
             accounts: &accounts,
             termination_log: &termination_log,

@@ -30,6 +30,7 @@ use crate::linux::root::{open_dir, remove_tree};
 use crate::linux::{caller, namespace};
 use crate::network;
 use crate::pod::bundle::{SHARED, pod_namespaces};
+use crate::pod::claims;
 use crate::pod::{client, limits, shutdown};
 use crate::spec::Pod;
 use crate::store::{Layout, PodPaths, make_dir, tagged};
@@ -282,6 +283,7 @@ pub(in crate::pod::monitor) fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> 
             .with_context(|| format!("rename({})", paths.dir.display()))
     };
     errors.extend(gone().err());
+    errors.extend(claims::release(layout, pod).err());
     errors
 }
 

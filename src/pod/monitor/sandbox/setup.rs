@@ -4,6 +4,7 @@ use nix::sched::CloneFlags;
 
 use super::Made;
 use super::labels;
+use crate::pod::claims;
 use crate::pod::monitor::kubelet::Warning;
 use crate::pod::monitor::{Fact, Monitor, sandbox};
 use crate::pod::reason::Reason;
@@ -55,6 +56,7 @@ impl Monitor {
         let made =
             sandbox::make(&self.layout, self.pod(), &self.host, label).map_err(|e| (SANDBOX, e))?;
         log::debug!("sandbox: volumes");
+        claims::take(&self.layout, self.pod(), label).map_err(|e| (Reason::FailedMount, e))?;
         volume::make(&self.pod().spec, &self.paths, label).map_err(|e| (Reason::FailedMount, e))?;
         Ok(made)
     }

@@ -1,0 +1,70 @@
+//! PersistentVolumeClaims, checked as ValidatePersistentVolumeClaim of Kubernetes does it.
+
+use k8s_openapi::api::core::v1 as core;
+
+use crate::manifest::report::Report;
+use crate::manifest::resources::quantity;
+use crate::manifest::tree::Path;
+
+const MODES: [&str; 4] = [
+    "ReadWriteOnce",
+    "ReadOnlyMany",
+    "ReadWriteMany",
+    "ReadWriteOncePod",
+];
+const ONE_POD: &str = "ReadWriteOncePod";
+
+pub(super) fn claim(r: &mut Report<'_>, claim: &mut core::PersistentVolumeClaim) {
+    let path = Path::default().key("spec");
+    match &claim.spec {
+        Some(spec) => check(r, &path, spec),
+        None => r.required(&path, ""),
+    }
+    claim.status = None;
+}
+
+/// What the API server fills in.
+pub(super) fn defaults(claim: &mut core::PersistentVolumeClaim) {
+    if let Some(spec) = &mut claim.spec {
+        spec.volume_mode.get_or_insert_with(|| "Filesystem".into());
+    }
+}
+
+/// Also of the template of an ephemeral volume.
+pub(in crate::manifest) fn check(
+    r: &mut Report<'_>,
+    path: &Path,
+    spec: &core::PersistentVolumeClaimSpec,
+) {
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    let place = path.key("accessModes");
+    if modes.is_empty() {
+        r.required(&place, "at least 1 access mode is required");
+    }
+    for mode in modes {
+        if !MODES.contains(&mode.as_str()) {
+            r.unknown_value(&place, mode, &MODES);
+        }
+    }
+    if modes.len() > 1 && modes.iter().any(|m| m == ONE_POD) {
+        let why = "may not use ReadWriteOncePod with other access modes";
+        r.forbidden(&place, why);
+    }
+    let requests = spec.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let storage = requests.and_then(|map| map.get("storage"));
+    let place = path.keys("resources.requests").key("storage");
+    match storage {
+        None => r.required(&place, ""),
+        Some(text) => {
+            if quantity(r, &place, text).is_some_and(|q| q.units() == 0) {
+                r.invalid(&place, &text.0, "must be greater than zero");
+            }
+        }
+    }
+    let mode = spec.volume_mode.as_deref();
+    r.choice(
+        &path.key("volumeMode"),
+        mode,
+        &[("Filesystem", ()), ("Block", ())],
+    );
+}

@@ -1,0 +1,279 @@
+//! PersistentVolumeClaims: a directory of this machine each, `claims/<uid>` below the root's
+//! data, which outlives the Pods that mount it.
+//!
+//! A claim goes when it is deleted and no Pod uses it any more, as `pvc-protection` of a
+//! cluster has it: the deletion is written down first, and whoever finds no more users
+//! removes the data, then the record. A Pod has its own record before it looks at its
+//! claims, so that either the Pod finds the deletion or the deletion finds the Pod.
+//!
+//! The claim of an `ephemeral` volume is made for one Pod, and goes with it.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::client::list_uids;
+use super::{damage, status};
+use crate::linux::root::{open_dir, remove_tree};
+use crate::linux::selinux::{self, Context as Label};
+use crate::object;
+use crate::spec::{Object, ObjectKind, Pod, VolumeSource};
+use crate::store::{self, Layout, make_dir};
+use crate::volume::owner;
+use crate::{Context, Error, Ignored, Kind, Result};
+
+const KIND: ObjectKind = ObjectKind::PersistentVolumeClaim;
+
+/// Takes the claims that a Pod names, and makes their directories where they are not there.
+/// `label`: the SELinux label of the Pod's files.
+///
+/// # Errors
+/// [`Kind::Invalid`]: a claim that is not there, that goes, or that another Pod has.
+pub(crate) fn take(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()> {
+    for volume in &pod.spec.volumes {
+        let VolumeSource::Claim {
+            name,
+            read_only,
+            template,
+        } = &volume.source
+        else {
+            continue;
+        };
+        let take = || -> Result<()> {
+            let dir = take_one(layout, pod, name, template.as_ref(), label)?;
+            match fs_group(pod).filter(|_| !read_only) {
+                Some((gid, on_mismatch)) => {
+                    owner::change(open_dir(&dir)?.as_fd(), gid, on_mismatch).context("fsGroup")
+                }
+                None => Ok(()),
+            }
+        };
+        take().with_context(|| format!("volume {}", volume.name))?;
+    }
+    Ok(())
+}
+
+/// The group that its volumes are given, and whether only those that have another.
+fn fs_group(pod: &Pod) -> Option<(u32, bool)> {
+    let mut security = pod.spec.all_containers().map(|c| &c.security);
+    security.find_map(|s| Some((s.fs_group?, s.fs_group_on_mismatch)))
+}
+
+/// The directories of the claims that the Pod has taken, by its volumes' names.
+pub(crate) fn dirs(layout: &Layout, pod: &Pod) -> Result<BTreeMap<String, PathBuf>> {
+    let mut dirs = BTreeMap::new();
+    for (volume, name) in pod.spec.claims() {
+        let claim = object::find(layout, KIND, &pod.namespace, name)?;
+        dirs.extend(claim.map(|claim| (volume.to_owned(), layout.claim(&claim.uid))));
+    }
+    Ok(dirs)
+}
+
+fn take_one(
+    layout: &Layout,
+    pod: &Pod,
+    name: &str,
+    template: Option<&Value>,
+    label: Option<&str>,
+) -> Result<PathBuf> {
+    let claim = match (object::find(layout, KIND, &pod.namespace, name)?, template) {
+        (Some(claim), None) => claim,
+        (Some(claim), Some(_)) if owner_of(&claim) == Some(&pod.uid) => claim,
+        (Some(_), Some(_)) => {
+            let text = format!(
+                "persistentvolumeclaim {name:?} was not created for pod {:?} (pod is not owner)",
+                pod.name
+            );
+            return Err(Error::invalid(text)
+                .hint("rename the Pod or the volume, or delete the claim: the Pod starts then"));
+        }
+        (None, Some(template)) => object::create(layout, &from_template(pod, name, template)?)?,
+        (None, None) => {
+            let text = format!("persistentvolumeclaim {name:?} not found");
+            return Err(Error::invalid(text).hint(format!(
+                "apply one of that name in namespace {}: the Pod starts when it is there",
+                pod.namespace
+            )));
+        }
+    };
+    if claim.deletion.is_some() {
+        let text = format!("persistentvolumeclaim {name:?} is being deleted");
+        return Err(Error::invalid(text)
+            .hint("it goes with the last Pod that uses it; apply a new one then"));
+    }
+    hold(layout, pod, &claim)?;
+    let dir = layout.claim(&claim.uid);
+    if !dir.exists() {
+        make_dir(&layout.claims())?;
+        let new = layout.claims().join(format!(".new-{}", claim.uid));
+        make_dir(&new)?;
+        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o777))
+            .with_context(|| format!("chmod({}, 777)", new.display()))?;
+        if let Some(label) = label.and_then(Label::parse) {
+            selinux::label(&new, &for_all_pods(label).to_string())?;
+        }
+        std::fs::rename(&new, &dir).with_context(|| format!("rename({})", new.display()))?;
+    }
+    Ok(dir)
+}
+
+/// Pods of other levels mount the same directory.
+fn for_all_pods(label: Label) -> Label {
+    let level = label.level.as_deref().and_then(|l| l.split(':').next());
+    Label {
+        level: level.map(str::to_owned),
+        ..label
+    }
+}
+
+fn from_template(pod: &Pod, name: &str, template: &Value) -> Result<Object> {
+    const UUID: &str = "/proc/sys/kernel/random/uuid";
+    let uid = std::fs::read_to_string(UUID).with_context(|| format!("read({UUID})"))?;
+    let mut metadata = template["metadata"].clone();
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid,
+        "controller": true, "blockOwnerDeletion": true,
+    }]);
+    Ok(Object {
+        version: Object::VERSION,
+        kind: KIND,
+        namespace: pod.namespace.clone(),
+        name: name.to_owned(),
+        uid: uid.trim_end().to_owned(),
+        created: now(),
+        resource_version: 0,
+        deletion: None,
+        manifest: json!({
+            "apiVersion": "v1", "kind": KIND.kind(), "metadata": metadata,
+            "spec": template["spec"],
+        }),
+        applied: None,
+    })
+}
+
+/// The Pod that an ephemeral claim was made for.
+fn owner_of(claim: &Object) -> Option<&String> {
+    match &claim.manifest["metadata"]["ownerReferences"][0]["uid"] {
+        Value::String(uid) => Some(uid),
+        _ => None,
+    }
+}
+
+/// Takes a claim of ReadWriteOncePod for the Pod; others need not be taken.
+fn hold(layout: &Layout, pod: &Pod, claim: &Object) -> Result<()> {
+    if claim.manifest["spec"]["accessModes"] != json!(["ReadWriteOncePod"]) {
+        return Ok(());
+    }
+    let _lock = object::lock(layout)?;
+    make_dir(&layout.claims())?;
+    let record = layout.claim_holder(&claim.uid);
+    let holder = match store::load::<String>(&record) {
+        Ok(uid) => Some(uid),
+        Err(e) if e.kind() == Kind::NotFound => None,
+        Err(e) => return Err(e),
+    };
+    let others = holder.filter(|uid| *uid != pod.uid);
+    if let Some(other) = others.and_then(|uid| user(layout, &uid, claim)) {
+        let text = format!(
+            "persistentvolumeclaim {:?}: pod {other:?} has it, and its access mode is \
+             ReadWriteOncePod",
+            claim.name
+        );
+        return Err(Error::invalid(text).hint("the Pod starts when the other one has ended"));
+    }
+    store::save_durable(&record, &pod.uid)
+}
+
+/// The name of the Pod of this uid, if it uses the claim: one that is over does not.
+fn user(layout: &Layout, uid: &str, claim: &Object) -> Option<String> {
+    let (pod, _) = damage::load_pod(layout, uid).ok()?;
+    let names = pod.spec.claims().any(|(_, name)| name == claim.name);
+    if pod.namespace != claim.namespace || !names {
+        return None;
+    }
+    let state = damage::load_state(layout, uid).ok().flatten();
+    let is_over = status::phase(&pod, state.as_ref()).is_terminal();
+    (!is_over).then_some(pod.name)
+}
+
+/// The names of the Pods that use a claim.
+pub(crate) fn users(layout: &Layout, claim: &Object) -> Result<Vec<String>> {
+    let uids = list_uids(layout)?;
+    let mut users: Vec<_> = uids
+        .iter()
+        .filter_map(|uid| user(layout, uid, claim))
+        .collect();
+    users.sort();
+    Ok(users)
+}
+
+/// Asks for the deletion of a claim, and does it if no Pod uses it. The names of those that
+/// do are what it waits for.
+pub(crate) fn delete(layout: &Layout, claim: &Object) -> Result<Vec<String>> {
+    let (namespace, name) = (&claim.namespace, &claim.name);
+    let marked = object::change(layout, KIND, namespace, name, |old| {
+        if old.uid != claim.uid {
+            return Err(Error::not_found(format!(
+                "{} {name:?} not found",
+                KIND.plural()
+            )));
+        }
+        Ok(Object {
+            deletion: old.deletion.or_else(|| Some(now())),
+            ..old.clone()
+        })
+    })?;
+    let users = users(layout, &marked)?;
+    if users.is_empty() {
+        remove(layout, &marked)?;
+    }
+    Ok(users)
+}
+
+/// A record, as the API, counts whole seconds.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// Data first: as long as there is any, a record names it.
+fn remove(layout: &Layout, claim: &Object) -> Result<()> {
+    remove_tree(&layout.claims().join(format!(".new-{}", claim.uid)))?;
+    remove_tree(&layout.claim(&claim.uid))?;
+    std::fs::remove_file(layout.claim_holder(&claim.uid)).ignored("most have none");
+    match object::remove(
+        layout,
+        KIND,
+        &claim.namespace,
+        &claim.name,
+        Some(&claim.uid),
+    ) {
+        // Another has done it.
+        Err(e) if e.kind() == Kind::NotFound => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Removes the claims that nothing holds any more: those that were deleted while a Pod used
+/// them, and those of ephemeral volumes whose Pod is gone.
+pub(crate) fn collect(layout: &Layout) -> Result<()> {
+    for claim in object::list(layout, KIND, None)? {
+        let orphan = owner_of(&claim).is_some_and(|uid| !layout.pod(uid).dir.exists());
+        if (orphan || claim.deletion.is_some()) && users(layout, &claim)?.is_empty() {
+            remove(layout, &claim)?;
+        }
+    }
+    Ok(())
+}
+
+/// As [`collect`], once a Pod is gone.
+pub(crate) fn release(layout: &Layout, pod: &Pod) -> Result<()> {
+    match pod.spec.claims().next() {
+        Some(_) => collect(layout),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,251 @@
+//! PersistentVolumeClaims and `ephemeral` volumes: what outlives a Pod, and what does not.
+
+use std::os::unix::fs::MetadataExt;
+
+use serde_json::{Value, json};
+
+use crate::root::{Root, kill_9, pod, sh, until};
+
+const IDLE: &str = "exec sleep 1000";
+
+fn claim(name: &str, mode: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\n\
+         spec: {{accessModes: [{mode}], resources: {{requests: {{storage: 1Gi}}}}}}\n---\n"
+    )
+}
+
+fn with_volume(name: &str, source: Value, script: &str) -> String {
+    let mut volume = source;
+    volume["name"] = "v".into();
+    let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    pod(
+        name,
+        json!({"terminationGracePeriodSeconds": 1, "volumes": [volume],
+            "containers": [sh("main", script, mount)]}),
+    )
+}
+
+fn with_claim(name: &str, claim: &str) -> String {
+    let source = json!({"persistentVolumeClaim": {"claimName": claim}});
+    with_volume(name, source, IDLE)
+}
+
+/// The names of what is in a directory of the root's data.
+fn entries(root: &Root, dir: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(root.dir().join(dir))
+        .into_iter()
+        .flatten();
+    let mut names: Vec<String> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_claim_outlives_its_pods_and_goes_when_it_is_deleted() {
+    let root = Root::new();
+    let manifest = format!(
+        "{}{}",
+        claim("data", "ReadWriteOnce"),
+        with_claim("p", "data")
+    );
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    root.sh("p", "echo kept > /v/file");
+    root.carob(&["delete", "pod", "p"]).ok();
+    root.feed(&["apply", "-f", "-"], &with_claim("q", "data"))
+        .ok();
+    assert_eq!(root.sh("q", "cat /v/file").trim(), "kept");
+    let rows = root.carob(&["get", "pvc"]).ok();
+    assert!(
+        rows.contains("data") && rows.contains("Bound") && rows.contains("RWO"),
+        "{rows}"
+    );
+    // In use: it is to go, and stays as long as the Pod.
+    root.carob(&["delete", "pvc", "data", "--wait=false"]).ok();
+    let rows = root.carob(&["get", "pvc"]).ok();
+    assert!(rows.contains("Terminating"), "{rows}");
+    assert_eq!(root.sh("q", "cat /v/file").trim(), "kept");
+    // A container of the Pod that has it is started again.
+    root.carob(&["restart", "pod", "q"]).ok();
+    assert_eq!(root.sh("q", "cat /v/file").trim(), "kept");
+    // Another Pod does not get it any more.
+    root.feed(
+        &["apply", "--wait=false", "-f", "-"],
+        &with_claim("r", "data"),
+    )
+    .ok();
+    until(|| {
+        let why = root.carob(&["why", "r"]).ok();
+        if why.contains("is being deleted") {
+            Ok(())
+        } else {
+            Err(why)
+        }
+    })
+    .unwrap();
+    root.carob(&["delete", "pod", "r", "q"]).ok();
+    let gone = until(|| match entries(&root, "data/claims").as_slice() {
+        [] => Ok(()),
+        some => Err(some.to_vec()),
+    });
+    gone.unwrap();
+    root.carob(&["get", "pvc", "data"]).fails(3, "not found");
+}
+
+#[test]
+fn a_pod_waits_for_its_claim() {
+    let root = Root::new();
+    let applied = root.feed(&["apply", "-f", "-"], &with_claim("p", "data"));
+    assert_ne!(applied.code, 0);
+    assert!(
+        applied
+            .stderr
+            .contains("persistentvolumeclaim \"data\" not found"),
+        "{applied:?}"
+    );
+    root.feed(
+        &["apply", "-f", "-"],
+        claim("data", "ReadWriteMany").trim_end_matches("---\n"),
+    )
+    .ok();
+    root.becomes(
+        "p",
+        "{.status.conditions[?(@.type=='Ready')].status}",
+        "True",
+    );
+}
+
+#[test]
+fn one_pod_alone_has_a_claim_of_read_write_once_pod() {
+    let root = Root::new();
+    let manifest = format!(
+        "{}{}",
+        claim("data", "ReadWriteOncePod"),
+        with_claim("p", "data")
+    );
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    let second = root.feed(&["apply", "-f", "-"], &with_claim("q", "data"));
+    assert_ne!(second.code, 0);
+    assert!(second.stderr.contains("pod \"p\" has it"), "{second:?}");
+    kill_9(root.monitor_pid("p"));
+    root.carob(&["delete", "pod", "p"]).ok();
+    root.becomes(
+        "q",
+        "{.status.conditions[?(@.type=='Ready')].status}",
+        "True",
+    );
+}
+
+#[test]
+fn a_claim_that_is_mounted_read_only() {
+    let root = Root::new();
+    let source = json!({"persistentVolumeClaim": {"claimName": "data", "readOnly": true}});
+    let script = "echo x > /v/x && exit 7; exec sleep 1000";
+    let manifest = format!(
+        "{}{}",
+        claim("data", "ReadWriteMany"),
+        with_volume("p", source, script)
+    );
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    assert!(root.sh("p", "grep ' /v ' /proc/mounts").contains(" ro,"));
+}
+
+#[test]
+fn an_ephemeral_claim_goes_with_its_pod() {
+    let root = Root::new();
+    let template = json!({"ephemeral": {"volumeClaimTemplate": {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}}});
+    root.feed(
+        &["apply", "-f", "-"],
+        &with_volume("p", template.clone(), IDLE),
+    )
+    .ok();
+    root.sh("p", "echo x > /v/file");
+    let json = root.carob(&["get", "pvc", "p-v", "-o", "json"]).ok();
+    let value: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        value["metadata"]["ownerReferences"][0]["uid"],
+        root.uid("p").as_str()
+    );
+    assert_eq!(value["metadata"]["labels"]["a"], "b");
+    assert_eq!(value["status"]["phase"], "Bound");
+    root.carob(&["delete", "pod", "p"]).ok();
+    until(|| match entries(&root, "data/claims").as_slice() {
+        [] => Ok(()),
+        some => Err(some.to_vec()),
+    })
+    .unwrap();
+    root.carob(&["get", "pvc", "p-v"]).fails(3, "not found");
+    // A claim of the name that is another's is not taken.
+    root.feed(
+        &["apply", "-f", "-"],
+        claim("p-v", "ReadWriteOnce").trim_end_matches("---\n"),
+    )
+    .ok();
+    let other = root.feed(&["apply", "-f", "-"], &with_volume("p", template, IDLE));
+    assert!(other.stderr.contains("pod is not owner"), "{other:?}");
+}
+
+#[test]
+fn bad_claims() {
+    let root = Root::new();
+    for (spec, text) in [
+        ("{}", "spec.accessModes: Required value"),
+        (
+            "{accessModes: [RWO], resources: {requests: {storage: 1}}}",
+            "spec.accessModes: Unsupported value: \"RWO\"",
+        ),
+        (
+            "{accessModes: [ReadWriteOnce]}",
+            "spec.resources.requests.storage: Required value",
+        ),
+        (
+            "{accessModes: [ReadWriteOncePod, ReadWriteOnce], resources: {requests: {storage: 1}}}",
+            "may not use ReadWriteOncePod with other access modes",
+        ),
+        (
+            "{accessModes: [ReadWriteOnce], volumeMode: Block, resources: {requests: {storage: 1}}}",
+            "block devices are not supported",
+        ),
+    ] {
+        let manifest = format!(
+            "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: c}}\nspec: {spec}\n"
+        );
+        let ran = root.feed(&["apply", "-f", "-"], &manifest);
+        assert!(
+            ran.code != 0 && ran.stderr.contains(text),
+            "{spec}: {ran:?}"
+        );
+    }
+    let good = claim("c", "ReadWriteOnce");
+    let good = good.trim_end_matches("---\n");
+    root.feed(&["apply", "-f", "-"], good).ok();
+    let changed = good.replace("ReadWriteOnce", "ReadWriteMany");
+    let ran = root.feed(&["apply", "-f", "-"], &changed);
+    assert!(
+        ran.stderr.contains("spec is immutable after creation"),
+        "{ran:?}"
+    );
+    root.feed(&["apply", "-f", "-"], &good.replace("1Gi", "2Gi"))
+        .ok();
+    root.carob(&["delete", "pvc", "c"]).ok();
+}
+
+#[test]
+fn the_directory_of_a_claim_belongs_to_the_fs_group() {
+    let root = Root::new();
+    let manifest = format!("{}{}", claim("data", "ReadWriteOnce"), {
+        let mut value: Value = serde_json::from_str(&with_claim("p", "data")).unwrap();
+        value["spec"]["securityContext"] = json!({"fsGroup": 4242, "runAsUser": 1000});
+        value.to_string()
+    });
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    assert_eq!(root.sh("p", "touch /v/x && stat -c %g /v/x").trim(), "4242");
+    let dirs = entries(&root, "data/claims");
+    let dir = std::fs::metadata(root.dir().join("data/claims").join(&dirs[0])).unwrap();
+    assert_eq!(dir.gid(), 4242);
+    assert_eq!(dir.mode() & 0o2070, 0o2070);
+}
