@@ -14,16 +14,13 @@ on a processor is shown as well.
 A copy that differs from its source is a failure.
 """
 
-import json
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 
-from bench_shared import Failed, Runner, note, output
+from bench_shared import Failed, in_memory, machine, note, one_container, output, summary
 
-IMAGE = "localhost/carob/busybox:1"
 FILES = 10_000
 DIRECTORIES = 100
 
@@ -55,67 +52,12 @@ def on_processor():
     return used.ru_utime + used.ru_stime
 
 
-def summary(values):
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
-
-
 def measure(args, work, engine):
-    run = Runner(work, args.gap / 1000, log="cp")
-    work = os.path.join(work, "memory")
-    os.makedirs(work)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "cp", work], check=True)
-    root = os.path.join(work, "root")
-    os.makedirs(root)
-    carob = engine(run, root, args.carob, os.path.join(args.images, "busybox.tar"))
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "p"},
-        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{
-            "name": "c0", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
-            "command": ["sleep", "1000000"],
-        }]},
-    }
-    file = os.path.join(work, "p.json")
-    with open(file, "w") as f:
-        json.dump(pod, f)
-    note(f"{carob.version}; {args.rounds} rounds")
-    trees = make_trees(work, args.mib)
-    series = {what: {"in": [], "out": [], "tar": []} for what in trees}
-    out, peer = os.path.join(work, "out"), os.path.join(work, "peer")
-    try:
-        carob.start("p", file)
-        for n in range(args.rounds):
-            for what, tree in trees.items():
-                def add(who, argv):
-                    before = on_processor()
-                    ms = run.timed(argv)
-                    series[what][who].append((ms, (on_processor() - before) * 1e3))
-
-                def cp_in():
-                    add("in", carob.base + ["cp", tree, "p:/tree"])
-
-                def cp_out():
-                    add("out", carob.base + ["cp", "p:/tree", out])
-
-                def tar():
-                    os.makedirs(peer)
-                    line = f"tar -C {tree} -cf - . | tar -C {peer} -xf -"
-                    add("tar", ["sh", "-c", line])
-
-                steps = [tar, cp_in, cp_out] if n % 2 else [cp_in, cp_out, tar]
-                for step in steps:
-                    step()
-                if n == 0:
-                    same(tree, out)
-                output(carob.base + ["exec", "p", "--", "rm", "-rf", "/tree"])
-                for path in (out, peer):
-                    shutil.rmtree(path)
-    finally:
-        carob.close()
+    with in_memory(args, work, engine, "cp") as (run, carob, memory):
+        note(f"{carob.version}; {args.rounds} rounds")
+        series = take_turns(args, run, carob, memory)
     return {
-        "kernel": os.uname().release,
-        "cpus": os.cpu_count(),
+        **machine(),
         "version": carob.version,
         "rounds": args.rounds,
         **{
@@ -126,6 +68,41 @@ def measure(args, work, engine):
             for i, unit in enumerate(("ms", "processor_ms"))
         },
     }
+
+
+def take_turns(args, run, carob, work):
+    trees = make_trees(work, args.mib)
+    series = {what: {"in": [], "out": [], "tar": []} for what in trees}
+    out, peer = os.path.join(work, "out"), os.path.join(work, "peer")
+    container = {"command": ["sleep", "1000000"]}
+    carob.start("p", one_container(work, "p", container, terminationGracePeriodSeconds=0))
+    for n in range(args.rounds):
+        for what, tree in trees.items():
+            def add(who, argv):
+                before = on_processor()
+                ms = run.timed(argv)
+                series[what][who].append((ms, (on_processor() - before) * 1e3))
+
+            def cp_in():
+                add("in", carob.base + ["cp", tree, "p:/tree"])
+
+            def cp_out():
+                add("out", carob.base + ["cp", "p:/tree", out])
+
+            def tar():
+                os.makedirs(peer)
+                line = f"tar -C {tree} -cf - . | tar -C {peer} -xf -"
+                add("tar", ["sh", "-c", line])
+
+            steps = [tar, cp_in, cp_out] if n % 2 else [cp_in, cp_out, tar]
+            for step in steps:
+                step()
+            if n == 0:
+                same(tree, out)
+            output(carob.base + ["exec", "p", "--", "rm", "-rf", "/tree"])
+            for path in (out, peer):
+                shutil.rmtree(path)
+    return series
 
 
 def table(result):

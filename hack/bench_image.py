@@ -36,7 +36,7 @@ import tarfile
 import time
 
 import bench_shared
-from bench_shared import Failed, Runner, note, output
+from bench_shared import Failed, Runner, machine, note, output
 
 NAME = "localhost/bench/image:1"
 OCI = "application/vnd.oci.image."
@@ -340,8 +340,7 @@ def measure(args, work):
             add(how, "decompress", limit.decompress(how))
             add(how, "untar", limit.untar())
     return {
-        "kernel": os.uname().release,
-        "cpus": os.cpu_count(),
+        **machine(),
         "rounds": args.rounds,
         "layer_bytes": sizes,
         "packed_bytes": packed,

@@ -11,13 +11,11 @@ a filesystem on disk ages. A Pod that does not run, and anything left after the
 deletion, is a failure.
 """
 
-import json
 import os
 import statistics
-import subprocess
 import time
 
-from bench_shared import Failed, Runner, field, note, output
+from bench_shared import Failed, field, in_memory, machine, note, output
 
 ENDS = 20
 LISTS = 11
@@ -25,15 +23,14 @@ IDLE = 5
 
 
 def measure(args, work, engine, manifest):
-    run = Runner(work, args.gap / 1000, log="many")
-    root = os.path.join(work, "root")
-    os.makedirs(root)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "many", root], check=True)
-    carob = engine(run, root, args.carob, os.path.join(args.images, "busybox.tar"))
-    pods = args.rounds
+    with in_memory(args, work, engine, "many") as (_, carob, _):
+        note(f"{carob.version}; {args.rounds} Pods")
+        return {**machine(), "gap_ms": args.gap, **start_all(args.rounds, work, carob, manifest)}
+
+
+def start_all(pods, work, carob, manifest):
     before = held(carob)
     available = meminfo("MemAvailable")
-    note(f"{carob.version}; {pods} Pods")
     try:
         starts = []
         for i in range(pods):
@@ -56,9 +53,6 @@ def measure(args, work, engine, manifest):
     left = leftovers(carob, before)
     first, last = starts[:ENDS], starts[-ENDS:]
     return {
-        "kernel": os.uname().release,
-        "cpus": os.cpu_count(),
-        "gap_ms": args.gap,
         "version": carob.version,
         "pods": pods,
         "starts_ms": starts,

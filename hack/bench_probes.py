@@ -14,15 +14,11 @@ and whose readiness probe has a period of 10 s.
 A Pod that is restarted or not Ready is a failure.
 """
 
-import json
 import os
-import statistics
-import subprocess
 import time
 
-from bench_shared import Failed, Runner, field, note, output
+from bench_shared import Failed, field, in_memory, machine, note, one_container, output, summary
 
-IMAGE = "localhost/carob/busybox:1"
 WATCHED = 20
 STARTS = 11
 CHECKS = {
@@ -34,22 +30,7 @@ CHECKS = {
 
 
 def manifest(work, name, script, probes):
-    container = {
-        "name": "c0",
-        "image": IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", script],
-    }
-    pod = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"containers": [dict(container, **probes)]},
-    }
-    path = os.path.join(work, name + ".json")
-    with open(path, "w") as f:
-        json.dump(pod, f)
-    return path
+    return one_container(work, name, {"command": ["sh", "-c", script]} | probes)
 
 
 def server(delay):
@@ -121,28 +102,20 @@ def ready(carob, work):
 
 
 def measure(args, work, engine):
-    run = Runner(work, args.gap / 1000, log="probes")
-    root = os.path.join(work, "root")
-    os.makedirs(root)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "probes", root], check=True)
-    carob = engine(run, root, args.carob, os.path.join(args.images, "busybox.tar"))
-    note(f"{carob.version}; {args.rounds} Pods")
-    try:
+    with in_memory(args, work, engine, "probes") as (_, carob, _):
+        note(f"{carob.version}; {args.rounds} Pods")
         times = ready(carob, work)
         kinds = {}
         for kind in CHECKS:
             kinds[kind] = watch(carob, work, kind, args.rounds)
             note(f"{kind}: {kinds[kind]['core_percent']:.2f} % of a core")
-    finally:
-        carob.close()
     return {
-        "kernel": os.uname().release,
-        "cpus": os.cpu_count(),
+        **machine(),
         "version": carob.version,
         "pods": args.rounds,
         "seconds": WATCHED,
         "kinds": kinds,
-        "ready_ms": {"median": statistics.median(times), "min": min(times), "max": max(times)},
+        "ready_ms": summary(times),
     }
 
 

@@ -1,11 +1,17 @@
-"""What the benchmarks have in common: a clock around processes, and the floor."""
+"""What the benchmarks have in common: a clock around processes, an engine in memory, and
+the floor."""
 
+import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tarfile
 import time
+
+
+IMAGE = "localhost/carob/busybox:1"
 
 
 class Failed(Exception):
@@ -64,6 +70,43 @@ def output(argv):
     if done.returncode != 0:
         raise Failed(f"{' '.join(argv)}: exit {done.returncode}\n{done.stderr.strip()}")
     return done.stdout
+
+
+def summary(values):
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def machine():
+    return {"kernel": os.uname().release, "cpus": os.cpu_count()}
+
+
+@contextlib.contextmanager
+def in_memory(args, work, engine, what):
+    """A clock, an engine, and the directory that it is in, which is in memory (tmpfs)."""
+    run = Runner(work, args.gap / 1000, log=what)
+    memory = os.path.join(work, "memory")
+    os.makedirs(memory)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", what, memory], check=True)
+    carob = engine(run, memory, args.carob, os.path.join(args.images, "busybox.tar"))
+    try:
+        yield run, carob, memory
+    finally:
+        carob.close()
+
+
+def one_container(directory, name, container, **spec):
+    """The path of a new manifest: a Pod of one container."""
+    base = {"name": "c0", "image": IMAGE, "imagePullPolicy": "IfNotPresent"}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"containers": [base | container], **spec},
+    }
+    path = os.path.join(directory, name + ".json")
+    with open(path, "w") as f:
+        json.dump(pod, f)
+    return path
 
 
 def make_run(path):
