@@ -283,17 +283,35 @@ pub(crate) fn make_permitted_effective() -> Result<()> {
 /// Does `work` with these capabilities in effect, as far as they are permitted, and no
 /// others: what execve(2) will go by once [`apply`] has been called.
 pub(crate) fn with_effective<T>(set: Set, work: impl FnOnce() -> T) -> Result<T> {
-    let permitted = permitted();
-    let take = |effective: Set| {
-        let bits = (effective & permitted).0;
-        crate::sys::capability::capset(bits, permitted.0, 0)
-            .map_err(|e| Error::sys(format!("capset({{effective={bits:#x}}})"), e))
-    };
-    let before = caps::read(None, CapSet::Effective).map_or(Set::EMPTY, Set::from_iter);
-    take(set)?;
+    let held = Held::now();
+    held.take(set)?;
     let done = work();
-    take(before)?;
+    held.take(held.effective)?;
     Ok(done)
+}
+
+/// What a thread has, for changes of what is in effect and back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    pub effective: Set,
+    permitted: Set,
+}
+
+impl Held {
+    /// Of the calling thread.
+    pub(crate) fn now() -> Self {
+        Held {
+            effective: caps::read(None, CapSet::Effective).map_or(Set::EMPTY, Set::from_iter),
+            permitted: permitted(),
+        }
+    }
+
+    /// Puts `set` in effect, as far as it is permitted.
+    pub(crate) fn take(&self, set: Set) -> Result<()> {
+        let bits = (set & self.permitted).0;
+        crate::sys::capability::capset(bits, self.permitted.0, 0)
+            .map_err(|e| Error::sys(format!("capset({{effective={bits:#x}}})"), e))
+    }
 }
 
 /// What the calling thread may have at most from here on.

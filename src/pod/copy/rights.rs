@@ -8,7 +8,7 @@
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, getegid, geteuid, setfsgid, setfsuid, setgroups};
 
-use crate::linux::capability::{self, Set};
+use crate::linux::capability::{Held, Set};
 use crate::pod::state::User;
 use crate::{Error, Result};
 
@@ -18,6 +18,16 @@ pub(crate) struct Rights {
     uid: Uid,
     gid: Gid,
     capabilities: Set,
+    own: Own,
+}
+
+/// What all threads of this process have else. Asked once: they change between both for
+/// every batch of files.
+#[derive(Debug)]
+struct Own {
+    uid: Uid,
+    gid: Gid,
+    held: Held,
 }
 
 impl Rights {
@@ -31,6 +41,11 @@ impl Rights {
             uid: Uid::from_raw(user.map_or(0, |u| u.uid)),
             gid: Gid::from_raw(user.map_or(0, |u| u.gid)),
             capabilities,
+            own: Own {
+                uid: geteuid(),
+                gid: getegid(),
+                held: Held::now(),
+            },
         })
     }
 
@@ -47,18 +62,27 @@ impl Rights {
     /// Does `act` with these rights, in the calling thread alone. Opened fds keep what they
     /// were opened with.
     pub(crate) fn with<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        // A change from or to root takes the capabilities that concern files away, or gives
-        // them back: capabilities(7).
-        setfsgid(self.gid);
-        setfsuid(self.uid);
-        let done = capability::with_effective(self.capabilities, act);
-        setfsuid(geteuid());
-        setfsgid(getegid());
-        done?.map_err(|e| match e.errno() {
+        let own = &self.own;
+        self.change(self.uid, self.gid, self.capabilities)?;
+        let done = act();
+        self.change(own.uid, own.gid, own.held.effective)?;
+        done.map_err(|e| match e.errno() {
             Some(Errno::EACCES | Errno::EPERM) => {
                 e.hint("cp has the rights of the container's own user and capabilities there")
             }
             _ => e,
         })
+    }
+
+    fn change(&self, uid: Uid, gid: Gid, capabilities: Set) -> Result<()> {
+        if self.gid != self.own.gid {
+            setfsgid(gid);
+        }
+        if self.uid != self.own.uid {
+            setfsuid(uid);
+        }
+        // After the user: a change from or to root takes the capabilities that concern files
+        // away, or gives them back, capabilities(7).
+        self.own.held.take(capabilities)
     }
 }
