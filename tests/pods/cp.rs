@@ -815,6 +815,29 @@ fn of_many_files_none_is_lost_and_an_error_ends_all() {
     );
 }
 
+/// Small files of a new directory have their names from the start.
+#[test]
+fn what_has_no_room_leaves_no_half_file() {
+    let root = root_with(
+        IDLE,
+        json!({"volumeMounts": [{"name": "memory", "mountPath": "/memory"}]}),
+        json!([{"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}]),
+    );
+    let tree = work(&root).join("tree");
+    fs::create_dir(&tree).unwrap();
+    for n in 0..30 {
+        fs::write(tree.join(format!("f{n}")), vec![b'x'; 50_000]).unwrap();
+    }
+    let ran = cp(&root, &tree, "p:/memory").fails(1, "ENOSPC");
+    assert!(ran.stderr.contains("there is no room"), "{ran:?}");
+    let sizes = root.sh(
+        "p",
+        "cd /memory/tree; stat -c %s * .??* 2>&- | sort | uniq -c",
+    );
+    assert!(sizes.ends_with(" 50000\n"), "{sizes}");
+    assert_eq!(sizes.lines().count(), 1, "{sizes}");
+}
+
 #[test]
 fn directories_are_not_followed_without_end() {
     let root = idle();

@@ -1,5 +1,6 @@
 //! The content of one regular file, and the new file that takes it.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,7 +18,7 @@ use crate::{Context, Error, Ignored, Result};
 /// Bytes that are copied between two questions whether the container still runs.
 const CHUNK: u64 = 8 << 20;
 /// Up to here, one read and one write cost less than what else there is.
-const SMALL: u64 = 64 << 10;
+pub(super) const SMALL: u64 = 64 << 10;
 pub(super) const BUFFER: usize = 256 << 10;
 
 /// How bytes go from file to file. sendfile(2) is slower than both: it writes by pages.
@@ -183,13 +184,22 @@ pub(super) fn hint(e: Error) -> Error {
     }
 }
 
-/// Not yet under its name: nobody sees half a file.
+/// A file that is being written, and removed if that fails. But for [`New::make_in_place`],
+/// it has not its name yet: nobody sees half a file.
 pub(super) struct New<'a> {
     pub file: File,
     dir: BorrowedFd<'a>,
-    /// Where the file system has no files without a name.
-    temporary: Option<OsString>,
+    /// What it has until it is whole: one of its own where the file system has no files
+    /// without a name.
+    name: Option<Cow<'a, OsStr>>,
+    is_in_place: bool,
 }
+
+const EXCLUSIVE: OFlag = OFlag::O_CREAT
+    .union(OFlag::O_EXCL)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_WRONLY)
+    .union(OFlag::O_CLOEXEC);
 
 /// A name that nothing else has.
 fn temporary_name(number: &AtomicU64) -> OsString {
@@ -198,24 +208,38 @@ fn temporary_name(number: &AtomicU64) -> OsString {
 }
 
 impl<'a> New<'a> {
+    /// Under its name at once, which nothing may have (EEXIST). The umask applies to `mode`.
+    pub(super) fn make_in_place(
+        dir: BorrowedFd<'a>,
+        name: &'a OsStr,
+        mode: Mode,
+    ) -> nix::Result<Self> {
+        Ok(New {
+            file: File::from(openat(dir, name, EXCLUSIVE, mode)?),
+            dir,
+            name: Some(Cow::Borrowed(name)),
+            is_in_place: true,
+        })
+    }
+
     /// The umask applies to `mode`.
     pub(super) fn make(dir: BorrowedFd<'a>, mode: Mode, number: &AtomicU64) -> nix::Result<Self> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        match openat(dir, ".", flags | OFlag::O_TMPFILE, mode) {
+        let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        match openat(dir, ".", flags, mode) {
             Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT | Errno::EINVAL) => {}
             other => {
                 let file = File::from(other?);
                 return Ok(New {
                     file,
                     dir,
-                    temporary: None,
+                    name: None,
+                    is_in_place: false,
                 });
             }
         }
-        let flags = flags | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
         loop {
             let name = temporary_name(number);
-            match openat(dir, name.as_os_str(), flags, mode) {
+            match openat(dir, name.as_os_str(), EXCLUSIVE, mode) {
                 // Of a carob that was killed.
                 Err(Errno::EEXIST) => {}
                 other => {
@@ -223,7 +247,8 @@ impl<'a> New<'a> {
                     return Ok(New {
                         file,
                         dir,
-                        temporary: Some(name),
+                        name: Some(Cow::Owned(name)),
+                        is_in_place: false,
                     });
                 }
             }
@@ -235,7 +260,7 @@ impl<'a> New<'a> {
     /// # Errors
     /// EISDIR: a directory has the name. EBUSY: it is a mount point.
     pub(super) fn place(mut self, name: &OsStr, number: &AtomicU64) -> nix::Result<()> {
-        if self.temporary.is_none() {
+        if self.name.is_none() {
             match self.link(name) {
                 Err(Errno::EEXIST) => {}
                 other => return other,
@@ -252,12 +277,14 @@ impl<'a> New<'a> {
                     Ok(()) => break temporary,
                 }
             };
-            self.temporary = Some(temporary);
+            self.name = Some(Cow::Owned(temporary));
         }
-        if let Some(temporary) = &self.temporary {
-            renameat(self.dir, temporary.as_os_str(), self.dir, name)?;
+        if let Some(temporary) = &self.name
+            && !self.is_in_place
+        {
+            renameat(self.dir, &**temporary, self.dir, name)?;
         }
-        self.temporary = None;
+        self.name = None;
         Ok(())
     }
 
@@ -276,8 +303,8 @@ impl<'a> New<'a> {
 
 impl Drop for New<'_> {
     fn drop(&mut self) {
-        if let Some(name) = &self.temporary {
-            unlinkat(self.dir, name.as_os_str(), UnlinkatFlags::NoRemoveDir)
+        if let Some(name) = &self.name {
+            unlinkat(self.dir, &**name, UnlinkatFlags::NoRemoveDir)
                 .ignored("the error that led here is the one to report");
         }
     }

@@ -16,8 +16,9 @@
 //!    fd; only a regular file is opened by that fd to be read. A FIFO or a device is never
 //!    opened.
 //! 5. [`regular`], [`file`]: content goes into a file without a name (O_TMPFILE), which gets
-//!    its name when it is whole. [`stream`]: what goes to an output goes through a pipe, and
-//!    nothing of the container is kept for its reader.
+//!    its name when it is whole. Small files of a directory that this copy has made have theirs
+//!    from the start. [`stream`]: what goes to an output goes through a pipe, and nothing of the
+//!    container is kept for its reader.
 //!
 //! Never: a link followed below the two paths that were given; a device, FIFO, extended
 //! attribute or file capability copied.

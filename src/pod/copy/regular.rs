@@ -13,7 +13,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, fchown, getegid, geteuid, linkat};
 
-use super::file::{Copier, GoesOn, New, hint, is_unreadable, kind};
+use super::file::{Copier, GoesOn, New, SMALL, hint, is_unreadable, kind};
 use super::rights::Rights;
 use super::{Copied, SkipReason};
 use crate::linux::root::{Links, Root, open_dir, reopen};
@@ -156,9 +156,17 @@ pub(super) struct Files<'a> {
     pub goes_on: GoesOn<'a>,
     copier: Copier<'a>,
     pub copied: Copied,
-    /// What is made in this directory belongs to [`Rules::maker`]: its group is the same,
-    /// should files get their directory's. Then nothing has to be asked of a new file.
+    pub place: Place,
+}
+
+/// What is known of the directory that files are made in.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Place {
+    /// What is made there belongs to [`Rules::maker`]: its group is the same, should files get
+    /// their directory's. Then nothing has to be asked of a new file.
     pub makes_own: bool,
+    /// This copy has made it, and nobody can take it for whole until the copy ends.
+    pub is_new: bool,
 }
 
 impl<'a> Files<'a> {
@@ -169,7 +177,7 @@ impl<'a> Files<'a> {
             goes_on,
             copier: Copier::new(goes_on),
             copied: Copied::default(),
-            makes_own: false,
+            place: Place::default(),
         }
     }
 
@@ -269,17 +277,28 @@ impl<'a> Files<'a> {
     ) -> Result<Option<Identity>> {
         let mode = self.rules.mode_of(stat) & !Mode::from_bits_truncate(0o7000);
         let number = &self.shared.number;
-        let new = match New::make(to, mode, number) {
+        let is_as_made = self.is_as_made(stat, mode);
+        // Saves a link for each small file. What is to change hands, or is written for long, is
+        // not shown before.
+        let is_small = u64::try_from(stat.st_size).is_ok_and(|size| size <= SMALL);
+        let new = match self.place.is_new && is_as_made && is_small {
+            true => New::make_in_place(to, name, mode),
+            false => Err(Errno::EEXIST),
+        };
+        let new = match new {
+            Err(Errno::EEXIST) => New::make(to, mode, number),
+            other => other,
+        };
+        let new = match new {
             // The directory is read-only, but a volume may be mounted on the file itself.
             Err(Errno::EROFS) => {
                 self.write_in_place(source, stat, to, name, Errno::EROFS)?;
                 return Ok(None);
             }
-            other => other.map_err(|e| hint(Error::sys("openat(O_TMPFILE|O_WRONLY)", e)))?,
+            other => other.map_err(|e| hint(Error::sys("openat(O_CREAT|O_WRONLY)", e)))?,
         };
         let bytes = self.copier.content(source, &new.file, stat)?;
-        let is_own = self.makes_own && self.rules.owner_of(stat) == Some(self.rules.maker());
-        if !is_own || self.rules.mode_of(stat) != mode {
+        if !is_as_made {
             self.equip(new.file.as_fd(), stat, mode)?;
         }
         let made = match stat.st_nlink {
@@ -302,6 +321,17 @@ impl<'a> Files<'a> {
         self.copied.files += 1;
         self.copied.bytes += bytes;
         Ok(made.as_ref().map(identity))
+    }
+
+    /// Whether a file that is made with `mode` needs nothing more.
+    fn is_as_made(&self, stat: &FileStat, mode: Mode) -> bool {
+        match self.rules.owner_of(stat) {
+            Some(owner) => {
+                let is_own = self.place.makes_own && owner == self.rules.maker();
+                is_own && self.rules.mode_of(stat) == mode
+            }
+            None => true,
+        }
     }
 
     /// Writes into a file that something is mounted on: its name cannot be given to another.

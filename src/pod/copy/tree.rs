@@ -25,15 +25,18 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, fchownat, symlinkat, unlinkat};
 
 use super::file::{GoesOn, hint, is_unreadable, kind};
-use super::regular::{End, Files, Owner, Rules, Shared, identity};
+use super::regular::{End, Files, Owner, Place, Rules, Shared, identity};
 use super::{Copied, SkipReason};
 use crate::{Context, Error, Result};
 
-/// Directories below each other. Each takes three fds, and each thread a batch of files; 1024
-/// are the usual limit.
+/// Directories below each other. Each takes three fds, and each thread [`OPENED`]; 1024 are the
+/// usual limit.
 const DEPTH_MOST: usize = 256;
-/// Files that one thread takes at once.
-const BATCH: usize = 32;
+/// Files of one directory that one thread takes at once. Threads that make files in the same
+/// directory wait for each other in the kernel.
+const BATCH: usize = 128;
+/// Files that a thread opens at once.
+const OPENED: usize = 32;
 /// Batches that wait for a thread.
 const QUEUE: usize = 8;
 /// More would wait for each other in the kernel.
@@ -74,7 +77,7 @@ pub(crate) fn copy_contents<'a>(
         openat(to, ".", DIRECTORY, Mode::empty())
             .map_err(|e| Error::sys("openat(<destination>, \".\")", e))
     })?;
-    let level = walk.level(from, to)?;
+    let level = walk.level(from, to, false)?;
     walk.all_of(level)
 }
 
@@ -82,8 +85,7 @@ pub(crate) fn copy_contents<'a>(
 struct Pair {
     from: OwnedFd,
     to: OwnedFd,
-    /// See [`Files::makes_own`].
-    makes_own: bool,
+    place: Place,
 }
 
 /// A directory that is being copied.
@@ -104,14 +106,22 @@ struct Batch {
 
 impl Batch {
     fn copy(&self, files: &mut Files) -> Result<()> {
-        (files.goes_on)()?;
-        files.makes_own = self.pair.makes_own;
+        files.place = self.pair.place;
+        for names in self.names.chunks(OPENED) {
+            (files.goes_on)()?;
+            self.copy_some(names, files)?;
+        }
+        files.place = Place::default();
+        Ok(())
+    }
+
+    /// All of them are opened first: the rights change twice for all, not twice a file.
+    fn copy_some(&self, names: &[OsString], files: &mut Files) -> Result<()> {
         let (from, to) = (self.pair.from.as_fd(), self.pair.to.as_fd());
-        // All of them are opened first: the rights change twice a batch, not twice a file.
         let rules = files.rules;
-        let mut opened = Vec::with_capacity(self.names.len());
+        let mut opened = Vec::with_capacity(names.len());
         rules.at(End::Source, || {
-            for name in &self.names {
+            for name in names {
                 let path = self.path.join(name);
                 let found = files.open(from, name, &path);
                 opened.push((found.with_context(|| format!("{path:?}"))?, path));
@@ -119,16 +129,14 @@ impl Batch {
             Ok(())
         })?;
         rules.at(End::Destination, || {
-            for (name, (found, path)) in self.names.iter().zip(&opened) {
+            for (name, (found, path)) in names.iter().zip(&opened) {
                 if let Some((source, stat)) = found {
                     let taken = files.take(source, stat, to, name, path);
                     taken.with_context(|| format!("{path:?}"))?;
                 }
             }
             Ok(())
-        })?;
-        files.makes_own = false;
-        Ok(())
+        })
     }
 }
 
@@ -402,10 +410,10 @@ impl<'a> Walk<'a> {
             _ => mode,
         };
         let rules = self.files.rules;
-        let new = rules.at(End::Destination, || {
+        let (new, made) = rules.at(End::Destination, || {
             self.make_directory(stat, to, name, mode)
         })?;
-        match self.level(from, new) {
+        match self.level(from, new, made) {
             Err(e) if !is_top && is_unreadable(&e) => {
                 self.files.copied.skip(&self.path, SkipReason::Unreadable);
                 Ok(None)
@@ -414,13 +422,14 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// And whether it was not there.
     fn make_directory(
         &mut self,
         stat: &FileStat,
         to: BorrowedFd,
         name: &OsStr,
         mode: Mode,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, bool)> {
         let made = match mkdirat(to, name, mode) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
@@ -441,7 +450,7 @@ impl<'a> Walk<'a> {
                 self.files.equip(new.as_fd(), stat, mode)?;
             }
         }
-        Ok(new)
+        Ok((new, made))
     }
 
     /// Whether a new directory needs more than mkdir(2) has given it.
@@ -459,7 +468,7 @@ impl<'a> Walk<'a> {
             .is_some_and(|(_, top)| *top == identity(stat))
     }
 
-    fn level(&self, from: BorrowedFd, to: OwnedFd) -> Result<Level> {
+    fn level(&self, from: BorrowedFd, to: OwnedFd, is_new: bool) -> Result<Level> {
         let from = self.files.rules.at(End::Source, || {
             openat(from, ".", DIRECTORY, Mode::empty())
                 .map_err(|e| Error::sys("openat(\".\", O_DIRECTORY)", e))
@@ -483,7 +492,10 @@ impl<'a> Walk<'a> {
             pair: Arc::new(Pair {
                 from,
                 to,
-                makes_own: stat.st_gid == self.files.rules.maker().1.as_raw(),
+                place: Place {
+                    makes_own: stat.st_gid == self.files.rules.maker().1.as_raw(),
+                    is_new,
+                },
             }),
             names: Vec::new(),
         })
