@@ -234,10 +234,7 @@ fn run_outside(to: &Target, plan: &Process, stdio: &Stdio, parent: &Packets) -> 
 
 /// What needs no path.
 fn limit(to: &Target, plan: &Process) -> Result<()> {
-    nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
-    if let Some(join) = to.join {
-        join.enter().context("join the cgroup")?;
-    }
+    process::stand_alone(to.join)?;
     resctrl::join(to.resctrl).context("linux.intelRdt")?;
     match &plan.affinity {
         (_, Some(cpus)) => set_affinity(cpus).context("process.execCPUAffinity.final")?,

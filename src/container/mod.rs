@@ -29,14 +29,13 @@ mod sub_path;
 pub(crate) mod user;
 pub(crate) mod wanted;
 
+use crate::Result;
 use crate::linux::cgroup::Join;
-use crate::{Context, Error, Result};
 
 /// The first steps of a child that becomes no container but is in its Pod's namespaces: no
 /// process there may look into it, it leads a session of its own, and it is in its cgroup.
 pub(crate) fn settle(join: &Join, oom_score_adj: i32) -> Result<()> {
     process::seclude()?;
     process::set_oom_score("self", oom_score_adj)?;
-    nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
-    join.enter().context("join the cgroup")
+    process::stand_alone(Some(join))
 }

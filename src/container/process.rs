@@ -28,6 +28,7 @@ use super::plan::{DEFAULT_PATH, Process};
 use super::refusal;
 use super::wanted::Stdio;
 use crate::linux::capability;
+use crate::linux::cgroup::Join;
 use crate::linux::procfs::Procfs;
 use crate::linux::root::{Links, Root, open_dir};
 use crate::linux::socket::Packets;
@@ -38,6 +39,15 @@ use crate::{Call, Context, Error, Ignored, Kind, Result};
 /// No process inside may trace this one or read its memory and fds.
 pub(super) fn seclude() -> Result<()> {
     prctl::set_dumpable(false).call(|| "prctl(PR_SET_DUMPABLE, 0)")
+}
+
+/// A session of its own, and its cgroup.
+pub(super) fn stand_alone(join: Option<&Join>) -> Result<()> {
+    nix::unistd::setsid().map_err(|e| Error::sys("setsid()", e))?;
+    match join {
+        Some(join) => join.enter().context("join the cgroup"),
+        None => Ok(()),
+    }
 }
 
 /// oom_score_adj(5) of `who`, a pid or `self`. Without CAP_SYS_RESOURCE a value
