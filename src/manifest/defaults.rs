@@ -51,6 +51,7 @@ fn fill_spec(spec: &mut core::PodSpec) {
             let reference = image.reference.as_deref().unwrap_or_default();
             set(&mut image.pull_policy, default_pull_policy(reference));
         }
+        super::projected::fill(volume);
     }
     let init = spec.init_containers.iter_mut().flatten();
     for container in init.chain(&mut spec.containers) {

@@ -1,5 +1,7 @@
 //! The environment of a container: `env` and `envFrom`.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1 as core;
 
 use super::container::Around;
@@ -74,26 +76,39 @@ fn value_from(
         ),
     }
     if let Some(field) = &from.field_ref {
-        return field_ref(r, &path.key("fieldRef"), field);
+        return field_ref(r, &path.key("fieldRef"), field, FIELDS);
     }
     if let Some(key) = &from.config_map_key_ref {
         let path = path.key("configMapKeyRef");
-        let object = object_ref(r, &path, ObjectKind::ConfigMap, &key.name, key.optional);
+        let object = object_ref(
+            r,
+            &path.key("name"),
+            ObjectKind::ConfigMap,
+            &key.name,
+            key.optional,
+        );
         return key_of(r, &path, object, &key.key);
     }
     if let Some(key) = &from.secret_key_ref {
         let path = path.key("secretKeyRef");
-        let object = object_ref(r, &path, ObjectKind::Secret, &key.name, key.optional);
+        let object = object_ref(
+            r,
+            &path.key("name"),
+            ObjectKind::Secret,
+            &key.name,
+            key.optional,
+        );
         return key_of(r, &path, object, &key.key);
     }
     if let Some(file) = &from.file_key_ref {
         return file_key(r, &path.key("fileKeyRef"), file, pod);
     }
     let resource = from.resource_field_ref.as_ref()?;
-    resource_ref(r, &path.key("resourceFieldRef"), resource, own_name, pod)
+    let path = path.key("resourceFieldRef");
+    resource_ref(r, &path, resource, own_name, &pod.containers)
 }
 
-/// A ConfigMap or a Secret that is named, checked.
+/// A ConfigMap or a Secret that is named, checked. `path`: of its name.
 pub(super) fn object_ref(
     r: &mut Report<'_>,
     path: &Path,
@@ -101,10 +116,9 @@ pub(super) fn object_ref(
     name: &str,
     optional: Option<bool>,
 ) -> ObjectRef {
-    let path = path.key("name");
     match name.is_empty() {
-        true => r.required(&path, ""),
-        false => r.check(&path, name, names::dns_subdomain(name)),
+        true => r.required(path, ""),
+        false => r.check(path, name, names::dns_subdomain(name)),
     }
     ObjectRef {
         kind,
@@ -178,11 +192,23 @@ pub(super) fn lower_from(r: &mut Report<'_>, path: &Path, c: &core::Container) -
         let object = match (&from.config_map_ref, &from.secret_ref) {
             (Some(map), None) => {
                 let path = path.key("configMapRef");
-                object_ref(r, &path, ObjectKind::ConfigMap, &map.name, map.optional)
+                object_ref(
+                    r,
+                    &path.key("name"),
+                    ObjectKind::ConfigMap,
+                    &map.name,
+                    map.optional,
+                )
             }
             (None, Some(secret)) => {
                 let path = path.key("secretRef");
-                object_ref(r, &path, ObjectKind::Secret, &secret.name, secret.optional)
+                object_ref(
+                    r,
+                    &path.key("name"),
+                    ObjectKind::Secret,
+                    &secret.name,
+                    secret.optional,
+                )
             }
             (None, None) => {
                 r.required(&path, "must specify one of: `configMapRef` or `secretRef`");
@@ -199,18 +225,26 @@ pub(super) fn lower_from(r: &mut Report<'_>, path: &Path, c: &core::Container) -
     out
 }
 
-fn field_ref(r: &mut Report<'_>, path: &Path, f: &core::ObjectFieldSelector) -> Option<EnvValue> {
-    const FIELDS: &[&str] = &[
-        "metadata.name",
-        "metadata.namespace",
-        "metadata.uid",
-        "spec.nodeName",
-        "spec.serviceAccountName",
-        "status.hostIP",
-        "status.hostIPs",
-        "status.podIP",
-        "status.podIPs",
-    ];
+/// What fields of the Pod a variable may say, beside single labels and annotations.
+const FIELDS: &[&str] = &[
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+
+/// `fields`: those that are possible, beside single labels and annotations.
+pub(super) fn field_ref(
+    r: &mut Report<'_>,
+    path: &Path,
+    f: &core::ObjectFieldSelector,
+    fields: &[&str],
+) -> Option<EnvValue> {
     if f.api_version.as_deref() != Some("v1") {
         let version = f.api_version.as_deref().unwrap_or_default();
         r.unknown_value(&path.key("apiVersion"), version, &["v1"]);
@@ -235,25 +269,26 @@ fn field_ref(r: &mut Report<'_>, path: &Path, f: &core::ObjectFieldSelector) -> 
             false => key.to_owned(),
         };
         r.check(&path, text, names::qualified_name(&key));
-    } else if !FIELDS.contains(&text) {
-        let mut all = FIELDS.to_vec();
+    } else if !fields.contains(&text) {
+        let mut all = fields.to_vec();
         all.extend(["metadata.labels['<KEY>']", "metadata.annotations['<KEY>']"]);
         r.unknown_value(&path, text, &all);
     }
     Some(EnvValue::Field(text.to_owned()))
 }
 
-fn resource_ref(
+/// `own_name`: of the container that it is of where it names none.
+pub(super) fn resource_ref(
     r: &mut Report<'_>,
     path: &Path,
     f: &core::ResourceFieldSelector,
     own_name: &str,
-    pod: &Around<'_>,
+    containers: &HashSet<&str>,
 ) -> Option<EnvValue> {
     let container = match f.container_name.as_deref() {
         None | Some("") => own_name,
         Some(name) => {
-            if !pod.containers.contains(name) {
+            if !containers.contains(name) {
                 let message = format!("Not found: {}", quote(name));
                 r.problem(&path.key("containerName"), message);
             }

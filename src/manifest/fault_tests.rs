@@ -98,18 +98,6 @@ fn faults_in_the_spec() {
             "Unsupported value",
         ),
         (
-            "volumes: [{name: a, configMap: {name: b}}]",
-            "ConfigMaps are not supported yet",
-        ),
-        (
-            "volumes: [{name: a, secret: {secretName: b}}]",
-            "Secrets are not supported yet",
-        ),
-        (
-            "volumes: [{name: a, projected: {sources: []}}]",
-            "not supported yet",
-        ),
-        (
             "volumes: [{name: a, persistentVolumeClaim: {claimName: B}}]",
             "claimName: Invalid value",
         ),
@@ -606,4 +594,125 @@ fn faults_in_the_head() {
         no_image,
         "a.yaml:6: spec.containers[0].image: Required value",
     );
+}
+
+#[test]
+fn faults_of_projected_volumes() {
+    let config = |fields: &str| format!("configMap: {{name: m, {fields}}}");
+    let item = |item: &str| config(&format!("items: [{{{item}}}]"));
+    let down = |item: &str| format!("downwardAPI: {{items: [{{{item}}}]}}");
+    let sources = |sources: &str| format!("projected: {{sources: [{sources}]}}");
+    let name = "fieldRef: {fieldPath: metadata.name}";
+    for (volume, expected) in [
+        ("configMap: {}".to_owned(), "configMap.name: Required value"),
+        (
+            "configMap: {name: A_b}".into(),
+            "configMap.name: Invalid value: \"A_b\"",
+        ),
+        ("secret: {}".into(), "secret.secretName: Required value"),
+        (
+            config("defaultMode: 512"),
+            "configMap.defaultMode: Invalid value: 512: must be a number between 0 and 0777",
+        ),
+        (
+            config("defaultMode: -1"),
+            "configMap.defaultMode: Invalid value: -1: must be a number between 0 and 0777",
+        ),
+        (
+            config("defaultUser: -1"),
+            "configMap.defaultUser: Invalid value: -1: must be between 0 and 2147483647",
+        ),
+        (item("key: a"), "items[0].path: Required value"),
+        (item("path: a"), "items[0].key: Required value"),
+        (
+            item("key: a, path: /a"),
+            "items[0].path: Invalid value: \"/a\": must be a relative path",
+        ),
+        (item("key: a, path: b/../a"), "must not contain '..'"),
+        (item("key: a, path: .."), "must not contain '..'"),
+        (item("key: a, path: ..a"), "must not start with '..'"),
+        (
+            item("key: a, path: ./..data"),
+            "its first part must not start with '..'",
+        ),
+        (item("key: a, path: ./"), "must name a file"),
+        (
+            item("key: a, path: a, mode: 01000"),
+            "items[0].mode: Invalid value: 512",
+        ),
+        (
+            item("key: a, path: a, user: 4294967296"),
+            "items[0].user: Invalid value: 4294967296",
+        ),
+        (
+            down("path: a"),
+            "items[0]: Required value: one of fieldRef and resourceFieldRef",
+        ),
+        (
+            down(&format!(
+                "path: a, {name}, resourceFieldRef: {{containerName: b, resource: limits.cpu}}"
+            )),
+            "fieldRef and resourceFieldRef can not be specified simultaneously",
+        ),
+        (
+            down(&format!("path: ../a, {name}")),
+            "items[0].path: Invalid value",
+        ),
+        (down(name), "items[0].path: Required value"),
+        (
+            down("path: a, fieldRef: {fieldPath: status.podIP}"),
+            "items[0].fieldRef.fieldPath: Unsupported value: \"status.podIP\"",
+        ),
+        (
+            down("path: a, fieldRef: {apiVersion: v2, fieldPath: metadata.name}"),
+            "fieldRef.apiVersion: Unsupported value: \"v2\"",
+        ),
+        (
+            down("path: a, resourceFieldRef: {resource: limits.cpu}"),
+            "resourceFieldRef.containerName: Required value",
+        ),
+        (
+            down("path: a, resourceFieldRef: {containerName: z, resource: limits.cpu}"),
+            "resourceFieldRef.containerName: Not found: \"z\"",
+        ),
+        (
+            sources(
+                "{configMap: {name: a, items: [{key: a, path: p}]}}, {secret: {name: b, items: [{key: a, path: p}]}}",
+            ),
+            "projected.sources[1]: Invalid value: \"p\": conflicting duplicate paths",
+        ),
+        (
+            sources("{configMap: {name: a}, secret: {name: b}}"),
+            "projected.sources[0]: Forbidden: may not specify more than 1 volume type",
+        ),
+        (
+            sources("{secret: {}}"),
+            "sources[0].secret.name: Required value",
+        ),
+        (
+            sources("{serviceAccountToken: {path: t}}"),
+            "no API server that a token would be for",
+        ),
+        (
+            sources("{podCertificate: {keyType: RSA2048, signerName: a/b}}"),
+            "no API server that signs",
+        ),
+        (
+            sources("{clusterTrustBundle: {name: a, path: b}}"),
+            "no API server that keeps trust bundles",
+        ),
+        (
+            "projected: {defaultMode: 1000, sources: []}".into(),
+            "projected.defaultMode: Invalid value: 1000",
+        ),
+        (
+            format!("{}, secret: {{secretName: a}}", config("")),
+            "more than 1 volume type",
+        ),
+    ] {
+        refused(
+            &pod_with(&format!("volumes: [{{name: a, {volume}}}]"), ""),
+            expected,
+        );
+    }
 }

@@ -50,7 +50,7 @@ fn refused_kinds_name_a_way_on() {
         );
     }
     refused(
-        &pod_with("volumes: [{name: v, configMap: {name: a}}]", ""),
+        &pod_with("volumes: [{name: v, cephfs: {monitors: [a]}}]", ""),
         "hostPath",
     );
 }

@@ -41,6 +41,7 @@ mod objects;
 pub(crate) mod patch;
 mod pod;
 mod probe;
+mod projected;
 mod quantity;
 mod report;
 mod resources;

@@ -74,13 +74,13 @@ fn lower_spec(
     let security_path = path.key("securityContext");
     let security = security::lower_pod(r, &security_path, s.security_context.as_ref());
     let listed = s.volumes.as_deref().unwrap_or_default();
-    let volumes = volumes::lower(r, &path.key("volumes"), listed, name);
     let init = s.init_containers.as_deref().unwrap_or_default();
     let containers: HashSet<&str> = init
         .iter()
         .chain(&s.containers)
         .map(|c| c.name.as_str())
         .collect();
+    let volumes = volumes::lower(r, &path.key("volumes"), listed, name, &containers);
     let annotations = meta.annotations.clone().unwrap_or_default();
     let app_armor = security::app_armor_annotations(r, &annotations, &containers);
     let around = Around {

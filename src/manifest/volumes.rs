@@ -5,24 +5,25 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::names;
 use super::objects::claim;
 use super::quantity::Quantity;
 use super::report::Report;
 use super::resources::quantity;
 use super::tree::Path;
+use super::{names, projected};
 use crate::nearest::nearest;
 use crate::spec::{
     HostPathKind, Mount, MountOption, Propagation, PullPolicy, Volume, VolumeSource,
 };
 
 /// Volumes of kinds that carob does not have are left out: the table of fields
-/// has refused them. `pod`: the Pod's name.
+/// has refused them. `pod`: the Pod's name; `containers`: those of its containers.
 pub(super) fn lower(
     r: &mut Report<'_>,
     path: &Path,
     volumes: &[core::Volume],
     pod: &str,
+    containers: &HashSet<&str>,
 ) -> Vec<Volume> {
     let mut seen = HashSet::new();
     let mut out = Vec::new();
@@ -39,7 +40,7 @@ pub(super) fn lower(
         if kinds(v) > 1 {
             r.forbidden(&path, "may not specify more than 1 volume type");
         }
-        if let Some(source) = source(r, &path, v, pod) {
+        if let Some(source) = source(r, &path, v, pod, containers) {
             out.push(Volume {
                 name: v.name.clone(),
                 source,
@@ -56,7 +57,13 @@ pub(super) fn kinds(v: &core::Volume) -> usize {
         .map_or(0, |fields| fields.keys().filter(|k| *k != "name").count())
 }
 
-fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume, pod: &str) -> Option<VolumeSource> {
+fn source(
+    r: &mut Report<'_>,
+    path: &Path,
+    v: &core::Volume,
+    pod: &str,
+    containers: &HashSet<&str>,
+) -> Option<VolumeSource> {
     if let Some(dir) = &v.empty_dir {
         return Some(empty_dir(r, &path.key("emptyDir"), dir));
     }
@@ -88,7 +95,7 @@ fn source(r: &mut Report<'_>, path: &Path, v: &core::Volume, pod: &str) -> Optio
             volume,
         );
     }
-    None
+    projected::lower(r, path, v, containers)
 }
 
 /// A claim that comes and goes with the Pod.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Container, EnvValue, Projection, Spec, VolumeSource};
+use super::{Container, EnvValue, Spec, VolumeSource};
 
 /// In the order in which they are made: what others are in or refer to comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -217,18 +217,11 @@ impl Spec {
         let secrets = self.image_pull_secrets.iter();
         let mut named: BTreeSet<_> = secrets.map(|s| (ObjectKind::Secret, s.clone())).collect();
         let containers = self.every_container();
-        let volumes = self.volumes.iter().flat_map(|v| match &v.source {
-            VolumeSource::Projected { sources, .. } => &sources[..],
-            _ => &[],
-        });
         named.extend(
             self.claims()
                 .map(|(_, name)| (ObjectKind::PersistentVolumeClaim, name.to_owned())),
         );
-        let of_volumes = volumes.filter_map(|source| match source {
-            Projection::Object { object, .. } => Some(object),
-            Projection::Downward(_) => None,
-        });
+        let of_volumes = self.objects_of_volumes();
         let all = containers.flat_map(Container::objects).chain(of_volumes);
         named.extend(all.map(|o| (o.kind, o.name.clone())));
         named

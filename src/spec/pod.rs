@@ -135,6 +135,11 @@ impl Spec {
         self.volumes.iter().find(|v| v.name == name)
     }
 
+    /// The group that volumes are given: the Pod's own, which each container has.
+    pub(crate) fn fs_group(&self) -> Option<u32> {
+        self.all_containers().find_map(|c| c.security.fs_group)
+    }
+
     pub(crate) fn qos_class(&self) -> QosClass {
         let mut all_guaranteed = true;
         let mut any = false;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectRef, PullPolicy};
+use super::{ObjectRef, PullPolicy, Spec};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Volume {
@@ -63,6 +63,26 @@ pub(crate) enum Projection {
         items: Vec<KeyToPath>,
     },
     Downward(Vec<DownwardItem>),
+}
+
+impl Spec {
+    /// The objects that files of volumes are made from, each as often as it is named.
+    pub(crate) fn objects_of_volumes(&self) -> impl Iterator<Item = &ObjectRef> {
+        let sources = self.volumes.iter().flat_map(|v| match &v.source {
+            VolumeSource::Projected { sources, .. } => sources.as_slice(),
+            _ => &[],
+        });
+        sources.filter_map(|source| match source {
+            Projection::Object { object, .. } => Some(object),
+            Projection::Downward(_) => None,
+        })
+    }
+
+    /// Whether there are files in volumes that carob keeps up to date.
+    pub(crate) fn has_projected(&self) -> bool {
+        let mut volumes = self.volumes.iter();
+        volumes.any(|v| matches!(v.source, VolumeSource::Projected { .. }))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -186,6 +186,8 @@ impl Layout {
 ///     termination/<container>   the running attempt's message
 ///     shm/          the Pod's /dev/shm, with a size of its own
 ///   volumes/<name>/ volumes that live in memory
+///   projected/      a filesystem in memory: the files of configMap, secret, downwardAPI
+///     <name>/       and projected volumes
 ///   containers/<name>/<attempt>/{config.json,rootfs/,stdin,stdout,stderr}
 /// <data>/pods/<uid>/
 ///   volumes/<name>/ volumes on disk
@@ -244,6 +246,12 @@ impl PodPaths {
     }
     pub fn memory_volume(&self, name: &str) -> PathBuf {
         self.dir.join("volumes").join(name)
+    }
+    pub fn projected(&self) -> PathBuf {
+        self.dir.join("projected")
+    }
+    pub fn projected_volume(&self, name: &str) -> PathBuf {
+        self.projected().join(name)
     }
     pub fn disk_volume(&self, name: &str) -> PathBuf {
         self.data.join("volumes").join(name)

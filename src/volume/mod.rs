@@ -1,6 +1,6 @@
 //! A Pod's volumes on the host, a file a kind: [`empty_dir`] (a directory on disk, or a
-//! tmpfs) and [`host_path`] (what is there, checked for its type). [`owner`]: the group that
-//! they are given. Where a volume lies, for the mounts of containers, says
+//! tmpfs), [`host_path`] (what is there, checked for its type) and [`projected`] (files that
+//! carob writes). [`owner`]: the group that they are given. Where a volume lies, for the mounts of containers, says
 //! `pod/bundle/mounts.rs`.
 //!
 //! A new kind: `spec::VolumeSource` (the compiler finds what has to know it), its lines in
@@ -11,6 +11,7 @@
 mod empty_dir;
 mod host_path;
 pub(crate) mod owner;
+pub(crate) mod projected;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -20,6 +21,8 @@ use crate::linux::root::remove_tree;
 use crate::spec::{Spec, Volume, VolumeSource};
 use crate::store::PodPaths;
 use crate::{Context, Error, Result};
+
+use projected::Content;
 
 /// What the making of any volume may need.
 struct Making<'a> {
@@ -31,13 +34,20 @@ struct Making<'a> {
 }
 
 /// Makes what the Pod's volumes need. `label`: the SELinux label of what is made here.
-pub(crate) fn make(spec: &Spec, paths: &PodPaths, label: Option<&str>) -> Result<()> {
+/// `contents`: of the projected ones.
+pub(crate) fn make(
+    spec: &Spec,
+    paths: &PodPaths,
+    label: Option<&str>,
+    contents: &[Content],
+) -> Result<()> {
     let making = Making {
         spec,
         paths,
         label,
-        fs_group: spec.all_containers().find_map(|c| c.security.fs_group),
+        fs_group: spec.fs_group(),
     };
+    projected::make(&making, contents)?;
     for v in &spec.volumes {
         making
             .make(v)
@@ -63,9 +73,8 @@ impl Making<'_> {
             VolumeSource::HostPath { path, kind } => host_path::make(path, *kind),
             // It outlives the Pod: pod/claims.rs.
             VolumeSource::Claim { .. } => Ok(()),
-            VolumeSource::Projected { .. } => Err(Error::unsupported(
-                "projected volumes are not supported yet",
-            )),
+            // All of them at once: `projected::make`.
+            VolumeSource::Projected { .. } => Ok(()),
             // It is mounted for the containers that have it: pod/layers.rs.
             VolumeSource::Image { .. } => Ok(()),
         }
@@ -74,6 +83,8 @@ impl Making<'_> {
 
 /// Removes what [`make`] made, as far as it is there; hostPaths stay.
 pub(crate) fn remove(paths: &PodPaths) -> Result<()> {
+    mount::unmount(&paths.projected())?;
+    remove_tree(&paths.projected())?;
     let memory = paths.dir.join("volumes");
     for entry in std::fs::read_dir(&memory).into_iter().flatten().flatten() {
         mount::unmount(&entry.path())?;

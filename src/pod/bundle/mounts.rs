@@ -71,7 +71,7 @@ pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>
         if inputs.volume_images.contains_key(&m.volume) {
             // The mount has them already: a bundle says what holds.
             options.extend(["ro", "noexec", "nosuid", "nodev"]);
-        } else if m.read_only || is_read_only(inputs, &m.volume) {
+        } else if m.read_only || is_always_read_only(inputs, &m.volume) {
             options.push(if m.recursive_read_only { "rro" } else { "ro" });
         }
         options.push(match m.propagation {
@@ -88,18 +88,6 @@ pub(super) fn plan_mounts(inputs: &Inputs, own: &Vars) -> Result<Vec<oci::Mount>
     more.sort_by_key(|m| depth(m.destination()));
     mounts.append(&mut more);
     Ok(mounts)
-}
-
-/// Whether no container may write to the volume, whatever its mount says.
-fn is_read_only(inputs: &Inputs, volume: &str) -> bool {
-    let volume = inputs.pod.spec.volume(volume);
-    matches!(
-        volume.map(|v| &v.source),
-        Some(VolumeSource::Claim {
-            read_only: true,
-            ..
-        })
-    )
 }
 
 fn depth(target: &Path) -> usize {
@@ -193,6 +181,17 @@ fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Result<oci
         .map_err(from_builder)
 }
 
+/// Whether no container may write to the volume, whatever its mount says: nobody but carob
+/// writes to what it projects, as with a kubelet.
+fn is_always_read_only(inputs: &Inputs, name: &str) -> bool {
+    let volume = inputs.pod.spec.volume(name);
+    let source = volume.map(|v| &v.source);
+    matches!(
+        source,
+        Some(VolumeSource::Projected { .. } | VolumeSource::Claim { read_only: true, .. })
+    )
+}
+
 /// Where a volume's content is on the host.
 fn volume_path(inputs: &Inputs, name: &str) -> Result<PathBuf> {
     let volume = inputs
@@ -201,10 +200,9 @@ fn volume_path(inputs: &Inputs, name: &str) -> Result<PathBuf> {
         .volume(name)
         .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;
     Ok(match &volume.source {
-        VolumeSource::EmptyDir { memory: true, .. } | VolumeSource::Projected { .. } => {
-            inputs.paths.memory_volume(name)
-        }
+        VolumeSource::EmptyDir { memory: true, .. } => inputs.paths.memory_volume(name),
         VolumeSource::EmptyDir { memory: false, .. } => inputs.paths.disk_volume(name),
+        VolumeSource::Projected { .. } => inputs.paths.projected_volume(name),
         VolumeSource::HostPath { path, .. } => path.clone(),
         VolumeSource::Claim { .. } => {
             let at = inputs.claims.get(name);

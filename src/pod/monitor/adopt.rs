@@ -39,6 +39,8 @@ impl Monitor {
             }
         }
         self.tell(Fact::Adopted);
+        // What has changed meanwhile, or was half written.
+        self.update_volumes();
         Ok(())
     }
 

@@ -14,7 +14,7 @@
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
 //! its first. [`handler`]: what probes and hooks do. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
-//! the Pod, when it is removed), [`objects`] (that the Pod names), [`removal`], [`pause`], [`resize`]; [`mod@log`] (the debug log's file), [`events`]
+//! the Pod, when it is removed), [`objects`] (that the Pod names), [`removal`], [`pause`], [`resize`], [`volumes`]; [`mod@log`] (the debug log's file), [`events`]
 //! (epoll), [`helper`] (children that do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
@@ -34,6 +34,7 @@ mod resize;
 mod sandbox;
 mod start;
 mod update;
+mod volumes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;

@@ -125,6 +125,7 @@ impl Monitor {
             changed |= before != Some(version);
         }
         if changed {
+            self.update_volumes();
             self.tell(Fact::ObjectsChanged);
         }
     }

@@ -41,6 +41,7 @@ impl Monitor {
             done += 1;
         }
         self.tell(Fact::Resized { steps: done, error });
+        self.update_volumes();
     }
 
     fn resize_one(&mut self, step: &ResizeStep) -> Result<()> {

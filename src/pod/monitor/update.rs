@@ -38,6 +38,7 @@ impl Monitor {
             self.live(&c.name);
         }
         self.tell(Fact::Changed { pod: Box::new(pod) });
+        self.update_volumes();
         self.watch_objects();
         Ok(())
     }

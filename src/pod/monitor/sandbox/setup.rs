@@ -50,6 +50,9 @@ impl Monitor {
         nix::sched::setns(&self.host.netns, CloneFlags::CLONE_NEWNET)
             .map_err(|e| (SANDBOX, Error::sys("setns(<host>, CLONE_NEWNET)", e)))?;
         self.publish_first().map_err(|e| (SANDBOX, e))?;
+        // What is missing is missed before anything is made.
+        let contents = self.plan_volumes().into_iter().collect::<Result<Vec<_>>>();
+        let contents = contents.map_err(|e| (Reason::FailedMount, e))?;
         let labels = labels::of_pod(&self.layout, self.pod()).map_err(|e| (SANDBOX, e))?;
         let label = labels.map(|l| l.files.to_string());
         let label = label.as_deref();
@@ -57,7 +60,8 @@ impl Monitor {
             sandbox::make(&self.layout, self.pod(), &self.host, label).map_err(|e| (SANDBOX, e))?;
         log::debug!("sandbox: volumes");
         claims::take(&self.layout, self.pod(), label).map_err(|e| (Reason::FailedMount, e))?;
-        volume::make(&self.pod().spec, &self.paths, label).map_err(|e| (Reason::FailedMount, e))?;
+        volume::make(&self.pod().spec, &self.paths, label, &contents)
+            .map_err(|e| (Reason::FailedMount, e))?;
         Ok(made)
     }
 
