@@ -128,12 +128,6 @@ fn empty_dir(r: &mut Report<'_>, path: &Path, dir: &core::EmptyDirVolumeSource) 
     let memory = r.choice(&path.key("medium"), medium, &media);
     let size = dir.size_limit.as_ref();
     let size = size.and_then(|q| quantity(r, &path.key("sizeLimit"), q));
-    if size.is_some() && memory == Some(false) {
-        r.warn(
-            &path.key("sizeLimit"),
-            "not enforced on disk yet: only `medium: Memory` is bounded by it",
-        );
-    }
     if let Some(mode) = dir.mode.filter(|m| !(0..=0o1777).contains(m)) {
         let why = "must be a value between 0000 and 01777 octal, inclusive";
         r.invalid_number(&path.key("mode"), i64::from(mode), why);

@@ -43,6 +43,7 @@ reasons! {
     // Of a Pod.
     AppArmor
     DeadlineExceeded
+    Evicted
     Infeasible
     Terminated
     // Of events.
@@ -82,6 +83,7 @@ reasons! {
     SandboxChanged
     Started
     Unhealthy
+    VolumeNotMeasured
 }
 
 impl fmt::Display for Reason {

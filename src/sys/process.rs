@@ -402,3 +402,15 @@ pub(crate) fn wait_pidfd(pidfd: BorrowedFd) -> Result<Option<i32>> {
         _ => status & 0x7f,
     }))
 }
+
+/// The calling process works when no other wants the processor or the disk (setpriority(2),
+/// ioprio_set(2)).
+pub(crate) fn give_way() {
+    const WHO_PROCESS: libc::c_int = 1;
+    const CLASS_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: neither call takes a pointer.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 19);
+        libc::syscall(libc::SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE);
+    }
+}

@@ -1,6 +1,7 @@
 //! A Pod's volumes on the host, a file a kind: [`empty_dir`] (a directory on disk, or a
 //! tmpfs), [`host_path`] (what is there, checked for its type) and [`projected`] (files that
-//! carob writes). [`owner`]: the group that they are given. Where a volume lies, for the mounts of containers, says
+//! carob writes). [`owner`]: the group that they are given; [`usage`]: how large one has
+//! grown. Where a volume lies, for the mounts of containers, says
 //! `pod/bundle/mounts.rs`.
 //!
 //! A new kind: `spec::VolumeSource` (the compiler finds what has to know it), its lines in
@@ -12,6 +13,7 @@ mod empty_dir;
 mod host_path;
 pub(crate) mod owner;
 pub(crate) mod projected;
+pub(crate) mod usage;
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

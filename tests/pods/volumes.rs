@@ -102,6 +102,32 @@ fn the_mode_of_an_empty_dir() {
     assert_eq!(root.sh("vol", script), "3456 2770\n3456 3777\n");
 }
 
+/// As a kubelet's reason and message. A hostile container moves directories about, links to
+/// elsewhere and goes deep meanwhile.
+#[test]
+fn a_pod_that_exceeds_a_size_limit_is_evicted() {
+    let root = Root::new();
+    let limit = |size: &str| format!("  - {{name: v, emptyDir: {{sizeLimit: {size}}}}}\n");
+    let mounts = "{name: v, mountPath: /v}";
+    root.apply(&pod("", mounts, mounts, &limit("2Mi"))).ok();
+    let hostile = "cd /v; mkdir -p a/b c; ln -s / root; ln -s .. up
+        (while true; do mv a c/a; mv c/a a; done) >/dev/null 2>&1 &
+        head -c 1048576 /dev/urandom >f; for i in 1 2 3 4; do ln f g$i; done
+        truncate -s 1G sparse";
+    root.sh("vol", hostile);
+    let field = |path: &str| root.field("vol", path);
+    root.sh("vol", "head -c 3145728 /dev/urandom >/v/a-large-one");
+    root.becomes("vol", ".status.phase", "Failed");
+    assert_eq!(field(".status.reason"), "Evicted");
+    let message = field(".status.message");
+    assert_eq!(
+        message.trim(),
+        "Usage of EmptyDir volume \"v\" exceeds the limit \"2Mi\"."
+    );
+    let said = root.carob(&["events", "--for", "pod/vol"]).ok();
+    assert!(said.contains("Evicted"), "{said}");
+}
+
 #[test]
 fn mounts_with_options() {
     let root = Root::new();

@@ -188,7 +188,13 @@ fn is_always_read_only(inputs: &Inputs, name: &str) -> bool {
     let source = volume.map(|v| &v.source);
     matches!(
         source,
-        Some(VolumeSource::Projected { .. } | VolumeSource::Claim { read_only: true, .. })
+        Some(
+            VolumeSource::Projected { .. }
+                | VolumeSource::Claim {
+                    read_only: true,
+                    ..
+                }
+        )
     )
 }
 

@@ -36,6 +36,8 @@ pub(super) enum Source {
     Directory,
     /// The child that restores the Pods' rules.
     Restoring,
+    /// The child that measures volumes.
+    Measurement,
 }
 
 /// What a deadline of the engine is for.

@@ -14,7 +14,8 @@
 //!
 //! [`sandbox`]: what containers share. [`container`]: one of them, and the processes beside
 //! its first. [`handler`]: what probes and hooks do. [`clients`], [`publish`] (the record of the state), [`directory`] (that of
-//! the Pod, when it is removed), [`objects`] (that the Pod names), [`removal`], [`pause`], [`resize`], [`volumes`]; [`mod@log`] (the debug log's file), [`events`]
+//! the Pod, when it is removed), [`objects`] (that the Pod names), [`volumes`] (that are made of
+//! them), [`usage`] (of volumes on disk), [`removal`], [`pause`], [`resize`]; [`mod@log`] (the debug log's file), [`events`]
 //! (epoll), [`helper`] (children that do what takes long), [`start`] (of the monitor itself).
 
 mod adopt;
@@ -34,6 +35,7 @@ mod resize;
 mod sandbox;
 mod start;
 mod update;
+mod usage;
 mod volumes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -73,6 +75,7 @@ pub(crate) use sandbox::reaper::{is_meant as is_reaper, main as reap};
 use sandbox::rules::Rules;
 pub(super) use sandbox::{cgroup_of_root, cgroup_path, monitor_cgroup_of_root};
 pub(crate) use start::{find, start};
+use usage::Measurement;
 
 /// The engine. See the module's head.
 #[derive(Debug)]
@@ -92,6 +95,7 @@ pub(crate) struct Monitor {
     glass: Glass,
     shared: Shared,
     rules: Rules,
+    measurement: Option<Measurement>,
     /// Nobody has begun to make the sandbox.
     is_new: bool,
     listener: OwnedFd,
@@ -173,6 +177,7 @@ impl Monitor {
             execs: BTreeMap::new(),
             handlers: BTreeMap::new(),
             rules: Rules::default(),
+            measurement: None,
             is_new,
             listener,
             dirty: true,
@@ -275,6 +280,7 @@ impl Monitor {
             }
             Action::MeasureMemory { containers } => self.measure_memory(&containers),
             Action::Resize { steps } => self.resize(&steps),
+            Action::MeasureVolumes { volumes } => self.measure_volumes(&volumes),
             Action::Freeze => self.freeze(true),
             Action::Thaw => self.freeze(false),
             Action::TellEnd {
@@ -303,6 +309,7 @@ impl Monitor {
             Source::Rules => self.on_rules_changed(),
             Source::Directory => self.on_directory_signal(),
             Source::Restoring => self.on_restored(),
+            Source::Measurement => self.on_measured(),
         }
     }
 

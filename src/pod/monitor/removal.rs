@@ -16,6 +16,7 @@ impl Monitor {
     /// so does the monitor.
     pub(super) fn remove(&mut self) {
         self.end_restoring();
+        self.end_measurement();
         let errors = sandbox::remove(&self.layout, self.kubelet.pod(), &self.host);
         let Some(first) = errors.first().cloned() else {
             self.removed = true;

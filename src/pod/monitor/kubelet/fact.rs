@@ -137,6 +137,12 @@ pub(crate) enum Fact {
         steps: usize,
         error: Option<Error>,
     },
+    /// What [`Action::MeasureVolumes`] has found, in bytes; of `partial`, this and more.
+    VolumesUsed {
+        volumes: BTreeMap<String, u64>,
+        partial: Vec<String>,
+        took: Duration,
+    },
     /// A user wants these containers to be made anew.
     Restart {
         containers: Vec<String>,
@@ -241,6 +247,11 @@ pub(crate) enum Action {
     Resize {
         steps: Vec<ResizeStep>,
     },
+    /// Say how much of the disk these volumes take; more than this many bytes is too much of
+    /// each. Ends with [`Fact::VolumesUsed`].
+    MeasureVolumes {
+        volumes: BTreeMap<String, u64>,
+    },
     /// Let all processes of the Pod stand still.
     Freeze,
     /// Let them go on.
@@ -292,4 +303,6 @@ pub(super) enum Timer {
     Sandbox,
     /// What could not be removed is tried again.
     Removal,
+    /// Volumes are measured.
+    Volumes,
 }

@@ -16,7 +16,7 @@
 //!
 //! A file each: [`order`] (which container runs when), [`start`] and [`end`] (of one
 //! container), [`probe`], [`start_over`] (of all containers), [`pause`], [`termination`] (of
-//! containers and of the Pod), [`sandbox`], [`update`], [`resize`], [`awaited`] (what clients wait for),
+//! containers and of the Pod), [`sandbox`], [`update`], [`resize`], [`volumes`] (their sizes), [`awaited`] (what clients wait for),
 //! [`backoff`].
 
 mod awaited;
@@ -33,6 +33,7 @@ mod start_over;
 mod termination;
 pub(crate) mod trace;
 mod update;
+mod volumes;
 
 #[cfg(test)]
 mod tests;
@@ -74,6 +75,10 @@ pub(crate) struct Kubelet {
     sandbox_pause: Option<Duration>,
     /// Since when the Pod stands still, on the clock of this monitor.
     paused_at: Option<Duration>,
+    /// Volumes are being measured.
+    measuring_volumes: bool,
+    /// At least so long before that is done again.
+    volumes_pause: Duration,
     /// The state has changed since it was last asked for.
     changed: bool,
     actions: Vec<Action>,
@@ -137,6 +142,8 @@ impl Kubelet {
             making_sandbox: false,
             sandbox_pause: None,
             paused_at: None,
+            measuring_volumes: false,
+            volumes_pause: Duration::ZERO,
             changed: true,
             actions: Vec::new(),
         }
@@ -249,6 +256,11 @@ impl Kubelet {
             Fact::ObjectsChanged => self.objects_changed(at),
             Fact::MemoryUsed { containers, pod } => self.memory_used(at, &containers, pod),
             Fact::Resized { steps, error } => self.resized(at, steps, error),
+            Fact::VolumesUsed {
+                volumes,
+                partial,
+                took,
+            } => self.volumes_used(at, &volumes, &partial, took),
             Fact::Restart { containers } => self.restart(at, &containers),
             Fact::Paused => self.pause(at),
             Fact::Resumed => self.resume(at),
@@ -287,6 +299,7 @@ impl Kubelet {
                 Timer::Sandbox => self.try_sandbox(at),
                 Timer::Deadline => self.deadline_passed(at),
                 Timer::Removal => self.remove(),
+                Timer::Volumes => self.measure_volumes(),
             }
         }
     }
@@ -308,6 +321,7 @@ impl Kubelet {
             self.end(at);
             return self.advance_termination(at);
         }
+        self.watch_volumes(at);
         self.advance_resize(at);
         self.stop_replaced(at);
         for name in decision.start {

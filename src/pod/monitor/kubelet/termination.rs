@@ -146,8 +146,13 @@ impl Kubelet {
     /// Nothing of the Pod is started any more, since its containers have done their work or
     /// it has failed: what still runs ends.
     pub(super) fn end(&mut self, at: Moment) {
-        self.timers.remove(&Timer::Deadline);
         let grace = Duration::from_secs(self.pod.spec.termination_grace_period);
+        self.end_within(at, grace);
+    }
+
+    pub(super) fn end_within(&mut self, at: Moment, grace: Duration) {
+        self.timers.remove(&Timer::Deadline);
+        self.timers.remove(&Timer::Volumes);
         let deadline = at.clock + grace;
         self.termination = Some(Termination {
             deadline,

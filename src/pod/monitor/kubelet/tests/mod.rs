@@ -20,7 +20,7 @@ use super::*;
 use std::fmt::Write;
 use words::{facts_of, kubelet_of, moment, words_of};
 
-const TABLES: [(&str, &str); 13] = [
+const TABLES: [(&str, &str); 14] = [
     ("adoption", include_str!("adoption.txt")),
     ("backoff", include_str!("backoff.txt")),
     ("deadline", include_str!("deadline.txt")),
@@ -34,6 +34,7 @@ const TABLES: [(&str, &str); 13] = [
     ("sandbox", include_str!("sandbox.txt")),
     ("steer", include_str!("steer.txt")),
     ("termination", include_str!("termination.txt")),
+    ("volumes", include_str!("volumes.txt")),
 ];
 
 #[test]

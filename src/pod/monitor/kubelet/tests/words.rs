@@ -11,7 +11,7 @@ use crate::pod::reason::Reason;
 use crate::pod::state::{Deletion, Ended};
 use crate::spec::{
     Bounds, Check, FirstProbes, Hook, Node, Probe, Resources, RestartAction, RestartPolicy,
-    RestartRule, Spec,
+    RestartRule, Spec, Volume,
 };
 
 pub(super) fn moment(seconds: f64) -> Moment {
@@ -34,7 +34,8 @@ const NODE: Option<Node> = Some(Node {
 /// monitor has these running; `hooking=a`: with its postStart hook; `crashed=a:40`: has it
 /// waiting to be restarted 40 s after its end at 0; `gave=a:100/100`: its cgroup was given that
 /// last; `ended=a`: ended with 1 at 0; `deleted=N`: asked to be deleted at 0
-/// with a grace of N; `damaged`; `periodic`: no early probes.
+/// with a grace of N; `limit=v:100`: a volume on disk of at most 100 bytes; `damaged`;
+/// `periodic`: no early probes.
 pub(super) fn kubelet_of(line: &str) -> Kubelet {
     let mut parts = line.split(';').map(str::trim);
     let head = parts.next().unwrap().strip_prefix("pod").unwrap();
@@ -84,6 +85,7 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
                 let key = FirstProbes::ANNOTATION.to_owned();
                 pod.annotations.insert(key, "periodic".into());
             }
+            "limit" => pod.spec.volumes.push(volume_of(value)),
             "paused" => state.paused = Some(moment(0.0).date),
             "damaged" => state.damaged = Some("not JSON".into()),
             "deleted" => {
@@ -105,6 +107,19 @@ pub(super) fn kubelet_of(line: &str) -> Kubelet {
         state.bounds = Some(before.bounds());
     }
     Kubelet::new(pod, state)
+}
+
+/// `v:100`: a volume on disk, of at most 100 bytes.
+fn volume_of(text: &str) -> Volume {
+    let (name, size) = text.split_once(':').unwrap();
+    Volume {
+        name: name.into(),
+        source: VolumeSource::EmptyDir {
+            memory: false,
+            size_limit: size.parse().ok(),
+            mode: None,
+        },
+    }
 }
 
 fn container_of(part: &str) -> (Option<&str>, Container) {
@@ -320,6 +335,15 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
             let pod = Some(containers.values().sum());
             Fact::MemoryUsed { containers, pod }
         }
+        ["volumes", took, used @ ..] => {
+            let used = used.iter().map(|u| u.split_once('=').unwrap());
+            let used = used.map(|(name, n)| (name.to_owned(), n.parse().unwrap()));
+            Fact::VolumesUsed {
+                volumes: used.collect(),
+                partial: Vec::new(),
+                took: Duration::from_secs(took.parse().unwrap()),
+            }
+        }
         ["resized", steps] => Fact::Resized {
             steps: steps.parse().unwrap(),
             error: None,
@@ -474,6 +498,10 @@ pub(super) fn words_of(action: &Action) -> String {
         Action::Resize { steps } => {
             let steps: Vec<String> = steps.iter().map(words_of_step).collect();
             format!("write {}", steps.join(" "))
+        }
+        Action::MeasureVolumes { volumes } => {
+            let names: Vec<&str> = volumes.keys().map(String::as_str).collect();
+            format!("measure volumes {}", names.join("+"))
         }
         Action::Freeze => "freeze".into(),
         Action::Thaw => "thaw".into(),
