@@ -21,7 +21,7 @@ pub(crate) fn merged(live: &Pod, given: &Pod) -> Result<Pod> {
     })
 }
 
-/// What `replace` and `edit` make of it: nothing stays that the manifest has not.
+/// What `replace` makes of it: nothing stays that the manifest has not.
 pub(crate) fn replacement(live: &Pod, given: &Pod) -> Result<Pod> {
     same_name(live, given)?;
     Ok(Pod {
@@ -30,6 +30,12 @@ pub(crate) fn replacement(live: &Pod, given: &Pod) -> Result<Pod> {
         applied: live.applied.clone(),
         ..given.clone()
     })
+}
+
+/// What `edit` makes of it: `before` and `after` are the texts of the editor.
+pub(crate) fn edited(live: &Pod, before: &Source, after: &Source) -> Result<Pod> {
+    let (before, after) = (parse_patch(before)?, parse_patch(after)?);
+    checked(live, &patch::rebase(&before, &after, &live.manifest))
 }
 
 pub(crate) fn patched(live: &Pod, change: &Value, kind: PatchKind) -> Result<Pod> {
@@ -48,11 +54,11 @@ pub(crate) fn parse_patch(source: &Source) -> Result<Value> {
     match documents.as_slice() {
         [one] => Ok(one.to_json()),
         [] => Err(Error::invalid(format!(
-            "{}: the patch is empty",
+            "{}: there is nothing in it",
             source.name
         ))),
         _ => Err(Error::invalid(format!(
-            "{}: a patch is one document",
+            "{}: it has to be one document",
             source.name
         ))),
     }

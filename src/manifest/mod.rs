@@ -61,7 +61,7 @@ use std::io::Read;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use change::{merged, parse_patch, patched, replacement, with_ephemeral};
+pub(crate) use change::{edited, merged, parse_patch, patched, replacement, with_ephemeral};
 pub(crate) use metadata::{check_annotation, check_label};
 pub(crate) use names::check_variable;
 pub(crate) use quantity::Quantity;

@@ -428,6 +428,10 @@ fn ask_state(layout: &Layout, uid: &str) -> Option<State> {
     }
 }
 
+/// Bytes of a Pod's record, which every command reads: many times those of a manifest, which
+/// has 1 MiB at most. Each change may add so much.
+const RECORD_MOST: usize = 16 << 20;
+
 /// Changes the record of a Pod and has the monitor act on it, unless `change` says that
 /// nothing has changed. No other change comes between. Returns the Pod as it is recorded then.
 pub(super) fn change(
@@ -440,6 +444,13 @@ pub(super) fn change(
     let mut pod: Pod = store::load_existing(&path)?;
     if !change(&mut pod)? {
         return Ok(pod);
+    }
+    let size = serde_json::to_string(&pod)?.len();
+    if size > RECORD_MOST {
+        return Err(Error::invalid(format!(
+            "pod {}: its record would have {size} bytes; at most {RECORD_MOST} are possible",
+            pod.name
+        )));
     }
     store::save(&path, &pod)?;
     drop(names);

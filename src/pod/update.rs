@@ -4,6 +4,8 @@
 //! shorter; tolerations, to which more may come; schedulingGates, which may go; a
 //! terminationGracePeriodSeconds below 0, which may become 1.
 
+use std::collections::HashSet;
+
 use serde_json::{Value, json};
 
 use crate::spec::{Container, Pod, PullPolicy, Resources, Spec};
@@ -58,7 +60,7 @@ fn forget_allowed(old: &Value, new: &Value, refused: &mut Vec<String>) -> Value 
     keep("schedulingGates");
     let list = |v: &Value, field: &str| v[field].as_array().cloned().unwrap_or_default();
     let (was, is) = (list(old, "tolerations"), list(new, "tolerations"));
-    let is: Vec<Value> = is.iter().map(without_seconds).collect();
+    let is: HashSet<Value> = is.iter().map(without_seconds).collect();
     if !was.iter().map(without_seconds).all(|t| is.contains(&t)) {
         refused.push(
             "spec.tolerations (existing toleration can not be modified except its \
@@ -66,7 +68,7 @@ fn forget_allowed(old: &Value, new: &Value, refused: &mut Vec<String>) -> Value 
                 .to_owned(),
         );
     }
-    let was = list(old, "schedulingGates");
+    let was: HashSet<Value> = list(old, "schedulingGates").into_iter().collect();
     if !list(new, "schedulingGates").iter().all(|g| was.contains(g)) {
         refused.push("spec.schedulingGates (only deletion is allowed)".to_owned());
     }

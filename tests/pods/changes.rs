@@ -148,6 +148,20 @@ fn an_edit_is_saved_refused_or_cancelled() {
         "pod/p edited\n"
     );
     assert_eq!(root.field("p", ".metadata.labels.mine"), "edited");
+    // What somebody else changes meanwhile stays.
+    let label = root.command(&["label", "pod", "p", "theirs=1"]);
+    let words = std::iter::once(label.get_program()).chain(label.get_args());
+    let label: Vec<_> = words.map(|w| w.to_str().unwrap()).collect();
+    let editor = format!(
+        "{} >/dev/null; sed -i 's/mine: .*/mine: again/'",
+        label.join(" ")
+    );
+    assert_eq!(edit(&editor).ok(), "pod/p edited\n");
+    let labels = root.field("p", ".metadata.labels");
+    assert!(
+        labels.contains(r#""mine":"again""#) && labels.contains(r#""theirs":"1""#),
+        "{labels}"
+    );
     // The second time the editor leaves the error as it is, and the copy is kept.
     let ran = edit("sed -i 's/restartPolicy: Always/restartPolicy: Sometimes/'")
         .fails(3, "restartPolicy");

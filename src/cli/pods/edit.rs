@@ -132,7 +132,7 @@ fn edit(face: &Face, format: &Format, view: View) -> Result<()> {
         }
         // Again the same after an error: there is no way on.
         let gives_up = !failures.is_empty() && text == body;
-        match save(face, format, &view, &text) {
+        match save(face, format, &view, &original, &text) {
             Ok(()) => {
                 copy.remove();
                 return Ok(());
@@ -149,16 +149,18 @@ fn edit(face: &Face, format: &Format, view: View) -> Result<()> {
     }
 }
 
-fn save(face: &Face, format: &Format, view: &View, text: &str) -> Result<()> {
-    let source = Source {
+fn save(face: &Face, format: &Format, view: &View, original: &str, text: &str) -> Result<()> {
+    let source = |text: &str| Source {
         name: "the edited file".into(),
         bytes: text.as_bytes().to_vec(),
     };
-    let parsed = manifest::parse(&[source], Some(&view.pod.namespace))?;
-    let [given] = parsed.pods.as_slice() else {
+    let (before, after) = (source(original), source(text));
+    // Its faults have lines.
+    let parsed = manifest::parse(std::slice::from_ref(&after), Some(&view.pod.namespace))?;
+    if parsed.pods.len() != 1 {
         return Err(Error::invalid("the edited file has to hold one Pod"));
-    };
-    let make = |live: &Pod| manifest::replacement(live, given);
+    }
+    let make = |live: &Pod| manifest::edited(live, &before, &after);
     let changed = change(&face.layout, view, &make, false)?;
     match format {
         Format::Table { .. } if changed.changed => {

@@ -1,15 +1,17 @@
 //! Changes of a Pod's manifest as data: JSON patch ([`pointer`], RFC 6902), merge patch
 //! (RFC 7386, here), strategic merge patch with Kubernetes' keys for Pods ([`strategic`]),
-//! and the three-way merge of `apply` ([`three_way`]). Pure; a result is checked as any
+//! the three-way merge of `apply` ([`three_way`]) and that of `edit` ([`rebase`]). Pure; a result is checked as any
 //! manifest is.
 
 mod pointer;
+mod rebase;
 mod schema;
 mod strategic;
 mod three_way;
 
 use serde_json::{Map, Value};
 
+pub(crate) use rebase::rebase;
 pub(crate) use three_way::three_way;
 
 use crate::Result;
@@ -54,6 +56,16 @@ fn merge(value: &Value, patch: &Value) -> Value {
         }
     }
     Value::Object(merged)
+}
+
+/// A value in an error.
+fn shown(value: &Value) -> String {
+    const MOST: usize = 200;
+    let text = value.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((cut, _)) => format!("{}...", &text[..cut]),
+        None => text,
+    }
 }
 
 #[cfg(test)]

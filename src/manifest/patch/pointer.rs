@@ -2,12 +2,16 @@
 
 use serde_json::Value;
 
+use super::shown;
 use crate::{Error, Result};
 
 /// More than any Pod needs; each may copy all that there is.
 const MOST_OPERATIONS: usize = 10_000;
 /// Bytes of the result, as JSON: copies of copies grow without end.
 const MOST_BYTES: usize = 3 << 20;
+/// Objects and lists in each other: what copies and moves put below each other is gone through
+/// by functions that call themselves. A manifest may have 64.
+const MOST_DEPTH: usize = 256;
 
 pub(super) fn apply(value: &Value, patch: &Value) -> Result<Value> {
     let Value::Array(operations) = patch else {
@@ -75,7 +79,9 @@ fn one(value: &mut Value, operation: &Value) -> Result<usize> {
             let wanted = wanted()?;
             if !same(is, &wanted) {
                 return Err(Error::invalid(format!(
-                    "test of {path:?}: it is {is}, not {wanted}"
+                    "test of {path:?}: it is {}, not {}",
+                    shown(is),
+                    shown(&wanted)
                 )));
             }
         }
@@ -137,7 +143,21 @@ fn find<'v>(value: &'v mut Value, parts: &[String], path: &str) -> Result<&'v mu
     Ok(at)
 }
 
+fn depth(value: &Value) -> usize {
+    let below = match value {
+        Value::Object(map) => map.values().map(depth).max(),
+        Value::Array(items) => items.iter().map(depth).max(),
+        _ => return 0,
+    };
+    1 + below.unwrap_or(0)
+}
+
 fn add(value: &mut Value, parts: &[String], path: &str, new: Value) -> Result<()> {
+    if parts.len() + depth(&new) > MOST_DEPTH {
+        return Err(Error::invalid(format!(
+            "it makes objects in each other, more than {MOST_DEPTH} deep"
+        )));
+    }
     let Some((last, above)) = parts.split_last() else {
         *value = new;
         return Ok(());

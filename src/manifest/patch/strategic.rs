@@ -2,9 +2,12 @@
 //! is meant: `$patch` (replace, delete, merge), `$retainKeys`, `$deleteFromPrimitiveList/FIELD`,
 //! `$setElementOrder/FIELD`.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::schema::{self, Keys, below, key_of};
+use super::shown;
 use crate::{Error, Result};
 
 const DIRECTIVE: &str = "$patch";
@@ -51,6 +54,7 @@ fn object(
             .as_array()
             .ok_or_else(|| wrong(path, "its value is a list"))?;
         if let Some(Value::Array(items)) = merged.get_mut(field) {
+            let gone: HashSet<&Value> = gone.iter().collect();
             items.retain(|item| !gone.contains(item));
         }
     }
@@ -116,43 +120,61 @@ fn list(old: &[Value], patch: &[Value], keys: Keys, path: &str) -> Result<Vec<Va
     if patch.iter().any(replaces) {
         return Ok(patch.iter().filter(|i| !replaces(i)).cloned().collect());
     }
-    let mut merged = old.to_vec();
+    let mut merged: Vec<Option<Value>> = old.iter().cloned().map(Some).collect();
+    // The first one of a key is the last here.
+    let mut places: HashMap<Vec<Value>, Vec<usize>> = HashMap::new();
+    for (i, item) in old.iter().enumerate().rev() {
+        if let Some(key) = key_of(item, keys) {
+            places.entry(key).or_default().push(i);
+        }
+    }
     for item in patch {
-        let key = key_of(item, keys)
-            .ok_or_else(|| wrong(path, format!("an item has no {}: {item}", keys.join(", "))))?;
-        let at = merged
-            .iter()
-            .position(|m| key_of(m, keys).as_ref() == Some(&key));
-        let Value::Object(change) = item else {
-            if at.is_none() {
-                merged.push(item.clone());
+        let key = key_of(item, keys).ok_or_else(|| {
+            let what = format!("an item has no {}: {}", keys.join(", "), shown(item));
+            wrong(path, what)
+        })?;
+        let places = places.entry(key).or_default();
+        let at = places.last().copied();
+        let new = match item {
+            Value::Object(change) => {
+                let empty = Map::new();
+                let was = at.and_then(|i| merged[i].as_ref()?.as_object());
+                object(was.unwrap_or(&empty), change, path)?.map(Value::Object)
             }
-            continue;
+            item => Some(item.clone()),
         };
-        let empty = Map::new();
-        let was = at.and_then(|i| merged[i].as_object()).unwrap_or(&empty);
-        match (object(was, change, path)?, at) {
-            (Some(new), Some(i)) => merged[i] = Value::Object(new),
-            (Some(new), None) => merged.push(Value::Object(new)),
-            (None, Some(i)) => drop(merged.remove(i)),
+        match (new, at) {
+            (Some(new), Some(i)) => merged[i] = Some(new),
+            (Some(new), None) => {
+                places.push(merged.len());
+                merged.push(Some(new));
+            }
+            (None, Some(i)) => {
+                merged[i] = None;
+                places.pop();
+            }
             (None, None) => {}
         }
     }
-    Ok(merged)
+    Ok(merged.into_iter().flatten().collect())
 }
 
 /// Those that `order` names take its order among the places that they have.
 pub(super) fn sort(items: &mut [Value], order: &[Value], keys: Keys) {
-    let place = |item: &Value| {
-        let key = key_of(item, keys);
-        order.iter().position(|o| key_of(o, keys) == key)
-    };
-    let slots: Vec<usize> = (0..items.len())
-        .filter(|i| place(&items[*i]).is_some())
-        .collect();
-    let mut sorted: Vec<Value> = slots.iter().map(|i| items[*i].clone()).collect();
-    sorted.sort_by_key(|item| place(item));
-    for (slot, item) in slots.into_iter().zip(sorted) {
+    let mut places = HashMap::new();
+    for (i, item) in order.iter().enumerate() {
+        if let Some(key) = key_of(item, keys) {
+            places.entry(key).or_insert(i);
+        }
+    }
+    let place = |item: &Value| places.get(&key_of(item, keys)?).copied();
+    let (slots, mut sorted): (Vec<usize>, Vec<_>) = items
+        .iter()
+        .enumerate()
+        .filter_map(|(i, item)| Some((i, (place(item)?, item.clone()))))
+        .unzip();
+    sorted.sort_by_key(|(place, _)| *place);
+    for (slot, (_, item)) in slots.into_iter().zip(sorted) {
         items[slot] = item;
     }
 }

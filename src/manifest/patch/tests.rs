@@ -309,3 +309,104 @@ fn three_ways() {
         json!({"mine": "9", "theirs": "2", "old": "3"})
     );
 }
+
+#[test]
+fn edits_change_what_was_edited() {
+    let before = json!({
+        "metadata": {"labels": {"a": "1", "gone": "1", "b": "1"}},
+        "spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]},
+    });
+    // What others have made of it meanwhile.
+    let live = json!({
+        "metadata": {"labels": {"a": "1", "gone": "2", "b": "2", "theirs": "1"}, "uid": "u"},
+        "spec": {"containers": [{"name": "a", "image": "2"}, {"name": "b", "image": "1"}]},
+    });
+    let after = json!({
+        "metadata": {"labels": {"a": "9", "b": "1", "new": "1"}},
+        "spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "3"}]},
+    });
+    assert_eq!(
+        rebase(&before, &after, &live),
+        json!({
+            "metadata": {"labels": {"a": "9", "b": "2", "theirs": "1", "new": "1"}, "uid": "u"},
+            "spec": {"containers": [{"name": "a", "image": "2"}, {"name": "b", "image": "3"}]},
+        })
+    );
+    assert_eq!(rebase(&before, &before, &live), live);
+    // What others have taken away, and the editor has left as it was, does not come back.
+    let less = json!({"metadata": {"labels": {}}, "spec": {"containers": [{"name": "b"}]}});
+    let label = json!({"metadata": {"labels": {"a": "1", "gone": "1", "b": "1", "c": "1"}},
+        "spec": before["spec"]});
+    let mut want = less.clone();
+    want["metadata"]["labels"] = json!({"c": "1"});
+    assert_eq!(rebase(&before, &label, &less), want);
+}
+
+/// A manifest has room for so many, and the lock of all names is held meanwhile.
+#[test]
+fn long_lists_are_merged_in_one_pass() {
+    let list = |from: usize| -> Value {
+        let items = from..from + 40_000;
+        let items = items.map(|n| json!({"name": format!("n{n}"), "value": n.to_string()}));
+        items.collect()
+    };
+    let of = |list: &Value| pod(json!({"containers": [{"name": "a", "env": list}]}));
+    let (old, new) = (of(&list(0)), of(&list(20_000)));
+    let length = |value: &Value| {
+        value["spec"]["containers"][0]["env"]
+            .as_array()
+            .unwrap()
+            .len()
+    };
+    assert_eq!(
+        length(&by(PatchKind::Strategic, old.clone(), new.clone())),
+        60_000
+    );
+    assert_eq!(length(&three_way(&old, &new, &old)), 40_000);
+    assert_eq!(length(&rebase(&old, &new, &old)), 40_000);
+    let texts: Vec<Value> = (0..40_000).map(|n| n.to_string().into()).collect();
+    let value = json!({"metadata": {"finalizers": texts}});
+    let gone = json!({"metadata": {
+        "$deleteFromPrimitiveList/finalizers": texts[1..],
+        "$setElementOrder/finalizers": texts,
+    }});
+    let left = by(PatchKind::Strategic, value, gone);
+    assert_eq!(left, json!({"metadata": {"finalizers": ["0"]}}));
+}
+
+/// Of items with the same key, which ports of TCP and UDP have, the first is meant.
+#[test]
+fn the_first_of_a_key_is_merged() {
+    let ports = |list: Value| pod(json!({"containers": [{"name": "a", "ports": list}]}));
+    let old =
+        ports(json!([{"containerPort": 53, "name": "t"}, {"containerPort": 53, "name": "u"}]));
+    let gone = |times| {
+        let delete = json!({"containerPort": 53, "$patch": "delete"});
+        let change = ports(Value::Array(vec![delete; times]));
+        by(PatchKind::Strategic, old.clone(), change)
+    };
+    assert_eq!(gone(1), ports(json!([{"containerPort": 53, "name": "u"}])));
+    assert_eq!(gone(3), ports(json!([])));
+}
+
+#[test]
+fn json_patches_make_nothing_deep() {
+    // Each copy into its own innermost object makes it twice as deep.
+    let copy = |n: usize| json!({"op": "copy", "from": "/o", "path": "/o".repeat(n + 1)});
+    let doubling: Value = (0..20).map(|k| copy(1 << k)).collect();
+    // Each round of moves makes it one deeper.
+    let round = [
+        json!({"op": "add", "path": "/t", "value": {}}),
+        json!({"op": "move", "from": "/o", "path": "/t/o"}),
+        json!({"op": "move", "from": "/t", "path": "/o"}),
+    ];
+    let moving: Value = round.iter().cycle().take(3000).cloned().collect();
+    for change in [doubling, moving] {
+        let e = patch(&json!({"o": {}}), &change, PatchKind::Json).unwrap_err();
+        assert!(e.to_string().contains("more than 256 deep"), "{e}");
+    }
+    let long = json!({"a": "x".repeat(10_000)});
+    let test = json!([{"op": "test", "path": "", "value": 1}]);
+    let e = patch(&long, &test, PatchKind::Json).unwrap_err();
+    assert!(e.to_string().len() < 400, "{e}");
+}

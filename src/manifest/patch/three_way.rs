@@ -2,6 +2,8 @@
 //! are as it says; fields that the manifest before had and this one has not go; all others
 //! (defaults, what `label` and `patch` have added) stay.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::schema::{self, Keys, below, key_of};
@@ -53,22 +55,22 @@ fn object(
 }
 
 /// kubectl takes the same port of TCP and of UDP for one; here they are two.
-fn telling(path: &str, keys: Keys) -> Keys {
+pub(super) fn telling(path: &str, keys: Keys) -> Keys {
     match path.ends_with("ontainers.ports") {
         true => &["containerPort", "protocol"],
         false => keys,
     }
 }
 
-fn are_told_apart(lists: &[&[Value]], keys: Keys) -> bool {
+pub(super) fn are_told_apart(lists: &[&[Value]], keys: Keys) -> bool {
     lists.iter().all(|list| {
-        let found: Vec<_> = list.iter().map(|item| telling_key(item, keys)).collect();
-        let twice = |i: usize| found[..i].contains(&found[i]);
-        found.iter().all(Option::is_some) && !(0..found.len()).any(twice)
+        let mut seen = HashSet::new();
+        let mut found = list.iter().map(|item| telling_key(item, keys));
+        found.all(|key| key.is_some_and(|key| seen.insert(key)))
     })
 }
 
-fn telling_key(item: &Value, keys: Keys) -> Option<Vec<Value>> {
+pub(super) fn telling_key(item: &Value, keys: Keys) -> Option<Vec<Value>> {
     if let ["containerPort", "protocol"] = keys {
         let protocol = item.get("protocol").cloned().unwrap_or("TCP".into());
         return Some(vec![item.get("containerPort")?.clone(), protocol]);
@@ -76,19 +78,27 @@ fn telling_key(item: &Value, keys: Keys) -> Option<Vec<Value>> {
     key_of(item, keys)
 }
 
+/// Where each item of a list is.
+pub(super) fn by_key(list: &[Value], keys: Keys) -> HashMap<Option<Vec<Value>>, usize> {
+    let all = list.iter().enumerate();
+    all.map(|(i, item)| (telling_key(item, keys), i)).collect()
+}
+
 fn list(applied: &[Value], wanted: &[Value], live: &[Value], keys: Keys, path: &str) -> Vec<Value> {
-    let find = |list: &[Value], item: &Value| {
+    let (in_applied, in_wanted) = (by_key(applied, keys), by_key(wanted, keys));
+    let kept = |item: &&Value| {
         let key = telling_key(item, keys);
-        list.iter().find(|i| telling_key(i, keys) == key).cloned()
+        in_wanted.contains_key(&key) || !in_applied.contains_key(&key)
     };
-    let kept = |item: &&Value| find(wanted, item).is_some() || find(applied, item).is_none();
     let mut merged: Vec<Value> = live.iter().filter(kept).cloned().collect();
+    let in_merged = by_key(&merged, keys);
+    let none = Value::Null;
     for new in wanted {
-        let before = find(applied, new).unwrap_or_default();
         let key = telling_key(new, keys);
-        match merged.iter_mut().find(|m| telling_key(m, keys) == key) {
+        let before = in_applied.get(&key).map_or(&none, |i| &applied[*i]);
+        match in_merged.get(&key).map(|i| &mut merged[*i]) {
             Some(now) => {
-                *now = value(&before, new, now, path);
+                *now = value(before, new, now, path);
                 if let (true, Value::Object(now), Value::Object(new)) =
                     (schema::retains_keys(path), now, new)
                 {
