@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, alive, kill_9, pod, sh, until};
+use crate::root::{IMAGE, Root, alive, kill_9, pod, sh, until};
 
 const TICKS: &str = "trap 'echo asked to end; exit 0' TERM; \
                      n=0; while :; do n=$((n+1)); echo $n > /tick; sleep 0.05; done";
@@ -98,8 +98,15 @@ fn a_paused_pod_stands_still_until_it_is_resumed() {
     root.carob(&["exec", "p", "--", "true"])
         .fails(125, "is paused");
     root.carob(&["restart", "p"]).fails(5, "is paused");
+    root.carob(&["debug", "p", "--image", IMAGE])
+        .fails(5, "is paused");
+    // What is applied waits with the Pod, and the command does not.
+    root.carob(&["tag", IMAGE, "localhost/other:1"]).ok();
+    let other = of("Always", json!({"image": "localhost/other:1"}));
+    root.apply(&other).fails(5, "is paused");
     root.carob(&["pause", "p"]).ok();
     assert_eq!(root.carob(&["resume", "p"]).ok(), "pod/p resumed\n");
+    assert_eq!(root.apply(&other).ok(), "pod/p unchanged\n");
     assert!(goes_on(&root));
     root.carob(&["resume", "p"]).ok();
     root.carob(&["exec", "p", "--", "true"]).ok();

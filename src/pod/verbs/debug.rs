@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::pod::client::{self, View};
+use crate::pod::monitor::kubelet::pause::is_paused;
 use crate::pod::reason::Reason;
 use crate::pod::state::{Now, State};
 use crate::pod::update;
@@ -131,10 +132,7 @@ pub(crate) fn add(layout: &Layout, view: &View, name: &str, make: Make) -> Resul
     if view.state.as_ref().is_some_and(|s| s.deletion.is_some()) {
         return Err(client::being_deleted(pod));
     }
-    if view.status().phase.is_terminal() {
-        let e = Error::conflict(format!("pod {} has ended", pod.name));
-        return Err(e.hint("delete it and apply its manifest again"));
-    }
+    goes_on(view)?;
     client::change(layout, &pod.uid, |live| {
         if live.spec.container(name).is_some() {
             return Err(Error::conflict(format!(
@@ -146,6 +144,20 @@ pub(crate) fn add(layout: &Layout, view: &View, name: &str, make: Make) -> Resul
         update::become_like(live, &new);
         Ok(true)
     })
+}
+
+/// # Errors
+/// [`Kind::Conflict`]: no container of the Pod is started, or not until it is resumed.
+fn goes_on(view: &View) -> Result<()> {
+    let pod = &view.pod;
+    if view.status().phase.is_terminal() {
+        let e = Error::conflict(format!("pod {} has ended", pod.name));
+        return Err(e.hint("delete it and apply its manifest again"));
+    }
+    match view.state.as_ref().is_some_and(|s| s.paused.is_some()) {
+        true => Err(is_paused(pod)),
+        false => Ok(()),
+    }
 }
 
 /// Waits until the container has started.
@@ -163,9 +175,11 @@ pub(crate) fn await_start(layout: &Layout, pod: &Pod, name: &str) -> Result<()> 
                     return Err(e);
                 }
                 Change::Seen(view) if view.pod.uid == pod.uid => {
-                    if let Some(result) = view.state.and_then(|s| how_it_stands(&s, name)) {
+                    let state = view.state.as_ref();
+                    if let Some(result) = state.and_then(|s| how_it_stands(s, name)) {
                         return result;
                     }
+                    goes_on(&view)?;
                 }
                 _ => {}
             }

@@ -1,5 +1,6 @@
 //! What clients wait for that have asked for the Pod's start.
 
+use super::pause::is_paused;
 use super::{Kubelet, Stage};
 use crate::pod::client;
 use crate::pod::protocol::Wait;
@@ -87,7 +88,12 @@ impl Kubelet {
                 Now::Waiting { reason, .. } => *reason == Reason::CrashLoopBackOff,
             };
         }
-        all.then_some(Ok(()))
+        match all {
+            true => Some(Ok(())),
+            // Nobody knows when it goes on.
+            false if self.state.paused.is_some() => Some(Err(is_paused(&self.pod))),
+            false => None,
+        }
     }
 
     /// How an init container failed that has run, with what it wrote last.
