@@ -1,36 +1,17 @@
 //! One container of the Pod: names, image, environment, ports, probes, hooks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::around::Around;
 use super::report::Report;
 use super::tree::Path;
 use super::{env, lifecycle, names, probe, resources, restart, security, volumes};
 use crate::spec::{
-    AppArmor, Container, Port, Probe, ProbeKind, Protocol, PullPolicy, ResizePolicy, Resources,
-    Security,
+    Container, Port, Probe, ProbeKind, Protocol, PullPolicy, ResizePolicy, Resources,
 };
-
-/// What a container needs to know of its Pod.
-pub(super) struct Around<'a> {
-    pub security: &'a Security,
-    /// Where the Pod's securityContext is.
-    pub security_path: &'a Path,
-    /// AppArmor profiles that annotations name, by container.
-    pub app_armor: &'a HashMap<String, AppArmor>,
-    pub volumes: volumes::Known<'a>,
-    /// The names of all of them.
-    pub containers: HashSet<&'a str>,
-    pub host_network: bool,
-    /// Whether `spec.os` is set.
-    pub has_os: bool,
-    /// Whether its restartPolicy is Never.
-    pub never_restarts: bool,
-    /// Seconds, as they are written: they may be negative.
-    pub grace: i64,
-}
 
 pub(super) fn lower(
     r: &mut Report<'_>,

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 
 use super::report::{Origin, Report};
+use super::server::{check_namespace, without_status};
 use super::tree::{Key, Node, Path, Value, quote};
 use super::verdicts::{self, Answer};
 use super::{FieldVerdict, Verdict, decode, defaults, fields, kinds, objects, pod};
@@ -217,36 +218,6 @@ pub(super) fn check_object<'a>(
         outcome.pod = Some(Pod { applied, ..lowered });
     }
     outcome
-}
-
-/// The object without what a server wrote: it may be of a newer version than the types
-/// known here, and nobody reads it.
-pub(super) fn without_status(object: &Node) -> Node {
-    let mut object = object.clone();
-    object.take("status");
-    if let Some(meta) = object.get_mut("metadata") {
-        for field in ["managedFields", "creationTimestamp", "deletionTimestamp"] {
-            meta.take(field);
-        }
-    }
-    object
-}
-
-/// The namespace of the command line and the one in the manifest.
-pub(super) fn check_namespace(r: &mut Report<'_>, wanted: Option<&str>, given: Option<&str>) {
-    if let (Some(wanted), Some(given)) = (wanted, given)
-        && wanted != given
-    {
-        r.problem(
-            &Path::default().keys("metadata.namespace"),
-            format!(
-                "the namespace from the provided object {} does not match the namespace {}; \
-                 you must pass '--namespace={given}' to perform this operation",
-                quote(given),
-                quote(wanted)
-            ),
-        );
-    }
 }
 
 /// Whether this is a v1 Pod; if it is not, there is nothing more to say.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::container::Around;
+use super::around::Around;
 use super::names;
 use super::report::Report;
 use super::tree::{Path, quote};

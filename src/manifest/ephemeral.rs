@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1 as core;
 use serde_json::Value;
 
-use super::container::{self, Around};
+use super::around::Around;
+use super::container;
 use super::names;
 use super::report::Report;
 use super::tree::Path;

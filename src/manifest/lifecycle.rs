@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as core;
 use nix::sys::signal::Signal;
 
-use super::container::Around;
+use super::around::Around;
 use super::probe;
 use super::report::Report;
 use super::tree::Path;

@@ -22,6 +22,7 @@
 //! some randomness for uids, and nothing needs a privilege.
 
 mod api;
+mod around;
 mod build;
 mod change;
 mod container;
@@ -49,6 +50,7 @@ mod restart;
 mod scheduling;
 mod security;
 mod selector;
+mod server;
 mod source;
 mod tree;
 mod verdicts;
@@ -297,6 +299,8 @@ fn new_uid() -> Result<String> {
     Ok(format!("{p1}-{p2}-{p3}-{p4}-{p5}"))
 }
 
+#[cfg(test)]
+mod container_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]

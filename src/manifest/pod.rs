@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::container::{self, Around};
+use super::around::{Around, Known};
+use super::container;
 use super::report::Report;
 use super::tree::Path;
 use super::{ephemeral, metadata, names, restart, scheduling, security, volumes};
@@ -87,7 +88,7 @@ fn lower_spec(
         security: &security,
         security_path: &security_path,
         app_armor: &app_armor,
-        volumes: volumes::Known::of(listed),
+        volumes: Known::of(listed),
         containers,
         host_network,
         has_os: s.os.is_some(),

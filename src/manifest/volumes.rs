@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1 as core;
 
+use super::around::Known;
 use super::objects::claim;
 use super::quantity::Quantity;
 use super::report::Report;
@@ -176,28 +177,6 @@ fn image(r: &mut Report<'_>, path: &Path, image: &core::ImageVolumeSource) -> Vo
         policy: r
             .choice(&path.key("pullPolicy"), policy, &PullPolicy::ALL)
             .unwrap_or_default(),
-    }
-}
-
-/// The names of a Pod's volumes, whatever their kind.
-#[derive(Debug, Default)]
-pub(super) struct Known<'a> {
-    pub all: HashSet<&'a str>,
-    images: HashSet<&'a str>,
-    pub empty_dirs: HashSet<&'a str>,
-}
-
-impl<'a> Known<'a> {
-    pub(super) fn of(volumes: &'a [core::Volume]) -> Self {
-        let names = |is: &dyn Fn(&core::Volume) -> bool| {
-            let those = volumes.iter().filter(|v| is(v));
-            those.map(|v| v.name.as_str()).collect()
-        };
-        Known {
-            all: names(&|_| true),
-            images: names(&|v| v.image.is_some()),
-            empty_dirs: names(&|v| v.empty_dir.is_some()),
-        }
     }
 }
 

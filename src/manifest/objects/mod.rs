@@ -3,9 +3,6 @@
 
 pub(super) mod claim;
 mod data;
-mod fields;
-
-pub(super) use fields::rule;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -14,9 +11,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::report::{Origin, Report};
+use super::server::{check_namespace, without_status};
 use super::tree::Node;
 use super::verdicts::{self, Found};
-use super::{decode, document, metadata};
+use super::{decode, fields, metadata};
 use crate::spec::{self, ObjectKind};
 
 /// Which kind of kept object this is, if it is one.
@@ -30,7 +28,7 @@ pub(super) fn kind_of(node: &Node) -> Option<ObjectKind> {
 
 /// The answer for each field that is set.
 pub(super) fn answer(kind: ObjectKind, node: &Node) -> Vec<Found> {
-    verdicts::answer(node, &|pattern| fields::rule(kind, pattern))
+    verdicts::answer(node, &|pattern| fields::rule_of(kind, pattern))
 }
 
 /// Reads one. `None` where there are faults, which are in the report then.
@@ -42,7 +40,7 @@ pub(super) fn read(
     uid: &str,
     created: Timestamp,
 ) -> Option<spec::Object> {
-    let node = &document::without_status(node);
+    let node = &without_status(node);
     let read = match kind {
         ObjectKind::Namespace => {
             typed::<core::Namespace>(r, node, |n| &n.metadata, |_, _| {}, |_| {})
@@ -72,7 +70,7 @@ pub(super) fn read(
     let given = meta.namespace.as_deref().filter(|ns| !ns.is_empty());
     let namespace = match kind.is_namespaced() {
         true => {
-            document::check_namespace(r, origin.namespace, given);
+            check_namespace(r, origin.namespace, given);
             given.or(origin.namespace).unwrap_or("default").to_owned()
         }
         false => String::new(),
@@ -159,3 +157,6 @@ fn shown(manifest: &mut Value) {
         manifest["metadata"] = Value::Object(serde_json::Map::new());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::expand::{Vars, expand, mentions};
+use super::fault::config_error;
 use super::files;
-use super::inputs::{EnvInputs, Inputs, config_error};
+use super::inputs::{EnvInputs, Inputs};
 use crate::container::plan::DEFAULT_PATH;
 use crate::container::user::User;
 use crate::spec::{EnvValue, ObjectKind, ObjectRef};

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::inputs::config_error;
+use super::fault::config_error;
 use crate::Result;
 
 /// The variables that `$(NAME)` may name.

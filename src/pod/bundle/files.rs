@@ -15,7 +15,8 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::inputs::{EnvInputs, config_error};
+use super::fault::config_error;
+use super::inputs::EnvInputs;
 use crate::linux::root::{Root, open_dir};
 use crate::spec::VolumeSource;
 use crate::{Context, Error, Result};

@@ -1,4 +1,4 @@
-//! What decides how a container looks inside, and how it is told that it cannot be.
+//! What decides how a container looks inside.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use crate::image;
 use crate::linux::capability::Set;
 use crate::spec::{Container, Pod};
 use crate::store::PodPaths;
-use crate::{Error, Kind};
 
 /// Everything that decides what a container looks like inside.
 #[derive(Debug)]
@@ -59,12 +58,4 @@ pub(crate) struct EnvInputs<'a> {
     pub node_cpu: u64,
     pub node_memory: u64,
     pub node_storage: u64,
-}
-
-pub(super) fn config_error(message: impl Into<String>) -> Error {
-    Error::new(Kind::Invalid, message)
-}
-
-pub(super) fn from_builder(e: impl std::fmt::Display) -> Error {
-    Error::failed(format!("build the OCI configuration: {e}"))
 }

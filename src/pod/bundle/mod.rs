@@ -8,6 +8,7 @@
 
 mod env;
 mod expand;
+mod fault;
 mod files;
 mod inputs;
 mod mounts;
@@ -26,7 +27,7 @@ pub(crate) use inputs::{EnvInputs, Inputs};
 pub(crate) use objects::Objects;
 
 use env::plan_env;
-use inputs::{config_error, from_builder};
+use fault::{config_error, from_builder};
 use mounts::plan_mounts;
 
 use super::limits::{oom_score, plan_resources};

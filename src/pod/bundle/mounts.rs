@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use super::expand::{Vars, expand_all_or_fail};
-use super::inputs::{Inputs, config_error, from_builder};
+use super::fault::{config_error, from_builder};
+use super::inputs::Inputs;
 use crate::oci::plan::mount::SUB_DIRECTORY;
 use crate::spec::{Mount, Propagation, VolumeSource};
 use crate::{Context, Result};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::inputs::config_error;
+use super::fault::config_error;
 use crate::Result;
 use crate::spec::{Object, ObjectKind, ObjectRef};
 

@@ -1,7 +1,7 @@
 //! What becomes of each field of the objects that carob keeps: as the table of a Pod's
 //! fields, one for each kind. `docs/fields.md` shows them to users.
 
-use crate::manifest::fields::{self, Rule};
+use super::Rule;
 use crate::spec::ObjectKind;
 
 use Rule::{Fields, Honoured, NoEffect, Only, RefusedIfSet};
@@ -67,13 +67,13 @@ pub(crate) fn table(kind: ObjectKind) -> &'static [(&'static str, Rule)] {
 }
 
 /// The line for a pattern such as `spec.accessModes`.
-pub(in crate::manifest) fn rule(kind: ObjectKind, pattern: &str) -> Option<Rule> {
+pub(crate) fn rule_of(kind: ObjectKind, pattern: &str) -> Option<Rule> {
     let own = table(kind).iter().find(|(line, _)| *line == pattern);
     let first = pattern.split('.').next().unwrap_or_default();
     match own {
         Some((_, rule)) => Some(*rule),
         None if matches!(first, "apiVersion" | "kind" | "metadata" | "status") => {
-            fields::rule(pattern)
+            super::rule(pattern)
         }
         None => None,
     }

@@ -1,0 +1,165 @@
+//! The object and the Pod.
+
+use super::Rule::{self, Fields, Honoured, NoEffect, Only, RefusedIfSet};
+use super::{CLAIM, SECCOMP, SECCOMP_FILE, WINDOWS};
+
+const SCHEDULER: &str = "there is one machine and no scheduler";
+const SERVER: &str = "the API server's own note";
+const PRIORITY: &str = "Pods do not displace each other on one machine";
+const ACCOUNT: &str = "there is no API server to have an account with";
+const SELINUX_CHANGE: &str =
+    "volumes that carob labels are new with each Pod, so both policies do the same";
+
+pub(super) const TABLE: &[(&str, Rule)] = &[
+    ("apiVersion", Honoured),
+    ("kind", Honoured),
+    ("status", NoEffect("carob finds the status out itself")),
+    ("metadata", Fields),
+    ("metadata.name", Honoured),
+    ("metadata.namespace", Honoured),
+    ("metadata.labels", Honoured),
+    ("metadata.annotations", Honoured),
+    (
+        "metadata.generateName",
+        NoEffect("an object goes by metadata.name"),
+    ),
+    ("metadata.creationTimestamp", NoEffect(SERVER)),
+    ("metadata.deletionGracePeriodSeconds", NoEffect(SERVER)),
+    ("metadata.deletionTimestamp", NoEffect(SERVER)),
+    (
+        "metadata.finalizers",
+        NoEffect("there is no controller to remove a finalizer"),
+    ),
+    ("metadata.generation", NoEffect(SERVER)),
+    ("metadata.managedFields", NoEffect(SERVER)),
+    (
+        "metadata.ownerReferences",
+        NoEffect("there is no controller that owns Pods"),
+    ),
+    ("metadata.resourceVersion", NoEffect(SERVER)),
+    ("metadata.selfLink", NoEffect(SERVER)),
+    (
+        "metadata.uid",
+        NoEffect("each object made here gets a uid of its own"),
+    ),
+    ("spec", Fields),
+    ("spec.activeDeadlineSeconds", Honoured),
+    ("spec.affinity", NoEffect(SCHEDULER)),
+    ("spec.automountServiceAccountToken", NoEffect(ACCOUNT)),
+    ("spec.containers", Fields),
+    ("spec.dnsConfig", Fields),
+    ("spec.dnsConfig.nameservers", Honoured),
+    ("spec.dnsConfig.options", Fields),
+    ("spec.dnsConfig.options[*].name", Honoured),
+    ("spec.dnsConfig.options[*].value", Honoured),
+    ("spec.dnsConfig.searches", Honoured),
+    ("spec.dnsPolicy", Honoured),
+    (
+        "spec.enableServiceLinks",
+        NoEffect("there are no Services to link to"),
+    ),
+    ("spec.ephemeralContainers", Fields),
+    ("spec.ephemeralContainers[*].targetContainerName", Honoured),
+    (
+        "spec.evictionResponders",
+        NoEffect("nothing evicts Pods here"),
+    ),
+    ("spec.hostAliases", Fields),
+    ("spec.hostAliases[*].hostnames", Honoured),
+    ("spec.hostAliases[*].ip", Honoured),
+    ("spec.hostIPC", Honoured),
+    ("spec.hostNetwork", Honoured),
+    ("spec.hostPID", Honoured),
+    (
+        "spec.hostUsers",
+        Only {
+            honoured: &["true"],
+            refused: &["false"],
+            why: "user namespaces are not supported yet",
+        },
+    ),
+    ("spec.hostname", Honoured),
+    (
+        "spec.hostnameOverride",
+        RefusedIfSet("not supported yet; use hostname"),
+    ),
+    ("spec.imagePullSecrets", Fields),
+    ("spec.imagePullSecrets[*].name", Honoured),
+    ("spec.initContainers", Fields),
+    ("spec.nodeName", NoEffect(SCHEDULER)),
+    ("spec.nodeSelector", NoEffect(SCHEDULER)),
+    ("spec.os", Fields),
+    (
+        "spec.os.name",
+        Only {
+            honoured: &["linux"],
+            refused: &["windows"],
+            why: WINDOWS,
+        },
+    ),
+    (
+        "spec.overhead",
+        RefusedIfSet("resources for a runtime's overhead are not supported yet"),
+    ),
+    ("spec.preemptionPolicy", NoEffect(PRIORITY)),
+    ("spec.priority", NoEffect(PRIORITY)),
+    ("spec.priorityClassName", NoEffect(PRIORITY)),
+    (
+        "spec.readinessGates",
+        NoEffect("there is no controller that would open a gate"),
+    ),
+    ("spec.resourceClaims", RefusedIfSet(CLAIM)),
+    (
+        "spec.resources",
+        RefusedIfSet("resources of the whole Pod are not supported yet; set them per container"),
+    ),
+    ("spec.restartPolicy", Honoured),
+    (
+        "spec.runtimeClassName",
+        RefusedIfSet("runtime classes are not supported yet"),
+    ),
+    ("spec.schedulerName", NoEffect(SCHEDULER)),
+    ("spec.schedulingGates", NoEffect(SCHEDULER)),
+    ("spec.schedulingGroup", NoEffect(SCHEDULER)),
+    ("spec.securityContext", Fields),
+    ("spec.securityContext.appArmorProfile", Fields),
+    (
+        "spec.securityContext.appArmorProfile.localhostProfile",
+        Honoured,
+    ),
+    ("spec.securityContext.appArmorProfile.type", Honoured),
+    ("spec.securityContext.fsGroup", Honoured),
+    ("spec.securityContext.fsGroupChangePolicy", Honoured),
+    ("spec.securityContext.runAsGroup", Honoured),
+    ("spec.securityContext.runAsNonRoot", Honoured),
+    ("spec.securityContext.runAsUser", Honoured),
+    (
+        "spec.securityContext.seLinuxChangePolicy",
+        NoEffect(SELINUX_CHANGE),
+    ),
+    ("spec.securityContext.seLinuxOptions", Fields),
+    ("spec.securityContext.seLinuxOptions.level", Honoured),
+    ("spec.securityContext.seLinuxOptions.role", Honoured),
+    ("spec.securityContext.seLinuxOptions.type", Honoured),
+    ("spec.securityContext.seLinuxOptions.user", Honoured),
+    ("spec.securityContext.seccompProfile", Fields),
+    (
+        "spec.securityContext.seccompProfile.localhostProfile",
+        SECCOMP_FILE,
+    ),
+    ("spec.securityContext.seccompProfile.type", SECCOMP),
+    ("spec.securityContext.supplementalGroups", Honoured),
+    ("spec.securityContext.supplementalGroupsPolicy", Honoured),
+    ("spec.securityContext.sysctls", Fields),
+    ("spec.securityContext.sysctls[*].name", Honoured),
+    ("spec.securityContext.sysctls[*].value", Honoured),
+    ("spec.securityContext.windowsOptions", RefusedIfSet(WINDOWS)),
+    ("spec.serviceAccount", NoEffect(ACCOUNT)),
+    ("spec.serviceAccountName", NoEffect(ACCOUNT)),
+    ("spec.setHostnameAsFQDN", Honoured),
+    ("spec.shareProcessNamespace", Honoured),
+    ("spec.subdomain", Honoured),
+    ("spec.terminationGracePeriodSeconds", Honoured),
+    ("spec.tolerations", NoEffect(SCHEDULER)),
+    ("spec.topologySpreadConstraints", NoEffect(SCHEDULER)),
+];
