@@ -118,8 +118,7 @@ enum Form {
 
 fn text_form(s: &str) -> Form {
     let printable = |c: char| {
-        matches!(c, '\t' | '\n' | ' '..='~' | '\u{a1}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}'
-            | '\u{10000}'..='\u{10ffff}')
+        matches!(c, '\t' | '\n' | ' '..='~' | '\u{a1}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
             && !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{ad}')
             && !turns(c)
     };
@@ -128,8 +127,9 @@ fn text_form(s: &str) -> Form {
     }
     if s.contains('\n') {
         // A first line that is blank or begins with a blank would need an
-        // indentation indicator; lines that end in blanks read badly.
-        let odd = s.starts_with([' ', '\t', '\n']) || s.lines().any(|l| l.ends_with([' ', '\t']));
+        // indentation indicator; lines that end in blanks read badly, and so do tabs.
+        let odd =
+            s.starts_with([' ', '\n']) || s.contains('\t') || s.lines().any(|l| l.ends_with(' '));
         return if odd { Form::Double } else { Form::Block };
     }
     if is_plain(s) {
@@ -208,14 +208,22 @@ fn double_quoted(out: &mut String, s: &str) {
             '\r' => out.push_str("\\r"),
             '\0' => out.push_str("\\0"),
             '\x1b' => out.push_str("\\e"),
-            ' '..='~' | '\u{a1}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..
-                if !turns(c) && !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}' | '\u{ad}') =>
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0b' => out.push_str("\\v"),
+            '\x0c' => out.push_str("\\f"),
+            '\u{85}' => out.push_str("\\N"),
+            '\u{a0}' => out.push_str("\\_"),
+            '\u{2028}' => out.push_str("\\L"),
+            '\u{2029}' => out.push_str("\\P"),
+            ' '..='~' | '\u{a1}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}'
+                if !turns(c) && !matches!(c, '\u{feff}' | '\u{ad}') =>
             {
                 out.push(c);
             }
-            c if u32::from(c) <= 0xff => out.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if u32::from(c) <= 0xffff => out.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c if u32::from(c) <= 0xff => out.push_str(&format!("\\x{:02X}", u32::from(c))),
+            c if u32::from(c) <= 0xffff => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push_str(&format!("\\U{:08X}", u32::from(c))),
         }
     }
     out.push('"');
