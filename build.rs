@@ -10,7 +10,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use k8s_openapi::Resource;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -154,7 +154,13 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let mut schemas = SchemaGenerator::default();
     // A kind more is a line more.
-    let kinds = [kind::<Pod>(&mut schemas, &["po"])];
+    let kinds = [
+        kind::<Pod>(&mut schemas, &["po"]),
+        kind::<ConfigMap>(&mut schemas, &["cm"]),
+        kind::<Secret>(&mut schemas, &[]),
+        kind::<PersistentVolumeClaim>(&mut schemas, &["pvc"]),
+        kind::<Namespace>(&mut schemas, &["ns"]),
+    ];
     let types: Map<String, Value> = schemas
         .definitions()
         .iter()

@@ -1,7 +1,6 @@
 //! The words that can stand at the end of a command line: Pods, containers, images, kinds
 //! and formats. What cannot be read gives no words: a shell has no place for an error.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::cli::VERBS;
@@ -10,7 +9,10 @@ use crate::cli::images::list::familiar;
 use crate::debug_log;
 use crate::image::Store;
 use crate::manifest::explain;
+use crate::object;
 use crate::pod::client;
+use crate::pod::verbs::namespace;
+use crate::spec::ObjectKind;
 use crate::store::Layout;
 
 /// What stands at a place.
@@ -19,6 +21,10 @@ enum Wanted {
     Nothing,
     /// `pods`, or `pod/NAME`.
     Kind,
+    /// The same, or `configmaps` and the others.
+    AnyKind,
+    /// An object of this kind.
+    Named(ObjectKind),
     /// `pod/NAME`.
     Object,
     Pod,
@@ -107,10 +113,21 @@ pub(super) fn candidates(face: &Face, words: &[String]) -> Vec<String> {
     let all: Vec<String> = match wanted {
         Wanted::Field => explain::candidates(current),
         Wanted::Nothing => vec![],
-        Wanted::Kind if !current.contains('/') => {
-            ["pods", "pod", "pod/"].map(str::to_owned).to_vec()
+        Wanted::Kind | Wanted::AnyKind if !current.contains('/') => {
+            let others = ObjectKind::ALL.map(ObjectKind::plural).into_iter();
+            let others = others.filter(|_| wanted == Wanted::AnyKind);
+            let pods = ["pods", "pod", "pod/"].into_iter();
+            pods.chain(others).map(str::to_owned).collect()
         }
-        Wanted::Kind | Wanted::Object => pods().iter().map(|p| format!("pod/{p}")).collect(),
+        Wanted::Named(ObjectKind::Namespace) => namespaces(layout),
+        Wanted::Named(kind) => object::list(layout, kind, Some(namespace))
+            .into_iter()
+            .flatten()
+            .map(|o| o.name)
+            .collect(),
+        Wanted::Kind | Wanted::AnyKind | Wanted::Object => {
+            pods().iter().map(|p| format!("pod/{p}")).collect()
+        }
         Wanted::Pod => pods(),
         Wanted::Remote => pods().iter().map(|p| format!("{p}:")).collect(),
         Wanted::Container => pod
@@ -131,15 +148,14 @@ pub(super) fn candidates(face: &Face, words: &[String]) -> Vec<String> {
             .map(|n| familiar(&n))
             .collect(),
         Wanted::Format(all) => all.iter().map(|f| (*f).to_owned()).collect(),
-        Wanted::Namespace => client::list_with(layout, None, client::Detail::Summary)
-            .into_iter()
-            .flatten()
-            .map(|v| v.pod.namespace)
-            .collect::<BTreeSet<String>>()
-            .into_iter()
-            .collect(),
+        Wanted::Namespace => namespaces(layout),
     };
     all.into_iter().filter(|w| w.starts_with(current)).collect()
+}
+
+fn namespaces(layout: &Layout) -> Vec<String> {
+    let all = namespace::list(layout).into_iter().flatten();
+    all.map(|o| o.name).collect()
 }
 
 /// The value that the last of these flags has.
@@ -173,13 +189,19 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
     if let Some(wanted) = flag.and_then(|f| value_of(f, verb)) {
         return (wanted, pod);
     }
+    let kind = operands.first().and_then(|word| ObjectKind::of_word(word));
     let wanted = match (verb, operands.as_slice()) {
-        (Some(verb), []) if KINDED.contains(&verb) => Wanted::Kind,
+        (Some("wait" | "top"), []) => Wanted::Kind,
+        (Some(verb), []) if KINDED.contains(&verb) => Wanted::AnyKind,
         (Some(verb), ["pod" | "pods" | "po"]) if KINDED.contains(&verb) => Wanted::Pod,
         // Keys and values may follow the name.
         (Some("label" | "annotate"), _) => Wanted::Nothing,
         (Some(verb), ["pod" | "pods" | "po", ..]) if KINDED.contains(&verb) => Wanted::Pod,
-        (Some(verb), _) if KINDED.contains(&verb) => Wanted::Kind,
+        (Some(verb), _) if KINDED.contains(&verb) && kind.is_some() => {
+            kind.map_or(Wanted::Nothing, Wanted::Named)
+        }
+        (Some("wait" | "top"), _) => Wanted::Kind,
+        (Some(verb), _) if KINDED.contains(&verb) => Wanted::AnyKind,
         (Some("logs" | "exec" | "attach" | "debug"), []) => Wanted::Pod,
         (Some("restart" | "pause" | "resume" | "why"), _) => Wanted::Pod,
         (Some("cp"), _) => Wanted::Remote,
@@ -231,20 +253,22 @@ mod tests {
         use Wanted::*;
         for (line, wanted, pod) in [
             ("", Nothing, None),
-            ("get", Kind, None),
+            ("get", AnyKind, None),
             ("get pods", Pod, Some("pods")),
             ("get -n", Namespace, None),
             ("get pods -o", Format(GET), Some("pods")),
-            ("get pod/a", Kind, Some("a")),
+            ("get pod/a", AnyKind, Some("a")),
+            ("get cm", Named(ObjectKind::ConfigMap), Some("cm")),
+            ("wait", Kind, None),
             ("top --sort-by", Format(SORT), None),
-            ("label", Kind, None),
+            ("label", AnyKind, None),
             ("annotate pods", Pod, Some("pods")),
             ("label pod web", Nothing, Some("pod")),
             ("events --for", Object, None),
             ("events --types", Format(TYPES), None),
             ("version -o", Format(VALUES), None),
             ("--log-level", Format(&debug_log::LEVELS), None),
-            ("--log-level debug get", Kind, None),
+            ("--log-level debug get", AnyKind, None),
             ("-n x logs", Pod, None),
             ("logs web", Container, Some("web")),
             ("logs -f web -c", Container, Some("web")),

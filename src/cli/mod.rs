@@ -15,6 +15,7 @@
 
 mod images;
 mod man;
+mod objects;
 mod pods;
 mod show;
 mod terminal;

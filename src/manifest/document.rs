@@ -38,6 +38,14 @@ pub(super) struct Object {
     base: Path,
 }
 
+impl Object {
+    /// Of which object the manifest speaks.
+    pub(super) fn given_uid(&self) -> Option<&str> {
+        let uid = self.node.get("metadata")?.get("uid")?.as_str()?;
+        (!uid.is_empty()).then_some(uid)
+    }
+}
+
 /// The objects of a document: itself, or the items of a List, in which there may be more
 /// Lists. With what is wrong about the Lists themselves; these problems have no source set.
 pub(super) fn objects(document: Node) -> (Vec<Object>, Vec<Problem>) {

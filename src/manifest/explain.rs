@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::api::{Api, Field, Kind, Type};
 use super::fields::{self, Rule};
 use crate::nearest::nearest;
+use crate::spec::ObjectKind;
 use crate::{Error, Result};
 
 use Rule::{Fields, Honoured, NoEffect, Only, Refused, RefusedIfSet, RefusedResource};
@@ -170,8 +171,7 @@ impl Place {
     fn explained(self, recursive: bool) -> Explained {
         let walk = Walk {
             api: self.api,
-            // So far, what carob does is written down for Pods alone.
-            answers: self.kind.kind == "Pod",
+            answers: Answers::of(self.kind),
             recursive,
         };
         let fields = |of: &'static Type| walk.fields(of, &self.pattern, self.last, &mut vec![]);
@@ -222,9 +222,34 @@ fn below(parent: &str, field: Option<&Field>, name: &str) -> String {
     }
 }
 
+/// The table in which it is written down what carob does with a kind's fields.
+#[derive(Clone, Copy)]
+enum Answers {
+    Pod,
+    Object(ObjectKind),
+}
+
+impl Answers {
+    /// None for a kind that carob does not take.
+    fn of(kind: &Kind) -> Option<Self> {
+        match (kind.group.as_str(), kind.kind.as_str()) {
+            ("", "Pod") => Some(Answers::Pod),
+            ("", kind) => ObjectKind::of_manifest(kind).map(Answers::Object),
+            _ => None,
+        }
+    }
+
+    fn rule(self, pattern: &str) -> Option<Rule> {
+        match self {
+            Answers::Pod => fields::rule(pattern),
+            Answers::Object(kind) => fields::rule_of(kind, pattern),
+        }
+    }
+}
+
 struct Walk {
     api: &'static Api,
-    answers: bool,
+    answers: Option<Answers>,
     recursive: bool,
 }
 
@@ -261,17 +286,17 @@ impl Walk {
             required: field.required,
             values: &field.values,
             description: field.description.clone(),
-            carob: self.answers.then(|| answer(pattern, field)).flatten(),
+            carob: self.answers.and_then(|of| answer(of, pattern, field)),
             fields: vec![],
         }
     }
 }
 
 /// What carob does with a field, by its own line or that of the subtree that it is in.
-fn answer(pattern: &str, field: &Field) -> Option<Answer> {
+fn answer(of: Answers, pattern: &str, field: &Field) -> Option<Answer> {
     let mut at = pattern;
     let rule = loop {
-        match fields::rule(at) {
+        match of.rule(at) {
             Some(rule) => break rule,
             None => at = at.rsplit_once('.')?.0.trim_end_matches("[*]"),
         }

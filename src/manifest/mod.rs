@@ -66,6 +66,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use change::{edited, merged, parse_patch, patched, replacement, with_ephemeral};
 pub(crate) use metadata::{check_annotation, check_label};
 pub(crate) use names::check_variable;
+pub(crate) use objects::{edited_object, merged_object, patched_object, replaced_object};
 pub(crate) use quantity::Quantity;
 pub(crate) use report::Note;
 pub(crate) use selector::{Selector, parse_selector};
@@ -85,6 +86,8 @@ pub(crate) struct Parsed {
     pub pods: Vec<Pod>,
     /// What carob keeps beside them, in the order in which it is to be made.
     pub objects: Vec<Object>,
+    /// The uids that manifests name, by the uid that the object has here.
+    pub given_uids: HashMap<String, String>,
     /// What is worth saying: fields without effect, likely mistakes.
     pub notes: Vec<Note>,
     /// The answer for each field that is set, for `validate`.
@@ -213,6 +216,7 @@ impl<'a> Reading<'a> {
 
     fn object(&mut self, object: &mut document::Object, origin: &Origin<'_>) -> Result<()> {
         let uid = new_uid()?;
+        let given = object.given_uid().map(str::to_owned);
         let outcome = document::check_object(object, origin, &uid, self.created);
         let Outcome {
             mut report,
@@ -247,6 +251,9 @@ impl<'a> Reading<'a> {
                 field: place.field,
                 message: format!("{kind} {place_of} is given twice: first at {first}"),
             });
+        }
+        if let (Some(object), Some(given)) = (&object, given) {
+            self.parsed.given_uids.insert(object.uid.clone(), given);
         }
         self.parsed.pods.extend(pod);
         self.parsed.objects.extend(object);

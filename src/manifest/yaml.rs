@@ -16,8 +16,8 @@ use super::json::{self, NotJson};
 use super::tree::{Node, Value};
 use crate::error::Problem;
 
-/// As much as the API server takes is about 1.5 MiB; no Pod comes near.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+/// As much as the API server takes. A Secret's 1 MiB of data is longer in base64.
+pub(super) const MAX_BYTES: usize = 3 << 20;
 
 /// Reads every document of a source that is not empty. What was readable before
 /// a fault of syntax is returned with the fault; duplicate keys do not end the

@@ -6,13 +6,25 @@
 //! change of another is lost. The directory of a kind and namespace can be watched; what
 //! tells of a change is the rename.
 //!
+//! What `create` makes objects of is read here too ([`sources`], [`hash`], [`pair`]).
+//!
 //! Nothing here is printed, and errors name an object, never what it holds.
+
+mod hash;
+mod pair;
+mod sources;
+mod watch;
 
 use std::path::Path;
 
 use crate::spec::{Object, ObjectKind};
 use crate::store::{self, Layout, Lock, Versioned, make_dir};
 use crate::{Context, Error, Result};
+
+pub(crate) use hash::{go_json, suffix};
+pub(crate) use pair::check_pair;
+pub(crate) use sources::{Data, Sources};
+pub(crate) use watch::Watcher;
 
 impl Versioned for Object {
     const VERSION: u32 = Object::VERSION;
@@ -91,9 +103,21 @@ pub(crate) fn list(
 /// [`crate::Kind::Conflict`]: there is one of the name.
 pub(crate) fn create(layout: &Layout, object: &Object) -> Result<Object> {
     let _lock = lock(layout)?;
-    if find(layout, object.kind, &object.namespace, &object.name)?.is_some() {
-        return Err(exists(object));
+    check_absent(layout, object)?;
+    write(layout, object, 1)
+}
+
+/// What [`create`] would refuse.
+pub(crate) fn check_absent(layout: &Layout, object: &Object) -> Result<()> {
+    match find(layout, object.kind, &object.namespace, &object.name)? {
+        Some(_) => Err(exists(object)),
+        None => Ok(()),
     }
+}
+
+/// Makes it, in the place of one of its name: another object, which has nothing of that one.
+pub(crate) fn make_anew(layout: &Layout, object: &Object) -> Result<Object> {
+    let _lock = lock(layout)?;
     write(layout, object, 1)
 }
 
@@ -113,6 +137,29 @@ pub(crate) fn apply(
         false => Done::Configured,
     };
     Ok((keep(layout, &old, new)?, done))
+}
+
+/// As [`change`], with whether that is another than before. `dry_run`: only says what would
+/// come of it.
+pub(crate) fn update(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: &str,
+    name: &str,
+    dry_run: bool,
+    act: impl Fn(&Object) -> Result<Object>,
+) -> Result<(Object, bool)> {
+    let _lock = match dry_run {
+        true => None,
+        false => Some(lock(layout)?),
+    };
+    let old = get(layout, kind, namespace, name)?;
+    let new = successor(&old, act(&old)?)?;
+    let changed = new != old;
+    match dry_run {
+        true => Ok((new, changed)),
+        false => Ok((keep(layout, &old, new)?, changed)),
+    }
 }
 
 /// Makes of an object what `act` says.
@@ -193,26 +240,34 @@ pub(crate) fn refusals(old: &Object, new: &Object) -> Vec<String> {
 
 /// Writes the successor of a record, if it is another.
 fn keep(layout: &Layout, old: &Object, new: Object) -> Result<Object> {
+    let new = successor(old, new)?;
+    match new == *old {
+        true => Ok(new),
+        false => write(layout, &new, old.resource_version + 1),
+    }
+}
+
+/// The record that follows one that is there, if it may.
+fn successor(old: &Object, new: Object) -> Result<Object> {
     let new = Object {
         uid: old.uid.clone(),
         created: old.created,
         resource_version: old.resource_version,
+        // What is to go goes.
+        deletion: old.deletion.or(new.deletion),
         ..new
     };
-    if new == *old {
+    let refused = refusals(old, &new);
+    if refused.is_empty() {
         return Ok(new);
     }
-    let refused = refusals(old, &new);
-    if !refused.is_empty() {
-        let message = format!("{}: {}", old.reference(), refused.join("; "));
-        return Err(Error::invalid(message).hint(format!(
-            "delete it and make it anew: carob delete {} {} -n {}",
-            old.kind.singular(),
-            old.name,
-            old.namespace
-        )));
-    }
-    write(layout, &new, old.resource_version + 1)
+    let message = format!("{}: {}", old.reference(), refused.join("; "));
+    Err(Error::invalid(message).hint(format!(
+        "delete it and make it anew: carob delete {} {} -n {}",
+        old.kind.singular(),
+        old.name,
+        old.namespace
+    )))
 }
 
 /// The lock is held.

@@ -117,6 +117,8 @@ pub(crate) struct Object {
 
 impl Object {
     pub(crate) const VERSION: u32 = 1;
+    /// All values of one object together, in bytes.
+    pub(crate) const DATA_MAX: usize = 1024 * 1024;
 
     /// Keys and values of a ConfigMap or a Secret, decoded.
     pub(crate) fn data(&self) -> BTreeMap<String, Vec<u8>> {
@@ -162,9 +164,12 @@ impl Object {
         if self.kind.is_namespaced() {
             meta["namespace"] = self.namespace.clone().into();
         }
-        meta["uid"] = self.uid.clone().into();
-        meta["creationTimestamp"] = self.created.to_string().into();
-        meta["resourceVersion"] = self.resource_version.to_string().into();
+        // A Namespace that is there because something is in it has no record.
+        if !self.uid.is_empty() {
+            meta["uid"] = self.uid.clone().into();
+            meta["creationTimestamp"] = self.created.to_string().into();
+            meta["resourceVersion"] = self.resource_version.to_string().into();
+        }
         if self.kind == ObjectKind::PersistentVolumeClaim {
             value["spec"]["volumeName"] = self.volume_name().into();
             value["status"] = json!({
@@ -176,6 +181,13 @@ impl Object {
         let meta = &mut value["metadata"];
         if let Some(at) = self.deletion {
             meta["deletionTimestamp"] = at.to_string().into();
+        }
+        if self.kind == ObjectKind::Namespace {
+            let phase = match self.deletion {
+                Some(_) => "Terminating",
+                None => "Active",
+            };
+            value["status"]["phase"] = phase.into();
         }
         value
     }

@@ -7,7 +7,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 
 /// A v1 Secret with a registry's credentials. It is in nothing that is printed.
 #[derive(Clone, PartialEq)]
@@ -102,7 +102,14 @@ impl PullSecret {
             ".dockercfg" => serde_json::from_slice(&text),
             _ => serde_json::from_slice(&text).map(|config: Config| config.auths),
         };
-        auths.with_context(|| format!("the Secret {name}: {key}"))
+        // serde's own text would show a value that is of another type.
+        auths.map_err(|e| {
+            Error::invalid(format!(
+                "the Secret {name}: {key} is not JSON as docker writes it (line {}, column {})",
+                e.line(),
+                e.column()
+            ))
+        })
     }
 }
 

@@ -190,8 +190,16 @@ fn a_pull_secret_beside_its_pod() {
                image: localhost:5000/chatbot:1.0.0\n    command: [sleep, \"1000\"]\n";
     // Without it, and with a wrong one.
     let alone = root.apply(pod);
-    assert!(alone.stderr.contains("no Secret \"regcred\""), "{alone:?}");
     assert!(alone.stderr.contains("401"), "{alone:?}");
+    let events = root.carob(&["events", "--for", "pod/private"]).ok();
+    assert!(
+        events.contains("FailedToRetrieveImagePullSecret"),
+        "{events}"
+    );
+    assert!(
+        events.contains("called regcred in namespace default"),
+        "{events}"
+    );
     root.carob(&["delete", "pod", "private", "--now"]).ok();
     let wrong = root.apply(&(pull_secret("wrong") + pod));
     assert!(wrong.stderr.contains("401"), "{wrong:?}");
@@ -199,7 +207,8 @@ fn a_pull_secret_beside_its_pod() {
     // Another one is for the next try, after its 10 s, without a new Pod.
     let right = pull_secret("secret") + pod;
     let applied = root.apply(&right);
-    assert_eq!(applied.stdout, "pod/private configured\n", "{applied:?}");
+    let said = "secret/regcred configured\npod/private unchanged\n";
+    assert_eq!(applied.stdout, said, "{applied:?}");
     let ready = [
         "wait",
         "pod/private",
@@ -207,7 +216,8 @@ fn a_pull_secret_beside_its_pod() {
         "--timeout=40s",
     ];
     root.carob(&ready).ok();
-    assert_eq!(root.apply(&right).ok(), "pod/private unchanged\n");
+    let said = "secret/regcred unchanged\npod/private unchanged\n";
+    assert_eq!(root.apply(&right).ok(), said);
 
     let shown = root.carob(&["get", "pod", "private", "-o", "yaml"]).ok()
         + &root.carob(&["describe", "pod", "private"]).ok();

@@ -846,12 +846,13 @@ fn without_root_each_verb_ends_with_its_documented_code() {
 
 /// What people's files hold beside their Pods.
 #[test]
-fn a_namespace_beside_a_pod_is_a_note() {
+fn a_service_account_beside_a_pod_is_a_note() {
     let root = Root::new();
-    let beside = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n---\n";
+    let beside = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: shop}\n---\n";
     let ran = root.apply(&format!("{beside}{}", sleeper("a", "app: x")));
     assert!(
-        ran.stderr.contains("Namespace: a namespace exists once"),
+        ran.stderr
+            .contains("ServiceAccount: there is no API server"),
         "{}",
         ran.stderr
     );

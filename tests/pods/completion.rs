@@ -35,7 +35,10 @@ fn offered(root: &Root, line: &[&str]) -> Vec<String> {
         broken.len() - 1,
         broken.last().unwrap()
     );
-    let output = Command::new("bash").args(["-c", &run]).output().unwrap();
+    // One argument of a program has at most 128 KiB.
+    let file = root.dir().join("completion.bash");
+    std::fs::write(&file, run).unwrap();
+    let output = Command::new("bash").arg(&file).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     let text = String::from_utf8(output.stdout).unwrap();
     let words = text.lines().filter(|l| !l.is_empty());
@@ -48,7 +51,17 @@ fn bash_knows_what_is_there() {
     root.apply(&script_pod("web", "Never", 0, "exec sleep 1000"))
         .ok();
     let is = |line: &[&str], want: &[&str]| assert_eq!(offered(&root, line), want, "{line:?}");
-    is(&["get", ""], &["pods", "pod", "pod/"]);
+    let objects = [
+        "namespaces",
+        "configmaps",
+        "secrets",
+        "persistentvolumeclaims",
+    ];
+    is(
+        &["get", ""],
+        &[&["pods", "pod", "pod/"][..], &objects].concat(),
+    );
+    is(&["describe", "ns", "d"], &["default"]);
     is(&["get", "pods", "w"], &["web"]);
     is(&["wait", "pod/"], &["pod/web"]);
     is(&["exec", ""], &["web"]);

@@ -450,3 +450,124 @@ fn systemd_oomd_is_told_not_to_choose_the_monitors() {
     let value = carob::inside::sys::fgetxattr(dir, c"user.oomd_omit");
     assert_eq!(value.unwrap(), b"1");
 }
+
+/// ConfigMaps, Secrets and namespaces: a record is the old one or the new one, and a writer
+/// that dies leaves the next one nothing to stumble over.
+#[test]
+fn objects_outlive_writers_that_are_killed() {
+    let root = Root::empty();
+    let manifest = |n: u32| {
+        // Large enough for a write to take a while.
+        let value = format!("{n} ").repeat(50_000);
+        let object = |kind: &str, field: &str| {
+            json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "o"},
+                field: {"a": value, "b": value}})
+        };
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": "o", "labels": {"n": n.to_string()}}});
+        let items = [
+            namespace,
+            object("ConfigMap", "data"),
+            object("Secret", "stringData"),
+        ];
+        json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
+    };
+    let file = root.dir().join("objects.json");
+    let file = file.to_str().unwrap();
+    let apply = ["apply", "-f", file];
+    let delete = ["delete", "-f", file, "--ignore-not-found"];
+    let kinds = ["namespace", "configmap", "secret"];
+    // What there is of each kind, by the number that it was made with.
+    let kept = |kind: &str| -> Option<u32> {
+        let ran = root.carob(&["get", kind, "o", "-o", "json", "--ignore-not-found"]);
+        let text = ran.ok();
+        if text.is_empty() {
+            return None;
+        }
+        let object: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if kind == "namespace" {
+            return object["metadata"]["labels"]["n"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .ok();
+        }
+        // Both values are of one change.
+        let (a, b) = (&object["data"]["a"], &object["data"]["b"]);
+        assert_eq!(a, b);
+        let text = a.as_str().unwrap();
+        let first = match kind {
+            "secret" => match &text[..2] {
+                "MS" => "1",
+                "Mi" => "2",
+                other => panic!("{other}"),
+            },
+            _ => &text[..1],
+        };
+        first.parse().ok()
+    };
+    let run_and_kill = |args: &[&str], after: Duration| {
+        let mut child = root
+            .command(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    };
+    std::fs::write(file, manifest(1)).unwrap();
+    let begun = Instant::now();
+    root.carob(&apply).ok();
+    let whole = begun.elapsed();
+    const STEPS: u32 = 16;
+    for step in 0..=STEPS {
+        let after = whole * step / STEPS;
+        // An update: each is as before or as after.
+        std::fs::write(file, manifest(1)).unwrap();
+        root.carob(&apply).ok();
+        std::fs::write(file, manifest(2)).unwrap();
+        run_and_kill(&apply, after);
+        for kind in kinds {
+            assert!(
+                matches!(kept(kind), Some(1 | 2)),
+                "{kind} killed after {after:?}"
+            );
+        }
+        root.carob(&apply).ok();
+        assert_eq!(kinds.map(kept), [Some(2); 3], "killed after {after:?}");
+        // A deletion: each is there or is not.
+        run_and_kill(&delete, after);
+        for kind in kinds {
+            assert!(
+                matches!(kept(kind), None | Some(2)),
+                "{kind} killed after {after:?}"
+            );
+        }
+        root.carob(&delete).ok();
+        assert_eq!(kinds.map(kept), [None; 3], "killed after {after:?}");
+        // The first one.
+        run_and_kill(&apply, after);
+        for kind in kinds {
+            assert!(
+                matches!(kept(kind), None | Some(2)),
+                "{kind} killed after {after:?}"
+            );
+        }
+        root.carob(&apply).ok();
+        root.carob(&delete).ok();
+    }
+    let mut left = vec![];
+    let mut dirs = vec![root.dir().join("data/objects")];
+    while let Some(dir) = dirs.pop() {
+        for entry in std::fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => dirs.push(path),
+                false => left.push(path),
+            }
+        }
+    }
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -43,6 +43,8 @@ mod many;
 mod mends;
 mod neighbours;
 mod network;
+mod objects;
+mod objects_oracle;
 mod probes;
 mod probes_remote;
 mod propagation;

@@ -11,15 +11,15 @@ use crate::cli::show::monitor_log::MonitorLogs;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::waiting::Waiting;
 use crate::cli::terminal::raw::Signals;
-use crate::cli::{Verb, show::age, show::object};
+use crate::cli::{Verb, objects::made, show::age, show::object};
 use crate::manifest::{self, Parsed};
 use crate::pod::client::{self, View};
 use crate::pod::trouble;
 use crate::pod::verbs::Grace;
 use crate::pod::verbs::apply::apply;
 use crate::pod::verbs::start::{self, Progress};
-use crate::spec::Pod;
-use crate::{Context, Error, Result};
+use crate::spec::{Object, Pod};
+use crate::{Context, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Apply {
@@ -95,7 +95,7 @@ fn expand(file: &str, recursive: bool) -> Result<Vec<String>> {
 
 impl Verb for Apply {
     const NAME: &'static str = "apply";
-    const ABOUT: &'static str = "Make the Pods of manifests, and return when they run";
+    const ABOUT: &'static str = "Make what manifests say, and return when the Pods run";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob apply -f web.yaml\n\
         \x20 carob apply -f manifests -R --timeout=2m";
@@ -115,15 +115,11 @@ impl Verb for Apply {
         for note in &parsed.notes {
             warn(&note.to_string());
         }
-        if parsed.pods.is_empty() {
-            // A file with a Namespace alone is no mistake: it is applied before others.
-            if parsed.ignored > 0 {
-                return Ok(0);
-            }
-            return Err(Error::invalid("the manifests hold no Pod"));
+        if parsed.pods.is_empty() && parsed.objects.is_empty() {
+            return Ok(0);
         }
         if self.dry_run == "client" {
-            return dry_run(&format, parsed.pods, "created");
+            return dry_run(&format, parsed, "created", "client");
         }
         face.make_ready()?;
         let grace = Grace {
@@ -131,6 +127,8 @@ impl Verb for Apply {
             force: false,
         };
         let (mut pods, mut errors) = (vec![], vec![]);
+        // Pods start with what is there.
+        let kept = made::apply(face, &format, &parsed, &mut errors)?;
         for pod in parsed.pods {
             // One that cannot be made is no reason to leave out those that follow.
             let merge = |live: &Pod| manifest::merged(live, &pod);
@@ -149,7 +147,7 @@ impl Verb for Apply {
             }
         }
         let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
-        let ended = match self.wait {
+        let ended = match self.wait && !pods.is_empty() {
             true => {
                 let mut waiting = Waiting::new(false, &format);
                 await_started(face, &pods, until, None, &mut waiting)
@@ -162,28 +160,46 @@ impl Verb for Apply {
             }
         });
         errors.extend(ended.err());
-        if !matches!(format, Format::Table { .. }) && !pods.is_empty() {
-            let views = pods
-                .iter()
-                .map(|(p, _)| client::find(&face.layout, &p.namespace, &p.name))
-                .collect::<Result<Vec<View>>>()?;
-            format.print(views.iter().map(object::v1).collect(), false)?;
-        }
+        show_made(face, &format, &kept, &pods)?;
         face.first_of(errors).map(|()| 0)
     }
 }
 
+/// Prints as objects what was made, in the order in which it was.
+pub(crate) fn show_made(
+    face: &Face,
+    format: &Format,
+    kept: &[Object],
+    pods: &[(Pod, String)],
+) -> Result<()> {
+    if matches!(format, Format::Table { .. }) || kept.len() + pods.len() == 0 {
+        return Ok(());
+    }
+    let views = pods
+        .iter()
+        .map(|(p, _)| client::find(&face.layout, &p.namespace, &p.name))
+        .collect::<Result<Vec<View>>>()?;
+    let mut all: Vec<_> = kept.iter().map(Object::v1).collect();
+    all.extend(views.iter().map(object::v1));
+    format.print(all, false)
+}
+
 /// What would be made, as it is to be recorded.
-pub(crate) fn dry_run(format: &Format, pods: Vec<Pod>, word: &str) -> Result<u8> {
+pub(crate) fn dry_run(format: &Format, parsed: Parsed, word: &str, kind: &str) -> Result<u8> {
+    let note = made::dry_note(kind);
+    for object in &parsed.objects {
+        made::say_done(format, object, word, note)?;
+    }
     match format {
         Format::Table { .. } => {
-            for p in &pods {
-                output::text(&format!("pod/{} {word} (dry run)\n", p.name), false)?;
+            for p in &parsed.pods {
+                output::text(&format!("pod/{} {word}{note}\n", p.name), false)?;
             }
         }
         _ => {
-            let objects = pods.into_iter().map(|p| p.manifest).collect();
-            format.print(objects, false)?;
+            let mut all: Vec<_> = parsed.objects.iter().map(made::unkept).collect();
+            all.extend(parsed.pods.into_iter().map(|p| p.manifest));
+            format.print(all, false)?;
         }
     }
     Ok(0)

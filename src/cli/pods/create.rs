@@ -4,18 +4,18 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::cli::Verb;
 use crate::cli::face::{Face, warn, warn_of};
-use crate::cli::pods::apply::{await_started, dry_run, read, warn_of_trouble};
+use crate::cli::objects::create::Made;
+use crate::cli::pods::apply::{await_started, dry_run, read, show_made, warn_of_trouble};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::waiting::Waiting;
-use crate::cli::show::{age, object};
-use crate::manifest;
-use crate::pod::client::{self, View};
+use crate::cli::{Verb, objects::made, show::age};
+use crate::manifest::{self, Parsed};
+use crate::pod::client;
 use crate::pod::verbs::Grace;
 use crate::pod::verbs::change::change;
 use crate::pod::verbs::delete;
-use crate::spec::Pod;
+use crate::spec::{Object, Pod};
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -41,9 +41,12 @@ pub(crate) struct Common {
 }
 
 #[derive(Args, Debug)]
+#[command(subcommand_negates_reqs = true)]
 pub(crate) struct Create {
     #[command(flatten)]
     common: Common,
+    #[command(subcommand)]
+    made: Option<Made>,
 }
 
 #[derive(Args, Debug)]
@@ -60,13 +63,21 @@ pub(crate) struct Replace {
 
 impl Verb for Create {
     const NAME: &'static str = "create";
-    const ABOUT: &'static str = "Make the Pods of manifests, which must not be there yet";
+    const ABOUT: &'static str = "Make what manifests say, which must not be there yet";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob create -f web.yaml\n\
-        \x20 carob create -f web.yaml --dry-run=client -o yaml";
+        \x20 carob create -f web.yaml --dry-run=client -o yaml\n\
+        \x20 carob create configmap web --from-literal=color=red --from-file=web.conf\n\
+        \x20 carob create secret generic db --from-file=password=/run/credentials/db/password\n\
+        \x20 carob create secret docker-registry hub --docker-username=me --docker-password=p\n\
+        \x20 carob create secret tls web --cert=web.crt --key=web.key\n\
+        \x20 carob create namespace shop";
 
     fn needs_root(&self) -> bool {
-        self.common.dry_run != "client"
+        match &self.made {
+            Some(made) => !made.is_dry(),
+            None => self.common.dry_run != "client",
+        }
     }
 
     fn makes_root(&self) -> bool {
@@ -74,8 +85,15 @@ impl Verb for Create {
     }
 
     fn run(self, face: &Face) -> Result<u8> {
+        if let Some(made) = &self.made {
+            if !self.common.filename.is_empty() {
+                return Err(Error::usage("-f cannot go with a kind and a name"));
+            }
+            return made.run(face);
+        }
         let dry = self.common.dry_run == "server";
-        self.common.run(face, "created", |pod| {
+        let made = |object: &Object, _: Option<&str>| made::create(face, object, dry);
+        self.common.run(face, "created", made, |pod| {
             if !dry {
                 return Ok((client::create(&face.layout, pod)?, pod.uid.clone()));
             }
@@ -93,7 +111,7 @@ impl Verb for Create {
 
 impl Verb for Replace {
     const NAME: &'static str = "replace";
-    const ABOUT: &'static str = "Make Pods that are there what their manifests say";
+    const ABOUT: &'static str = "Make what is there as manifests say";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob replace -f web.yaml\n\
         \x20 carob replace -f web.yaml --force --grace-period=5";
@@ -115,7 +133,9 @@ impl Verb for Replace {
                 force: false,
             },
         );
-        self.common.run(face, "replaced", |pod| {
+        let made =
+            |object: &Object, uid: Option<&str>| made::replace(face, object, uid, self.force, dry);
+        self.common.run(face, "replaced", made, |pod| {
             let found = client::find(&face.layout, &pod.namespace, &pod.name);
             match (found, force) {
                 (Ok(view), true) if !dry => delete::delete(&face.layout, &view, grace, None)?,
@@ -137,11 +157,13 @@ impl Verb for Replace {
 }
 
 impl Common {
-    /// `act` returns warnings, and the uid of the Pod that there is then.
+    /// `act` returns warnings, and the uid of the Pod that there is then; `make` is of all
+    /// that are no Pods.
     fn run(
         &self,
         face: &Face,
         word: &str,
+        make: impl Fn(&Object, Option<&str>) -> Result<Object>,
         act: impl Fn(&Pod) -> Result<(Vec<Error>, String)>,
     ) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
@@ -150,20 +172,19 @@ impl Common {
         for note in &parsed.notes {
             warn(&note.to_string());
         }
-        if parsed.pods.is_empty() {
-            return match parsed.ignored > 0 {
-                true => Ok(0),
-                false => Err(Error::invalid("the manifests hold no Pod")),
-            };
+        if parsed.pods.is_empty() && parsed.objects.is_empty() {
+            return Ok(0);
         }
         // As with kubectl, what `apply` may take away again it has made itself.
         parsed.pods.iter_mut().for_each(|p| p.applied = None);
+        parsed.objects.iter_mut().for_each(|o| o.applied = None);
         match self.dry_run.as_str() {
-            "client" => return dry_run(&format, parsed.pods, word),
+            "client" => return dry_run(&format, parsed, word, "client"),
             "none" => face.make_ready()?,
             _ => {}
         }
         let (mut pods, mut errors) = (vec![], vec![]);
+        let kept = made::each(&parsed, &mut errors, make)?;
         for pod in parsed.pods {
             match act(&pod) {
                 Ok((warnings, uid)) => {
@@ -175,16 +196,18 @@ impl Common {
         }
         let is_table = matches!(format, Format::Table { .. });
         if self.dry_run == "server" {
-            let given: Vec<Pod> = pods.into_iter().map(|(p, _)| p).collect();
-            if is_table {
-                for p in &given {
-                    let line = format!("pod/{} {word} (server dry run)\n", p.name);
-                    output::text(&line, false)?;
-                }
-            } else if !given.is_empty() {
-                dry_run(&format, given, word)?;
+            let given = Parsed {
+                pods: pods.into_iter().map(|(p, _)| p).collect(),
+                objects: kept,
+                ..Parsed::default()
+            };
+            if is_table || given.pods.len() + given.objects.len() > 0 {
+                dry_run(&format, given, word, "server")?;
             }
             return face.first_of(errors).map(|()| 0);
+        }
+        for object in &kept {
+            made::say_done(&format, object, word, "")?;
         }
         if is_table {
             for (pod, _) in &pods {
@@ -192,7 +215,7 @@ impl Common {
             }
         }
         let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
-        if self.wait {
+        if self.wait && !pods.is_empty() {
             let mut waiting = Waiting::new(false, &format);
             let ended = await_started(face, &pods, until, None, &mut waiting);
             if ended.is_ok() && is_table {
@@ -200,13 +223,7 @@ impl Common {
             }
             errors.extend(ended.err());
         }
-        if !is_table && !pods.is_empty() {
-            let views = pods
-                .iter()
-                .map(|(p, _)| client::find(&face.layout, &p.namespace, &p.name))
-                .collect::<Result<Vec<View>>>()?;
-            format.print(views.iter().map(object::v1).collect(), false)?;
-        }
+        show_made(face, &format, &kept, &pods)?;
         face.first_of(errors).map(|()| 0)
     }
 }

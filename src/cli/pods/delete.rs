@@ -5,31 +5,36 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::cli::face::{Face, warn};
+use crate::cli::objects::get::{self, Item};
+use crate::cli::objects::made::{self, Deletion};
+use crate::cli::show::object::{self, Named, What};
 use crate::cli::show::output::{self, Format};
-use crate::cli::{Verb, pods::apply, show::age, show::object};
+use crate::cli::{Verb, pods::apply, show::age};
 use crate::manifest;
-use crate::pod::client::{self, View};
+use crate::pod::client::View;
 use crate::pod::verbs::delete::{self, Grace};
+use crate::spec::Object;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Delete {
-    /// `pod NAME...`, `pod/NAME...` or `pods` with -l or --all
+    /// `pod NAME...`, `cm/NAME...`, or a kind with -l or --all. A namespace goes with all that
+    /// is in it
     #[arg(value_name = "KIND [NAME]")]
     what: Vec<String>,
-    /// The Pods of these manifests
+    /// What these manifests name
     #[arg(short, long, value_name = "FILE")]
     filename: Vec<String>,
     /// Directories of -f with those below them
     #[arg(short = 'R', long)]
     recursive: bool,
-    /// Pods with these labels
+    /// Those with these labels
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Every Pod of the namespace
+    /// Every one of the namespace
     #[arg(long)]
     all: bool,
-    /// With --all or -l: the Pods of every namespace
+    /// With --all or -l: those of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
     /// Seconds between TERM and KILL, instead of the Pod's own
@@ -48,10 +53,10 @@ pub(crate) struct Delete {
     /// Give up waiting after this long; 0s never
     #[arg(long, default_value = "0s", allow_hyphen_values = true)]
     timeout: String,
-    /// A Pod that is not there is no error
+    /// One that is not there is no error
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true)]
     ignore_not_found: bool,
-    /// name, json or yaml: the Pods as they are when they begin to end
+    /// name, json or yaml: Pods as they are when they begin to end
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
 }
@@ -90,17 +95,22 @@ fn grace(period: i64, force: bool, now: bool) -> Result<(Grace, Option<&'static 
 
 impl Verb for Delete {
     const NAME: &'static str = "delete";
-    const ABOUT: &'static str = "Delete Pods: TERM, the grace period, then KILL";
+    const ABOUT: &'static str = "Delete Pods (TERM, the grace period, then KILL) and other objects";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob delete pod web\n\
         \x20 carob delete -f web.yaml\n\
+        \x20 carob delete configmap,secret -l app=web\n\
         \x20 carob delete pod web --grace-period=0 --force";
 
     fn run(self, face: &Face) -> Result<u8> {
         let (grace, note) = grace(self.grace_period, self.force, self.now)?;
         let format = Format::parse(self.output.as_deref())?;
         let timeout = age::parse_timeout(&self.timeout)?;
-        let (views, missing) = self.find(face)?;
+        let Found {
+            views,
+            objects,
+            missing,
+        } = self.find(face)?;
         if let Some(n) = note {
             warn(n);
         }
@@ -108,7 +118,7 @@ impl Verb for Delete {
         let mut errors = missing;
         let mut ending = vec![];
         // Asked first, waited for together.
-        let as_list = views.len() != 1;
+        let as_list = views.len() + objects.len() != 1;
         for mut view in views {
             match delete::begin(&face.layout, &view, grace) {
                 Ok(connection) => {
@@ -124,72 +134,105 @@ impl Verb for Delete {
                 Err(e) => errors.push(e),
             }
         }
-        if !matches!(format, Format::Table { .. } | Format::Name) && !ending.is_empty() {
-            let objects = ending.iter().map(|(view, _)| object::v1(view)).collect();
-            format.print(objects, as_list)?;
+        let some = ending.len() + objects.len() > 0;
+        if !matches!(format, Format::Table { .. } | Format::Name) && some {
+            let mut all: Vec<_> = ending.iter().map(|(view, _)| object::v1(view)).collect();
+            all.extend(objects.iter().map(Object::v1));
+            format.print(all, as_list)?;
         }
-        if self.wait.unwrap_or(!grace.force) {
+        let wait = self.wait.unwrap_or(!grace.force);
+        if wait {
             for (view, connection) in ending {
                 if let Err(e) = delete::end(&face.layout, &view, connection, grace, until) {
                     errors.push(e);
                 }
             }
         }
+        // A Pod has what it uses until its end.
+        let how = Deletion {
+            format: &format,
+            grace,
+            wait,
+            until,
+            ignore_not_found: self.ignore_not_found,
+        };
+        made::delete(face, objects, &how, &mut errors)?;
         face.first_of(errors).map(|()| 0)
     }
 }
 
+/// What is meant, and the errors of what is not there.
+#[derive(Default)]
+struct Found {
+    views: Vec<View>,
+    objects: Vec<Object>,
+    missing: Vec<Error>,
+}
+
 impl Delete {
-    /// The Pods that are meant, and the errors of those that are not there.
-    fn find(&self, face: &Face) -> Result<(Vec<View>, Vec<Error>)> {
-        let mut wanted: Vec<(String, String)> = vec![];
+    fn find(&self, face: &Face) -> Result<Found> {
+        let mut wanted: Vec<(What, String, String)> = vec![];
         let many = self.all || self.selector.is_some();
         if self.all_namespaces && !many {
             return Err(Error::usage("--all-namespaces needs --all or --selector"));
         }
         if self.filename.is_empty() {
-            let names = object::names_of(Self::NAME, &self.what)?;
-            match (names.is_empty(), many) {
+            let resources = object::resources_of(Self::NAME, &self.what)?;
+            match (resources.iter().all(|n| n.names.is_empty()), many) {
                 (true, false) => {
-                    return Err(Error::usage("no Pod is named")
-                        .hint("name Pods, or give -f FILE, --all or -l LABELS"));
+                    return Err(object::nothing_named(&resources)
+                        .hint("name what is to go, or give -f FILE, --all or -l LABELS"));
                 }
                 (false, true) => {
                     return Err(Error::usage("names cannot go with --all or --selector"));
                 }
-                (true, true) => {
-                    let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
-                    let selector = self
-                        .selector
-                        .as_deref()
-                        .map(manifest::parse_selector)
-                        .transpose()?;
-                    let mut all = client::list(&face.layout, namespace)?;
-                    all.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
-                    if all.is_empty() {
-                        output::text("No resources found\n", false)?;
-                    }
-                    return Ok((all, vec![]));
-                }
+                (true, true) => return self.find_many(face, &resources),
                 (false, false) => {}
             }
-            wanted.extend(names.into_iter().map(|n| (face.namespace.clone(), n)));
+            for Named { what, names } in resources {
+                let names = names.into_iter();
+                wanted.extend(names.map(|n| (what, face.namespace.clone(), n)));
+            }
         } else {
             if !self.what.is_empty() || many {
                 return Err(Error::usage("-f cannot go with names, --all or --selector"));
             }
             let parsed = apply::read(face, &self.filename, self.recursive)?;
-            wanted.extend(parsed.pods.into_iter().map(|p| (p.namespace, p.name)));
+            let pods = parsed.pods.into_iter();
+            wanted.extend(pods.map(|p| (What::Pod, p.namespace, p.name)));
+            let objects = parsed.objects.into_iter();
+            wanted.extend(objects.map(|o| (What::Object(o.kind), o.namespace, o.name)));
         }
-        let (mut views, mut errors) = (vec![], vec![]);
-        for (namespace, name) in wanted {
-            match client::find(&face.layout, &namespace, &name) {
-                Ok(v) => views.push(v),
+        let mut found = Found::default();
+        for (what, namespace, name) in wanted {
+            match get::one_in(face, what, &namespace, &name) {
+                Ok(Item::Pod(view)) => found.views.push(*view),
+                Ok(Item::Object(object)) => found.objects.push(*object),
                 Err(e) if e.kind() == Kind::NotFound && self.ignore_not_found => {}
-                Err(e) => errors.push(e),
+                Err(e) => found.missing.push(e),
             }
         }
-        Ok((views, errors))
+        Ok(found)
+    }
+
+    /// With --all or --selector.
+    fn find_many(&self, face: &Face, resources: &[Named]) -> Result<Found> {
+        let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
+        let selector = self.selector.as_deref().map(manifest::parse_selector);
+        let selector = selector.transpose()?;
+        let mut found = Found::default();
+        for named in resources {
+            for item in get::all_of(face, named.what, namespace, selector.as_ref())? {
+                match item {
+                    Item::Pod(view) => found.views.push(*view),
+                    Item::Object(object) => found.objects.push(*object),
+                }
+            }
+        }
+        if found.views.len() + found.objects.len() == 0 {
+            output::text("No resources found\n", false)?;
+        }
+        Ok(found)
     }
 }
 

@@ -7,8 +7,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cli::face::{Face, warn_of_unattended};
+use crate::cli::objects::describe as describe_object;
+use crate::cli::objects::get::{self as get_any, Item};
 use crate::cli::pods::{events, get};
-use crate::cli::{Verb, show::age, show::object, show::output};
+use crate::cli::show::object::{self, Named, What};
+use crate::cli::{Verb, show::age, show::output};
 use crate::manifest;
 use crate::pod::client::{self, View};
 use crate::pod::state::Event;
@@ -22,26 +25,35 @@ use crate::{Error, Ignored, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
-    /// `pod NAME...`, `pod/NAME...`, or `pods` for all
+    /// `pod NAME...`, `cm/NAME...`, or a kind for all of it
     #[arg(required = true, value_name = "KIND [NAME]")]
     what: Vec<String>,
-    /// Pods with these labels
+    /// Those with these labels
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
 }
 
 impl Verb for Describe {
     const NAME: &'static str = "describe";
-    const ABOUT: &'static str = "Show everything that is known of a Pod";
+    const ABOUT: &'static str = "Show everything that is known of a Pod or another object";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob describe pod web\n\
         \x20 carob describe pods -l app=web";
 
     fn run(self, face: &Face) -> Result<u8> {
-        let names = object::names_of(Self::NAME, &self.what)?;
+        let resources = object::resources_of(Self::NAME, &self.what)?;
+        let [
+            Named {
+                what: What::Pod,
+                names,
+            },
+        ] = resources.as_slice()
+        else {
+            return self.any(face, &resources);
+        };
         let views = match (names.is_empty(), &self.selector) {
             (false, Some(_)) => return Err(Error::usage("names cannot go with --selector")),
-            (false, None) => face.find_all(&names)?,
+            (false, None) => face.find_all(names)?,
             (true, selector) => {
                 let selector = selector
                     .as_deref()
@@ -53,17 +65,52 @@ impl Verb for Describe {
                 all
             }
         };
-        let now = Timestamp::now();
-        let texts: Vec<String> = views
-            .iter()
-            .map(|v| {
-                let said = |c: &str, previous| trouble::last_line(&face.layout, v, c, previous);
-                describe(v, &get::node_name(), now, &said)
-            })
-            .collect();
+        let texts: Vec<String> = views.iter().map(|v| page(face, v)).collect();
         output::text(&texts.join("\n\n"), false)?;
         Ok(0)
     }
+}
+
+impl Describe {
+    /// Of kinds other than Pods, or of several.
+    fn any(&self, face: &Face, resources: &[Named]) -> Result<u8> {
+        let selector = self.selector.as_deref().map(manifest::parse_selector);
+        let selector = selector.transpose()?;
+        let (mut items, mut missing) = (vec![], vec![]);
+        for named in resources {
+            if named.names.is_empty() {
+                let namespace = Some(face.namespace.as_str());
+                items.extend(get_any::all_of(
+                    face,
+                    named.what,
+                    namespace,
+                    selector.as_ref(),
+                )?);
+            } else if selector.is_some() {
+                return Err(Error::usage("names cannot go with --selector"));
+            }
+            for name in &named.names {
+                match get_any::one(face, named.what, name) {
+                    Ok(item) => items.push(item),
+                    Err(e) => missing.push(e),
+                }
+            }
+        }
+        let texts: Vec<String> = items
+            .iter()
+            .map(|item| match item {
+                Item::Pod(view) => page(face, view),
+                Item::Object(object) => describe_object::describe(object),
+            })
+            .collect();
+        output::text(&texts.join("\n\n"), false)?;
+        face.first_of(missing).map(|()| 0)
+    }
+}
+
+fn page(face: &Face, view: &View) -> String {
+    let said = |c: &str, previous| trouble::last_line(&face.layout, view, c, previous);
+    describe(view, &get::node_name(), Timestamp::now(), &said)
 }
 
 /// A page of `key: value` lines, of which those that stand together are aligned.

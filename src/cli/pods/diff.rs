@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::cli::Verb;
 use crate::cli::face::Face;
+use crate::cli::objects::{describe, made};
 use crate::cli::pods::apply::read;
 use crate::cli::show::{output, unified, yaml};
 use crate::manifest;
+use crate::object;
 use crate::pod::client;
 use crate::pod::verbs::change::comparable;
-use crate::spec::Pod;
+use crate::spec::{Object, ObjectKind, Pod};
 use crate::{Context, Error, Ignored, Kind, Result};
 
 #[derive(Args, Debug)]
@@ -26,7 +29,7 @@ pub(crate) struct Diff {
     recursive: bool,
 }
 
-/// A Pod's name as kubectl's files have it, what it is, and what it would be.
+/// An object's name as kubectl's files have it, what it is, and what it would be.
 struct Pair {
     name: String,
     live: String,
@@ -47,10 +50,11 @@ impl Verb for Diff {
 
     fn run(self, face: &Face) -> Result<u8> {
         let parsed = read(face, &self.filename, self.recursive)?;
-        if parsed.pods.is_empty() && parsed.ignored == 0 {
-            return Err(Error::invalid("the manifests hold no Pod"));
-        }
-        let pairs = parsed.pods.iter().map(|pod| pair(face, pod));
+        let objects = parsed.objects.iter().map(|o| {
+            let uid = parsed.given_uids.get(&o.uid).map(String::as_str);
+            object_pair(face, o, uid)
+        });
+        let pairs = objects.chain(parsed.pods.iter().map(|pod| pair(face, pod)));
         let pairs = pairs.collect::<Result<Vec<Pair>>>()?;
         if pairs.iter().all(|p| p.live == p.merged) {
             return Ok(0);
@@ -89,6 +93,58 @@ fn pair(face: &Face, given: &Pod) -> Result<Pair> {
             merged: yaml::emit(&comparable(given)),
         }),
         Err(e) => Err(e),
+    }
+}
+
+fn object_pair(face: &Face, given: &Object, uid: Option<&str>) -> Result<Pair> {
+    let (kind, namespace) = (given.kind, &given.namespace);
+    let name = format!("v1.{}.{namespace}.{}", kind.kind(), given.name);
+    let live = object::find(&face.layout, kind, namespace, &given.name)?;
+    let merged = match &live {
+        Some(live) => Object {
+            uid: live.uid.clone(),
+            created: live.created,
+            resource_version: live.resource_version,
+            ..manifest::merged_object(live, given, uid)?
+        }
+        .v1(),
+        None => made::unkept(given),
+    };
+    let mut pair = [live.map_or(Value::Null, |o| o.v1()), merged];
+    if kind == ObjectKind::Secret {
+        mask(&mut pair);
+    }
+    let [live, merged] = pair.map(|mut value| match value.is_null() {
+        true => String::new(),
+        false => {
+            value.sort_all_objects();
+            yaml::emit(&value)
+        }
+    });
+    Ok(Pair { name, live, merged })
+}
+
+/// What a Secret holds is told by whether it changes, as kubectl does.
+fn mask(pair: &mut [Value; 2]) {
+    let [from, to] = &pair.each_ref().map(|v| v["data"].clone());
+    let keys = |data: &Value| -> Vec<String> {
+        let map = data.as_object().into_iter().flatten();
+        map.map(|(key, _)| key.clone()).collect()
+    };
+    for (i, own) in [from, to].into_iter().enumerate() {
+        let changes = ["*** (before)", "*** (after)"][i];
+        for key in keys(own) {
+            let both = !from[&key].is_null() && !to[&key].is_null();
+            let shown = match both && from[&key] != to[&key] {
+                true => changes,
+                false => "***",
+            };
+            pair[i]["data"][&key] = shown.into();
+        }
+        let annotations = pair[i]["metadata"]["annotations"].as_object_mut();
+        if let Some(text) = annotations.and_then(|a| a.get_mut(describe::LAST_APPLIED)) {
+            *text = "***".into();
+        }
     }
 }
 

@@ -9,17 +9,19 @@ use clap::Args;
 
 use crate::cli::Verb;
 use crate::cli::face::{Face, say};
+use crate::cli::objects::get::{self, Item};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::{object, yaml};
 use crate::manifest::{self, Source};
+use crate::object::update;
 use crate::pod::client::View;
 use crate::pod::verbs::change::{change, comparable};
-use crate::spec::Pod;
+use crate::spec::{Object, Pod};
 use crate::{Context, Error, Ignored, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Edit {
-    /// `pod NAME` or `pod/NAME`
+    /// `pod NAME`, `cm NAME` or `secret/NAME`
     #[arg(required = true, value_name = "KIND NAME")]
     words: Vec<String>,
     /// json, yaml, name or jsonpath=TEMPLATE
@@ -29,20 +31,16 @@ pub(crate) struct Edit {
 
 impl Verb for Edit {
     const NAME: &'static str = "edit";
-    const ABOUT: &'static str = "Change a Pod that is there in an editor";
+    const ABOUT: &'static str = "Change what is there in an editor";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob edit pod web\n\
         \x20 carob edit pod/web -n front";
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
-        let names = object::names_of(Self::NAME, &self.words)?;
-        if names.is_empty() {
-            return Err(Error::usage("no Pod is named").hint("write it as in pod/NAME"));
-        }
-        for name in names {
-            let view = face.find(&name)?;
-            edit(face, &format, view)?;
+        let resources = object::named_ones(Self::NAME, &self.words)?;
+        for (what, name) in object::each(&resources) {
+            edit(face, &format, get::one(face, what, name)?)?;
         }
         Ok(0)
     }
@@ -105,9 +103,16 @@ impl Copy {
     }
 }
 
-fn edit(face: &Face, format: &Format, view: View) -> Result<()> {
-    let original = yaml::emit(&comparable(&view.pod));
-    let copy = Copy::new(&view.pod.name)?;
+fn edit(face: &Face, format: &Format, item: Item) -> Result<()> {
+    let original = yaml::emit(&match &item {
+        Item::Pod(view) => comparable(&view.pod),
+        Item::Object(object) => {
+            let mut value = object.v1();
+            value.sort_all_objects();
+            value
+        }
+    });
+    let copy = Copy::new(item.name())?;
     let (mut body, mut failures) = (original.clone(), String::new());
     loop {
         copy.write(&format!("{HEAD}{failures}{body}"))?;
@@ -132,7 +137,7 @@ fn edit(face: &Face, format: &Format, view: View) -> Result<()> {
         }
         // Again the same after an error: there is no way on.
         let gives_up = !failures.is_empty() && text == body;
-        match save(face, format, &view, &original, &text) {
+        match save(face, format, &item, &original, &text) {
             Ok(()) => {
                 copy.remove();
                 return Ok(());
@@ -142,41 +147,54 @@ fn edit(face: &Face, format: &Format, view: View) -> Result<()> {
                 let all = e.to_string();
                 let lines = all.lines().map(|l| format!("# * {l}\n"));
                 let lines: String = lines.collect();
-                failures = format!("# pods {:?} was not valid:\n{lines}#\n", view.pod.name);
+                let (kind, name) = (item.plural(), item.name());
+                failures = format!("# {kind} {name:?} was not valid:\n{lines}#\n");
                 body = text;
             }
         }
     }
 }
 
-fn save(face: &Face, format: &Format, view: &View, original: &str, text: &str) -> Result<()> {
+fn save(face: &Face, format: &Format, item: &Item, original: &str, text: &str) -> Result<()> {
     let source = |text: &str| Source {
         name: "the edited file".into(),
         bytes: text.as_bytes().to_vec(),
     };
     let (before, after) = (source(original), source(text));
     // Its faults have lines.
-    let parsed = manifest::parse(std::slice::from_ref(&after), Some(&view.pod.namespace))?;
-    if parsed.pods.len() != 1 {
-        return Err(Error::invalid("the edited file has to hold one Pod"));
-    }
-    let make = |live: &Pod| manifest::edited(live, &before, &after);
-    let changed = change(&face.layout, view, &make, false)?;
+    let namespace = Some(item.namespace()).filter(|n| !n.is_empty());
+    let parsed = manifest::parse(std::slice::from_ref(&after), namespace)?;
+    let (value, changed) = match (item, parsed.pods.len(), parsed.objects.len()) {
+        (Item::Pod(view), 1, 0) => {
+            let make = |live: &Pod| manifest::edited(live, &before, &after);
+            let changed = change(&face.layout, view, &make, false)?;
+            let pod = changed.pod;
+            let view = View {
+                pod,
+                ..(**view).clone()
+            };
+            (object::v1(&view), changed.changed)
+        }
+        (Item::Object(o), 0, 1) => {
+            let act = |live: &Object| manifest::edited_object(live, &before, &after);
+            let done = update(&face.layout, o.kind, &o.namespace, &o.name, false, act)?;
+            (done.0.v1(), done.1)
+        }
+        _ => {
+            let text = format!("the edited file has to hold one {}", item.kind());
+            return Err(Error::invalid(text));
+        }
+    };
     match format {
-        Format::Table { .. } if changed.changed => {
-            output::text(&format!("pod/{} edited\n", view.pod.name), false)
+        Format::Table { .. } if changed => {
+            let kind = item.kind().to_lowercase();
+            output::text(&format!("{kind}/{} edited\n", item.name()), false)
         }
         Format::Table { .. } => {
             say("Edit cancelled, no changes made.");
             Ok(())
         }
-        _ => format.print(
-            vec![object::v1(&View {
-                pod: changed.pod,
-                ..view.clone()
-            })],
-            false,
-        ),
+        _ => format.print(vec![value], false),
     }
 }
 

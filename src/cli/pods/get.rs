@@ -1,14 +1,15 @@
-//! `carob get pods`.
+//! `carob get`, and all of `carob get pods`.
 
 use clap::Args;
 use jiff::Timestamp;
 
 use crate::cli::face::{Face, say, warn, warn_of_unattended};
 use crate::cli::show::custom::{CustomColumns, SortKey};
+use crate::cli::show::object::{self, Named, What};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::rows::{self, Columns};
 use crate::cli::show::table::Table;
-use crate::cli::{Verb, show::object};
+use crate::cli::{Verb, objects};
 use crate::manifest::{self, Selector};
 use crate::pod::client::{self, Detail, View};
 use crate::pod::verbs::fields::FieldSelector;
@@ -17,10 +18,11 @@ use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Get {
-    /// `pods`, `pods NAME...` or `pod/NAME...`
+    /// `pods`, `cm NAME...`, `pod/NAME...` or several kinds: `pods,cm`. The kinds are pods,
+    /// configmaps (cm), secrets, persistentvolumeclaims (pvc), namespaces (ns)
     #[arg(required = true, value_name = "KIND [NAME]")]
     what: Vec<String>,
-    /// The Pods of every namespace
+    /// Those of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
     /// wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADER:PATH,... or
@@ -30,13 +32,13 @@ pub(crate) struct Get {
     /// Go on with a row for each change
     #[arg(short, long)]
     watch: bool,
-    /// Only Pods with these labels: a=b, a!=b, a in (b,c), a, !a
+    /// Only those with these labels: a=b, a!=b, a in (b,c), a, !a
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Only Pods with these values: status.phase=Running, metadata.name!=web and others
+    /// Only those with these values: status.phase=Running, metadata.name!=web and others
     #[arg(long, value_name = "FIELDS")]
     field_selector: Option<String>,
-    /// Order the Pods by a field: .metadata.creationTimestamp
+    /// Order them by a field: .metadata.creationTimestamp
     #[arg(long, value_name = "JSONPATH")]
     sort_by: Option<String>,
     /// Leave the first line out
@@ -48,7 +50,7 @@ pub(crate) struct Get {
     /// A column for each of these labels
     #[arg(short = 'L', long, value_name = "LABELS", value_delimiter = ',')]
     label_columns: Vec<String>,
-    /// A Pod that is not there is no error
+    /// One that is not there is no error
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     ignore_not_found: bool,
 }
@@ -90,17 +92,19 @@ impl Selection {
 
 impl Verb for Get {
     const NAME: &'static str = "get";
-    const ABOUT: &'static str = "List Pods, or show one";
+    const ABOUT: &'static str = "List Pods and what belongs to them, or show one";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob get pods -o wide\n\
         \x20 carob get pod web -o jsonpath={.status.podIP}\n\
         \x20 carob get pods -A -w\n\
+        \x20 carob get pods,configmaps,secrets\n\
+        \x20 carob get secret web -o jsonpath={.data.password}\n\
         \x20 carob get pods --field-selector=status.phase!=Running -L app\n\
         \x20 carob get pods --sort-by=.metadata.creationTimestamp\n\
         \x20 carob get pods -o custom-columns=NAME:.metadata.name,IP:.status.podIP";
 
     fn run(self, face: &Face) -> Result<u8> {
-        let names = object::names_of(Self::NAME, &self.what)?;
+        let resources = object::resources_of(Self::NAME, &self.what)?;
         let custom = self.output.as_deref().map(CustomColumns::of_format);
         let custom = custom.transpose()?.flatten();
         let format = match custom {
@@ -109,19 +113,46 @@ impl Verb for Get {
         };
         let sort_key = self.sort_by.as_deref().map(SortKey::parse).transpose()?;
         let selection = Selection::parse(self.selector.as_deref(), self.field_selector.as_deref())?;
+        let names = resources.iter().flat_map(|n| n.names.clone());
+        let names: Vec<String> = names.collect();
         selection.without_names(&names, self.all_namespaces)?;
         let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
+        let columns = Columns {
+            namespace: self.all_namespaces,
+            wide: matches!(format, Format::Table { wide: true }),
+            label_columns: self.label_columns,
+            labels: self.show_labels,
+            node: selection.node.clone(),
+        };
+        // Of Pods alone no more is read than is shown, and their states are watched.
+        if !matches!(
+            resources.as_slice(),
+            [Named {
+                what: What::Pod,
+                ..
+            }]
+        ) {
+            let asked = objects::get::Asked {
+                all_namespaces: self.all_namespaces,
+                format,
+                custom,
+                columns,
+                head: !self.no_headers,
+                sort: sort_key,
+                labels: selection.labels,
+                fields: selection.fields,
+                ignore_not_found: self.ignore_not_found,
+            };
+            return match self.watch {
+                true => objects::get::follow(face, &asked, &resources),
+                false => objects::get::get(face, &asked, &resources),
+            };
+        }
         let wanted =
             |v: &View| (names.is_empty() || names.contains(&v.pod.name)) && selection.matches(v);
         let mut printer = Printer {
             table: Table::default(),
-            columns: Columns {
-                namespace: self.all_namespaces,
-                wide: matches!(format, Format::Table { wide: true }),
-                label_columns: self.label_columns,
-                labels: self.show_labels,
-                node: selection.node.clone(),
-            },
+            columns,
             custom,
             head: !self.no_headers,
             format,
@@ -227,7 +258,7 @@ impl Printer {
         let ip = status.pod_ip.filter(|_| self.columns.wide);
         Ok(format!(
             "{:?}",
-            (summary, ip, self.columns.label_cells(&view.pod))
+            (summary, ip, self.columns.label_cells(&view.pod.labels))
         ))
     }
 }

@@ -2,17 +2,19 @@
 
 use clap::Args;
 
-use crate::cli::face::{Face, say, warn_of_unattended};
+use crate::cli::face::{Face, say};
+use crate::cli::objects::describe;
+use crate::cli::objects::get::{self, Item};
 use crate::cli::show::output::{self, Format};
 use crate::cli::{Verb, show::object};
 use crate::manifest;
-use crate::pod::client::{self, View};
+use crate::pod::client::View;
 use crate::pod::verbs::metadata::{self, Change, Done, Map};
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// `pod NAME...`, `pod/NAME...`, or `pods` with -l or --all; then KEY=VALUE to set and
+    /// `pod NAME...`, `cm/NAME...`, or a kind with -l or --all; then KEY=VALUE to set and
     /// KEY- to remove
     #[arg(required = true, value_name = "KIND [NAME] KEY=VALUE|KEY-")]
     words: Vec<String>,
@@ -22,13 +24,13 @@ pub(crate) struct Arguments {
     /// Show what is set, and change nothing
     #[arg(long)]
     list: bool,
-    /// Pods with these labels
+    /// Those with these labels
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Every Pod of the namespace
+    /// Every one of the namespace
     #[arg(long)]
     all: bool,
-    /// With --all or -l: the Pods of every namespace
+    /// With --all or -l: those of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
     /// client: say what would be done, and do nothing
@@ -53,7 +55,7 @@ pub(crate) struct Annotate {
 
 impl Verb for Label {
     const NAME: &'static str = "label";
-    const ABOUT: &'static str = "Set or remove labels of Pods";
+    const ABOUT: &'static str = "Set or remove labels";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob label pod web tier=front env-\n\
         \x20 carob label pods --all env=test --overwrite\n\
@@ -66,7 +68,7 @@ impl Verb for Label {
 
 impl Verb for Annotate {
     const NAME: &'static str = "annotate";
-    const ABOUT: &'static str = "Set or remove annotations of Pods";
+    const ABOUT: &'static str = "Set or remove annotations";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob annotate pod web owner=me note-\n\
         \x20 carob annotate pods -l app=web carob/first-probes=periodic --overwrite";
@@ -96,27 +98,24 @@ impl Arguments {
             }
             _ => {}
         }
-        let (views, mut errors) = self.find(face, verb, objects)?;
-        let one = views.len() + errors.len() == 1;
+        let (items, mut errors) = self.find(face, verb, objects)?;
+        let one = items.len() + errors.len() == 1;
         let dry_run = self.dry_run == "client";
         let mut shown = vec![];
-        for view in views {
+        for item in items {
             if self.list {
                 match format {
-                    Format::Table { .. } => list(&view, map, one)?,
-                    _ => shown.push(object::v1(&view)),
+                    Format::Table { .. } => list(&item, map, one)?,
+                    _ => shown.push(item.v1()),
                 }
                 continue;
             }
-            match metadata::change(&face.layout, &view, map, &change, dry_run) {
+            match change_one(face, &item, map, &change, dry_run) {
                 Ok(changed) => match format {
                     Format::Table { .. } => say_changed(&changed, map, dry_run)?,
-                    _ => shown.push(object::v1(&View {
-                        pod: changed.pod,
-                        ..view
-                    })),
+                    _ => shown.push(changed.item.v1()),
                 },
-                // One Pod that cannot be changed is no reason to leave out those that follow.
+                // One that cannot be changed is no reason to leave out those that follow.
                 Err(e) => errors.push(e),
             }
         }
@@ -126,15 +125,14 @@ impl Arguments {
         face.first_of(errors).map(|()| 0)
     }
 
-    /// The Pods that are meant, and the errors of those that are not there.
-    fn find(&self, face: &Face, verb: &str, words: &[String]) -> Result<(Vec<View>, Vec<Error>)> {
-        let names = object::names_of(verb, words)?;
+    /// What is meant, and the errors of what is not there.
+    fn find(&self, face: &Face, verb: &str, words: &[String]) -> Result<(Vec<Item>, Vec<Error>)> {
+        let resources = object::resources_of(verb, words)?;
         let many = self.all || self.selector.is_some();
-        match (names.is_empty(), many) {
+        match (resources.iter().all(|n| n.names.is_empty()), many) {
             (true, false) => {
-                return Err(
-                    Error::usage("no Pod is named").hint("name Pods, or give --all or -l LABELS")
-                );
+                return Err(object::nothing_named(&resources)
+                    .hint("name Pods or other objects, or give --all or -l LABELS"));
             }
             (false, true) => {
                 return Err(Error::usage("names cannot go with --all or --selector"));
@@ -144,26 +142,65 @@ impl Arguments {
             }
             _ => {}
         }
-        let (mut views, mut errors) = (vec![], vec![]);
+        let (mut items, mut errors) = (vec![], vec![]);
         if many {
             let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
             let selector = self.selector.as_deref().map(manifest::parse_selector);
             let selector = selector.transpose()?;
-            views = client::list(&face.layout, namespace)?;
-            views.retain(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)));
-            if views.is_empty() {
+            for named in &resources {
+                items.extend(get::all_of(face, named.what, namespace, selector.as_ref())?);
+            }
+            if items.is_empty() {
                 say("No resources found");
             }
         }
-        for name in names {
-            match client::find(&face.layout, &face.namespace, &name) {
-                Ok(v) => views.push(v),
+        for (what, name) in object::each(&resources) {
+            match get::one(face, what, name) {
+                Ok(item) => items.push(item),
                 Err(e) => errors.push(e),
             }
         }
-        warn_of_unattended(&views);
-        Ok((views, errors))
+        Ok((items, errors))
     }
+}
+
+/// What has come of a change.
+struct Changed {
+    item: Item,
+    done: Done,
+    absent: Vec<String>,
+}
+
+fn change_one(
+    face: &Face,
+    item: &Item,
+    map: Map,
+    change: &Change,
+    dry_run: bool,
+) -> Result<Changed> {
+    Ok(match item {
+        Item::Pod(view) => {
+            let changed = metadata::change(&face.layout, view, map, change, dry_run)?;
+            let view = View {
+                pod: changed.pod,
+                ..(**view).clone()
+            };
+            Changed {
+                item: Item::Pod(Box::new(view)),
+                done: changed.done,
+                absent: changed.absent,
+            }
+        }
+        Item::Object(o) => {
+            let key = (o.kind, o.namespace.as_str(), o.name.as_str());
+            let changed = metadata::change_object(&face.layout, key, map, change, dry_run)?;
+            Changed {
+                item: Item::Object(Box::new(changed.object)),
+                done: changed.done,
+                absent: changed.absent,
+            }
+        }
+    })
 }
 
 fn is_change(word: &str) -> bool {
@@ -177,7 +214,7 @@ fn split(words: &[String]) -> Result<(&[String], &[String])> {
     match changes.iter().find(|w| !is_change(w)) {
         None => Ok((objects, changes)),
         Some(word) => Err(Error::usage(format!(
-            "{word:?}: all Pods must be named before what is to be changed"
+            "{word:?}: all objects must be named before what is to be changed"
         ))
         .hint("a change is KEY=VALUE, or KEY- to remove")),
     }
@@ -208,26 +245,31 @@ fn parse(words: &[String], map: Map, overwrite: bool) -> Result<Change> {
     }
 }
 
-fn list(view: &View, map: Map, one: bool) -> Result<()> {
+fn list(item: &Item, map: Map, one: bool) -> Result<()> {
     let indent = match one {
         true => "",
         false => {
+            let kind = item.kind();
             say(&format!(
-                "Listing {} for Pod./{}:",
+                "Listing {} for {kind}./{}:",
                 map.field(),
-                view.pod.name
+                item.name()
             ));
             " "
         }
     };
-    let entries = map.of(&view.pod).iter();
+    let entries = match item {
+        Item::Pod(view) => map.of(&view.pod).clone(),
+        Item::Object(object) => describe::public(object, map.field()),
+    };
     let lines: String = entries
+        .iter()
         .map(|(k, v)| format!("{indent}{k}={}\n", v.replace('\n', "\\n")))
         .collect();
     output::text(&lines, false)
 }
 
-fn say_changed(changed: &metadata::Changed, map: Map, dry_run: bool) -> Result<()> {
+fn say_changed(changed: &Changed, map: Map, dry_run: bool) -> Result<()> {
     let mut text = String::new();
     if map == Map::Labels {
         let absent = changed.absent.iter();
@@ -241,7 +283,9 @@ fn say_changed(changed: &metadata::Changed, map: Map, dry_run: bool) -> Result<(
         (Map::Labels, Done::Nothing) => "not labeled",
     };
     let note = if dry_run { " (dry run)" } else { "" };
-    text.push_str(&format!("pod/{} {word}{note}\n", changed.pod.name));
+    let kind = changed.item.kind().to_lowercase();
+    let name = changed.item.name();
+    text.push_str(&format!("{kind}/{name} {word}{note}\n"));
     output::text(&text, false)
 }
 

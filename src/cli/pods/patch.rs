@@ -1,21 +1,24 @@
 //! `carob patch`.
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::cli::Verb;
 use crate::cli::face::Face;
-use crate::cli::show::object;
+use crate::cli::objects::made;
+use crate::cli::show::object::{self, What};
 use crate::cli::show::output::{self, Format};
 use crate::manifest::patch::PatchKind;
 use crate::manifest::{self, Source};
+use crate::object::update;
 use crate::pod::client::View;
 use crate::pod::verbs::change::change;
-use crate::spec::Pod;
+use crate::spec::{Object, Pod};
 use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Patch {
-    /// `pod NAME` or `pod/NAME`
+    /// `pod NAME`, `cm NAME` or `secret/NAME`
     #[arg(required = true, value_name = "KIND NAME")]
     words: Vec<String>,
     /// The patch, in JSON or YAML
@@ -37,7 +40,7 @@ pub(crate) struct Patch {
 
 impl Verb for Patch {
     const NAME: &'static str = "patch";
-    const ABOUT: &'static str = "Change fields of a Pod that is there";
+    const ABOUT: &'static str = "Change fields of what is there";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob patch pod web --patch-file=more-memory.yaml\n\
         \x20 carob patch pod/web --type=json --patch-file=image.json --dry-run=server -o yaml";
@@ -58,43 +61,53 @@ impl Verb for Patch {
             "merge" => PatchKind::Merge,
             _ => PatchKind::Strategic,
         };
-        let names = object::names_of(Self::NAME, &self.words)?;
-        if names.is_empty() {
-            return Err(Error::usage("no Pod is named").hint("write it as in pod/NAME"));
-        }
+        let resources = object::named_ones(Self::NAME, &self.words)?;
+        let one = resources.iter().map(|n| n.names.len()).sum::<usize>() == 1;
         let dry = self.dry_run != "none";
-        let note = match self.dry_run.as_str() {
-            "client" => " (dry run)",
-            "server" => " (server dry run)",
-            _ => "",
-        };
+        let note = made::dry_note(&self.dry_run);
         let (mut shown, mut errors) = (vec![], vec![]);
-        for name in &names {
-            let done = face.find(name).and_then(|view| {
-                let make = |live: &Pod| manifest::patched(live, &patch, kind);
-                let changed = change(&face.layout, &view, &make, dry)?;
-                Ok((view, changed))
-            });
+        for (what, name) in object::each(&resources) {
+            let done = patch_one(face, what, name, &patch, kind, dry);
             match (done, &format) {
                 (Ok((_, changed)), Format::Table { .. }) => {
-                    let word = match changed.changed {
+                    let word = match changed {
                         true => "patched",
                         false => "patched (no change)",
                     };
-                    output::text(&format!("pod/{} {word}{note}\n", changed.pod.name), false)?;
+                    let line = format!("{}/{name} {word}{note}\n", what.singular());
+                    output::text(&line, false)?;
                 }
-                (Ok((view, changed)), _) => shown.push(object::v1(&View {
-                    pod: changed.pod,
-                    ..view
-                })),
+                (Ok((value, _)), _) => shown.push(value),
                 (Err(e), _) => errors.push(e),
             }
         }
         if !shown.is_empty() {
-            format.print(shown, names.len() > 1)?;
+            format.print(shown, !one)?;
         }
         face.first_of(errors).map(|()| 0)
     }
+}
+
+/// What it is then, and whether that is another than before.
+fn patch_one(
+    face: &Face,
+    what: What,
+    name: &str,
+    patch: &Value,
+    kind: PatchKind,
+    dry: bool,
+) -> Result<(Value, bool)> {
+    if let What::Object(of) = what {
+        let act = |live: &Object| manifest::patched_object(live, patch, kind);
+        let namespace = what.namespace(&face.namespace);
+        let (object, changed) = update(&face.layout, of, namespace, name, dry, act)?;
+        return Ok((object.v1(), changed));
+    }
+    let view = face.find(name)?;
+    let make = |live: &Pod| manifest::patched(live, patch, kind);
+    let changed = change(&face.layout, &view, &make, dry)?;
+    let pod = changed.pod;
+    Ok((object::v1(&View { pod, ..view }), changed.changed))
 }
 
 fn only(mut sources: Vec<Source>) -> Result<Source> {

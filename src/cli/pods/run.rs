@@ -10,7 +10,7 @@ use crate::cli::show::waiting::Waiting;
 use crate::cli::terminal::raw::{Signals, Wake};
 use crate::cli::terminal::stream::End;
 use crate::cli::{Verb, pods::apply, pods::attach, show::object};
-use crate::manifest;
+use crate::manifest::{self, Parsed};
 use crate::pod::client;
 use crate::pod::verbs::delete::{self, Grace};
 use crate::spec::Pod;
@@ -110,7 +110,11 @@ impl Verb for Run {
             return Err(Error::failed("the command line made no Pod"));
         };
         if self.dry_run == "client" {
-            return apply::dry_run(&format, vec![pod], "created");
+            let parsed = Parsed {
+                pods: vec![pod],
+                ..Parsed::default()
+            };
+            return apply::dry_run(&format, parsed, "created", "client");
         }
         if self.attached() {
             need_terminal(self.tty, self.stdin)?;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::pod::client::View;
 use crate::pod::status;
 use crate::pod::verbs::events::Listed;
+use crate::spec::ObjectKind;
 use crate::{Error, Result};
 
 /// The manifest with the record's metadata and the status of now.
@@ -138,7 +139,149 @@ fn is_other_kind(word: &str) -> bool {
     KINDS.contains(&lower.as_str()) || KINDS.contains(&singular)
 }
 
-/// What follows `get`, `delete` and the like: `pods`, `pod a b`, `pod/a pod/b`.
+/// A kind that the command line can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Pod,
+    Object(ObjectKind),
+}
+
+impl What {
+    fn of_word(word: &str) -> Option<Self> {
+        match is_pod_word(word) {
+            true => Some(What::Pod),
+            false => ObjectKind::of_word(word).map(What::Object),
+        }
+    }
+
+    /// As in `configmap/web`.
+    pub(crate) fn singular(self) -> &'static str {
+        match self {
+            What::Pod => "pod",
+            What::Object(kind) => kind.singular(),
+        }
+    }
+
+    /// The namespace that an object of it is in, where the command line names this one.
+    pub(crate) fn namespace(self, given: &str) -> &str {
+        match self.is_namespaced() {
+            true => given,
+            false => "",
+        }
+    }
+
+    pub(crate) fn is_namespaced(self) -> bool {
+        match self {
+            What::Pod => true,
+            What::Object(kind) => kind.is_namespaced(),
+        }
+    }
+}
+
+/// Objects of one kind: those of these names, or all where there are none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub what: What,
+    pub names: Vec<String>,
+}
+
+/// What follows `get`, `delete` and the like, of any kind: `pods`, `cm a b`, `pods,cm`,
+/// `pod/a cm/b`. `verb` is for the texts of mistakes.
+pub(crate) fn resources_of(verb: &str, words: &[String]) -> Result<Vec<Named>> {
+    let Some((first, names)) = words.split_first() else {
+        return Err(Error::usage("the kind is missing")
+            .hint("write it as in `pods`, `configmap NAME` or `pod/NAME`"));
+    };
+    if first.contains('/') {
+        let mut all: Vec<Named> = vec![];
+        for word in words {
+            let (what, name) = named(verb, word)?;
+            match all.iter_mut().find(|n| n.what == what) {
+                Some(same) => same.names.push(name),
+                None => all.push(Named {
+                    what,
+                    names: vec![name],
+                }),
+            }
+        }
+        return Ok(all);
+    }
+    // kubectl's category; ConfigMaps, Secrets and claims are not in it.
+    let kinds: Vec<What> = match first.as_str() {
+        "all" => vec![What::Pod],
+        list => list
+            .split(',')
+            .map(|word| What::of_word(word).ok_or_else(|| no_kind(verb, word, words)))
+            .collect::<Result<_>>()?,
+    };
+    if let Some(n) = names.iter().find(|n| n.contains('/')) {
+        return Err(Error::usage(format!("{n:?}: the kind is named twice")));
+    }
+    if names.iter().any(String::is_empty) {
+        return Err(Error::usage("a name is empty"));
+    }
+    let of_kind = |what: &What| Named {
+        what: *what,
+        names: names.to_vec(),
+    };
+    Ok(kinds.iter().map(of_kind).collect())
+}
+
+/// `KIND/NAME`.
+fn named(verb: &str, word: &str) -> Result<(What, String)> {
+    let Some((kind, name)) = word.split_once('/') else {
+        return Err(Error::usage(format!(
+            "{word:?}: write it as KIND/{word}, like the others"
+        )));
+    };
+    let what = What::of_word(kind).ok_or_else(|| no_kind(verb, kind, &[]))?;
+    match !name.is_empty() && !name.contains('/') {
+        true => Ok((what, name.to_owned())),
+        false => Err(Error::usage(format!("{word:?} names no object")).hint("write KIND/NAME")),
+    }
+}
+
+fn no_kind(verb: &str, word: &str, words: &[String]) -> Error {
+    let error = Error::usage(format!("there is no kind {word:?} here"));
+    if is_other_kind(word) || words.is_empty() || word.is_empty() {
+        let kinds = ObjectKind::ALL.map(ObjectKind::plural).join(", ");
+        return error.hint(format!("the kinds are: pods, {kinds}"));
+    }
+    // Most people who leave the kind out mean a Pod.
+    error.hint(format!(
+        "if {word} is a Pod: carob {verb} pod {}",
+        words.join(" ")
+    ))
+}
+
+/// Each name with its kind.
+pub(crate) fn each(resources: &[Named]) -> impl Iterator<Item = (What, &String)> {
+    let of_kind = |n: &'_ Named| n.what;
+    let named = resources.iter().map(move |n| (of_kind(n), &n.names));
+    named.flat_map(|(what, names)| names.iter().map(move |name| (what, name)))
+}
+
+/// As [`resources_of`], for a verb that needs names.
+pub(crate) fn named_ones(verb: &str, words: &[String]) -> Result<Vec<Named>> {
+    let all = resources_of(verb, words)?;
+    match all.iter().any(|n| n.names.is_empty()) {
+        true => {
+            let kind = all.first().map_or("pod", |n| n.what.singular());
+            Err(nothing_named(&all).hint(format!("write it as in {kind}/NAME")))
+        }
+        false => Ok(all),
+    }
+}
+
+pub(crate) fn nothing_named(resources: &[Named]) -> Error {
+    let kind = match resources.first().map(|n| n.what) {
+        Some(What::Object(kind)) => kind.kind(),
+        _ => "Pod",
+    };
+    Error::usage(format!("no {kind} is named"))
+}
+
+/// What follows the verbs that know Pods alone: `pods`, `pod a b`, `pod/a pod/b`.
 /// An empty list means all of them. `verb` is for what to say of a mistake.
 pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
     match words.split_first() {
@@ -182,6 +325,41 @@ pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn resources() {
+        let words = |s: &str| -> Vec<String> { s.split_whitespace().map(Into::into).collect() };
+        let maps = What::Object(ObjectKind::ConfigMap);
+        type Want<'a> = &'a [(What, &'a [&'a str])];
+        let good: &[(&str, Want)] = &[
+            ("pods", &[(What::Pod, &[])]),
+            ("all", &[(What::Pod, &[])]),
+            ("cm a b", &[(maps, &["a", "b"])]),
+            ("pods,cm", &[(What::Pod, &[]), (maps, &[])]),
+            ("pods,configmaps a", &[(What::Pod, &["a"]), (maps, &["a"])]),
+            (
+                "cm/a pod/b cm/c",
+                &[(maps, &["a", "c"]), (What::Pod, &["b"])],
+            ),
+        ];
+        for (line, want) in good {
+            let is = resources_of("get", &words(line)).unwrap();
+            let is: Vec<_> = is.iter().map(|n| (n.what, n.names.clone())).collect();
+            let want: Vec<_> = want
+                .iter()
+                .map(|(w, n)| (*w, words(&n.join(" "))))
+                .collect();
+            assert_eq!(is, want, "{line}");
+        }
+        for line in [
+            "", "svc", "cm,", "cm,svc", "cm a/b", "cm/a b", "cm/", "cm/a/b", "svc/a",
+        ] {
+            assert!(resources_of("get", &words(line)).is_err(), "{line}");
+        }
+        assert!(named_ones("edit", &words("cm")).is_err());
+        let e = resources_of("get", &words("web")).unwrap_err();
+        assert_eq!(e.get_hint(), Some("if web is a Pod: carob get pod web"));
+    }
 
     #[test]
     fn names() {

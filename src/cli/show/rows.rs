@@ -1,6 +1,8 @@
 //! The rows of `get pods`: READY, STATUS and RESTARTS as `kubectl get` sums a
 //! Pod's status up, told here from the same v1 fields.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::cli::show::age;
@@ -153,11 +155,17 @@ impl Columns {
             head.extend(["IP", "NODE"]);
         }
         let mut head: Vec<String> = head.into_iter().map(Into::into).collect();
+        head.extend(self.label_heads());
+        head
+    }
+
+    pub(crate) fn label_heads(&self) -> Vec<String> {
         // As kubectl has it: of example.com/app the name alone.
         let name = |key: &String| key.rsplit('/').next().unwrap_or(key).to_uppercase();
-        head.extend(self.label_columns.iter().map(name));
-        head.extend(self.labels.then(|| "LABELS".to_owned()));
-        head
+        let columns = self.label_columns.iter().map(name);
+        columns
+            .chain(self.labels.then(|| "LABELS".to_owned()))
+            .collect()
     }
 
     pub(crate) fn row(&self, view: &View, now: Timestamp) -> Vec<String> {
@@ -183,22 +191,20 @@ impl Columns {
             row.push(status.pod_ip.unwrap_or_else(|| "<none>".into()));
             row.push(self.node.clone());
         }
-        row.extend(self.label_cells(pod));
+        row.extend(self.label_cells(&pod.labels));
         row
     }
 
     /// The columns of labels.
-    pub(crate) fn label_cells(&self, pod: &Pod) -> Vec<String> {
-        let value = |key: &String| pod.labels.get(key).cloned().unwrap_or_default();
+    pub(crate) fn label_cells(&self, labels: &BTreeMap<String, String>) -> Vec<String> {
+        let value = |key: &String| labels.get(key).cloned().unwrap_or_default();
         let columns = self.label_columns.iter().map(value);
-        columns
-            .chain(self.labels.then(|| pairs(&pod.labels)))
-            .collect()
+        columns.chain(self.labels.then(|| pairs(labels))).collect()
     }
 }
 
 /// `a=b,c=d`.
-pub(crate) fn pairs(map: &std::collections::BTreeMap<String, String>) -> String {
+pub(crate) fn pairs(map: &BTreeMap<String, String>) -> String {
     if map.is_empty() {
         return "<none>".into();
     }

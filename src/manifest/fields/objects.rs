@@ -68,6 +68,10 @@ pub(crate) fn table(kind: ObjectKind) -> &'static [(&'static str, Rule)] {
 
 /// The line for a pattern such as `spec.accessModes`.
 pub(crate) fn rule_of(kind: ObjectKind, pattern: &str) -> Option<Rule> {
+    // Of a Pod they are notes; an object that is there is to be this one still.
+    if matches!(pattern, "metadata.resourceVersion" | "metadata.uid") {
+        return Some(Honoured);
+    }
     let own = table(kind).iter().find(|(line, _)| *line == pattern);
     let first = pattern.split('.').next().unwrap_or_default();
     match own {

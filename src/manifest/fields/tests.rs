@@ -2,18 +2,20 @@
 
 use std::fmt::Write;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{self as core, Pod};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use super::*;
 use crate::manifest::explain;
 use crate::manifest::tree::{Node, Value};
 use crate::manifest::verdicts::{Answer, answer};
+use crate::spec::ObjectKind;
 use Rule::{Fields, Honoured, NoEffect, Only, Refused, RefusedIfSet, RefusedResource};
 
 /// A deserializer that offers each struct every field that it has, once, and
 /// writes down where they are. What is no struct is a leaf.
 struct Walker<'a> {
+    kind: &'static str,
     pattern: String,
     leaves: &'a mut Vec<String>,
 }
@@ -74,7 +76,7 @@ impl<'de> Deserializer<'de> for Walker<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         let text = match self.pattern.as_str() {
             "apiVersion" => "v1",
-            "kind" => "Pod",
+            "kind" => self.kind,
             _ => "1",
         };
         self.leaves.push(self.pattern);
@@ -122,6 +124,7 @@ impl<'de> de::MapAccess<'de> for FieldsOf<'_> {
             parent => format!("{parent}.{}", self.current),
         };
         seed.deserialize(Walker {
+            kind: self.of.kind,
             pattern,
             leaves: self.of.leaves,
         })
@@ -146,18 +149,27 @@ impl<'de> de::SeqAccess<'de> for OneItem<'_> {
 }
 
 fn leaves() -> Vec<String> {
+    leaves_of::<Pod>()
+}
+
+fn leaves_of<T: k8s_openapi::Resource + for<'de> Deserialize<'de>>() -> Vec<String> {
     let mut leaves = Vec::new();
     let walker = Walker {
+        kind: T::KIND,
         pattern: String::new(),
         leaves: &mut leaves,
     };
-    Pod::deserialize(walker).unwrap();
+    T::deserialize(walker).unwrap();
     leaves
 }
 
 /// The line that answers for a leaf, itself or by a subtree that may stand for
 /// what is below.
 fn answered(leaf: &str) -> Result<(), String> {
+    answered_by(&rule, leaf)
+}
+
+fn answered_by(rule: &dyn Fn(&str) -> Option<Rule>, leaf: &str) -> Result<(), String> {
     let mut end = 0;
     while end < leaf.len() {
         end += 1 + leaf[end + 1..]
@@ -231,11 +243,69 @@ fn every_answer_is_documented() {
         missing.join("\n")
     );
     let rows = page.lines().filter(|l| l.starts_with("| `")).count();
+    let of_objects: usize = ObjectKind::ALL
+        .map(|kind| documented_of(kind).len())
+        .iter()
+        .sum();
     assert_eq!(
         rows,
-        lines.lines().count(),
+        lines.lines().count() + of_objects,
         "docs/fields.md has lines of fields that are gone"
     );
+}
+
+fn documented_of(kind: ObjectKind) -> Vec<String> {
+    let lines = objects::table(kind).iter();
+    let answers = lines.filter(|(_, rule)| *rule != Fields);
+    answers
+        .map(|(pattern, rule)| format!("| `{pattern}` | {} |", explain::text(rule)))
+        .collect()
+}
+
+#[test]
+fn every_field_of_an_object_has_an_answer() {
+    for kind in ObjectKind::ALL {
+        let leaves = match kind {
+            ObjectKind::Namespace => leaves_of::<core::Namespace>(),
+            ObjectKind::ConfigMap => leaves_of::<core::ConfigMap>(),
+            ObjectKind::Secret => leaves_of::<core::Secret>(),
+            ObjectKind::PersistentVolumeClaim => leaves_of::<core::PersistentVolumeClaim>(),
+        };
+        let rule = |pattern: &str| rule_of(kind, pattern);
+        let missing = leaves.iter().filter_map(|l| answered_by(&rule, l).err());
+        assert_eq!(
+            missing.collect::<Vec<_>>(),
+            Vec::<String>::new(),
+            "{kind:?}"
+        );
+        for (pattern, rule) in objects::table(kind) {
+            let is_below = |l: &String| l.strip_prefix(pattern).is_some();
+            assert!(
+                leaves.iter().any(is_below),
+                "{kind:?}: {pattern} is no field"
+            );
+            let path = format!("{}.{pattern}", kind.singular());
+            let what = explain::explain(&path, Some("v1"), false).unwrap().what;
+            assert!(!what.description.is_empty(), "{path}");
+            let answer = what.carob.unwrap();
+            match rule {
+                Fields => assert_eq!(answer.answer, "by field", "{path}"),
+                rule => assert_eq!(answer.text, explain::text(rule), "{path}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_answer_of_an_object_is_documented() {
+    let page = include_str!("../../../docs/fields.md");
+    for kind in ObjectKind::ALL {
+        let head = format!("\n## {}\n", kind.kind());
+        let (_, section) = page.split_once(&head).unwrap_or_else(|| panic!("no{head}"));
+        let section = section.split("\n## ").next().unwrap();
+        let rows = section.lines().filter(|l| l.starts_with("| `"));
+        assert_eq!(rows.collect::<Vec<_>>(), documented_of(kind), "{kind:?}");
+    }
 }
 
 /// `carob explain` knows each field that the types have, what it is, what Kubernetes says of it

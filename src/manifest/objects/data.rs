@@ -10,10 +10,8 @@ use serde_json::json;
 use crate::manifest::names;
 use crate::manifest::report::Report;
 use crate::manifest::tree::{Node, Path, Value};
-use crate::spec::PullSecret;
+use crate::spec::{Object, PullSecret};
 
-/// All keys and values of one object together, in bytes.
-const SIZE_MAX: usize = 1024 * 1024;
 /// The type of a Secret that names none.
 const OPAQUE: &str = "Opaque";
 
@@ -30,6 +28,24 @@ pub(super) fn check_base64(r: &mut Report<'_>, node: &Node, field: &str) {
                 &path,
                 "is not base64: encode the value (base64 -w0), or write it in clear",
             );
+        }
+    }
+}
+
+/// The types' own complaint about a value that is no text would show the value.
+pub(super) fn check_texts(r: &mut Report<'_>, node: &Node) {
+    for field in ["data", "stringData"] {
+        let path = Path::default().key(field);
+        match node.get(field).map(|d| &d.value) {
+            None | Some(Value::Null) => {}
+            Some(Value::Map(entries)) => {
+                let is_text = |v: &Node| v.is_null() || v.as_str().is_some();
+                for (key, _) in entries.iter().filter(|(_, v)| !is_text(v)) {
+                    let why = "expected a string: write the value in quotes";
+                    r.problem(&path.key(&key.name), why);
+                }
+            }
+            Some(_) => r.problem(&path, "expected a mapping of keys to strings"),
         }
     }
 }
@@ -104,9 +120,10 @@ pub(super) fn default_type(secret: &mut core::Secret) {
 }
 
 fn check_size(r: &mut Report<'_>, size: usize) {
-    if size > SIZE_MAX {
+    let most = Object::DATA_MAX;
+    if size > most {
         let message =
-            format!("Too long: the values have {size} bytes; at most {SIZE_MAX} are possible");
+            format!("Too long: the values have {size} bytes; at most {most} are possible");
         r.problem(&Path::default().key("data"), message);
     }
 }

@@ -1,6 +1,7 @@
 //! The objects that carob keeps beside Pods: ConfigMaps, Secrets, claims, namespaces. A tree
 //! becomes a [`spec::Object`], whose manifest is the v1 object as people see it.
 
+mod change;
 pub(super) mod claim;
 mod data;
 
@@ -9,6 +10,8 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
+
+pub(crate) use change::{edited_object, merged_object, patched_object, replaced_object};
 
 use super::report::{Origin, Report};
 use super::server::{check_namespace, without_status};
@@ -50,6 +53,7 @@ pub(super) fn read(
             typed::<core::ConfigMap>(r, node, |c| &c.metadata, data::config_map, |_| {})
         }
         ObjectKind::Secret => {
+            data::check_texts(r, node);
             data::check_base64(r, node, "data");
             typed::<core::Secret>(r, node, |s| &s.metadata, data::secret, data::default_type)
         }

@@ -2,7 +2,7 @@
 
 use crate::pod::client::View;
 use crate::pod::status::PodStatus;
-use crate::spec::RestartPolicy;
+use crate::spec::{Object, RestartPolicy};
 use crate::{Error, Result};
 
 /// A comma-separated list, all of which must hold: `FIELD=VALUE`, `FIELD==VALUE`,
@@ -51,6 +51,28 @@ impl FieldSelector {
         let status = view.status();
         let holds = |r: &Requirement| (r.field.of(view, &status, node) == r.value) == r.equal;
         self.0.iter().all(holds)
+    }
+
+    /// Of an object that is no Pod: of its fields, the API server knows these alone.
+    pub(crate) fn matches_object(&self, object: &Object) -> Result<bool> {
+        for r in &self.0 {
+            let value = match r.field {
+                Field::Name => &object.name,
+                Field::Namespace => &object.namespace,
+                _ => {
+                    let known = FIELDS.iter().find(|(_, f)| *f == r.field);
+                    let name = known.map_or("", |(name, _)| name);
+                    let kind = object.kind.kind();
+                    let text = format!("field selector: {name:?} is no field of a {kind}");
+                    return Err(Error::usage(text)
+                        .hint("the fields are: metadata.name, metadata.namespace"));
+                }
+            };
+            if (*value == r.value) != r.equal {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -1,11 +1,13 @@
-//! Changes labels and annotations of an existing Pod, by kubectl's rules.
+//! Changes labels and annotations of an object that is there, by kubectl's rules.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::object;
 use crate::pod::client::{self, View};
-use crate::spec::{AppArmor, Pod};
+use crate::spec::{AppArmor, Object, ObjectKind, Pod};
 use crate::store::Layout;
 use crate::{Error, Result};
 
@@ -94,52 +96,121 @@ pub(crate) fn change(
 }
 
 fn apply(pod: &mut Pod, map: Map, change: &Change) -> Result<(Done, Vec<String>)> {
-    let now = map.of(pod);
+    let name = format!("pods {:?}", pod.name);
+    let decided = decide(map.of(pod), &name, change)?;
+    if map == Map::Annotations
+        && let Some(key) = decided.touched.iter().find(|key| is_fixed(key))
+    {
+        return Err(Error::conflict(format!(
+            "{name}: the annotation {key} of a Pod that exists cannot be changed"
+        ))
+        .hint("change the manifest, then carob apply --force -f FILE"));
+    }
+    if decided.done != Done::Nothing {
+        check_size(&name, map, &decided.entries)?;
+        *map.of_mut(pod) = decided.entries;
+        show(pod, map);
+    }
+    Ok((decided.done, decided.absent))
+}
+
+/// As [`change`], of an object that is no Pod.
+pub(crate) fn change_object(
+    layout: &Layout,
+    (kind, namespace, name): (ObjectKind, &str, &str),
+    map: Map,
+    change: &Change,
+    dry_run: bool,
+) -> Result<ChangedObject> {
+    let full = format!("{} {name:?}", kind.plural());
+    let outcome = RefCell::new((Done::Nothing, vec![]));
+    let act = |live: &Object| {
+        let decided = decide(&live.metadata(map.field()), &full, change)?;
+        check_size(&full, map, &decided.entries)?;
+        *outcome.borrow_mut() = (decided.done, decided.absent);
+        let mut new = live.clone();
+        set(&mut new.manifest, map, &decided.entries);
+        Ok(new)
+    };
+    let (object, _) = object::update(layout, kind, namespace, name, dry_run, act)?;
+    let (done, absent) = outcome.into_inner();
+    Ok(ChangedObject {
+        object,
+        done,
+        absent,
+    })
+}
+
+/// As [`Changed`].
+#[derive(Debug)]
+pub(crate) struct ChangedObject {
+    pub object: Object,
+    pub done: Done,
+    pub absent: Vec<String>,
+}
+
+/// What is to become of labels or annotations.
+struct Decided {
+    entries: BTreeMap<String, String>,
+    done: Done,
+    absent: Vec<String>,
+    /// Keys that are set to another value, or go.
+    touched: Vec<String>,
+}
+
+/// kubectl writes a whole Secret into it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// `name`: of the object, for errors.
+fn decide(now: &BTreeMap<String, String>, name: &str, change: &Change) -> Result<Decided> {
     let mut problems = vec![];
     for (key, value) in &change.set {
         match now.get(key) {
-            Some(other) if other != value && !change.overwrite => problems.push(format!(
-                "'{key}' already has a value ({other}), and --overwrite is false"
-            )),
+            Some(other) if other != value && !change.overwrite => {
+                let other = match key == LAST_APPLIED {
+                    true => "",
+                    false => other,
+                };
+                problems.push(format!(
+                    "'{key}' already has a value ({other}), and --overwrite is false"
+                ));
+            }
             _ => {}
         }
     }
     if !problems.is_empty() {
-        let text = format!("pods {:?}: {}", pod.name, problems.join("; "));
+        let text = format!("{name}: {}", problems.join("; "));
         return Err(Error::conflict(text).hint("--overwrite gives the key the new value"));
     }
     let differs = |(key, value): &(&String, &String)| now.get(*key) != Some(*value);
     let set: Vec<&String> = change.set.iter().filter(differs).map(|(k, _)| k).collect();
     let (removed, absent): (Vec<&String>, Vec<&String>) =
         change.remove.iter().partition(|key| now.contains_key(*key));
-    let absent = absent.into_iter().cloned().collect();
-    if map == Map::Annotations
-        && let Some(key) = set.iter().chain(&removed).find(|key| is_fixed(key))
-    {
-        return Err(Error::conflict(format!(
-            "pods {:?}: the annotation {key} of a Pod that exists cannot be changed",
-            pod.name
-        ))
-        .hint("change the manifest, then carob apply --force -f FILE"));
-    }
     let done = match (set.is_empty(), removed.is_empty()) {
-        (true, true) => return Ok((Done::Nothing, absent)),
+        (true, true) => Done::Nothing,
         (true, false) => Done::Removed,
         (false, _) => Done::Set,
     };
-    let entries = map.of_mut(pod);
+    let mut entries = now.clone();
     entries.extend(change.set.clone());
     entries.retain(|key, _| !change.remove.contains(key));
+    Ok(Decided {
+        entries,
+        done,
+        absent: absent.into_iter().cloned().collect(),
+        touched: set.into_iter().chain(removed).cloned().collect(),
+    })
+}
+
+fn check_size(name: &str, map: Map, entries: &BTreeMap<String, String>) -> Result<()> {
     let size: usize = entries.iter().map(|(k, v)| k.len() + v.len()).sum();
-    if map == Map::Annotations && size > Pod::ANNOTATIONS_MAX {
-        return Err(Error::invalid(format!(
-            "pods {:?}: metadata.annotations: Too long: {size} bytes; at most {} are possible",
-            pod.name,
+    match map == Map::Annotations && size > Pod::ANNOTATIONS_MAX {
+        true => Err(Error::invalid(format!(
+            "{name}: metadata.annotations: Too long: {size} bytes; at most {} are possible",
             Pod::ANNOTATIONS_MAX
-        )));
+        ))),
+        false => Ok(()),
     }
-    show(pod, map);
-    Ok((done, absent))
 }
 
 /// Those that the API server lets nobody change: what they say was done when the Pod was made.
@@ -149,14 +220,18 @@ fn is_fixed(key: &str) -> bool {
 
 /// The manifest says the same.
 fn show(pod: &mut Pod, map: Map) {
-    let (entries, is_empty) = (json!(map.of(pod)), map.of(pod).is_empty());
-    if !pod.manifest["metadata"].is_object() {
-        pod.manifest["metadata"] = json!({});
+    let entries = map.of(pod).clone();
+    set(&mut pod.manifest, map, &entries);
+}
+
+fn set(manifest: &mut Value, map: Map, entries: &BTreeMap<String, String>) {
+    if !manifest["metadata"].is_object() {
+        manifest["metadata"] = json!({});
     }
-    if let Value::Object(metadata) = &mut pod.manifest["metadata"] {
-        match is_empty {
+    if let Value::Object(metadata) = &mut manifest["metadata"] {
+        match entries.is_empty() {
             true => drop(metadata.shift_remove(map.field())),
-            false => drop(metadata.insert(map.field().into(), entries)),
+            false => drop(metadata.insert(map.field().into(), json!(entries))),
         }
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod events;
 pub(crate) mod fields;
 pub(crate) mod images;
 pub(crate) mod metadata;
+pub(crate) mod namespace;
 pub(crate) mod start;
 pub(crate) mod steer;
 pub(crate) mod top;

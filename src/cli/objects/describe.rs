@@ -1,0 +1,151 @@
+//! `carob describe` of objects that are no Pods, laid out as kubectl does. Of a Secret only
+//! the sizes of its values are shown.
+
+use std::collections::BTreeMap;
+
+use crate::cli::show::rows;
+use crate::spec::{Object, ObjectKind};
+
+/// The annotation in which `kubectl apply` keeps what it was given, with a Secret's data.
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Labels or annotations, without what holds the whole object once more.
+pub(crate) fn public(object: &Object, field: &str) -> BTreeMap<String, String> {
+    let mut map = object.metadata(field);
+    if object.kind == ObjectKind::Secret {
+        map.remove(LAST_APPLIED);
+    }
+    map
+}
+
+pub(crate) fn describe(object: &Object) -> String {
+    let mut annotations = object.metadata("annotations");
+    annotations.remove(LAST_APPLIED);
+    let mut pairs = vec![("Name", vec![object.name.clone()])];
+    if object.kind.is_namespaced() {
+        pairs.push(("Namespace", vec![object.namespace.clone()]));
+    }
+    pairs.push(("Labels", lines(&object.metadata("labels"), "=")));
+    pairs.push(("Annotations", lines(&annotations, ": ")));
+    let v1 = object.v1();
+    let mut text = match object.kind {
+        ObjectKind::Namespace => {
+            let phase = v1["status"]["phase"].as_str().unwrap_or_default();
+            pairs.push(("Status", vec![phase.to_owned()]));
+            aligned(&pairs)
+        }
+        _ => aligned(&pairs),
+    };
+    match object.kind {
+        ObjectKind::Namespace => text.push_str("\nNo resource quota.\n\nNo LimitRange resource.\n"),
+        ObjectKind::ConfigMap => config_map(&mut text, object),
+        ObjectKind::Secret => secret(&mut text, object),
+        ObjectKind::PersistentVolumeClaim => {}
+    }
+    text
+}
+
+fn config_map(text: &mut String, object: &Object) {
+    text.push_str("\nData\n====\n");
+    for (key, value) in object.manifest["data"].as_object().into_iter().flatten() {
+        let value = value.as_str().unwrap_or_default();
+        text.push_str(&format!("{key}:\n----\n{value}\n\n"));
+    }
+    text.push_str("\nBinaryData\n====\n");
+    let binary = object.manifest["binaryData"].as_object();
+    let data = object.data();
+    for key in binary.into_iter().flatten().map(|(key, _)| key) {
+        let size = data.get(key).map_or(0, Vec::len);
+        text.push_str(&format!("{key}: {size} bytes\n"));
+    }
+    text.push_str("\nEvents:  <none>\n");
+}
+
+fn secret(text: &mut String, object: &Object) {
+    let kind = object.manifest["type"].as_str().unwrap_or_default();
+    text.push_str(&format!("\nType:  {kind}\n\nData\n====\n"));
+    let data = object.data();
+    let sizes = data.iter().map(|(key, value)| {
+        let size = format!("{} bytes", value.len());
+        (key.as_str(), vec![size])
+    });
+    text.push_str(&aligned(&sizes.collect::<Vec<_>>()));
+}
+
+fn lines(map: &BTreeMap<String, String>, by: &str) -> Vec<String> {
+    match map.is_empty() {
+        true => vec![rows::pairs(map)],
+        false => map
+            .iter()
+            .map(|(k, v)| format!("{k}{by}{}", v.replace('\n', "\\n")))
+            .collect(),
+    }
+}
+
+/// `Key:  value`, further values below the first.
+fn aligned(pairs: &[(&str, Vec<String>)]) -> String {
+    let width = pairs.iter().map(|(key, _)| key.chars().count()).max();
+    let width = width.unwrap_or(0) + 3;
+    let mut text = String::new();
+    for (key, values) in pairs {
+        let mut key = format!("{key}:");
+        for value in values {
+            let line = format!("{key:<width$}{value}");
+            text.push_str(line.trim_end());
+            text.push('\n');
+            key.clear();
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(kind: ObjectKind, manifest: Value) -> Object {
+        Object {
+            version: Object::VERSION,
+            kind,
+            namespace: "default".into(),
+            name: "o".into(),
+            uid: "u".into(),
+            created: Timestamp::UNIX_EPOCH,
+            resource_version: 1,
+            deletion: None,
+            manifest,
+            applied: None,
+        }
+    }
+
+    /// As kubectl prints them.
+    #[test]
+    fn pages() {
+        let map = object(
+            ObjectKind::ConfigMap,
+            json!({"data": {"a": "1\n2"}, "binaryData": {"b": "/w=="},
+                "metadata": {"labels": {"x": "y", "z": ""}}}),
+        );
+        assert_eq!(
+            describe(&map),
+            "Name:         o\nNamespace:    default\nLabels:       x=y\n              z=\n\
+             Annotations:  <none>\n\nData\n====\na:\n----\n1\n2\n\n\nBinaryData\n====\n\
+             b: 1 bytes\n\nEvents:  <none>\n"
+        );
+        let secret = object(
+            ObjectKind::Secret,
+            json!({"type": "Opaque", "data": {"password": "aHVudGVyMg=="},
+                "metadata": {"annotations": {LAST_APPLIED: "aHVudGVyMg==", "n": "v"}}}),
+        );
+        let text = describe(&secret);
+        assert_eq!(
+            text,
+            "Name:         o\nNamespace:    default\nLabels:       <none>\n\
+             Annotations:  n: v\n\nType:  Opaque\n\nData\n====\npassword:  7 bytes\n"
+        );
+        assert_eq!(public(&secret, "annotations").len(), 1);
+    }
+}

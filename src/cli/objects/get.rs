@@ -1,0 +1,303 @@
+//! `carob get` of kinds other than Pods, and of several at once.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::cli::face::{Face, say, warn_of_unattended};
+use crate::cli::objects::rows;
+use crate::cli::show::custom::{CustomColumns, SortKey};
+use crate::cli::show::object::{self as shown, Named, What};
+use crate::cli::show::output::{self, Format};
+use crate::cli::show::rows::Columns;
+use crate::cli::show::table::Table;
+use crate::manifest::Selector;
+use crate::object;
+use crate::pod::client::{self, View};
+use crate::pod::verbs::fields::FieldSelector;
+use crate::pod::verbs::namespace;
+use crate::spec::{Object, ObjectKind};
+use crate::{Error, Kind, Result};
+
+/// A line of `get`.
+#[derive(Clone)]
+pub(crate) enum Item {
+    Pod(Box<View>),
+    Object(Box<Object>),
+}
+
+impl Item {
+    pub(crate) fn v1(&self) -> Value {
+        match self {
+            Item::Pod(view) => shown::v1(view),
+            Item::Object(object) => object.v1(),
+        }
+    }
+
+    /// As manifests write it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Item::Pod(_) => "Pod",
+            Item::Object(object) => object.kind.kind(),
+        }
+    }
+
+    /// As errors write it.
+    pub(crate) fn plural(&self) -> &'static str {
+        match self {
+            Item::Pod(_) => "pods",
+            Item::Object(object) => object.kind.plural(),
+        }
+    }
+
+    /// Empty for one that is in none.
+    pub(crate) fn namespace(&self) -> &str {
+        match self {
+            Item::Pod(view) => &view.pod.namespace,
+            Item::Object(object) => &object.namespace,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Item::Pod(view) => &view.pod.name,
+            Item::Object(object) => &object.name,
+        }
+    }
+}
+
+/// What the command line asks for.
+pub(crate) struct Asked {
+    pub all_namespaces: bool,
+    pub format: Format,
+    pub custom: Option<CustomColumns>,
+    pub columns: Columns,
+    pub head: bool,
+    pub sort: Option<SortKey>,
+    pub labels: Option<Selector>,
+    pub fields: Option<FieldSelector>,
+    pub ignore_not_found: bool,
+}
+
+/// The items of one kind.
+struct Group {
+    what: What,
+    items: Vec<Item>,
+}
+
+pub(crate) fn get(face: &Face, asked: &Asked, resources: &[Named]) -> Result<u8> {
+    let (mut groups, mut missing) = (vec![], vec![]);
+    for named in resources {
+        let mut items = match named.names.is_empty() {
+            true => list(face, asked, named.what)?,
+            false => find(face, asked, named, &mut missing),
+        };
+        if let Some(key) = &asked.sort {
+            key.sort(&mut items, Item::v1)?;
+        }
+        let what = named.what;
+        groups.push(Group { what, items });
+    }
+    let names = resources.iter().map(|n| n.names.len()).sum::<usize>();
+    let is_empty = groups.iter().all(|g| g.items.is_empty());
+    match asked.format {
+        Format::Table { .. } if is_empty && names == 0 => {
+            let namespaced = resources.iter().any(|n| n.what.is_namespaced());
+            say(&match namespaced && !asked.all_namespaces {
+                true => format!("No resources found in {} namespace.", face.namespace),
+                false => "No resources found".to_owned(),
+            });
+        }
+        _ if is_empty && names > 0 => {}
+        Format::Table { .. } => output::text(&table(asked, &groups)?, false)?,
+        _ => {
+            let items = groups.iter().flat_map(|g| &g.items);
+            asked
+                .format
+                .print(items.map(Item::v1).collect(), names != 1)?;
+        }
+    }
+    face.first_of(missing).map(|()| 0)
+}
+
+fn list(face: &Face, asked: &Asked, what: What) -> Result<Vec<Item>> {
+    let namespace = (!asked.all_namespaces).then_some(face.namespace.as_str());
+    let mut all = all_of(face, what, namespace, asked.labels.as_ref())?;
+    if let Some(fields) = &asked.fields {
+        let mut kept = vec![];
+        for item in all {
+            let fits = match &item {
+                Item::Pod(view) => fields.matches(view, &asked.columns.node),
+                Item::Object(object) => fields.matches_object(object)?,
+            };
+            kept.extend(fits.then_some(item));
+        }
+        all = kept;
+    }
+    Ok(all)
+}
+
+/// Every one of a kind, of one namespace or of all.
+pub(crate) fn all_of(
+    face: &Face,
+    what: What,
+    namespace: Option<&str>,
+    labels: Option<&Selector>,
+) -> Result<Vec<Item>> {
+    let fits = |map: &BTreeMap<String, String>| labels.is_none_or(|s| s.matches(map));
+    let objects = match what {
+        What::Pod => {
+            let mut views = client::list(&face.layout, namespace)?;
+            views.retain(|v| fits(&v.pod.labels));
+            warn_of_unattended(&views);
+            return Ok(views.into_iter().map(|v| Item::Pod(Box::new(v))).collect());
+        }
+        What::Object(ObjectKind::Namespace) => namespace::list(&face.layout)?,
+        What::Object(kind) => object::list(&face.layout, kind, namespace)?,
+    };
+    let objects = objects.into_iter().filter(|o| fits(&o.metadata("labels")));
+    Ok(objects.map(|o| Item::Object(Box::new(o))).collect())
+}
+
+/// Those that exist are shown whatever the others do.
+fn find(face: &Face, asked: &Asked, named: &Named, missing: &mut Vec<Error>) -> Vec<Item> {
+    let mut items = vec![];
+    for name in &named.names {
+        match one(face, named.what, name) {
+            Ok(item) => items.push(item),
+            Err(e) if e.kind() == Kind::NotFound && asked.ignore_not_found => {}
+            Err(e) => missing.push(e),
+        }
+    }
+    items
+}
+
+/// The object of this name, in the namespace of the command line.
+pub(crate) fn one(face: &Face, what: What, name: &str) -> Result<Item> {
+    one_in(face, what, &face.namespace, name)
+}
+
+pub(crate) fn one_in(face: &Face, what: What, namespace: &str, name: &str) -> Result<Item> {
+    let layout = &face.layout;
+    Ok(match what {
+        What::Pod => {
+            let view = client::find(layout, namespace, name)?;
+            warn_of_unattended(std::slice::from_ref(&view));
+            Item::Pod(Box::new(view))
+        }
+        What::Object(ObjectKind::Namespace) => {
+            Item::Object(Box::new(namespace::find(layout, name)?))
+        }
+        What::Object(kind) => Item::Object(Box::new(object::get(layout, kind, namespace, name)?)),
+    })
+}
+
+fn table(asked: &Asked, groups: &[Group]) -> Result<String> {
+    let now = Timestamp::now();
+    let shown: Vec<&Group> = groups.iter().filter(|g| !g.items.is_empty()).collect();
+    if let Some(custom) = &asked.custom {
+        let mut table = Table::default();
+        if asked.head {
+            table.row(custom.head());
+        }
+        for item in shown.iter().flat_map(|g| &g.items) {
+            table.row(custom.row(&item.v1())?);
+        }
+        return Ok(table.take());
+    }
+    // As kubectl: where there are several kinds, each name says its own.
+    let prefixed = groups.len() > 1;
+    let mut texts = vec![];
+    for group in shown {
+        let mut table = Table::default();
+        let columns = &asked.columns;
+        if asked.head {
+            table.row(match group.what {
+                What::Pod => columns.head(),
+                What::Object(kind) => rows::head(kind, columns),
+            });
+        }
+        for item in &group.items {
+            let name = match prefixed {
+                true => format!("{}/{}", group.what.singular(), item.name()),
+                false => item.name().to_owned(),
+            };
+            table.row(match item {
+                Item::Pod(view) => {
+                    let mut row = columns.row(view, now);
+                    if let Some(cell) = row.get_mut(usize::from(columns.namespace)) {
+                        *cell = name;
+                    }
+                    row
+                }
+                Item::Object(object) => rows::row(object, name, columns, now),
+            });
+        }
+        texts.push(table.take());
+    }
+    Ok(texts.join("\n"))
+}
+
+/// With a row, or an object, for each that comes or changes, from now on too.
+pub(crate) fn follow(face: &Face, asked: &Asked, resources: &[Named]) -> Result<u8> {
+    let [named] = resources else {
+        return Err(Error::usage(
+            "you may only specify a single resource type with --watch",
+        ));
+    };
+    let What::Object(kind) = named.what else {
+        return Err(Error::usage(
+            "you may only specify a single resource type with --watch",
+        ));
+    };
+    let namespace = (!asked.all_namespaces).then_some(face.namespace.as_str());
+    let mut watcher = object::Watcher::new(&face.layout, kind, namespace)?;
+    if let [name] = named.names.as_slice() {
+        one(face, named.what, name)?;
+    }
+    let mut table = Table::default();
+    let mut head = asked.head;
+    // By namespace and name: the versions that were shown.
+    let mut shown = BTreeMap::new();
+    loop {
+        let mut fresh = vec![];
+        let mut now = BTreeMap::new();
+        for item in list(face, asked, named.what)? {
+            let Item::Object(object) = item else { continue };
+            if !named.names.is_empty() && !named.names.contains(&object.name) {
+                continue;
+            }
+            let key = (object.namespace.clone(), object.name.clone());
+            let version = (object.uid.clone(), object.resource_version);
+            if shown.get(&key) != Some(&version) {
+                fresh.push(object);
+            }
+            now.insert(key, version);
+        }
+        shown = now;
+        for object in fresh {
+            let Format::Table { .. } = asked.format else {
+                asked.format.print(vec![object.v1()], false)?;
+                continue;
+            };
+            if std::mem::take(&mut head) {
+                table.row(match &asked.custom {
+                    Some(custom) => custom.head(),
+                    None => rows::head(kind, &asked.columns),
+                });
+            }
+            table.row(match &asked.custom {
+                Some(custom) => custom.row(&object.v1())?,
+                None => rows::row(
+                    &object,
+                    object.name.clone(),
+                    &asked.columns,
+                    Timestamp::now(),
+                ),
+            });
+        }
+        output::text(&table.take(), false)?;
+        watcher.wait()?;
+    }
+}

@@ -1,0 +1,147 @@
+//! Namespaces: those that were made, and those that are there because something is in them.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::delete::{self, Grace};
+use crate::object;
+use crate::pod::claims;
+use crate::pod::client::{self, Detail, View};
+use crate::spec::{Object, ObjectKind};
+use crate::store::Layout;
+use crate::{Error, Kind, Result};
+
+/// The one that cannot be deleted.
+const DEFAULT: &str = "default";
+
+/// All, by name.
+pub(crate) fn list(layout: &Layout) -> Result<Vec<Object>> {
+    let mut all = BTreeMap::from([(DEFAULT.to_owned(), implied(DEFAULT))]);
+    for view in client::list_with(layout, None, Detail::Summary)? {
+        let name = view.pod.namespace;
+        all.insert(name.clone(), implied(&name));
+    }
+    for kind in namespaced() {
+        for object in object::list(layout, kind, None)? {
+            let name = object.namespace;
+            all.insert(name.clone(), implied(&name));
+        }
+    }
+    for kept in object::list(layout, ObjectKind::Namespace, None)? {
+        all.insert(kept.name.clone(), kept);
+    }
+    Ok(all.into_values().collect())
+}
+
+/// # Errors
+/// [`Kind::NotFound`]: it was not made, and nothing is in it.
+pub(crate) fn find(layout: &Layout, name: &str) -> Result<Object> {
+    let mut all = list(layout)?;
+    all.retain(|o| o.name == name);
+    match all.pop() {
+        Some(found) => Ok(found),
+        None => object::get(layout, ObjectKind::Namespace, "", name),
+    }
+}
+
+/// Deletes it and everything in it: Pods with their grace, then what they had used. What was
+/// begun and did not come to its end is done by the next deletion.
+///
+/// `until`: `None` does not wait for the Pods' ends; then the others are removed at once.
+pub(crate) fn delete(
+    layout: &Layout,
+    name: &str,
+    grace: Grace,
+    wait: bool,
+    until: Option<Instant>,
+) -> Result<()> {
+    if name == DEFAULT {
+        return Err(Error::conflict(
+            "namespaces \"default\" is forbidden: this namespace may not be deleted",
+        )
+        .hint("carob delete pods --all deletes the Pods that are in it"));
+    }
+    let kept = find(layout, name)?;
+    if !kept.uid.is_empty() {
+        object::change(layout, ObjectKind::Namespace, "", name, |live| {
+            Ok(Object {
+                deletion: live.deletion.or(Some(Timestamp::now())),
+                ..live.clone()
+            })
+        })?;
+    }
+    end_pods(layout, name, grace, wait, until)?;
+    for kind in namespaced() {
+        for object in object::list(layout, kind, Some(name))? {
+            match kind {
+                // One that a Pod uses goes with the Pod.
+                ObjectKind::PersistentVolumeClaim => gone(claims::delete(layout, &object))?,
+                _ => gone(object::remove(layout, kind, name, &object.name, None))?,
+            }
+        }
+    }
+    gone(object::remove(
+        layout,
+        ObjectKind::Namespace,
+        "",
+        name,
+        None,
+    ))
+}
+
+fn end_pods(
+    layout: &Layout,
+    name: &str,
+    grace: Grace,
+    wait: bool,
+    until: Option<Instant>,
+) -> Result<()> {
+    let views = client::list(layout, Some(name))?;
+    let mut ending: Vec<(View, _)> = vec![];
+    let mut first = None;
+    for view in views {
+        match delete::begin(layout, &view, grace) {
+            Ok(connection) => ending.push((view, connection)),
+            Err(e) if e.kind() == Kind::NotFound => {}
+            Err(e) => drop(first.get_or_insert(e)),
+        }
+    }
+    for (view, connection) in ending.into_iter().filter(|_| wait) {
+        if let Err(e) = delete::end(layout, &view, connection, grace, until) {
+            first.get_or_insert(e);
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+/// Another deletion may have been faster.
+fn gone<T>(removed: Result<T>) -> Result<()> {
+    match removed {
+        Err(e) if e.kind() != Kind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// What comes last is removed first.
+fn namespaced() -> impl Iterator<Item = ObjectKind> {
+    let all = ObjectKind::ALL.into_iter().rev();
+    all.filter(|kind| kind.is_namespaced())
+}
+
+fn implied(name: &str) -> Object {
+    Object {
+        version: Object::VERSION,
+        kind: ObjectKind::Namespace,
+        namespace: String::new(),
+        name: name.to_owned(),
+        uid: String::new(),
+        created: Timestamp::UNIX_EPOCH,
+        resource_version: 0,
+        deletion: None,
+        manifest: json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {}}),
+        applied: None,
+    }
+}

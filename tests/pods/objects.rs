@@ -1,0 +1,426 @@
+//! ConfigMaps, Secrets and namespaces: the verbs that make, show, change and delete them.
+
+use serde_json::{Value, json};
+
+use crate::root::{Root, pod, sh};
+
+fn map(name: &str, data: Value) -> String {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+        .to_string()
+}
+
+fn secret(name: &str, data: Value) -> String {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
+        .to_string()
+}
+
+fn path(root: &Root, what: &str, path: &str) -> String {
+    let (kind, name) = what.split_once('/').unwrap();
+    let format = format!("jsonpath={{{path}}}");
+    root.carob(&["get", kind, name, "-o", &format]).ok()
+}
+
+#[test]
+fn several_documents_are_made_in_their_order() {
+    let root = Root::new();
+    let sleeps = json!({"terminationGracePeriodSeconds": 0,
+        "containers": [sh("a", "exec sleep 1000", json!({}))]});
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [
+        serde_json::from_str::<Value>(&secret("s", json!({"p": "hunter2"}))).unwrap(),
+        serde_json::from_str::<Value>(&map("c", json!({"a": "1"}))).unwrap(),
+    ]});
+    let whole = format!("{}\n---\n{list}\n---\n{namespace}\n", pod("p", sleeps));
+    let dry = root.feed(&["apply", "-f", "-", "--dry-run=client"], &whole);
+    assert_eq!(
+        dry.ok(),
+        "namespace/shop created (dry run)\nconfigmap/c created (dry run)\n\
+         secret/s created (dry run)\npod/p created (dry run)\n"
+    );
+    assert_eq!(
+        root.apply(&whole).ok(),
+        "namespace/shop created\nconfigmap/c created\nsecret/s created\npod/p created\n"
+    );
+    assert_eq!(
+        root.apply(&whole).ok(),
+        "namespace/shop unchanged\nconfigmap/c unchanged\nsecret/s unchanged\npod/p unchanged\n"
+    );
+    let changed = whole.replace(r#""a":"1""#, r#""a":"2""#);
+    let names = root
+        .feed(&["apply", "-f", "-", "-o", "name"], &changed)
+        .ok();
+    assert_eq!(names, "namespace/shop\nconfigmap/c\nsecret/s\npod/p\n");
+    assert_eq!(path(&root, "cm/c", ".data.a"), "2");
+    assert_eq!(path(&root, "cm/c", ".metadata.resourceVersion"), "2");
+    let table = root.carob(&["get", "pods,cm,secrets"]).ok();
+    for row in ["pod/p ", "configmap/c ", "secret/s ", "Opaque"] {
+        assert!(table.contains(row), "{row}: {table}");
+    }
+    let asked = ["get", "pods,cm", "-o", "name", "--sort-by=.metadata.name"];
+    assert_eq!(root.carob(&asked).ok(), "pod/p\nconfigmap/c\n");
+    assert_eq!(
+        root.feed(&["delete", "-f", "-"], &whole).ok(),
+        "pod \"p\" deleted from default namespace\nsecret \"s\" deleted from default namespace\n\
+         configmap \"c\" deleted from default namespace\nnamespace \"shop\" deleted\n"
+    );
+    assert_eq!(
+        root.carob(&["get", "cm,secret", "-A", "-o", "name"]).ok(),
+        ""
+    );
+}
+
+#[test]
+fn tables_have_kubectls_columns() {
+    let root = Root::empty();
+    root.apply(&map("c", json!({"a": "1", "b": "2"}))).ok();
+    root.apply(&secret("s", json!({"p": "x"}))).ok();
+    root.carob(&["label", "cm", "c", "app=web"]).ok();
+    let rows = |args: &[&str]| -> Vec<String> {
+        let text = root.carob(&[&["get"], args].concat()).ok();
+        let row = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let cut = |line: String| match line.rsplit_once(' ') {
+            Some((rest, age)) if age.ends_with('s') && age.len() < 4 => rest.to_owned(),
+            _ => line,
+        };
+        text.lines().map(row).map(cut).collect()
+    };
+    assert_eq!(rows(&["cm"]), ["NAME DATA AGE", "c 2"]);
+    assert_eq!(
+        rows(&["configmaps", "-A"]),
+        ["NAMESPACE NAME DATA AGE", "default c 2"]
+    );
+    assert_eq!(rows(&["secrets"]), ["NAME TYPE DATA AGE", "s Opaque 1"]);
+    assert_eq!(
+        rows(&["ns"]),
+        ["NAME STATUS AGE", "default Active <unknown>"]
+    );
+    assert_eq!(rows(&["cm", "--no-headers", "-l", "app=web"]), ["c 2"]);
+    assert_eq!(
+        rows(&["cm", "-L", "app"])[1].split(' ').next_back(),
+        Some("web")
+    );
+    assert!(rows(&["cm", "--show-labels"])[1].ends_with("app=web"));
+    let columns = "custom-columns=N:.metadata.name,P:.data.p";
+    assert_eq!(rows(&["secret", "-o", columns]), ["N P", "s eA=="]);
+    assert_eq!(rows(&["cm", "--field-selector=metadata.name!=c"]), [""; 0]);
+    root.carob(&["get", "cm", "--field-selector=status.phase=x"])
+        .fails(2, "status.phase");
+    let none = root.carob(&["get", "secrets", "-n", "other"]);
+    assert_eq!(none.stderr, "No resources found in other namespace.\n");
+    root.carob(&["get", "cm", "none"])
+        .fails(4, "configmaps \"none\" not found");
+    root.carob(&["get", "cm", "none", "--ignore-not-found"])
+        .ok();
+    root.carob(&["get", "deploy"])
+        .fails(2, "the kinds are: pods,");
+    root.carob(&["get", "cm,pods", "-w"])
+        .fails(2, "you may only specify a single resource type");
+}
+
+/// What kubectl and the API server say of versions, uids and what is immutable.
+#[test]
+fn preconditions() {
+    let root = Root::empty();
+    root.apply(&map("c", json!({"a": "1"}))).ok();
+    let old = root.carob(&["get", "cm", "c", "-o", "json"]).ok();
+    assert_eq!(
+        root.feed(
+            &["replace", "-f", "-"],
+            &old.replace(r#""a": "1""#, r#""a": "2""#)
+        )
+        .ok(),
+        "configmap/c replaced\n"
+    );
+    assert_eq!(path(&root, "cm/c", ".data.a"), "2");
+    root.feed(&["replace", "-f", "-"], &old)
+        .fails(5, "the object has been modified");
+    root.apply(&old).fails(5, "the object has been modified");
+    root.feed(&["create", "-f", "-"], &old)
+        .fails(5, "configmaps \"c\" already exists");
+    let uid = path(&root, "cm/c", ".metadata.uid");
+    let other = old
+        .replace(&uid, "another")
+        .replace("resourceVersion", "selfLink");
+    root.feed(&["replace", "-f", "-"], &other)
+        .fails(5, "UID in precondition: another");
+    root.feed(&["replace", "-f", "-"], &map("none", json!({})))
+        .fails(4, "configmaps \"none\" not found");
+    let forced = root.feed(
+        &["replace", "-f", "-", "--force"],
+        &map("c", json!({"b": "1"})),
+    );
+    assert_eq!(forced.ok(), "configmap/c replaced\n");
+    assert_ne!(path(&root, "cm/c", ".metadata.uid"), uid);
+    assert_eq!(path(&root, "cm/c", ".data"), r#"{"b":"1"}"#);
+
+    let merge = ["patch", "cm", "c", "--type=merge", "-p"];
+    let patch = |text: &str| root.carob(&[&merge[..], &[text]].concat());
+    assert_eq!(
+        patch(r#"{"immutable": true}"#).ok(),
+        "configmap/c patched\n"
+    );
+    assert_eq!(
+        patch(r#"{"immutable": true}"#).ok(),
+        "configmap/c patched (no change)\n"
+    );
+    patch(r#"{"data": {"b": "2"}}"#).fails(3, "data: field is immutable when `immutable` is set");
+    patch(r#"{"immutable": false}"#).fails(3, "immutable: field is immutable");
+    root.apply(&map("c", json!({"b": "2"})))
+        .fails(3, "data: field is immutable when `immutable` is set");
+    assert_eq!(
+        patch(r#"{"metadata": {"labels": {"a": "b"}}}"#).ok(),
+        "configmap/c patched\n"
+    );
+    patch(r#"{"metadata": {"resourceVersion": "1"}}"#).fails(5, "has been modified");
+    root.apply(&secret("s", json!({"a": "1"}))).ok();
+    root.carob(&["patch", "secret", "s", "-p", r#"{"type": "x"}"#])
+        .fails(3, "type: field is immutable");
+}
+
+#[test]
+fn labels_annotations_and_edits() {
+    let root = Root::empty();
+    root.apply(&map("c", json!({"a": "1"}))).ok();
+    root.apply(&secret("s", json!({"a": "1"}))).ok();
+    let run = |args: &[&str]| root.carob(args).ok();
+    assert_eq!(run(&["label", "cm", "c", "a=b"]), "configmap/c labeled\n");
+    root.carob(&["label", "cm", "c", "a=c"])
+        .fails(5, "--overwrite is false");
+    assert_eq!(
+        run(&["label", "cm/c", "secret/s", "a=c", "--overwrite"]),
+        "configmap/c labeled\nsecret/s labeled\n"
+    );
+    assert_eq!(
+        run(&["annotate", "cm", "--all", "n=v"]),
+        "configmap/c annotated\n"
+    );
+    assert_eq!(run(&["label", "cm", "c", "--list"]), "a=c\n");
+    assert_eq!(run(&["label", "cm", "c", "a-"]), "configmap/c unlabeled\n");
+    // What others have set stays, as with Pods.
+    root.apply(&map("c", json!({"a": "2"}))).ok();
+    assert_eq!(path(&root, "cm/c", ".metadata.annotations.n"), "v");
+
+    let edit = |script: &str, what: &str| {
+        let file = root.dir().join("editor");
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        let mut command = root.command(&["edit", what]);
+        command.env("KUBE_EDITOR", format!("sh {}", file.display()));
+        root.feed_to(command, "")
+    };
+    assert_eq!(
+        edit("sed -i 's/a: \"2\"/a: \"3\"/' \"$1\"", "cm/c").ok(),
+        "configmap/c edited\n"
+    );
+    assert_eq!(path(&root, "cm/c", ".data.a"), "3");
+    assert_eq!(edit("true", "cm/c").ok(), "");
+    // What another writer has done meanwhile stays.
+    let script = format!(
+        "{} --root {} label cm c z=y >/dev/null; sed -i 's/\"3\"/\"4\"/' \"$1\"",
+        env!("CARGO_BIN_EXE_carob"),
+        root.dir().display()
+    );
+    assert_eq!(edit(&script, "cm/c").ok(), "configmap/c edited\n");
+    assert_eq!(path(&root, "cm/c", ".data.a"), "4");
+    assert_eq!(path(&root, "cm/c", ".metadata.labels.z"), "y");
+    edit("sed -i 's/name: c/name: d/' \"$1\"", "cm/c").fails(5, "cannot be changed");
+}
+
+/// The bytes of a Secret are in what shows them by name of a format, and nowhere else.
+#[test]
+fn a_secret_is_shown_only_where_it_is_asked_for() {
+    let root = Root::empty();
+    let text = secret("s", json!({"password": "hunter2", "other": "x"}));
+    root.apply(&text).ok();
+    let last = "kubectl.kubernetes.io/last-applied-configuration";
+    root.carob(&["annotate", "secret", "s", &format!("{last}={text}")])
+        .ok();
+    let mut said = String::new();
+    let mut see = |args: &[&str], input: &str| {
+        let ran = root.feed(args, input);
+        said.push_str(&ran.stdout);
+        said.push_str(&ran.stderr);
+        ran
+    };
+    see(&["get", "secrets", "-o", "wide"], "").ok();
+    let page = see(&["describe", "secret", "s"], "").ok();
+    assert!(
+        page.contains("password:  7 bytes") && page.contains("Annotations:  <none>"),
+        "{page}"
+    );
+    see(&["annotate", "secret", "s", "--list"], "").ok();
+    see(&["annotate", "secret", "s", &format!("{last}=y")], "");
+    see(
+        &[
+            "patch",
+            "secret",
+            "s",
+            "-p",
+            r#"{"data": {"password": "hunter2!"}}"#,
+        ],
+        "",
+    )
+    .fails(3, "data.password: is not base64");
+    let changed = text
+        .replace("hunter2", "hunter22")
+        .replace("\"x\"", "\"y\"");
+    let diff = see(&["diff", "-f", "-"], &changed).fails(1, "-  password: '*** (before)'");
+    assert!(
+        diff.stdout.contains("+  other: '*** (after)'"),
+        "{}",
+        diff.stdout
+    );
+    for wrong in [
+        json!({"stringData": {"password": ["hunter2"]}}),
+        json!({"data": "hunter2"}),
+        json!({"data": {"password": "hunter2!"}}),
+        json!({"type": "kubernetes.io/dockerconfigjson",
+            "stringData": {".dockerconfigjson": "\"hunter2\""}}),
+    ] {
+        let mut whole = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "t"}});
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(wrong.as_object().unwrap().clone());
+        for verb in ["apply", "create", "replace", "validate", "diff"] {
+            let ran = see(&[verb, "-f", "-"], &whole.to_string());
+            assert_ne!(ran.code, 0, "{verb} {whole}");
+        }
+    }
+    // A number is no string; it is not quoted back.
+    let number = "apiVersion: v1\nkind: Secret\nmetadata: {name: t}\nstringData: {p: 1234567}\n";
+    let ran = see(&["apply", "-f", "-"], number).fails(3, "stringData.p: expected a string");
+    assert!(!ran.stderr.contains("1234567"));
+    see(
+        &[
+            "create",
+            "secret",
+            "generic",
+            "t",
+            "--from-literal",
+            "hunter2",
+        ],
+        "",
+    )
+    .fails(2, "expected key=value");
+    assert!(!said.contains("hunter2"), "{said}");
+    assert_eq!(path(&root, "secret/s", ".data.password"), "aHVudGVyMg==");
+}
+
+#[test]
+fn bad_input() {
+    let root = Root::empty();
+    for (data, fault) in [
+        (json!({"a/b": "x"}), "a valid config key must consist of"),
+        (json!({"..": "x"}), "must not start with '..'"),
+        (json!({"..a": "x"}), "must not start with '..'"),
+        (json!({"": "x"}), "a valid config key must consist of"),
+        (
+            json!({"k".repeat(254): "x"}),
+            "must be no more than 253 characters",
+        ),
+        (json!({"a": "x".repeat(1024 * 1024 + 1)}), "Too long"),
+    ] {
+        for text in [map("c", data.clone()), secret("s", data.clone())] {
+            root.apply(&text).fails(3, fault);
+        }
+    }
+    let long = "n".repeat(253);
+    root.apply(&map(&long, json!({"a": "x".repeat(1024 * 1024)})))
+        .ok();
+    assert_eq!(
+        root.carob(&["get", "cm", "-o", "name"]).ok(),
+        format!("configmap/{long}\n")
+    );
+    root.apply(&map(&"n".repeat(254), json!({})))
+        .fails(3, "253 characters");
+    let keys = (0..10_000).map(|i| (format!("key-{i}"), "v".into()));
+    let many = Value::Object(keys.collect());
+    root.apply(&map("many", many.clone())).ok();
+    root.apply(&secret("many", many)).ok();
+    let table = root
+        .carob(&["get", "cm,secret", "many", "--no-headers"])
+        .ok();
+    assert_eq!(table.matches(" 10000 ").count(), 2, "{table}");
+    root.carob(&["delete", "cm,secret", "--all"]).ok();
+}
+
+#[test]
+fn a_namespace_goes_with_all_that_is_in_it() {
+    let root = Root::new();
+    let sleeps = json!({"terminationGracePeriodSeconds": 0,
+        "containers": [sh("a", "exec sleep 1000", json!({}))]});
+    let names = || root.carob(&["get", "ns", "-o", "name"]).ok();
+    assert_eq!(names(), "namespace/default\n");
+    assert_eq!(
+        root.carob(&["create", "namespace", "kept"]).ok(),
+        "namespace/kept created\n"
+    );
+    root.carob(&["create", "ns", "kept"])
+        .fails(5, "already exists");
+    for namespace in ["kept", "used"] {
+        root.feed(
+            &["apply", "-n", namespace, "-f", "-"],
+            &pod("p", sleeps.clone()),
+        )
+        .ok();
+        root.feed(&["apply", "-n", namespace, "-f", "-"], &map("c", json!({})))
+            .ok();
+        root.feed(
+            &["apply", "-n", namespace, "-f", "-"],
+            &secret("s", json!({})),
+        )
+        .ok();
+    }
+    assert_eq!(
+        names(),
+        "namespace/default\nnamespace/kept\nnamespace/used\n"
+    );
+    let page = root.carob(&["describe", "ns", "kept"]).ok();
+    assert!(page.contains("Status:       Active"), "{page}");
+    root.carob(&["delete", "ns", "default"])
+        .fails(5, "this namespace may not be deleted");
+    root.carob(&["delete", "ns", "none"])
+        .fails(4, "namespaces \"none\" not found");
+    for namespace in ["kept", "used"] {
+        let line = format!("namespace {namespace:?} deleted\n");
+        assert_eq!(root.carob(&["delete", "ns", namespace]).ok(), line);
+        let left = root.carob(&["get", "pods,cm,secrets", "-n", namespace, "-o", "name"]);
+        assert_eq!(left.ok(), "");
+    }
+    assert_eq!(names(), "namespace/default\n");
+}
+
+#[test]
+fn a_watch_shows_each_change() {
+    use std::io::{BufRead, BufReader};
+    let root = Root::empty();
+    root.apply(&map("a", json!({}))).ok();
+    let mut watch = root
+        .command(&[
+            "get",
+            "cm",
+            "-A",
+            "-w",
+            "-o",
+            "jsonpath={.metadata.name}{.data.k}{\"\\n\"}",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), "a");
+    root.apply(&map("a", json!({"k": "1"}))).ok();
+    assert_eq!(next(), "a1");
+    root.feed(
+        &["apply", "-n", "fresh", "-f", "-"],
+        &map("b", json!({"k": "2"})),
+    )
+    .ok();
+    assert_eq!(next(), "b2");
+    root.carob(&["delete", "cm", "a"]).ok();
+    root.apply(&map("a", json!({"k": "3"}))).ok();
+    assert_eq!(next(), "a3");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
