@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::Error;
-use crate::cli::VERBS;
+use crate::cli::{VERBS, grammar};
 use crate::nearest::nearest;
 
 /// Verbs of kubectl, podman, docker and crictl that are not carob's, and the way on.
@@ -97,8 +97,13 @@ const FOREIGN: &[(&[&str], &str)] = &[
         "carob is one machine without a cluster: carob --help lists its verbs",
     ),
     (
-        &["volume", "network", "secret", "configmap"],
-        "carob has Pods alone: carob --help lists its verbs",
+        &["secret", "configmap"],
+        "carob get secrets,configmaps; carob create secret; carob create configmap",
+    ),
+    (&["volume"], "carob get persistentvolumeclaims"),
+    (
+        &["network"],
+        "carob has one network, of all Pods: carob --help lists its verbs",
     ),
 ];
 
@@ -114,7 +119,7 @@ pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
         .filter_map(|a| a.to_str())
         .find(|a| VERBS.iter().any(|v| v.name == *a));
     let help = match verb {
-        Some(verb) => format!("carob {verb} --help lists its arguments"),
+        Some(verb) => format!("carob {} --help lists its arguments", path(verb, args)),
         None => "carob --help lists the verbs".to_owned(),
     };
     match e.kind() {
@@ -122,6 +127,9 @@ pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
             unknown_verb(&context(ContextKind::InvalidSubcommand))
         }
         ErrorKind::MissingSubcommand if verb.is_none() => Error::usage("no verb").hint(help),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Error::usage("a word is missing that says what is to be made").hint(help)
+        }
         ErrorKind::UnknownArgument if verb == Some("exec") => {
             let argument = context(ContextKind::InvalidArg);
             Error::usage(format!(
@@ -151,6 +159,24 @@ pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
     }
 }
 
+/// The verb with the words below it, as in `create secret tls`.
+fn path(verb: &str, args: &[OsString]) -> String {
+    let mut all = grammar();
+    all.build();
+    let mut path = verb.to_owned();
+    let mut at = all.find_subcommand(verb);
+    let words = args.iter().skip_while(|a| *a != verb).skip(1);
+    for word in words {
+        let Some(below) = at.and_then(|c| c.find_subcommand(word)) else {
+            break;
+        };
+        path.push(' ');
+        path.push_str(below.get_name());
+        at = Some(below);
+    }
+    path
+}
+
 /// A command line that a verb is complete with.
 fn example(verb: &str) -> Option<&'static str> {
     Some(match verb {
@@ -162,6 +188,7 @@ fn example(verb: &str) -> Option<&'static str> {
         "delete" => "carob delete pod NAME",
         "wait" => "carob wait pod/NAME --for=condition=Ready",
         "apply" => "carob apply -f FILE",
+        "create" => "carob create -f FILE",
         "validate" => "carob validate -f FILE",
         "run" => "carob run NAME --image IMAGE",
         "cp" => "carob cp POD:PATH FILE",

@@ -47,9 +47,15 @@ impl Verb for Validate {
                 .iter()
                 .map(|p| format!("{}/{}", p.namespace, p.name))
                 .collect();
+            let objects = parsed.objects.iter().map(|o| match o.namespace.as_str() {
+                "" => o.reference(),
+                namespace => format!("{}/{namespace}/{}", o.kind.singular(), o.name),
+            });
+            let objects: Vec<String> = objects.collect();
             format.print_value(&json!({
                 "valid": fault.is_none(),
                 "pods": pods,
+                "objects": objects,
                 "fields": parsed.verdicts,
                 "notes": parsed.notes,
                 "problems": fault.as_ref().map(Error::get_problems).unwrap_or_default(),
