@@ -40,7 +40,8 @@ impl Face {
     /// The Pod of `NAME` or `pod/NAME`.
     pub(super) fn find(&self, word: &str) -> Result<View> {
         let name = object::name_of(word)?;
-        let view = client::find(&self.layout, &self.namespace, &name)?;
+        let view = client::find(&self.layout, &self.namespace, &name)
+            .map_err(|e| object::not_found(e, word))?;
         warn_of_unattended(std::slice::from_ref(&view));
         Ok(view)
     }

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::Error;
+use crate::cli::show::object::{is_pod_word, leave_out};
 use crate::cli::{VERBS, grammar};
 use crate::nearest::nearest;
 
@@ -137,6 +138,14 @@ pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
             ))
             .hint(format!("carob exec NAME -- {argument}"))
         }
+        ErrorKind::UnknownArgument if verb == Some("events") => {
+            let argument = context(ContextKind::InvalidArg);
+            let hint = match argument.starts_with('-') {
+                true => help,
+                false => format!("carob events --for pod/NAME: those of one Pod; {help}"),
+            };
+            Error::usage(format!("unexpected argument {argument:?}")).hint(hint)
+        }
         kind => {
             let text = e.render().to_string();
             let text = text.trim_start_matches("error: ").trim_end();
@@ -152,6 +161,13 @@ pub(super) fn explain(e: &clap::Error, args: &[OsString]) -> Error {
                 && let Some(example) = example(verb)
             {
                 hint.push(example.to_owned());
+            }
+            let kinds = args.iter().skip(1).filter_map(|a| a.to_str());
+            let mut kinds = kinds.take_while(|a| *a != "--").filter(|a| is_pod_word(a));
+            if let (ErrorKind::UnknownArgument, Some(word)) = (kind, kinds.next())
+                && !context(ContextKind::InvalidArg).starts_with('-')
+            {
+                hint.push(leave_out(word));
             }
             hint.push(help);
             Error::usage(message).hint(hint.join("; "))
@@ -221,6 +237,17 @@ mod tests {
         let e = explain(&e, &args);
         assert_eq!(e.kind(), Kind::Usage, "{line}");
         (e.to_string(), e.get_hint().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn what_names_no_kind_says_so() {
+        let (_, hint) = said("carob debug pod web");
+        assert!(
+            hint.starts_with("leave the word pod out, or write pod/NAME; "),
+            "{hint}"
+        );
+        let (_, hint) = said("carob events web");
+        assert!(hint.starts_with("carob events --for pod/NAME"), "{hint}");
     }
 
     #[test]

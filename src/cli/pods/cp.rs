@@ -5,11 +5,12 @@ use clap::Args;
 use crate::cli::Verb;
 use crate::cli::face::{Face, say_hint, warn};
 use crate::cli::pods::exec::container_of;
+use crate::cli::show::object;
 use crate::cli::show::output::Format;
 use crate::pod::client;
 use crate::pod::copy::{Copied, SkipReason};
 use crate::pod::verbs::copy::{self, Request, Side};
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Cp {
@@ -71,7 +72,14 @@ impl Verb for Cp {
             }
         };
         let namespace = namespace.as_ref().unwrap_or(&face.namespace);
-        let view = client::find(&face.layout, namespace, pod)?;
+        let view = client::find(&face.layout, namespace, pod).map_err(|e| {
+            match e.kind() == Kind::NotFound && object::is_pod_word(namespace) {
+                true => e.hint(format!(
+                    "{namespace}/{pod} is read as a namespace and a Pod: write {pod}:PATH"
+                )),
+                false => e,
+            }
+        })?;
         let quiet = !matches!(format, Format::Table { .. });
         let container = container_of(&view, self.container.as_deref(), quiet)?;
         let request = Request {

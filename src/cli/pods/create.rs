@@ -56,7 +56,7 @@ pub(crate) struct Replace {
     /// Delete the Pod, and make it anew
     #[arg(long)]
     force: bool,
-    /// Seconds between TERM and KILL for what --force deletes
+    /// Seconds between TERM and KILL for what --force deletes; -1: the Pod's own
     #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_hyphen_values = true)]
     grace_period: i64,
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::cli::Verb;
-use crate::cli::face::{Face, say};
+use crate::cli::face::{Face, say, say_hint};
 use crate::cli::pods::attach;
 use crate::cli::pods::exec::{code_of, need_terminal};
 use crate::cli::show::object;
@@ -68,7 +68,7 @@ impl Verb for Debug {
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob debug -it web\n\
         \x20 carob debug -it web --image localhost/carob/busybox:1 --target server\n\
-        \x20 carob debug web --image localhost/carob/busybox:1 -- wget -O- localhost:8080";
+        \x20 carob debug web --attach -- wget -O- localhost:8080";
 
     fn passes_through(&self) -> bool {
         self.attached()
@@ -122,6 +122,10 @@ impl Verb for Debug {
             Format::Table { .. } => {
                 started?;
                 output::text(&format!("{name}\n"), false)?;
+                if !self.quiet && !self.command.is_empty() {
+                    let logs = pod.logs_command(&name, false);
+                    say_hint(&format!("{logs} shows what it writes; --attach at once"));
+                }
             }
             _ => {
                 let view = client::find(&face.layout, &pod.namespace, &pod.name)?;

@@ -31,7 +31,7 @@ pub(crate) struct Edit {
 
 impl Verb for Edit {
     const NAME: &'static str = "edit";
-    const ABOUT: &'static str = "Change what is there in an editor";
+    const ABOUT: &'static str = "Change what is there in an editor: $KUBE_EDITOR, $EDITOR or vi";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob edit pod web\n\
         \x20 carob edit pod/web -n front";

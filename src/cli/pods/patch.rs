@@ -42,6 +42,7 @@ impl Verb for Patch {
     const NAME: &'static str = "patch";
     const ABOUT: &'static str = "Change fields of what is there";
     const EXAMPLES: &'static str = "Examples:\n\
+        \x20 carob patch pod web -p '{\"spec\":{\"activeDeadlineSeconds\":600}}'\n\
         \x20 carob patch pod web --patch-file=more-memory.yaml\n\
         \x20 carob patch pod/web --type=json --patch-file=image.json --dry-run=server -o yaml";
 

@@ -72,7 +72,7 @@ impl WhyOf {
             let name = object::name_of(word)?;
             match client::find(&face.layout, &face.namespace, &name) {
                 Ok(view) => views.push(view),
-                Err(e) => errors.push(e),
+                Err(e) => errors.push(object::not_found(e, word)),
             }
         }
         Ok((views, errors))

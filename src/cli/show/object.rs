@@ -6,7 +6,7 @@ use crate::pod::client::View;
 use crate::pod::status;
 use crate::pod::verbs::events::Listed;
 use crate::spec::ObjectKind;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// The manifest with the record's metadata and the status of now.
 pub(crate) fn v1(view: &View) -> Value {
@@ -88,6 +88,18 @@ pub(crate) fn name_of(word: &str) -> Result<String> {
         Some(_) => Err(Error::usage(format!("{word:?} does not name a Pod"))
             .hint("write NAME or pod/NAME; Pods are the only kind that can be listed")),
     }
+}
+
+/// The error of a Pod that was not found: some verbs take names alone, without the kind.
+pub(crate) fn not_found(e: Error, word: &str) -> Error {
+    match e.kind() == Kind::NotFound && is_pod_word(word) {
+        true => e.hint(leave_out(word)),
+        false => e,
+    }
+}
+
+pub(crate) fn leave_out(word: &str) -> String {
+    format!("leave the word {word} out, or write {word}/NAME")
 }
 
 pub(crate) fn is_pod_word(word: &str) -> bool {
@@ -305,7 +317,12 @@ pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
             .collect(),
         Some((word, _)) => {
             let error = Error::usage(format!("there is no kind {word:?} here"));
-            Err(if is_other_kind(word) {
+            let lower = word.to_ascii_lowercase();
+            Err(if ["ev", "event", "events"].contains(&lower.as_str()) {
+                error.hint("events have a verb of their own: carob events --for pod/NAME")
+            } else if ["image", "images"].contains(&lower.as_str()) {
+                error.hint("images have verbs of their own: carob images, carob inspect IMAGE")
+            } else if is_other_kind(word) {
                 error.hint(format!("the only kind is pods: carob {verb} pod NAME"))
             } else {
                 // Most people who leave the kind out mean a Pod.
@@ -390,11 +407,20 @@ mod tests {
             ("web", "if web is a Pod: carob get pod web"),
             ("a b", "if a is a Pod: carob get pod a b"),
             ("svc", "the only kind is pods: carob get pod NAME"),
+            (
+                "events",
+                "events have a verb of their own: carob events --for pod/NAME",
+            ),
             ("Deployments", "the only kind is pods: carob get pod NAME"),
         ] {
             let e = names_of("get", &words(line)).unwrap_err();
             assert_eq!(e.get_hint(), Some(hint), "{line}");
         }
+        let e = not_found(Error::not_found("pods"), "pod");
+        assert_eq!(
+            e.get_hint(),
+            Some("leave the word pod out, or write pod/NAME")
+        );
         assert_eq!(name_of("web").unwrap(), "web");
         assert_eq!(name_of("pod/web").unwrap(), "web");
         assert!(name_of("deploy/web").is_err());

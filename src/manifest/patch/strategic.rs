@@ -17,7 +17,10 @@ const ORDER: &str = "$setElementOrder/";
 
 pub(super) fn apply(value: &Value, patch: &Value) -> Result<Value> {
     let Value::Object(patch) = patch else {
-        return Err(Error::invalid("a strategic merge patch is an object"));
+        return Err(Error::invalid(
+            "a strategic merge patch is an object, such as \
+             {\"metadata\": {\"labels\": {\"a\": \"b\"}}}",
+        ));
     };
     let empty = Map::new();
     let merged = object(value.as_object().unwrap_or(&empty), patch, "")?;
