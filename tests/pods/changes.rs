@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, pod, sh};
+use crate::root::{IMAGE, Root, pod, sh};
 
 fn web(extra: Value) -> String {
     let mut whole = json!({
@@ -173,6 +173,53 @@ fn an_edit_is_saved_refused_or_cancelled() {
     assert!(text.contains("# pods \"p\" was not valid:\n# * "), "{text}");
     assert!(text.contains("restartPolicy: Sometimes"), "{text}");
     edit("false").fails(1, "the editor \"false\" failed");
+}
+
+/// Labels, patches of two kinds, applies and a debug container, all at the same time.
+#[test]
+fn writers_at_the_same_time_lose_nothing() {
+    let root = Root::new();
+    root.apply(&web(json!({}))).ok();
+    let of = |i: usize| match i % 3 {
+        0 => vec![
+            "label".to_owned(),
+            "pod".into(),
+            "p".into(),
+            format!("k{i}=v"),
+        ],
+        kind => {
+            let (kind, patch) = match kind {
+                1 => (
+                    "merge",
+                    json!({"metadata": {"labels": {format!("k{i}"): "v"}}}),
+                ),
+                _ => {
+                    let path = format!("/metadata/labels/k{i}");
+                    ("json", json!([{"op": "add", "path": path, "value": "v"}]))
+                }
+            };
+            let words = ["patch", "pod", "p", "--type", kind, "-p"].map(str::to_owned);
+            words.into_iter().chain([patch.to_string()]).collect()
+        }
+    };
+    let debug = ["debug", "p", "--image", IMAGE, "-c", "look", "--", "true"];
+    std::thread::scope(|threads| {
+        for i in 0..12 {
+            let root = &root;
+            threads.spawn(move || {
+                let words = of(i);
+                let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                root.carob(&words).ok()
+            });
+        }
+        threads.spawn(|| root.carob(&debug).ok());
+        threads.spawn(|| root.apply(&web(json!({}))).ok());
+    });
+    let labels = root.field("p", ".metadata.labels");
+    for i in 0..12 {
+        assert!(labels.contains(&format!("\"k{i}\":\"v\"")), "{i}: {labels}");
+    }
+    assert_eq!(root.field("p", ".spec.ephemeralContainers[*].name"), "look");
 }
 
 #[test]
