@@ -68,7 +68,7 @@ fn a_claim_outlives_its_pods_and_goes_when_it_is_deleted() {
     assert!(rows.contains("Terminating"), "{rows}");
     assert_eq!(root.sh("q", "cat /v/file").trim(), "kept");
     // A container of the Pod that has it is started again.
-    root.carob(&["restart", "pod", "q"]).ok();
+    root.carob(&["restart", "q"]).ok();
     assert_eq!(root.sh("q", "cat /v/file").trim(), "kept");
     // Another Pod does not get it any more.
     root.feed(
@@ -91,7 +91,7 @@ fn a_claim_outlives_its_pods_and_goes_when_it_is_deleted() {
         some => Err(some.to_vec()),
     });
     gone.unwrap();
-    root.carob(&["get", "pvc", "data"]).fails(3, "not found");
+    root.carob(&["get", "pvc", "data"]).fails(4, "not found");
 }
 
 #[test]
@@ -110,11 +110,7 @@ fn a_pod_waits_for_its_claim() {
         claim("data", "ReadWriteMany").trim_end_matches("---\n"),
     )
     .ok();
-    root.becomes(
-        "p",
-        "{.status.conditions[?(@.type=='Ready')].status}",
-        "True",
-    );
+    root.becomes("p", ".status.conditions[?(@.type=='Ready')].status", "True");
 }
 
 #[test]
@@ -131,11 +127,7 @@ fn one_pod_alone_has_a_claim_of_read_write_once_pod() {
     assert!(second.stderr.contains("pod \"p\" has it"), "{second:?}");
     kill_9(root.monitor_pid("p"));
     root.carob(&["delete", "pod", "p"]).ok();
-    root.becomes(
-        "q",
-        "{.status.conditions[?(@.type=='Ready')].status}",
-        "True",
-    );
+    root.becomes("q", ".status.conditions[?(@.type=='Ready')].status", "True");
 }
 
 #[test]
@@ -178,7 +170,7 @@ fn an_ephemeral_claim_goes_with_its_pod() {
         some => Err(some.to_vec()),
     })
     .unwrap();
-    root.carob(&["get", "pvc", "p-v"]).fails(3, "not found");
+    root.carob(&["get", "pvc", "p-v"]).fails(4, "not found");
     // A claim of the name that is another's is not taken.
     root.feed(
         &["apply", "-f", "-"],

@@ -21,6 +21,10 @@ pub(super) fn claim(r: &mut Report<'_>, claim: &mut core::PersistentVolumeClaim)
         None => r.required(&path, ""),
     }
     claim.status = None;
+    // What is shown says which volume it has: its own.
+    if let Some(spec) = &mut claim.spec {
+        spec.volume_name = None;
+    }
 }
 
 /// What the API server fills in.

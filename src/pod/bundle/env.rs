@@ -109,8 +109,11 @@ pub(super) fn plan_env(inputs: &Inputs, user: &User, own: &OwnEnv) -> Vec<String
 pub(crate) fn own_env(inputs: &EnvInputs) -> Result<OwnEnv> {
     let mut own = OwnEnv::default();
     for from in &inputs.container.env_from {
-        let values = inputs.objects.texts(&from.object).context("envFrom")?;
-        for (key, value) in values.into_iter().flatten() {
+        let values = inputs
+            .objects
+            .texts(&from.object, None)
+            .context("envFrom")?;
+        for (key, value) in values {
             let name = format!("{}{key}", from.prefix);
             check(&name, &value)?;
             own.set(name, value, from.object.kind == ObjectKind::Secret);
@@ -164,7 +167,7 @@ fn value(inputs: &EnvInputs, value: &EnvValue, own: &OwnEnv) -> Result<Option<(S
 }
 
 fn key_value(inputs: &EnvInputs, object: &ObjectRef, key: &str) -> Result<Option<String>> {
-    let mut values = inputs.objects.texts(object)?.unwrap_or_default();
+    let mut values = inputs.objects.texts(object, Some(key))?;
     match values.remove(key) {
         Some(value) => Ok(Some(value)),
         None if object.optional => Ok(None),

@@ -33,16 +33,22 @@ impl Objects {
     }
 
     /// Keys and values that can be variables: those of a ConfigMap's `data` (`binaryData` is
-    /// for files), or of a Secret.
-    pub(super) fn texts(&self, wanted: &ObjectRef) -> Result<Option<BTreeMap<String, String>>> {
-        let Some(object) = self.get(wanted)? else {
-            return Ok(None);
-        };
+    /// for files), or of a Secret. `key`: this one alone.
+    pub(super) fn texts(
+        &self,
+        wanted: &ObjectRef,
+        key: Option<&str>,
+    ) -> Result<BTreeMap<String, String>> {
         let mut texts = BTreeMap::new();
-        for (key, value) in object.data() {
-            if object.kind == ObjectKind::ConfigMap && object.manifest["data"][&key].is_null() {
-                continue;
-            }
+        let Some(object) = self.get(wanted)? else {
+            return Ok(texts);
+        };
+        let is_text = |key: &String| match object.kind {
+            ObjectKind::ConfigMap => !object.manifest["data"][key].is_null(),
+            _ => true,
+        };
+        let is_wanted = |k: &String| key.is_none_or(|key| key == k) && is_text(k);
+        for (key, value) in object.data().into_iter().filter(|(k, _)| is_wanted(k)) {
             let Ok(text) = String::from_utf8(value) else {
                 let of = object.reference();
                 return Err(config_error(format!(
@@ -51,6 +57,6 @@ impl Objects {
             };
             texts.insert(key, text);
         }
-        Ok(Some(texts))
+        Ok(texts)
     }
 }
