@@ -47,6 +47,7 @@ mod objects;
 mod objects_oracle;
 mod probes;
 mod probes_remote;
+mod projected;
 mod propagation;
 mod resize;
 mod restarts;
