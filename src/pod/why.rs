@@ -176,7 +176,11 @@ fn of_the_pod(pod: &Pod, state: &State, now: Timestamp) -> Option<Found> {
             Some(e) => e.to_string(),
             None => f.message.clone(),
         };
-        let text = format!("its sandbox cannot be made, and is tried again: {message}");
+        let what = match f.reason {
+            Reason::FailedMount => "its volumes cannot be mounted",
+            _ => "its sandbox cannot be made",
+        };
+        let text = format!("{what}, and this is tried again: {message}");
         return Some(Found::new(Cause::SandboxFailed, text, mend));
     }
     if state.sandbox_ready.is_none() {

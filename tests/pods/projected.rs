@@ -171,6 +171,48 @@ fn files_have_their_bytes_modes_and_owners() {
     }
     let described = root.carob(&["describe", "pod", "p"]).ok();
     assert!(!described.contains("hidden"), "{described}");
+    for (name, kind) in [
+        ("map", "ConfigMap (a volume populated by a ConfigMap)"),
+        ("keys", "Secret (a volume populated by a Secret)"),
+        (
+            "info",
+            "DownwardAPI (a volume populated by information about the pod)",
+        ),
+        (
+            "all",
+            "Projected (a volume that contains injected data from multiple sources)",
+        ),
+    ] {
+        let volume = described.split(&format!("\n  {name}:\n")).nth(1).unwrap();
+        let first = volume.lines().next().unwrap();
+        assert!(
+            first.trim().starts_with("Type:") && first.ends_with(kind),
+            "{first}"
+        );
+    }
+}
+
+/// An object that does not change any more wakes nobody, and neither do others of its
+/// namespace.
+#[test]
+fn immutable_objects_are_not_watched() {
+    let root = Root::new();
+    put(&root, "ConfigMap", "web", &[("a", "1")]);
+    let path = record(&root, "configmaps", "web");
+    let mut object: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    object["manifest"]["immutable"] = json!(true);
+    std::fs::write(&path, object.to_string()).unwrap();
+    let volumes = json!([{"name": "map", "configMap": {"name": "web"}}]);
+    root.apply(&with("p", json!({}), volumes)).ok();
+    let monitor = root.monitor_pid("p");
+    let watched = || {
+        let fds = std::fs::read_dir(format!("/proc/{monitor}/fd")).unwrap();
+        let targets = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        let dir = path.parent().unwrap();
+        targets.filter(|at| at == dir).count()
+    };
+    assert_eq!(watched(), 0);
+    assert_eq!(root.sh("p", "cat /map/a"), "1");
 }
 
 #[test]

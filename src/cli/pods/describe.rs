@@ -18,8 +18,8 @@ use crate::pod::state::Event;
 use crate::pod::status::{ContainerStatus, StateOf, Terminated};
 use crate::pod::trouble;
 use crate::spec::{
-    Container, EnvValue, Hook, HostPathKind, ObjectKind, Port, ProbeKind, Propagation, Protocol,
-    Volume, VolumeSource,
+    Container, DownwardValue, EnvValue, Hook, HostPathKind, ObjectKind, Port, ProbeKind,
+    Projection, Propagation, Protocol, Volume, VolumeSource,
 };
 use crate::{Error, Ignored, Result};
 
@@ -545,9 +545,53 @@ fn volumes(p: &mut Page, list: &[Volume]) {
                 p.pair(2, "ClaimName", name.clone());
                 p.pair(2, "ReadOnly", read_only.to_string());
             }
-            VolumeSource::Projected { .. } => p.pair(2, "Type", "Projected"),
+            VolumeSource::Projected { sources, .. } => projected(p, sources),
         }
         p.flush();
+    }
+}
+
+/// One source alone is a volume of its own kind, which nearly all of them are.
+fn projected(p: &mut Page, sources: &[Projection]) {
+    match sources {
+        [Projection::Object { object, .. }] => {
+            let (kind, key) = match object.kind {
+                ObjectKind::Secret => ("Secret (a volume populated by a Secret)", "SecretName"),
+                _ => ("ConfigMap (a volume populated by a ConfigMap)", "Name"),
+            };
+            p.pair(2, "Type", kind);
+            p.pair(2, key, object.name.clone());
+            p.pair(2, "Optional", object.optional.to_string());
+        }
+        [Projection::Downward(items)] => {
+            let kind = "DownwardAPI (a volume populated by information about the pod)";
+            p.pair(2, "Type", kind);
+            p.line(2, "Items:");
+            for item in items {
+                let of = match &item.value {
+                    DownwardValue::Field(field) => field,
+                    DownwardValue::Resource { resource, .. } => resource,
+                };
+                p.line(3, &format!("{of} -> {}", item.path));
+            }
+        }
+        sources => {
+            let kind = "Projected (a volume that contains injected data from multiple sources)";
+            p.pair(2, "Type", kind);
+            for source in sources {
+                match source {
+                    Projection::Object { object, .. } => {
+                        let (name, optional) = match object.kind {
+                            ObjectKind::Secret => ("SecretName", "SecretOptionalName"),
+                            _ => ("ConfigMapName", "Optional"),
+                        };
+                        p.pair(2, name, object.name.clone());
+                        p.pair(2, optional, object.optional.to_string());
+                    }
+                    Projection::Downward(_) => p.pair(2, "DownwardAPI", "true"),
+                }
+            }
+        }
     }
 }
 

@@ -25,8 +25,16 @@ use crate::{Error, Result};
 pub(super) struct ObjectsWatch {
     /// A directory of each kind that the Pod names objects of.
     dirs: BTreeMap<ObjectKind, OwnedFd>,
-    /// Which version of each was last seen: its uid and number. `None`: there was none.
-    seen: BTreeMap<(ObjectKind, String), Option<(String, u64)>>,
+    /// Which version of each was last seen. `None`: there was none.
+    seen: BTreeMap<(ObjectKind, String), Option<Version>>,
+}
+
+/// One that cannot be read is another version than all that can.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Version {
+    uid: String,
+    number: u64,
+    is_immutable: bool,
 }
 
 impl Monitor {
@@ -57,6 +65,18 @@ impl Monitor {
                 self.objects.seen.insert(key, version);
             }
         }
+        self.leave_immutable();
+    }
+
+    /// Nothing is to be told of objects that do not change any more.
+    fn leave_immutable(&mut self) {
+        let ObjectsWatch { dirs, seen } = &mut self.objects;
+        let may_change =
+            |version: &Option<Version>| !version.as_ref().is_some_and(|v| v.is_immutable);
+        dirs.retain(|dir, _| {
+            seen.iter()
+                .any(|((kind, _), v)| kind == dir && may_change(v))
+        });
     }
 
     fn open_objects(&self, kind: ObjectKind) -> Result<OwnedFd> {
@@ -69,11 +89,15 @@ impl Monitor {
         Ok(fd)
     }
 
-    /// One that cannot be read counts as another version: who needs it says why.
-    fn version_of(&self, kind: ObjectKind, name: &str) -> Option<(String, u64)> {
+    /// Who needs one that cannot be read says why.
+    fn version_of(&self, kind: ObjectKind, name: &str) -> Option<Version> {
         match self.find_object(kind, name) {
-            Ok(object) => object.map(|o| (o.uid, o.resource_version)),
-            Err(_) => Some((String::new(), 0)),
+            Ok(object) => object.map(|o| Version {
+                is_immutable: o.is_immutable(),
+                uid: o.uid,
+                number: o.resource_version,
+            }),
+            Err(_) => Some(Version::default()),
         }
     }
 
@@ -125,6 +149,7 @@ impl Monitor {
             changed |= before != Some(version);
         }
         if changed {
+            self.leave_immutable();
             self.update_volumes();
             self.tell(Fact::ObjectsChanged);
         }
