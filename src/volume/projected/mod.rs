@@ -18,15 +18,17 @@ use nix::fcntl::OFlag;
 pub(crate) use content::{Content, Facts, Objects, plan};
 
 use super::Making;
-use crate::Result;
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOSUID, Mount};
 use crate::linux::root::{Links, Root, open_dir};
 use crate::spec::VolumeSource;
 use crate::store::{PodPaths, make_dir};
+use crate::{Context, Result};
 
 /// What one source may take in bytes: two sets of 16,000 keys, each a page. Nobody but the
 /// monitor writes there, unless a container has CAP_SYS_ADMIN.
 const ROOM: usize = 128 << 20;
+/// And in files and directories: what one that has may make the monitor look through.
+const FILES: usize = 40_000;
 
 /// The filesystem, and all files in it.
 pub(super) fn make(m: &Making<'_>, contents: &[Content]) -> Result<()> {
@@ -37,16 +39,21 @@ pub(super) fn make(m: &Making<'_>, contents: &[Content]) -> Result<()> {
         VolumeSource::Projected { sources, .. } => sources.len(),
         _ => 0,
     });
-    let size = sources
-        .sum::<usize>()
-        .max(1)
-        .saturating_mul(ROOM)
-        .to_string();
+    let sources = sources.sum::<usize>().max(1);
+    let size = sources.saturating_mul(ROOM).to_string();
+    let files = sources.saturating_mul(FILES).to_string();
     let dir = m.paths.projected();
     make_dir(&dir)?;
-    let mut options = vec![("mode", "0700"), ("size", size.as_str())];
+    let mut options = vec![
+        ("mode", "0700"),
+        ("size", size.as_str()),
+        ("nr_inodes", files.as_str()),
+    ];
     options.extend(m.label.map(|l| ("context", l)));
-    Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?.attach(open_dir(&dir)?.as_fd())?;
+    let tmpfs = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
+    tmpfs
+        .attach(open_dir(&dir)?.as_fd())
+        .with_context(|| format!("mount at {}", dir.display()))?;
     for content in contents {
         make_dir(&m.paths.projected_volume(&content.volume))?;
     }
