@@ -102,6 +102,10 @@ fn faults_in_the_spec() {
             "claimName: Invalid value",
         ),
         (
+            "volumes: [{name: a, nfs: {server: s, path: p}}]",
+            "must be an absolute path",
+        ),
+        (
             "volumes: [{name: a, image: {}}]",
             "spec.volumes[0].image.reference: Required value",
         ),

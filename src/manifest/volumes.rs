@@ -71,6 +71,9 @@ fn source(
     if let Some(host) = &v.host_path {
         return Some(host_path(r, &path.key("hostPath"), host));
     }
+    if let Some(nfs) = &v.nfs {
+        return Some(self::nfs(r, &path.key("nfs"), nfs));
+    }
     if let Some(image) = &v.image {
         return Some(self::image(r, &path.key("image"), image));
     }
@@ -163,6 +166,23 @@ fn host_path(r: &mut Report<'_>, path: &Path, host: &core::HostPathVolumeSource)
         kind: r
             .choice(&path.key("type"), host.type_.as_deref(), &kinds)
             .unwrap_or_default(),
+    }
+}
+
+fn nfs(r: &mut Report<'_>, path: &Path, nfs: &core::NFSVolumeSource) -> VolumeSource {
+    if nfs.server.is_empty() {
+        r.required(&path.key("server"), "");
+    }
+    let place = path.key("path");
+    if nfs.path.is_empty() {
+        r.required(&place, "");
+    } else {
+        r.check(&place, &nfs.path, names::absolute_path(&nfs.path));
+    }
+    VolumeSource::Nfs {
+        server: nfs.server.clone(),
+        path: nfs.path.clone(),
+        read_only: nfs.read_only.unwrap_or(false),
     }
 }
 

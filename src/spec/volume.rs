@@ -27,6 +27,13 @@ pub(crate) enum VolumeSource {
         path: PathBuf,
         kind: HostPathKind,
     },
+    /// What another machine exports.
+    Nfs {
+        /// A host's name or an address.
+        server: String,
+        path: String,
+        read_only: bool,
+    },
     /// The files of an image, read-only.
     Image {
         /// As written.

@@ -1,7 +1,7 @@
 //! A Pod's volumes on the host, a file a kind: [`empty_dir`] (a directory on disk, or a
-//! tmpfs), [`host_path`] (what is there, checked for its type) and [`projected`] (files that
-//! carob writes). [`owner`]: the group that they are given; [`usage`]: how large one has
-//! grown. Where a volume lies, for the mounts of containers, says
+//! tmpfs), [`host_path`] (what is there, checked for its type), [`projected`] (files that
+//! carob writes) and [`nfs`]. [`owner`]: the group that they are given; [`usage`]: how large
+//! one has grown. Where a volume lies, for the mounts of containers, says
 //! `pod/bundle/mounts.rs`.
 //!
 //! A new kind: `spec::VolumeSource` (the compiler finds what has to know it), its lines in
@@ -11,10 +11,12 @@
 
 mod empty_dir;
 mod host_path;
+pub(crate) mod nfs;
 pub(crate) mod owner;
 pub(crate) mod projected;
 pub(crate) mod usage;
 
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -79,6 +81,8 @@ impl Making<'_> {
             VolumeSource::Projected { .. } => Ok(()),
             // It is mounted for the containers that have it: pod/layers.rs.
             VolumeSource::Image { .. } => Ok(()),
+            // A child of the monitor mounts it: monitor/sandbox/mounting.rs.
+            VolumeSource::Nfs { .. } => Ok(()),
         }
     }
 }
@@ -89,13 +93,20 @@ pub(crate) fn remove(paths: &PodPaths) -> Result<()> {
     remove_tree(&paths.projected())?;
     let memory = paths.dir.join("volumes");
     for entry in std::fs::read_dir(&memory).into_iter().flatten().flatten() {
-        mount::unmount(&entry.path())?;
+        let path = entry.path();
+        mount::unmount(&path)?;
         // Still a mount point, and so still the user's data: leave it.
         if entry.metadata().is_ok_and(|m| is_other_device(&m, &memory)) {
-            return Err(Error::failed(format!(
-                "{} is still mounted",
-                entry.path().display()
-            )));
+            let text = format!("{} is still mounted", path.display());
+            return Err(Error::failed(text));
+        }
+        // What was a mount point is empty. Were something mounted there after all, whose
+        // files are another machine's, this would fail, where the removal of a tree would not.
+        if let Err(e) = std::fs::remove_dir(&path)
+            && e.kind() == ErrorKind::ResourceBusy
+        {
+            let text = format!("rmdir({}): it is mounted again", path.display());
+            return Err(Error::failed(text));
         }
     }
     remove_tree(&memory)?;

@@ -43,6 +43,7 @@ mod many;
 mod mends;
 mod neighbours;
 mod network;
+mod nfs;
 mod objects;
 mod objects_oracle;
 mod probes;

@@ -508,6 +508,17 @@ fn volumes(p: &mut Page, list: &[Volume]) {
                 let limit = size_limit.map_or("<unset>".to_owned(), |n| n.to_string());
                 p.pair(2, "SizeLimit", limit);
             }
+            VolumeSource::Nfs {
+                server,
+                path,
+                read_only,
+            } => {
+                let about = "NFS (an NFS mount that lasts the lifetime of a pod)";
+                p.pair(2, "Type", about);
+                p.pair(2, "Server", server);
+                p.pair(2, "Path", path);
+                p.pair(2, "ReadOnly", read_only.to_string());
+            }
             VolumeSource::Image { reference, policy } => {
                 p.pair(2, "Type", "Image (a container image or OCI artifact)");
                 p.pair(2, "Reference", reference);

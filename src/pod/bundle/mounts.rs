@@ -207,7 +207,9 @@ fn volume_path(inputs: &Inputs, name: &str) -> Result<PathBuf> {
         .volume(name)
         .ok_or_else(|| config_error(format!("no volume {name:?} in the Pod")))?;
     Ok(match &volume.source {
-        VolumeSource::EmptyDir { memory: true, .. } => inputs.paths.memory_volume(name),
+        VolumeSource::EmptyDir { memory: true, .. } | VolumeSource::Nfs { .. } => {
+            inputs.paths.memory_volume(name)
+        }
         VolumeSource::EmptyDir { memory: false, .. } => inputs.paths.disk_volume(name),
         VolumeSource::Projected { .. } => inputs.paths.projected_volume(name),
         VolumeSource::HostPath { path, .. } => path.clone(),

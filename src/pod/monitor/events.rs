@@ -38,6 +38,8 @@ pub(super) enum Source {
     Restoring,
     /// The child that measures volumes.
     Measurement,
+    /// The child that mounts volumes.
+    Mounting,
 }
 
 /// What a deadline of the engine is for.
@@ -53,6 +55,8 @@ pub(super) enum Timer {
     Record,
     /// No client could be accepted for want of fds: try again.
     Listen,
+    /// The child that mounts volumes has had its time.
+    Mounting,
     /// Long enough idle to give memory back.
     Settle,
 }

@@ -88,4 +88,20 @@ impl Monitor {
             .ignored("the process may have ended already");
         self.reap_helper(helper, source);
     }
+
+    /// As [`Self::kill_helper`], of one that the kernel may not let go of at once: it is not
+    /// waited for longer than a moment, and is a zombie then until this process ends.
+    pub(super) fn abandon_helper(&mut self, helper: &Helper, source: &Source) {
+        const MOMENT_MS: u16 = 1000;
+        sys::pidfd_send_signal(helper.pidfd.as_fd(), libc::SIGKILL)
+            .ignored("the process may have ended already");
+        self.events.unwatch(&helper.pipe, source);
+        let mut fds = [nix::poll::PollFd::new(
+            helper.pidfd.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        if nix::poll::poll(&mut fds, MOMENT_MS).is_ok_and(|n| n > 0) {
+            sys::wait_pidfd(helper.pidfd.as_fd()).ignored("nothing depends on how it ended");
+        }
+    }
 }

@@ -71,6 +71,7 @@ use kubelet::{Action, Fact, Kubelet, Moment, Warning};
 use objects::ObjectsWatch;
 use publish::{SpareFd, Unrecorded};
 use sandbox::Host;
+use sandbox::mounting::Mounting;
 pub(crate) use sandbox::reaper::{is_meant as is_reaper, main as reap};
 use sandbox::rules::Rules;
 pub(super) use sandbox::{cgroup_of_root, cgroup_path, monitor_cgroup_of_root};
@@ -96,6 +97,7 @@ pub(crate) struct Monitor {
     shared: Shared,
     rules: Rules,
     measurement: Option<Measurement>,
+    mounting: Option<Mounting>,
     /// Nobody has begun to make the sandbox.
     is_new: bool,
     listener: OwnedFd,
@@ -178,6 +180,7 @@ impl Monitor {
             handlers: BTreeMap::new(),
             rules: Rules::default(),
             measurement: None,
+            mounting: None,
             is_new,
             listener,
             dirty: true,
@@ -310,6 +313,7 @@ impl Monitor {
             Source::Directory => self.on_directory_signal(),
             Source::Restoring => self.on_restored(),
             Source::Measurement => self.on_measured(),
+            Source::Mounting => self.on_mounted(),
         }
     }
 
@@ -319,6 +323,7 @@ impl Monitor {
             Timer::Oom(name) => self.look_for_oom_kill(&name),
             Timer::Rules => self.look_at_rules(),
             Timer::Record => self.dirty = true,
+            Timer::Mounting => self.give_up_mounting(),
             Timer::Listen => self.listen_again(),
             Timer::Settle => {
                 self.shared = Shared::default();

@@ -17,6 +17,7 @@ impl Monitor {
     pub(super) fn remove(&mut self) {
         self.end_restoring();
         self.end_measurement();
+        self.end_mounting();
         let errors = sandbox::remove(&self.layout, self.kubelet.pod(), &self.host);
         let Some(first) = errors.first().cloned() else {
             self.removed = true;

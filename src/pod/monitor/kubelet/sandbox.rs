@@ -35,7 +35,8 @@ impl Kubelet {
 
     pub(super) fn try_sandbox(&mut self, at: Moment) {
         self.timers.remove(&Timer::Sandbox);
-        if self.state.deletion.is_some() || self.state.failed.is_some() {
+        let is_over = self.state.deletion.is_some() || self.state.failed.is_some();
+        if is_over || self.making_sandbox {
             return;
         }
         self.begin_deadline(at);

@@ -6,12 +6,13 @@
 //! before. Every name here follows from the Pod's UID, so that [`remove`] finds
 //! whatever a crash has left, without having been told.
 //!
-//! [`setup`] tries to make it, [`etc`] writes the files of /etc ([`resolver`]: what it takes
+//! [`setup`] tries to make it, [`mounting`] mounts what other machines serve, [`etc`] writes the files of /etc ([`resolver`]: what it takes
 //! of the host's resolv.conf), [`labels`] are those of AppArmor and SELinux, [`rules`] are
 //! restored when nftables has lost them.
 
 mod etc;
 pub(super) mod labels;
+pub(in crate::pod::monitor) mod mounting;
 pub(in crate::pod::monitor) mod reaper;
 pub(in crate::pod::monitor) mod resolver;
 pub(super) mod rules;

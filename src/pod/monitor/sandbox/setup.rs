@@ -16,7 +16,19 @@ impl Monitor {
         if !std::mem::take(&mut self.is_new) {
             self.remove_sandbox();
         }
-        let fact = match self.try_sandbox() {
+        match self.try_sandbox() {
+            Ok(made) if self.has_remote_volumes() => {
+                if let Err(e) = self.start_mounting(made) {
+                    self.sandbox_ends(Err((Reason::FailedMount, e)));
+                }
+            }
+            outcome => self.sandbox_ends(outcome),
+        }
+    }
+
+    /// All of it is there, or it cannot be made now.
+    pub(super) fn sandbox_ends(&mut self, outcome: Result<Made, (Reason, Error)>) {
+        let fact = match outcome {
             Ok(made) => {
                 self.shared.close_later.extend(made.procfs);
                 let warn = |reason, message| Warning {
