@@ -1,8 +1,8 @@
 //! A Pod's volumes on the host, a file a kind: [`empty_dir`] (a directory on disk, or a
 //! tmpfs), [`host_path`] (what is there, checked for its type), [`projected`] (files that
 //! carob writes) and [`nfs`]. [`owner`]: the group that they are given; [`usage`]: how large
-//! one has grown. Where a volume lies, for the mounts of containers, says
-//! `pod/bundle/mounts.rs`.
+//! one has grown; [`walk`] goes through all files for both. Where a volume lies, for the mounts
+//! of containers, says `pod/bundle/mounts.rs`.
 //!
 //! A new kind: `spec::VolumeSource` (the compiler finds what has to know it), its lines in
 //! `manifest::fields`, a function in `manifest::volumes`, a file here.
@@ -15,6 +15,7 @@ pub(crate) mod nfs;
 pub(crate) mod owner;
 pub(crate) mod projected;
 pub(crate) mod usage;
+mod walk;
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;

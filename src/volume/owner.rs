@@ -1,17 +1,17 @@
 //! The group that a volume is given: the Pod's fsGroup.
 
-use std::ffi::OsStr;
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{SFlag, fstat};
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{Gid, fchownat};
 
+use super::walk::{DEPTH_MOST, Found, kind_of, walk};
 use crate::linux::root::{fd_path, reopen};
 use crate::{Context, Error, Result};
 
@@ -23,12 +23,15 @@ pub(super) fn give(dir: &Path, fs_group: Option<u32>, mode: u32) -> Result<()> {
             .with_context(|| format!("chown({}, -1, {gid})", dir.display()))?;
     }
     let mode = match fs_group {
-        Some(_) => mode | 0o2770,
+        Some(_) => mode | DIRECTORY,
         None => mode,
     };
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode))
         .with_context(|| format!("chmod({}, {mode:o})", dir.display()))
 }
+
+/// What a group may do with a directory of its, and that what is made there is its, too.
+const DIRECTORY: u32 = 0o2770;
 
 /// Gives a volume that outlives Pods to a group, as a kubelet does (SetVolumeOwnership): each
 /// file is the group's, which may read and write it, and what is made in a directory stays
@@ -36,54 +39,60 @@ pub(super) fn give(dir: &Path, fs_group: Option<u32>, mode: u32) -> Result<()> {
 /// (fsGroupChangePolicy).
 ///
 /// Other Pods may rename and link in there meanwhile: each step is by descriptor, and no
-/// link is followed.
+/// link is followed. The walk is bounded ([`super::walk`]); devices stay as they are, since a
+/// volume is no way to let a group write to the machine's disks.
 pub(crate) fn change(dir: BorrowedFd, gid: u32, on_mismatch: bool) -> Result<()> {
-    const OF_DIRS: u32 = 0o2770;
+    /// Of the monitor, which waits for it.
+    const TIME_MOST: Duration = Duration::from_secs(300);
     let stat = fstat(dir).context("fstat(<volume>)")?;
-    if on_mismatch && stat.st_gid == gid && stat.st_mode & OF_DIRS == OF_DIRS {
+    if on_mismatch && stat.st_gid == gid && stat.st_mode & DIRECTORY == DIRECTORY {
         return Ok(());
     }
-    change_tree(dir, gid)?;
+    let root = reopen(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+    let mut failure = None;
+    let until = Instant::now() + TIME_MOST;
+    let whole = walk(root, until, &mut |found, stat| {
+        let done = match found {
+            Found::Dir(fd) => give_one(fd.as_fd(), gid, stat.st_mode, DIRECTORY),
+            Found::Other { dir, name } => change_other(dir.as_fd(), name, gid),
+        };
+        failure = done.err();
+        failure.is_none()
+    });
+    if let Some(e) = failure {
+        return Err(e);
+    }
+    if !whole.context("fstat(<volume>)")? {
+        let text = format!(
+            "the volume has too many files to be given to group {gid} in {} s, or more than \
+             {DEPTH_MOST} directories one in the other",
+            TIME_MOST.as_secs()
+        );
+        return Err(Error::failed(text).hint(
+            "give it to the group yourself (chgrp -R, chmod g+rwX, chmod g+s), and set \
+             fsGroupChangePolicy: OnRootMismatch",
+        ));
+    }
     // Last: a walk that was cut short is done again.
-    give_one(dir, gid, stat.st_mode, OF_DIRS)
+    give_one(dir, gid, stat.st_mode, DIRECTORY)
 }
 
-fn change_tree(dir: BorrowedFd, gid: u32) -> Result<()> {
-    let listed = reopen(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-    let mut entries = Dir::from_fd(listed).context("fdopendir(<volume>)")?;
-    for entry in entries.iter() {
-        let entry = entry.context("readdir(<volume>)")?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
-        }
-        let name = Path::new(OsStr::from_bytes(name.to_bytes()));
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV);
-        let file = match openat2(dir, name, how) {
-            Ok(file) => file,
-            // Gone meanwhile, or something is mounted there.
-            Err(Errno::ENOENT | Errno::EXDEV) => continue,
-            Err(e) => {
-                return Err(Error::sys(
-                    format!("openat2(<volume>, {name:?}, O_PATH)"),
-                    e,
-                ));
-            }
-        };
-        let stat = fstat(&file).with_context(|| format!("fstat({name:?})"))?;
-        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-            SFlag::S_IFDIR => {
-                change_tree(file.as_fd(), gid)?;
-                give_one(file.as_fd(), gid, stat.st_mode, 0o2770)?;
-            }
-            // It has no mode of its own.
-            SFlag::S_IFLNK => give_one(file.as_fd(), gid, 0, 0)?,
-            _ => give_one(file.as_fd(), gid, stat.st_mode, 0o660)?,
-        }
+fn change_other(dir: BorrowedFd, name: &CStr, gid: u32) -> Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = match openat(dir, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        // Gone meanwhile.
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(e) => return Err(Error::sys(format!("openat(<volume>, {name:?}, O_PATH)"), e)),
+    };
+    let stat = fstat(&file).with_context(|| format!("fstat({name:?})"))?;
+    match kind_of(&stat) {
+        // A directory has come meanwhile: the walk has not seen what is in it.
+        SFlag::S_IFCHR | SFlag::S_IFBLK | SFlag::S_IFDIR => Ok(()),
+        // It has no mode of its own.
+        SFlag::S_IFLNK => give_one(file.as_fd(), gid, 0, 0),
+        _ => give_one(file.as_fd(), gid, stat.st_mode, 0o660),
     }
-    Ok(())
 }
 
 /// chown(2) takes setuid and setgid away, so that the mode comes after it.
@@ -121,6 +130,8 @@ mod tests {
         mode(&volume.join("a/b/file"), 0o4700);
         symlink(base.join("outside"), volume.join("a/link")).unwrap();
         symlink(&base, volume.join("dir")).unwrap();
+        let null = volume.join("null");
+        nix::sys::stat::mknod(&null, SFlag::S_IFCHR, Mode::S_IRUSR, 0x103).unwrap();
         let dir = open_dir(&volume).unwrap();
         change(dir.as_fd(), 4242, false).unwrap();
         let of = |path: &Path| {
@@ -130,6 +141,7 @@ mod tests {
         assert_eq!(of(&base.join("outside")), (0, 0o600));
         assert_eq!(of(&volume.join("a/b/file")), (4242, 0o4760));
         assert_eq!(of(&volume.join("a/b")).0, 4242);
+        assert_eq!(of(&null), (0, 0o400));
         assert_eq!(of(&volume).1 & 0o2770, 0o2770);
         assert_eq!(of(&volume.join("a/link")).0, 4242);
         // What was added since stays where the directory itself is as it should be.
@@ -139,6 +151,23 @@ mod tests {
         assert_eq!(of(&volume.join("new")).0, 7);
         change(dir.as_fd(), 4242, false).unwrap();
         assert_eq!(of(&volume.join("new")).0, 4242);
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+
+    #[test]
+    fn what_is_too_deep_is_an_error_and_the_root_says_so() {
+        let base = std::env::temp_dir().join(format!("carob-owner-deep-{}", std::process::id()));
+        std::fs::create_dir_all(&base).unwrap();
+        let top = open_dir(&base).unwrap();
+        let mut dir = open_dir(&base).unwrap();
+        for _ in 0..DEPTH_MOST + 10 {
+            nix::sys::stat::mkdirat(&dir, c"d", Mode::S_IRWXU).unwrap();
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+            dir = openat(&dir, c"d", flags, Mode::empty()).unwrap();
+        }
+        let e = change(top.as_fd(), 4242, true).unwrap_err().to_string();
+        assert!(e.contains("directories one in the other"), "{e}");
+        assert_ne!(base.metadata().unwrap().gid(), 4242);
         std::fs::remove_dir_all(&base).unwrap();
     }
 }
