@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::manifest::patch::{self, PatchKind};
 use crate::manifest::{Parsed, Source, parse_patch, pod_from_value};
-use crate::spec::Object;
+use crate::spec::{Object, ObjectKind};
 use crate::{Error, Result};
 
 /// What `apply` makes of it. `uid`: what the manifest says of it.
@@ -39,10 +39,24 @@ pub(crate) fn replaced_object(live: &Object, given: &Object, uid: Option<&str>) 
         ));
     }
     check_version(live, given.resource_version)?;
-    Ok(Object {
+    let mut new = Object {
         applied: live.applied.clone(),
         ..given.clone()
-    })
+    };
+    without_volume(live, &mut new);
+    Ok(new)
+}
+
+/// A claim is shown with the name of its volume, which its record does not have.
+fn without_volume(live: &Object, new: &mut Object) {
+    let field = |o: &Object| o.manifest["spec"]["volumeName"].clone();
+    if live.kind == ObjectKind::PersistentVolumeClaim
+        && field(live).is_null()
+        && field(new) == live.volume_name()
+        && let Some(spec) = new.manifest["spec"].as_object_mut()
+    {
+        spec.shift_remove("volumeName");
+    }
 }
 
 /// What `edit` makes of it: `before` and `after` are the texts of the editor.
@@ -176,6 +190,20 @@ mod tests {
             let done = merged_object(&live, &given, uid);
             assert_eq!(done.is_ok(), merged, "{case}");
         }
+    }
+
+    #[test]
+    fn a_claim_may_be_handed_in_as_it_is_shown() {
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                "resources": {"requests": {"storage": "1Gi"}}}});
+        let live = live(&claim);
+        let (given, uid) = read(&live.v1());
+        let same = replaced_object(&live, &given, uid.as_deref()).unwrap();
+        assert_eq!(same.manifest["spec"], live.manifest["spec"]);
+        let label = json!({"metadata": {"labels": {"a": "b"}}});
+        let new = patched_object(&live, &label, PatchKind::Merge).unwrap();
+        assert_eq!(new.manifest["spec"], live.manifest["spec"]);
     }
 
     #[test]
