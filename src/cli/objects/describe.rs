@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::show::rows;
+use serde_json::Value;
+
+use crate::cli::objects::rows;
+use crate::cli::show::rows as show;
 use crate::spec::{Object, ObjectKind};
 
 /// The annotation in which `kubectl apply` keeps what it was given, with a Secret's data.
@@ -18,20 +21,42 @@ pub(crate) fn public(object: &Object, field: &str) -> BTreeMap<String, String> {
     map
 }
 
-pub(crate) fn describe(object: &Object) -> String {
+/// `users`: the Pods that use a claim.
+pub(crate) fn describe(object: &Object, users: &[String]) -> String {
     let mut annotations = object.metadata("annotations");
     annotations.remove(LAST_APPLIED);
     let mut pairs = vec![("Name", vec![object.name.clone()])];
     if object.kind.is_namespaced() {
         pairs.push(("Namespace", vec![object.namespace.clone()]));
     }
+    let v1 = object.v1();
+    if object.kind == ObjectKind::PersistentVolumeClaim {
+        let status = match object.deletion {
+            Some(_) => "Terminating".to_owned(),
+            None => text_at(&v1, "/status/phase"),
+        };
+        pairs.push(("StorageClass", vec![text_at(&v1, "/spec/storageClassName")]));
+        pairs.push(("Status", vec![status]));
+        pairs.push(("Volume", vec![text_at(&v1, "/spec/volumeName")]));
+    }
     pairs.push(("Labels", lines(&object.metadata("labels"), "=")));
     pairs.push(("Annotations", lines(&annotations, ": ")));
-    let v1 = object.v1();
     let mut text = match object.kind {
         ObjectKind::Namespace => {
-            let phase = v1["status"]["phase"].as_str().unwrap_or_default();
-            pairs.push(("Status", vec![phase.to_owned()]));
+            pairs.push(("Status", vec![text_at(&v1, "/status/phase")]));
+            aligned(&pairs)
+        }
+        ObjectKind::PersistentVolumeClaim => {
+            let modes = rows::access_modes(&v1["status"]["accessModes"]);
+            let users = match users {
+                [] => vec!["<none>".to_owned()],
+                users => users.to_vec(),
+            };
+            pairs.push(("Capacity", vec![text_at(&v1, "/status/capacity/storage")]));
+            pairs.push(("Access Modes", vec![modes]));
+            pairs.push(("VolumeMode", vec![text_at(&v1, "/spec/volumeMode")]));
+            pairs.push(("Used By", users));
+            pairs.push(("Events", vec!["<none>".to_owned()]));
             aligned(&pairs)
         }
         _ => aligned(&pairs),
@@ -43,6 +68,11 @@ pub(crate) fn describe(object: &Object) -> String {
         ObjectKind::PersistentVolumeClaim => {}
     }
     text
+}
+
+fn text_at(v1: &Value, path: &str) -> String {
+    let text = v1.pointer(path).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
 }
 
 fn config_map(text: &mut String, object: &Object) {
@@ -74,7 +104,7 @@ fn secret(text: &mut String, object: &Object) {
 
 fn lines(map: &BTreeMap<String, String>, by: &str) -> Vec<String> {
     match map.is_empty() {
-        true => vec![rows::pairs(map)],
+        true => vec![show::pairs(map)],
         false => map
             .iter()
             .map(|(k, v)| format!("{k}{by}{}", v.replace('\n', "\\n")))
@@ -102,7 +132,7 @@ fn aligned(pairs: &[(&str, Vec<String>)]) -> String {
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -130,7 +160,7 @@ mod tests {
                 "metadata": {"labels": {"x": "y", "z": ""}}}),
         );
         assert_eq!(
-            describe(&map),
+            describe(&map, &[]),
             "Name:         o\nNamespace:    default\nLabels:       x=y\n              z=\n\
              Annotations:  <none>\n\nData\n====\na:\n----\n1\n2\n\n\nBinaryData\n====\n\
              b: 1 bytes\n\nEvents:  <none>\n"
@@ -140,12 +170,23 @@ mod tests {
             json!({"type": "Opaque", "data": {"password": "aHVudGVyMg=="},
                 "metadata": {"annotations": {LAST_APPLIED: "aHVudGVyMg==", "n": "v"}}}),
         );
-        let text = describe(&secret);
+        let text = describe(&secret, &[]);
         assert_eq!(
             text,
             "Name:         o\nNamespace:    default\nLabels:       <none>\n\
              Annotations:  n: v\n\nType:  Opaque\n\nData\n====\npassword:  7 bytes\n"
         );
         assert_eq!(public(&secret, "annotations").len(), 1);
+        let claim = object(
+            ObjectKind::PersistentVolumeClaim,
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem",
+                "resources": {"requests": {"storage": "1Gi"}}}}),
+        );
+        let text = describe(&claim, &["web".to_owned(), "db".to_owned()]);
+        let end = "Annotations:   <none>\nCapacity:      1Gi\nAccess Modes:  RWO\n\
+                   VolumeMode:    Filesystem\nUsed By:       web\n               db\n\
+                   Events:        <none>\n";
+        assert!(text.ends_with(end), "{text}");
+        assert!(text.contains("\nStatus:        Bound\n"), "{text}");
     }
 }

@@ -81,7 +81,7 @@ fn keys(object: &Object) -> usize {
 }
 
 /// kubectl's short words.
-fn access_modes(modes: &serde_json::Value) -> String {
+pub(crate) fn access_modes(modes: &serde_json::Value) -> String {
     let short = |mode: &serde_json::Value| {
         Some(match mode.as_str()? {
             "ReadWriteOnce" => "RWO",

@@ -13,6 +13,7 @@ use crate::cli::pods::{events, get};
 use crate::cli::show::object::{self, Named, What};
 use crate::cli::{Verb, show::age, show::output};
 use crate::manifest;
+use crate::pod::claims;
 use crate::pod::client::{self, View};
 use crate::pod::state::Event;
 use crate::pod::status::{ContainerStatus, StateOf, Terminated};
@@ -96,13 +97,19 @@ impl Describe {
                 }
             }
         }
-        let texts: Vec<String> = items
-            .iter()
-            .map(|item| match item {
+        let mut texts = vec![];
+        for item in &items {
+            texts.push(match item {
                 Item::Pod(view) => page(face, view),
-                Item::Object(object) => describe_object::describe(object),
-            })
-            .collect();
+                Item::Object(object) => {
+                    let users = match object.kind {
+                        ObjectKind::PersistentVolumeClaim => claims::users(&face.layout, object)?,
+                        _ => vec![],
+                    };
+                    describe_object::describe(object, &users)
+                }
+            });
+        }
         output::text(&texts.join("\n\n"), false)?;
         face.first_of(missing).map(|()| 0)
     }
