@@ -699,7 +699,7 @@ fn validate_answers_beside_the_faults() {
     let root = Root::empty();
     let manifest = sleeper("a", "app: x").replace(
         "    imagePullPolicy: IfNotPresent\n",
-        "    imagePullPolicy: Sometimes\n    envFrom: [{configMapRef: {name: x}}]\n    imgae: x\n",
+        "    imagePullPolicy: Sometimes\n    securityContext: {windowsOptions: {hostProcess: true}}\n    imgae: x\n",
     ) + "  nodeName: node1\n";
     let ran = root
         .feed(&["validate", "-f", "-"], &manifest)
@@ -714,7 +714,7 @@ fn validate_answers_beside_the_faults() {
     };
     assert!(row("metadata.name").ends_with("honoured"));
     assert!(row("spec.containers[0].imagePullPolicy").contains("invalid"));
-    assert!(row("spec.containers[0].envFrom").contains("refused"));
+    assert!(row("spec.containers[0].securityContext.windowsOptions").contains("refused"));
     assert!(row("spec.nodeName").contains("no effect"));
     let ran = root
         .feed(&["validate", "-f", "-", "-o", "json"], &manifest)

@@ -207,7 +207,7 @@ mod tests {
             "\n  spec\t<PodSpec>\n    activeDeadlineSeconds\t<integer>\n    affinity\t<Affinity> (no effect)\n",
             "\n    containers\t<[]Container> -required-\n      args\t<[]string>\n",
             "\n      imagePullPolicy\t<string>\n      enum: Always, IfNotPresent, Never\n",
-            "\n      configMap\t<ConfigMapVolumeSource> (refused)\n",
+            "\n      azureFile\t<AzureFileVolumeSource> (refused)\n",
             "\n        type\t<string>\n        enum: \"\", BlockDevice, CharDevice, Directory, ....\n",
             "\n        limits\t<map[string]Quantity>\n",
         ] {
