@@ -280,6 +280,36 @@ fn changes_of_objects_are_seen_within_a_second() {
     becomes(&root, "p", "cat /map/a", "back");
 }
 
+/// The usual file: its configuration beside the Pod. What is applied, edited and deleted with
+/// the verbs is seen.
+#[test]
+fn a_file_of_objects_and_their_pod() {
+    let root = Root::new();
+    let volumes = json!([{"name": "all", "projected": {"sources": [
+        {"configMap": {"name": "web"}},
+        {"secret": {"name": "keys", "optional": true}},
+    ]}}]);
+    let web = |text: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: web}}\ndata: {{a: {text}}}\n---\n"
+        )
+    };
+    let keys =
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: keys}\nstringData: {k: hidden}\n---\n";
+    let pod = with("p", json!({}), volumes);
+    root.apply(&format!("{}{keys}{pod}", web("one"))).ok();
+    assert_eq!(root.sh("p", "cat /all/a /all/k"), "onehidden");
+    root.apply(&web("two")).ok();
+    let took = becomes(&root, "p", "cat /all/a", "two");
+    assert!(took < slack(Duration::from_secs(1)), "{took:?}");
+    let patch = r#"{"data": {"b": "new"}}"#;
+    root.carob(&["patch", "configmap", "web", "--type=merge", "-p", patch])
+        .ok();
+    becomes(&root, "p", "cat /all/a /all/b", "twonew");
+    root.carob(&["delete", "secret", "keys"]).ok();
+    becomes(&root, "p", "ls /all", "a\nb\n");
+}
+
 #[test]
 fn changes_of_the_pod_are_seen() {
     let root = Root::new();
