@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, umount2};
 
+use super::root::remove_tree;
 use super::{module, mount_table};
 use crate::sys::mount::{self as sys, Attributes, FsContext};
 pub(crate) use crate::sys::mount::{
@@ -497,6 +498,39 @@ pub fn unmount(path: &Path) -> Result<()> {
     match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).traced(call) {
         Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => Ok(()),
         Err(e) => Err(Error::sys(call(), e)),
+    }
+}
+
+/// Removes a tree that containers have written to. What a container with Bidirectional
+/// propagation has mounted in there may still be: it is unmounted, and its files, which are
+/// others', stay.
+pub(crate) fn remove_written_tree(dir: &Path) -> Result<()> {
+    unmount_below(dir)?;
+    remove_tree(dir)
+}
+
+/// Unmounts all that is mounted below a directory, the last one first.
+fn unmount_below(dir: &Path) -> Result<()> {
+    // The table has no links in its paths.
+    let dir = match dir.canonicalize() {
+        Ok(dir) => dir,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).with_context(|| format!("realpath({})", dir.display())),
+    };
+    let below = || -> Result<Vec<PathBuf>> {
+        let table = mount_table::of("self")?;
+        let below = table.into_iter().filter(|e| e.below(&dir).is_some());
+        Ok(below.map(|e| e.point).collect())
+    };
+    for point in below()?.iter().rev() {
+        unmount(point)?;
+    }
+    match below()?.first() {
+        None => Ok(()),
+        Some(point) => Err(Error::failed(format!(
+            "{} is still mounted, and its files are not to be removed",
+            point.display()
+        ))),
     }
 }
 

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::client::list_uids;
 use super::{damage, status};
+use crate::linux::mount;
 use crate::linux::root::{open_dir, remove_tree};
 use crate::linux::selinux::{self, Context as Label};
 use crate::object;
@@ -32,7 +33,8 @@ const KIND: ObjectKind = ObjectKind::PersistentVolumeClaim;
 /// `label`: the SELinux label of the Pod's files.
 ///
 /// # Errors
-/// [`Kind::Invalid`]: a claim that is not there, that goes, or that another Pod has.
+/// [`Kind::NotFound`]: there is no such claim. [`Kind::Invalid`]: one that goes, or that
+/// another Pod has.
 pub(crate) fn take(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()> {
     for volume in &pod.spec.volumes {
         let VolumeSource::Claim {
@@ -94,7 +96,7 @@ fn take_one(
         (None, Some(template)) => object::create(layout, &from_template(pod, name, template)?)?,
         (None, None) => {
             let text = format!("persistentvolumeclaim {name:?} not found");
-            return Err(Error::invalid(text).hint(format!(
+            return Err(Error::not_found(text).hint(format!(
                 "apply one of that name in namespace {}: the Pod starts when it is there",
                 pod.namespace
             )));
@@ -243,7 +245,7 @@ fn now() -> Timestamp {
 /// Data first: as long as there is any, a record names it.
 fn remove(layout: &Layout, claim: &Object) -> Result<()> {
     remove_tree(&layout.claims().join(format!(".new-{}", claim.uid)))?;
-    remove_tree(&layout.claim(&claim.uid))?;
+    mount::remove_written_tree(&layout.claim(&claim.uid))?;
     std::fs::remove_file(layout.claim_holder(&claim.uid)).ignored("most have none");
     match object::remove(
         layout,

@@ -25,6 +25,7 @@ use nix::errno::Errno;
 use super::client::{Connection, list_uids};
 use super::protocol::{Reply, Request};
 use crate::linux::cgroup::systemd::service;
+use crate::linux::mount;
 use crate::linux::procfs::boot_id;
 use crate::linux::root::remove_tree;
 use crate::spec::Pod;
@@ -198,7 +199,7 @@ fn collect(layout: &Layout, dir: &Path, uid: &str, boot: &str) -> Result<()> {
         _ => {}
     }
     for part in ["containers", "volumes"] {
-        remove_tree(&dir.join(part))?;
+        mount::remove_written_tree(&dir.join(part))?;
     }
     std::fs::write(&mark, boot).with_context(|| format!("write {}", mark.display()))
 }

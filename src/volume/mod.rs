@@ -111,7 +111,7 @@ pub(crate) fn remove(paths: &PodPaths) -> Result<()> {
         }
     }
     remove_tree(&memory)?;
-    remove_tree(&paths.data.join("volumes"))
+    mount::remove_written_tree(&paths.data.join("volumes"))
 }
 
 fn is_other_device(m: &std::fs::Metadata, parent: &Path) -> bool {

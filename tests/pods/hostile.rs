@@ -541,13 +541,6 @@ fn untrusted_text_stays_text() {
         &["get", "pods", "-o", "wide"],
         &["get", "pod", "text", "-o", "yaml"],
         &["get", "pod", "text", "-o", "json"],
-        &[
-            "get",
-            "pod",
-            "text",
-            "-o",
-            "jsonpath={.metadata.annotations.a}{.status.containerStatuses[0].state.terminated.message}",
-        ],
     ] {
         let out = root.carob(args).ok();
         assert!(

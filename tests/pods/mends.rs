@@ -48,7 +48,7 @@ fn command_lines_and_files() {
             "",
             2,
             "no kind \"svc\"",
-            "the only kind is pods: carob get pod NAME",
+            "the kinds are: pods, namespaces, configmaps, secrets, persistentvolumeclaims",
         ),
         (&["ps"], "", 2, "no verb \"ps\"", "carob get pods"),
         (

@@ -108,10 +108,12 @@ fn no_early_probes_where_an_annotation_says_so() {
     let mut manifest: Value = serde_json::from_str(&of(IDLE, probe)).unwrap();
     root.apply(&manifest.to_string()).ok();
     // 50, 150, 350 ms after the first.
-    until(|| match root.sh("p", "wc -l < /asked").trim().parse() {
-        Ok(0..4) | Err(_) => Err(()),
-        Ok(_) => Ok::<(), ()>(()),
-    })
+    until(
+        || match root.sh("p", "touch /asked; wc -l < /asked").trim().parse() {
+            Ok(0..4) | Err(_) => Err(()),
+            Ok(_) => Ok::<(), ()>(()),
+        },
+    )
     .unwrap();
     assert!(!events(&root).contains("Unhealthy"), "{}", events(&root));
     root.carob(&["delete", "pod", "p"]).ok();

@@ -243,3 +243,56 @@ fn mount_propagation_passes_what_it_says() {
     });
     left.expect("nothing stays mounted");
 }
+
+/// Nobody but the container knows what it has mounted, and whose files those are.
+#[test]
+fn what_a_container_leaves_mounted_in_its_volumes_is_not_removed() {
+    let root = Root::new();
+    let shared = Shared::new();
+    let precious = root.dir().join("precious");
+    fs::create_dir(&precious).unwrap();
+    fs::write(precious.join("file"), "kept").unwrap();
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n\
+                 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n---\n";
+    let script = "for v in dir claim; do mkdir -p /$v/deep/x; mount --bind /host /$v/deep/x; done; \
+                  echo ready; exec sleep 1000";
+    let both = |name: &str| json!({"name": name, "mountPath": format!("/{name}"), "mountPropagation": "Bidirectional"});
+    let manifest = pod(
+        "web",
+        json!({
+            "terminationGracePeriodSeconds": 1,
+            "containers": [sh("main", script, json!({
+                "securityContext": {"privileged": true},
+                "volumeMounts": [
+                    {"name": "host", "mountPath": "/host"}, both("dir"), both("claim"),
+                ],
+            }))],
+            "volumes": [
+                {"name": "host", "hostPath": {"path": precious}},
+                {"name": "dir", "emptyDir": {}},
+                {"name": "claim", "persistentVolumeClaim": {"claimName": "data"}},
+            ],
+        }),
+    );
+    let file = root.dir().join("web.yaml");
+    fs::write(&file, format!("{claim}{manifest}")).unwrap();
+    let carob = |args: &[&str]| shared.carob(&root, args);
+    carob(&["apply", "-f", file.to_str().unwrap()]).ok();
+    until(|| {
+        let log = carob(&["logs", "web"]);
+        if log.stdout.contains("ready") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    })
+    .unwrap_or_else(|log| panic!("the Pod does not run: {log:?}"));
+    let pid = shared.host.id();
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap();
+    assert_eq!(mounts.matches("/deep/x ").count(), 2, "{mounts}");
+    carob(&["delete", "pod", "web"]).ok();
+    carob(&["delete", "pvc", "data"]).ok();
+    assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "kept");
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap();
+    assert!(!mounts.contains("/deep/x "), "{mounts}");
+}
