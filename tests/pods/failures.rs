@@ -206,7 +206,7 @@ fn failures_of_manifests_have_their_text() {
         ("pod.yaml", b"kind: Pod\n".to_vec()),
         ("pod.yaml.gz", b"\x1f\x8b\x08\0".to_vec()),
         ("image.tar", tar),
-        ("big.yaml", vec![b'#'; 3 << 20]),
+        ("big.yaml", vec![b'#'; 4 << 20]),
         (
             "latin1.yaml",
             b"kind: Pod\nmetadata: {name: caf\xe9}\n".to_vec(),
