@@ -229,6 +229,7 @@ impl<'a> Reading<'a> {
         self.parsed.ignored += usize::from(ignored);
         // The steps find them in their own order; people read from the top.
         report.problems.sort_by_key(|p| p.line);
+        report.notes.sort_by_key(|n| n.line);
         self.unsupported += report.unsupported;
         self.problems.extend(report.problems);
         self.parsed.notes.extend(report.notes);

@@ -101,7 +101,12 @@ fn walk(
     }
     match &node.value {
         Value::Map(entries) => {
-            for (key, child) in entries.iter().filter(|(_, child)| !child.is_null()) {
+            // A quantity that is null is 0, of a resource that is named all the same.
+            let quantities = [".limits", ".requests"];
+            let is_set = |child: &Node| {
+                !child.is_null() || quantities.iter().any(|map| pattern.ends_with(map))
+            };
+            for (key, child) in entries.iter().filter(|(_, child)| is_set(child)) {
                 // No field has a dot in its name; a resource or a label may.
                 let step = if key.name.contains(['.', '[']) {
                     "*"

@@ -53,6 +53,7 @@ fn read_yaml(text: &str, not_json: Option<Problem>) -> Builder {
             mended = Cow::Owned(better);
             continue;
         }
+        let line = line_of_tab(&info, text, line);
         let p = not_json.unwrap_or_else(|| problem(line, syntax_message(&info, text, line)));
         b.problems.push(p);
         return b;
@@ -271,6 +272,17 @@ impl Builder {
                 Ok(())
             }
         }
+    }
+}
+
+/// A plain text goes on in the lines below it. If one of them is indented with a tab, the
+/// parser names the line where the text begins, which is not the one to mend.
+fn line_of_tab(info: &str, text: &str, line: usize) -> usize {
+    let indented = |l: &str| l.trim_start_matches(' ').starts_with('\t');
+    let mut from = text.lines().skip(line.saturating_sub(1));
+    match from.position(indented) {
+        Some(n) if info.contains("found a tab") => line.max(1) + n,
+        _ => line,
     }
 }
 

@@ -120,6 +120,7 @@ fn windows_files() {
 #[test]
 fn faults_of_syntax() {
     refused(b"a:\n\tb: c\n", 2, "tab");
+    refused(b"a: 1\nb: 2\n  \tc: 3\n", 3, "indented with a tab");
     refused(b"a: b\n c: d\n", 2, "not valid YAML");
     refused(b"a: [1, 2\nb: c\n", 2, "not valid YAML");
     refused(b"a: \"b\n", 1, "not valid YAML");

@@ -37,7 +37,7 @@ fn manifests_that_are_wrong() {
     let twice = format!("{sleep}  - name: main\n    image: {IMAGE}\n");
     for (manifest, line, text) in [
         ("a: [1\n".to_owned(), 0, "-:"),
-        ("a: 1\n\tb: 2\n".to_owned(), 1, "tab"),
+        ("a: 1\n\tb: 2\n".to_owned(), 2, "tab"),
         (
             sleep.replace("restartPolicy", "restartPolcy"),
             5,
