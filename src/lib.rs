@@ -69,6 +69,9 @@ pub mod inside {
         pub use crate::linux::seccomp::{Action, Arch, Arg, Filter, Flags, Op, Profile, Rule};
         pub use crate::linux::socket::Packets;
     }
+    pub mod manifest {
+        pub use crate::manifest::check_settled;
+    }
     pub mod oci {
         pub use crate::oci::config::{Config, Process};
         pub use crate::oci::json::parse;

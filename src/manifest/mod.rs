@@ -51,6 +51,7 @@ mod scheduling;
 mod security;
 mod selector;
 mod server;
+mod settle;
 mod source;
 mod tree;
 mod verdicts;
@@ -70,6 +71,7 @@ pub(crate) use objects::{edited_object, merged_object, patched_object, replaced_
 pub(crate) use quantity::Quantity;
 pub(crate) use report::Note;
 pub(crate) use selector::{Selector, parse_selector};
+pub use settle::check_settled;
 pub(crate) use source::{Source, missing_hint, read};
 
 use crate::error::Problem;

@@ -39,6 +39,7 @@ mod kernels;
 mod labels;
 mod layers;
 mod logs;
+mod manifests;
 mod many;
 mod mends;
 mod neighbours;
