@@ -246,7 +246,7 @@ fn grammar() -> Command {
                 .long("namespace")
                 .global(true)
                 .value_name("NAME")
-                .help("Namespace of the Pods [default: default]"),
+                .help("Namespace [default: default]"),
         )
         .arg(
             Arg::new("log-level")

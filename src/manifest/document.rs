@@ -228,6 +228,16 @@ pub(super) fn check_object<'a>(
     outcome
 }
 
+/// What can be handed in.
+const KINDS: [&str; 6] = [
+    "Pod",
+    "List",
+    "Namespace",
+    "ConfigMap",
+    "Secret",
+    "PersistentVolumeClaim",
+];
+
 /// Whether this is a v1 Pod; if it is not, there is nothing more to say.
 fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
     let root = Path::default();
@@ -262,7 +272,7 @@ fn check_header(r: &mut Report<'_>, node: &Node) -> bool {
             let message = format!("{kind} of {}: the version here is v1", quote(version));
             r.problem(&root.key("apiVersion"), message);
         }
-        (_, kind) => match (known, nearest(kind, ["Pod", "List"])) {
+        (_, kind) => match (known, nearest(kind, KINDS)) {
             (Some(way), _) => r.refused(&root.key("kind"), format!("{kind}: {way}")),
             (None, Some(near)) => {
                 let message = format!("no kind {} here: did you mean {near:?}?", quote(kind));

@@ -30,7 +30,8 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "PersistentVolume",
-        "not supported; mount a directory of the host by hostPath",
+        "not supported, and not needed: each PersistentVolumeClaim has a directory of its own; for one \
+         that is there, use hostPath",
     ),
     ("ReplicaSet", TEMPLATE),
     ("ReplicationController", TEMPLATE),
@@ -70,7 +71,7 @@ const NO_EFFECT: &[(&str, &str, &str)] = &[
     (
         "storage.k8s.io",
         "StorageClass",
-        "volumes are not made from classes; use hostPath",
+        "each PersistentVolumeClaim has a directory of its own",
     ),
 ];
 

@@ -252,6 +252,7 @@ fn successor(old: &Object, new: Object) -> Result<Object> {
     let new = Object {
         uid: old.uid.clone(),
         created: old.created,
+        owner: old.owner.clone(),
         resource_version: old.resource_version,
         // What is to go goes.
         deletion: old.deletion.or(new.deletion),
@@ -262,11 +263,15 @@ fn successor(old: &Object, new: Object) -> Result<Object> {
         return Ok(new);
     }
     let message = format!("{}: {}", old.reference(), refused.join("; "));
+    let (kind, name, namespace) = (old.kind.singular(), &old.name, &old.namespace);
+    let first = match old.kind {
+        ObjectKind::PersistentVolumeClaim => {
+            "its files go with it: copy out what you need (carob cp), then "
+        }
+        _ => "",
+    };
     Err(Error::invalid(message).hint(format!(
-        "delete it and make it anew: carob delete {} {} -n {}",
-        old.kind.singular(),
-        old.name,
-        old.namespace
+        "{first}delete it and make it anew: carob delete {kind} {name} -n {namespace}"
     )))
 }
 
@@ -361,6 +366,7 @@ mod tests {
             uid: format!("uid of {name}"),
             created: Timestamp::UNIX_EPOCH,
             resource_version: 0,
+            owner: None,
             deletion: None,
             manifest: json!({"data": {"key": value}}),
             applied: None,

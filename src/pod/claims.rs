@@ -3,8 +3,9 @@
 //!
 //! A claim goes when it is deleted and no Pod uses it any more, as `pvc-protection` of a
 //! cluster has it: the deletion is written down first, and whoever finds no more users
-//! removes the data, then the record. A Pod has its own record before it looks at its
-//! claims, so that either the Pod finds the deletion or the deletion finds the Pod.
+//! removes the data, then the record. A Pod writes down that it takes its claims before it
+//! looks at them, so that either the Pod finds the deletion or the deletion finds the Pod;
+//! where it does not get them, it takes that back, and holds nothing up while it waits.
 //!
 //! The claim of an `ephemeral` volume is made for one Pod, and goes with it.
 
@@ -22,7 +23,7 @@ use crate::linux::mount;
 use crate::linux::root::{open_dir, remove_tree};
 use crate::linux::selinux::{self, Context as Label};
 use crate::object;
-use crate::spec::{Object, ObjectKind, Pod, VolumeSource};
+use crate::spec::{Object, ObjectKind, Owner, Pod, VolumeSource};
 use crate::store::{self, Layout, make_dir};
 use crate::volume::owner;
 use crate::{Context, Error, Ignored, Kind, Result};
@@ -33,9 +34,22 @@ const KIND: ObjectKind = ObjectKind::PersistentVolumeClaim;
 /// `label`: the SELinux label of the Pod's files.
 ///
 /// # Errors
-/// [`Kind::NotFound`]: there is no such claim. [`Kind::Invalid`]: one that goes, or that
+/// [`Kind::NotFound`]: there is no such claim. [`Kind::Conflict`]: one that goes, or that
 /// another Pod has.
 pub(crate) fn take(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()> {
+    if pod.spec.claims().next().is_none() {
+        return Ok(());
+    }
+    let taken = layout.pod(&pod.uid).claims_taken();
+    store::save_json(&taken, "true")?;
+    take_all(layout, pod, label).inspect_err(|_| {
+        std::fs::remove_file(&taken).ignored("the claims then wait for this Pod's end");
+        // A deletion may have waited for this Pod alone meanwhile.
+        collect(layout).ignored("the next Pod that ends looks again");
+    })
+}
+
+fn take_all(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()> {
     for volume in &pod.spec.volumes {
         let VolumeSource::Claim {
             name,
@@ -90,7 +104,7 @@ fn take_one(
                 "persistentvolumeclaim {name:?} was not created for pod {:?} (pod is not owner)",
                 pod.name
             );
-            return Err(Error::invalid(text)
+            return Err(Error::conflict(text)
                 .hint("rename the Pod or the volume, or delete the claim: the Pod starts then"));
         }
         (None, Some(template)) => object::create(layout, &from_template(pod, name, template)?)?,
@@ -104,8 +118,8 @@ fn take_one(
     };
     if claim.deletion.is_some() {
         let text = format!("persistentvolumeclaim {name:?} is being deleted");
-        return Err(Error::invalid(text)
-            .hint("it goes with the last Pod that uses it; apply a new one then"));
+        return Err(Error::conflict(text)
+            .hint("it is removed when the last Pod that has it is deleted; apply it anew then"));
     }
     hold(layout, pod, &claim)?;
     let dir = layout.claim(&claim.uid);
@@ -135,11 +149,17 @@ fn for_all_pods(label: Label) -> Label {
 fn from_template(pod: &Pod, name: &str, template: &Value) -> Result<Object> {
     const UUID: &str = "/proc/sys/kernel/random/uuid";
     let uid = std::fs::read_to_string(UUID).with_context(|| format!("read({UUID})"))?;
-    let mut metadata = template["metadata"].clone();
-    metadata["ownerReferences"] = json!([{
-        "apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid,
-        "controller": true, "blockOwnerDeletion": true,
-    }]);
+    let mut metadata = json!({});
+    for field in ["labels", "annotations"] {
+        if template["metadata"][field].is_object() {
+            metadata[field] = template["metadata"][field].clone();
+        }
+    }
+    let mut spec = template["spec"].clone();
+    // As a claim of its own gets it.
+    if spec["volumeMode"].is_null() {
+        spec["volumeMode"] = "Filesystem".into();
+    }
     Ok(Object {
         version: Object::VERSION,
         kind: KIND,
@@ -148,21 +168,22 @@ fn from_template(pod: &Pod, name: &str, template: &Value) -> Result<Object> {
         uid: uid.trim_end().to_owned(),
         created: now(),
         resource_version: 0,
+        owner: Some(Owner {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        }),
         deletion: None,
         manifest: json!({
             "apiVersion": "v1", "kind": KIND.kind(), "metadata": metadata,
-            "spec": template["spec"],
+            "spec": spec,
         }),
         applied: None,
     })
 }
 
-/// The Pod that an ephemeral claim was made for.
+/// The uid of the Pod that an ephemeral claim was made for.
 fn owner_of(claim: &Object) -> Option<&String> {
-    match &claim.manifest["metadata"]["ownerReferences"][0]["uid"] {
-        Value::String(uid) => Some(uid),
-        _ => None,
-    }
+    claim.owner.as_ref().map(|owner| &owner.uid)
 }
 
 /// Takes a claim of ReadWriteOncePod for the Pod; others need not be taken.
@@ -179,36 +200,55 @@ fn hold(layout: &Layout, pod: &Pod, claim: &Object) -> Result<()> {
         Err(e) => return Err(e),
     };
     let others = holder.filter(|uid| *uid != pod.uid);
-    if let Some(other) = others.and_then(|uid| user(layout, &uid, claim)) {
+    let others = others.map(|uid| user(layout, &uid, claim)).transpose()?;
+    if let Some(other) = others.flatten() {
         let text = format!(
             "persistentvolumeclaim {:?}: pod {other:?} has it, and its access mode is \
              ReadWriteOncePod",
             claim.name
         );
-        return Err(Error::invalid(text).hint("the Pod starts when the other one has ended"));
+        return Err(Error::conflict(text)
+            .hint("it is tried again within half a minute after the other one has ended"));
     }
     store::save_durable(&record, &pod.uid)
 }
 
 /// The name of the Pod of this uid, if it uses the claim: one that is over does not.
-fn user(layout: &Layout, uid: &str, claim: &Object) -> Option<String> {
-    let (pod, _) = damage::load_pod(layout, uid).ok()?;
-    let names = pod.spec.claims().any(|(_, name)| name == claim.name);
-    if pod.namespace != claim.namespace || !names {
-        return None;
+///
+/// # Errors
+/// The Pod is there and its record cannot be read: then it may use any claim.
+fn user(layout: &Layout, uid: &str, claim: &Object) -> Result<Option<String>> {
+    let (pod, damaged) = match damage::load_pod(layout, uid) {
+        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
+        other => other?,
+    };
+    if let Some(e) = damaged {
+        let text = format!("pod {uid}: which claims it uses is not known");
+        return Err(e.push_context(text).hint(format!(
+            "delete the Pod, whose record is damaged, first: {}",
+            pod.as_arguments()
+        )));
     }
-    let state = damage::load_state(layout, uid).ok().flatten();
-    let is_over = status::phase(&pod, state.as_ref()).is_terminal();
-    (!is_over).then_some(pod.name)
+    let names = pod.spec.claims().any(|(_, name)| name == claim.name);
+    let has_taken = layout.pod(uid).claims_taken().exists();
+    if pod.namespace != claim.namespace || !names || !has_taken {
+        return Ok(None);
+    }
+    // One whose state cannot be read may run.
+    let state = damage::load_state(layout, uid);
+    let is_over = state.is_ok_and(|s| status::phase(&pod, s.as_ref()).is_terminal());
+    Ok((!is_over).then_some(pod.name))
 }
 
 /// The names of the Pods that use a claim.
+///
+/// # Errors
+/// As [`user`].
 pub(crate) fn users(layout: &Layout, claim: &Object) -> Result<Vec<String>> {
-    let uids = list_uids(layout)?;
-    let mut users: Vec<_> = uids
-        .iter()
-        .filter_map(|uid| user(layout, uid, claim))
-        .collect();
+    let mut users = Vec::new();
+    for uid in list_uids(layout)? {
+        users.extend(user(layout, &uid, claim)?);
+    }
     users.sort();
     Ok(users)
 }
@@ -265,7 +305,11 @@ fn remove(layout: &Layout, claim: &Object) -> Result<()> {
 pub(crate) fn collect(layout: &Layout) -> Result<()> {
     for claim in object::list(layout, KIND, None)? {
         let orphan = owner_of(&claim).is_some_and(|uid| !layout.pod(uid).dir.exists());
-        if (orphan || claim.deletion.is_some()) && users(layout, &claim)?.is_empty() {
+        if !orphan && claim.deletion.is_none() {
+            continue;
+        }
+        // Where it is not known, it stays for the next look.
+        if users(layout, &claim).is_ok_and(|users| users.is_empty()) {
             remove(layout, &claim)?;
         }
     }

@@ -19,7 +19,7 @@ mod volume;
 pub(crate) use container::{
     Container, EnvFrom, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, ResizePolicy,
 };
-pub(crate) use object::{Object, ObjectKind, ObjectRef};
+pub(crate) use object::{Object, ObjectKind, ObjectRef, Owner};
 pub(crate) use pod::{Dns, HostAlias, Pod, QosClass, RestartPolicy, Spec, WhenLogFull};
 pub(crate) use probe::{Check, FirstProbes, Host, HttpGet, HttpVersion, Probe, ProbeKind};
 pub(crate) use pull_secret::{PullSecret, RegistryAuth};

@@ -104,6 +104,10 @@ pub(crate) struct Object {
     pub created: Timestamp,
     /// Counts the changes of the object, from 1; 0 before it is kept.
     pub resource_version: u64,
+    /// The Pod that it was made for, and goes with. No manifest says so: who owns what is
+    /// not for people to write here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
     /// When its deletion was asked for, where something holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Timestamp>,
@@ -113,6 +117,13 @@ pub(crate) struct Object {
     /// As the last `apply` was given it, in the same form. `None`: it was made otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<Value>,
+}
+
+/// A Pod that owns an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub name: String,
+    pub uid: String,
 }
 
 impl Object {
@@ -170,8 +181,16 @@ impl Object {
             meta["creationTimestamp"] = self.created.to_string().into();
             meta["resourceVersion"] = self.resource_version.to_string().into();
         }
+        if let Some(owner) = &self.owner {
+            meta["ownerReferences"] = json!([{
+                "apiVersion": "v1", "kind": "Pod", "name": owner.name, "uid": owner.uid,
+                "controller": true, "blockOwnerDeletion": true,
+            }]);
+        }
         if self.kind == ObjectKind::PersistentVolumeClaim {
-            value["spec"]["volumeName"] = self.volume_name().into();
+            if !self.uid.is_empty() {
+                value["spec"]["volumeName"] = self.volume_name().into();
+            }
             value["status"] = json!({
                 "phase": "Bound",
                 "accessModes": value["spec"]["accessModes"],
@@ -273,6 +292,7 @@ mod tests {
             uid: "u".into(),
             created: Timestamp::UNIX_EPOCH,
             resource_version: 3,
+            owner: None,
             deletion: None,
             manifest,
             applied: None,

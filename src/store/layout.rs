@@ -175,6 +175,7 @@ impl Layout {
 ///   pod.json        what was asked for; written once, before anything is made
 ///   state.json      what the monitor has seen; rewritten at each change
 ///   state.json.spare   room for that when the filesystem is full
+///   claims-taken    the Pod has the claims that it names, or is about to
 ///   selinux-level   the categories of the Pod's SELinux label, where the policy has them
 ///   monitor.lock    held by the monitor as long as it lives
 ///   monitor.sock    the monitor's control socket
@@ -213,6 +214,10 @@ impl PodPaths {
     }
     pub fn record(&self) -> PathBuf {
         self.dir.join("pod.json")
+    }
+    /// There while the Pod has its claims, or looks whether it may have them.
+    pub fn claims_taken(&self) -> PathBuf {
+        self.dir.join("claims-taken")
     }
     pub fn state(&self) -> PathBuf {
         self.dir.join("state.json")

@@ -241,3 +241,93 @@ fn the_directory_of_a_claim_belongs_to_the_fs_group() {
     assert_eq!(dir.gid(), 4242);
     assert_eq!(dir.mode() & 0o2070, 0o2070);
 }
+
+/// `kubectl get -o yaml` shows what owns a claim on a cluster. Here nothing goes with that.
+#[test]
+fn what_a_manifest_says_of_an_owner_removes_nothing() {
+    let root = Root::new();
+    let claim = claim("data", "ReadWriteOnce").replace(
+        "{name: data}",
+        "{name: data, ownerReferences: [{apiVersion: apps/v1, kind: StatefulSet, name: db, uid: x}]}",
+    );
+    let manifest = format!("{claim}{}", with_claim("p", "data"));
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    root.sh("p", "echo kept > /v/file");
+    root.carob(&["delete", "pod", "p"]).ok();
+    root.feed(&["apply", "-f", "-"], &with_claim("p", "data"))
+        .ok();
+    assert_eq!(root.sh("p", "cat /v/file").trim(), "kept");
+}
+
+/// What a Pod uses whose record is damaged is not known: nothing is removed.
+#[test]
+fn a_claim_stays_while_a_pod_cannot_be_read() {
+    let root = Root::new();
+    let manifest = format!(
+        "{}{}",
+        claim("data", "ReadWriteOnce"),
+        with_claim("p", "data")
+    );
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    root.sh("p", "echo kept > /v/file");
+    let record = root
+        .dir()
+        .join(format!("run/pods/{}/pod.json", root.uid("p")));
+    let whole = std::fs::read(&record).unwrap();
+    std::fs::write(&record, "{").unwrap();
+    let ran = root.carob(&["delete", "pvc", "data", "--wait=false"]);
+    assert!(ran.code != 0, "{ran:?}");
+    assert!(
+        ran.stderr.contains("which claims it uses is not known"),
+        "{ran:?}"
+    );
+    let dirs = entries(&root, "data/claims");
+    let file = root.dir().join("data/claims").join(&dirs[0]).join("file");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept\n");
+    std::fs::write(&record, whole).unwrap();
+    root.carob(&["delete", "pod", "p"]).ok();
+    until(|| match entries(&root, "data/claims").as_slice() {
+        [] => Ok(()),
+        some => Err(some.to_vec()),
+    })
+    .unwrap();
+}
+
+/// A Pod that waits for a claim keeps nobody from removing it.
+#[test]
+fn a_pod_that_waits_is_no_user() {
+    let root = Root::new();
+    let manifest = format!(
+        "{}{}",
+        claim("data", "ReadWriteOncePod"),
+        with_claim("p", "data")
+    );
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    root.feed(
+        &["apply", "--wait=false", "-f", "-"],
+        &with_claim("q", "data"),
+    )
+    .ok();
+    until(|| {
+        let why = root.carob(&["why", "q"]).ok();
+        if why.contains("pod \"p\" has it") {
+            Ok(())
+        } else {
+            Err(why)
+        }
+    })
+    .unwrap();
+    root.carob(&["delete", "pvc", "data", "--wait=false"]).ok();
+    root.carob(&["delete", "pod", "p"]).ok();
+    until(|| match entries(&root, "data/claims").as_slice() {
+        [] => Ok(()),
+        some => Err(some.to_vec()),
+    })
+    .unwrap();
+    root.feed(
+        &["apply", "-f", "-"],
+        claim("data", "ReadWriteOncePod").trim_end_matches("---\n"),
+    )
+    .ok();
+    root.becomes("q", ".status.conditions[?(@.type=='Ready')].status", "True");
+}

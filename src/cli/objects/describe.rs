@@ -145,6 +145,7 @@ mod tests {
             uid: "u".into(),
             created: Timestamp::UNIX_EPOCH,
             resource_version: 1,
+            owner: None,
             deletion: None,
             manifest,
             applied: None,

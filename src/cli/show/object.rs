@@ -86,7 +86,7 @@ pub(crate) fn name_of(word: &str) -> Result<String> {
             Ok(name.to_owned())
         }
         Some(_) => Err(Error::usage(format!("{word:?} does not name a Pod"))
-            .hint("write NAME or pod/NAME; Pods are the only kind that can be listed")),
+            .hint("this verb is for Pods: write NAME or pod/NAME")),
     }
 }
 
@@ -323,7 +323,7 @@ pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
             } else if ["image", "images"].contains(&lower.as_str()) {
                 error.hint("images have verbs of their own: carob images, carob inspect IMAGE")
             } else if is_other_kind(word) {
-                error.hint(format!("the only kind is pods: carob {verb} pod NAME"))
+                error.hint(format!("{verb} is for Pods here: carob {verb} pod NAME"))
             } else {
                 // Most people who leave the kind out mean a Pod.
                 let all = words.join(" ");
@@ -406,12 +406,12 @@ mod tests {
         for (line, hint) in [
             ("web", "if web is a Pod: carob get pod web"),
             ("a b", "if a is a Pod: carob get pod a b"),
-            ("svc", "the only kind is pods: carob get pod NAME"),
+            ("svc", "get is for Pods here: carob get pod NAME"),
             (
                 "events",
                 "events have a verb of their own: carob events --for pod/NAME",
             ),
-            ("Deployments", "the only kind is pods: carob get pod NAME"),
+            ("Deployments", "get is for Pods here: carob get pod NAME"),
         ] {
             let e = names_of("get", &words(line)).unwrap_err();
             assert_eq!(e.get_hint(), Some(hint), "{line}");

@@ -26,7 +26,7 @@ pub(super) fn check_base64(r: &mut Report<'_>, node: &Node, field: &str) {
             let path = Path::default().key(field).key(&key.name);
             r.problem(
                 &path,
-                "is not base64: encode the value (base64 -w0), or write it in clear",
+                "is not base64: encode it (printf %s VALUE | base64 -w0), or put the plain text under stringData",
             );
         }
     }

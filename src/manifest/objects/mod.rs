@@ -93,6 +93,7 @@ pub(super) fn read(
         uid: uid.to_owned(),
         created,
         resource_version: given_version(&meta),
+        owner: None,
         deletion: None,
         manifest,
         applied: Some(applied),
@@ -138,7 +139,7 @@ fn typed<T: DeserializeOwned + Serialize>(
 
 /// Leaves out of the metadata what the record has in fields of its own, and a server's notes.
 fn shown(manifest: &mut Value) {
-    const OWN: [&str; 10] = [
+    const OWN: [&str; 11] = [
         "name",
         "namespace",
         "uid",
@@ -149,6 +150,8 @@ fn shown(manifest: &mut Value) {
         "creationTimestamp",
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
+        // Nothing goes with what a manifest of a cluster says of its owner.
+        "ownerReferences",
     ];
     if let Some(meta) = manifest["metadata"].as_object_mut() {
         meta.retain(|field, _| !OWN.contains(&field.as_str()));

@@ -176,7 +176,8 @@ pub(super) fn is_unreadable(e: &Error) -> bool {
 pub(super) fn hint(e: Error) -> Error {
     match e.errno() {
         Some(Errno::EROFS) => {
-            e.hint("it is read-only there: a volume mounted with readOnly, or the root file system")
+            e.hint("it is read-only there: the root file system, a volume mounted with readOnly, or one of a \
+                 ConfigMap, a Secret or the downward API")
         }
         Some(Errno::ENOSPC | Errno::EDQUOT) => e.hint("there is no room"),
         Some(Errno::EFBIG) => e.hint("files of this size are not possible there"),

@@ -140,6 +140,7 @@ fn implied(name: &str) -> Object {
         uid: String::new(),
         created: Timestamp::UNIX_EPOCH,
         resource_version: 0,
+        owner: None,
         deletion: None,
         manifest: json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {}}),
         applied: None,

@@ -15,6 +15,7 @@ fn object(kind: ObjectKind, name: &str, manifest: serde_json::Value) -> Object {
         uid: "u".into(),
         created: Timestamp::UNIX_EPOCH,
         resource_version: 1,
+        owner: None,
         deletion: None,
         manifest,
         applied: None,
