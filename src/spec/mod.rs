@@ -7,6 +7,7 @@
 //! and nothing of carob but [`crate::error`] is imported.
 
 mod container;
+mod downward;
 mod object;
 mod pod;
 mod probe;

@@ -25,11 +25,14 @@ impl Resources {
     }
 }
 
-/// What a machine has: thousandths of a CPU, bytes.
+/// What a machine has: thousandths of a CPU, bytes of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Node {
     pub cpu: u64,
     pub memory: u64,
+    /// Bytes of the filesystem of the root's data.
+    #[serde(default)]
+    pub storage: u64,
 }
 
 /// What the cgroup of a Pod is given: sums over its containers. No limit where one of them

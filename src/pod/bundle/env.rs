@@ -189,18 +189,10 @@ fn key_value(inputs: &EnvInputs, object: &ObjectRef, key: &str) -> Result<Option
 fn field_value(inputs: &EnvInputs, path: &str) -> Result<String> {
     let pod = inputs.pod;
     let ip = |ip: Option<&std::net::IpAddr>| ip.map(ToString::to_string).unwrap_or_default();
-    if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
-        let map = match map {
-            "metadata.labels" => &pod.labels,
-            "metadata.annotations" => &pod.annotations,
-            _ => return Err(config_error(format!("fieldRef {path}: no such field"))),
-        };
-        return Ok(map.get(key).cloned().unwrap_or_default());
+    if let Some(value) = pod.metadata_field(path) {
+        return Ok(value);
     }
     Ok(match path {
-        "metadata.name" => pod.name.clone(),
-        "metadata.namespace" => pod.namespace.clone(),
-        "metadata.uid" => pod.uid.clone(),
         "spec.nodeName" => inputs.node_name.to_owned(),
         "spec.serviceAccountName" => "default".into(),
         "status.podIP" => ip(inputs.ips.first()),
@@ -229,19 +221,9 @@ fn resource_value(
                 config_error(format!("resourceFieldRef: no container {container:?}"))
             })?
         };
-    let r = c.resources;
-    let value = match resource {
-        "limits.cpu" => r.cpu_limit.unwrap_or(inputs.node_cpu),
-        "limits.memory" => r.memory_limit.unwrap_or(inputs.node_memory),
-        "requests.cpu" => r.cpu_request.or(r.cpu_limit).unwrap_or(0),
-        "requests.memory" => r.memory_request.or(r.memory_limit).unwrap_or(0),
-        "limits.ephemeral-storage" => inputs.node_storage,
-        "requests.ephemeral-storage" => 0,
-        other => {
-            return Err(config_error(format!(
-                "resourceFieldRef {other}: not supported yet"
-            )));
-        }
-    };
+    let value = c
+        .resources
+        .named(resource, inputs.node)
+        .ok_or_else(|| config_error(format!("resourceFieldRef {resource}: not supported yet")))?;
     Ok(value.div_ceil(divisor.max(1)).to_string())
 }

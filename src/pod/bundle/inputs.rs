@@ -7,7 +7,7 @@ use super::objects::Objects;
 use crate::container::user::Accounts;
 use crate::image;
 use crate::linux::capability::Set;
-use crate::spec::{Container, Pod};
+use crate::spec::{Container, Node, Pod};
 use crate::store::PodPaths;
 
 /// Everything that decides what a container looks like inside.
@@ -53,9 +53,6 @@ pub(crate) struct EnvInputs<'a> {
     pub ips: &'a [std::net::IpAddr],
     pub host_ip: Option<std::net::IpAddr>,
     pub node_name: &'a str,
-    /// What the host has, in thousandths of a CPU and bytes: limits that are not
-    /// set mean this to a resourceFieldRef.
-    pub node_cpu: u64,
-    pub node_memory: u64,
-    pub node_storage: u64,
+    /// What the host has: limits that are not set mean this to a resourceFieldRef.
+    pub node: Node,
 }

@@ -179,7 +179,7 @@ pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
         capabilities: Some(oci_capabilities(set & inputs.permitted, user.uid == 0)),
         rlimits: Some(describe_rlimits(inputs.rlimits)?),
         no_new_privileges: Some(security.allow_privilege_escalation == Some(false)),
-        oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.env.node_memory)),
+        oom_score_adj: Some(oom_score(&inputs.pod.spec, c, inputs.env.node.memory)),
         terminal: Some(c.tty),
         apparmor_profile: inputs.app_armor.map(str::to_owned),
         selinux_label: inputs.process_label.map(str::to_owned),

@@ -49,12 +49,12 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 
 use super::command_line::with_root;
+use super::damage;
 use super::reason::Reason;
 use super::state::{Running, State};
-use super::{damage, limits};
 use crate::linux::caller;
 use crate::linux::procfs::boot_id;
-use crate::spec::{Container, Node, Pod};
+use crate::spec::{Container, Pod};
 use crate::store::{Layout, Lock, PodPaths};
 use crate::{Error, Ignored, Result};
 
@@ -203,10 +203,7 @@ impl Monitor {
         // While this process is in the host's network namespace.
         self.watch_rules();
         let refusal = self.refusal();
-        let node = Some(Node {
-            cpu: limits::node_cpu(),
-            memory: limits::node_memory(),
-        });
+        let node = Some(self.node());
         // Before anything is made of them.
         self.watch_objects();
         self.tell(Fact::Begun { refusal, node });

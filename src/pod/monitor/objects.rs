@@ -15,7 +15,7 @@ use super::{Fact, Monitor};
 use crate::object;
 use crate::pod::bundle::{self, EnvInputs, Objects};
 use crate::pod::limits;
-use crate::spec::{Container, Object, ObjectKind};
+use crate::spec::{Container, Node, Object, ObjectKind};
 use crate::store::make_dir;
 use crate::sys::notify::signal_at_changes;
 use crate::{Error, Result};
@@ -105,6 +105,15 @@ impl Monitor {
         object::find(&self.layout, kind, &self.pod().namespace, name)
     }
 
+    /// What the machine has.
+    pub(super) fn node(&self) -> Node {
+        Node {
+            cpu: limits::node_cpu(),
+            memory: limits::node_memory(),
+            storage: limits::node_storage(&self.layout.data),
+        }
+    }
+
     /// What the container's variables are made of, as it is now.
     pub(super) fn env_inputs<'a>(&'a self, c: &'a Container) -> Result<EnvInputs<'a>> {
         let pod = self.pod();
@@ -125,9 +134,7 @@ impl Monitor {
             ips: &self.state().ips,
             host_ip: self.state().host_ip,
             node_name: &self.host.name,
-            node_cpu: limits::node_cpu(),
-            node_memory: limits::node_memory(),
-            node_storage: limits::node_storage(&self.layout.data),
+            node: self.node(),
         })
     }
 

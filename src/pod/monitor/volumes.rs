@@ -2,9 +2,7 @@
 //! and written anew when what they are made from changes.
 
 use super::Monitor;
-use crate::pod::limits;
 use crate::pod::reason::Reason;
-use crate::spec::Node;
 use crate::volume::projected::{self, Content, Facts, Objects};
 use crate::{Error, Result};
 
@@ -23,10 +21,7 @@ impl Monitor {
                 Err(e) => return vec![Err(e)],
             }
         }
-        let node = Node {
-            cpu: limits::node_cpu(),
-            memory: limits::node_memory(),
-        };
+        let node = self.node();
         projected::plan(Facts {
             pod,
             objects: &objects,

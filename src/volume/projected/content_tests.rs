@@ -119,6 +119,7 @@ fn planned(pod: &Pod) -> Result<Content> {
         node: Node {
             cpu: 4000,
             memory: 8 << 30,
+            storage: 1 << 40,
         },
     };
     plan(facts).pop().unwrap()

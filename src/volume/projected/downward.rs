@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::content::Facts;
-use crate::spec::{DownwardValue, Node, Pod, Spec};
+use crate::spec::{DownwardValue, Pod};
 use crate::{Error, Result};
 
 pub(super) fn value(facts: Facts<'_>, value: &DownwardValue) -> Result<String> {
@@ -16,7 +16,8 @@ pub(super) fn value(facts: Facts<'_>, value: &DownwardValue) -> Result<String> {
             container,
             resource,
             divisor,
-        } => self::resource(&facts.pod.spec, facts.node, container, resource)
+        } => (facts.pod.spec.container(container))
+            .and_then(|c| c.resources.named(resource, facts.node))
             .map(|v| v.div_ceil((*divisor).max(1)).to_string())
             .ok_or_else(|| {
                 let text = format!("resourceFieldRef {resource} of {container:?}: there is none");
@@ -26,22 +27,11 @@ pub(super) fn value(facts: Facts<'_>, value: &DownwardValue) -> Result<String> {
 }
 
 fn field(pod: &Pod, path: &str) -> Option<String> {
-    if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
-        let map = match map {
-            "metadata.labels" => &pod.labels,
-            "metadata.annotations" => &pod.annotations,
-            _ => return None,
-        };
-        return Some(map.get(key).cloned().unwrap_or_default());
+    match path {
+        "metadata.labels" => Some(lines(&pod.labels)),
+        "metadata.annotations" => Some(lines(&pod.annotations)),
+        _ => pod.metadata_field(path),
     }
-    Some(match path {
-        "metadata.name" => pod.name.clone(),
-        "metadata.namespace" => pod.namespace.clone(),
-        "metadata.uid" => pod.uid.clone(),
-        "metadata.labels" => lines(&pod.labels),
-        "metadata.annotations" => lines(&pod.annotations),
-        _ => return None,
-    })
 }
 
 /// `key="value"`, a line each, the value as Go's %q quotes it.
@@ -84,18 +74,6 @@ fn quote(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-/// In thousandths of a CPU, or in bytes.
-fn resource(spec: &Spec, node: Node, container: &str, resource: &str) -> Option<u64> {
-    let r = spec.container(container)?.resources;
-    Some(match resource {
-        "limits.cpu" => r.cpu_limit.unwrap_or(node.cpu),
-        "limits.memory" => r.memory_limit.unwrap_or(node.memory),
-        "requests.cpu" => r.cpu_request.or(r.cpu_limit).unwrap_or(0),
-        "requests.memory" => r.memory_request.or(r.memory_limit).unwrap_or(0),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub(super) fn moment(seconds: f64) -> Moment {
 const NODE: Option<Node> = Some(Node {
     cpu: 4000,
     memory: 1000,
+    storage: 1 << 40,
 });
 
 /// A line that begins with `pod`, as the parent's head has it. Before the first `;` are the
