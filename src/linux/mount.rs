@@ -505,12 +505,12 @@ pub fn unmount(path: &Path) -> Result<()> {
 /// propagation has mounted in there may still be: it is unmounted, and its files, which are
 /// others', stay.
 pub(crate) fn remove_written_tree(dir: &Path) -> Result<()> {
-    unmount_below(dir)?;
+    unmount_all(dir)?;
     remove_tree(dir)
 }
 
-/// Unmounts all that is mounted below a directory, the last one first.
-fn unmount_below(dir: &Path) -> Result<()> {
+/// Unmounts all that is mounted at a directory or below it, the last one first.
+pub(crate) fn unmount_all(dir: &Path) -> Result<()> {
     // The table has no links in its paths.
     let dir = match dir.canonicalize() {
         Ok(dir) => dir,
@@ -519,9 +519,10 @@ fn unmount_below(dir: &Path) -> Result<()> {
     };
     let below = || -> Result<Vec<PathBuf>> {
         let table = mount_table::of("self")?;
-        let below = table.into_iter().filter(|e| e.below(&dir).is_some());
-        Ok(below.map(|e| e.point).collect())
+        let points = table.into_iter().map(|e| e.point);
+        Ok(points.filter(|p| p.starts_with(&dir)).collect())
     };
+    // Mounts of one place lie one over the other, and are listed so.
     for point in below()?.iter().rev() {
         unmount(point)?;
     }

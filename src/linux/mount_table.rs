@@ -23,8 +23,9 @@ pub(crate) struct Entry {
 /// Of a process: "self" or a pid.
 pub(crate) fn of(process: &str) -> Result<Vec<Entry>> {
     let path = format!("/proc/{process}/mountinfo");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("read({path})"))?;
-    Ok(text.lines().filter_map(parse).collect())
+    // A mount point may have any bytes in its name.
+    let text = std::fs::read(&path).with_context(|| format!("read({path})"))?;
+    Ok(text.split(|b| *b == b'\n').filter_map(parse).collect())
 }
 
 /// The id of the mount that an open file is on.
@@ -37,16 +38,18 @@ pub(crate) fn id_of(fd: BorrowedFd) -> Result<u32> {
 }
 
 /// "id parent dev root point options [optional...] - type source super"
-fn parse(line: &str) -> Option<Entry> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut fields = left.split(' ');
+fn parse(line: &[u8]) -> Option<Entry> {
+    let text = |field: &[u8]| Some(std::str::from_utf8(field).ok()?.to_owned());
+    let dash = line.windows(3).position(|w| w == b" - ")?;
+    let mut fields = line[..dash].split(|b| *b == b' ');
+    let mut right = line[dash + 3..].split(|b| *b == b' ');
     Some(Entry {
-        id: fields.next()?.parse().ok()?,
-        parent: fields.next()?.parse().ok()?,
-        device: fields.next()?.to_owned(),
+        id: text(fields.next()?)?.parse().ok()?,
+        parent: text(fields.next()?)?.parse().ok()?,
+        device: text(fields.next()?)?,
         root: unescape(fields.next()?),
         point: unescape(fields.next()?),
-        fstype: right.split(' ').next()?.to_owned(),
+        fstype: text(right.next()?)?,
     })
 }
 
@@ -69,9 +72,8 @@ impl Entry {
 }
 
 /// mountinfo writes space, tab, newline and backslash as `\ooo`.
-pub(super) fn unescape(field: &str) -> PathBuf {
+pub(super) fn unescape(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
-    let bytes = field.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
@@ -100,7 +102,7 @@ mod tests {
     #[test]
     fn a_line() {
         let line = "36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 - ext3 /dev/root rw";
-        let e = parse(line).unwrap();
+        let e = parse(line.as_bytes()).unwrap();
         assert_eq!(
             (e.id, e.parent, &*e.device, &*e.fstype),
             (36, 35, "98:0", "ext3")
@@ -109,6 +111,9 @@ mod tests {
         assert_eq!(e.point, Path::new("/a b"));
         assert_eq!(e.below(Path::new("/")), Some(Path::new("a b")));
         assert_eq!(e.below(Path::new("/a b")), None);
-        assert!(parse("36 35").is_none());
+        assert!(parse(b"36 35").is_none());
+        use std::os::unix::ffi::OsStrExt;
+        let e = parse(b"36 35 98:0 / /m\xff rw - ext3 /dev/root rw").unwrap();
+        assert_eq!(e.point.as_os_str().as_bytes(), b"/m\xff");
     }
 }

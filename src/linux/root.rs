@@ -218,7 +218,8 @@ impl<'fd> Root<'fd> {
         if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
             return Ok(None);
         }
-        let fd = reopen(handle.as_fd(), OFlag::O_RDONLY)?;
+        // Not held up by a lease that a container has on it (F_SETLEASE of fcntl(2)).
+        let fd = reopen(handle.as_fd(), OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
         let mut bytes = Vec::new();
         std::fs::File::from(fd)
             .take(limit + 1)

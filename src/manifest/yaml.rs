@@ -378,7 +378,7 @@ fn scalar(text: String, quoted: bool, tag: Option<&Tag>) -> Result<Value, String
         | ("float", v @ Value::Float(..)) => Ok(v),
         ("float", Value::Int(i, t)) => Ok(Value::Float(i as f64, t)),
         ("int" | "bool" | "null" | "float", _) => Err(format!(
-            "{text:?} is not what its tag !!{} says",
+            "the value is not what its tag !!{} says",
             tag.suffix
         )),
         _ => Err(unknown_tag(tag)),

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::list_uids;
+use super::state::Now;
 use super::{damage, status};
 use crate::linux::mount;
 use crate::linux::root::{open_dir, remove_tree};
@@ -123,6 +124,7 @@ fn take_one(
     }
     hold(layout, pod, &claim)?;
     let dir = layout.claim(&claim.uid);
+    let _lock = object::lock(layout)?;
     if !dir.exists() {
         make_dir(&layout.claims())?;
         let new = layout.claims().join(format!(".new-{}", claim.uid));
@@ -234,9 +236,16 @@ fn user(layout: &Layout, uid: &str, claim: &Object) -> Result<Option<String>> {
     if pod.namespace != claim.namespace || !names || !has_taken {
         return Ok(None);
     }
-    // One whose state cannot be read may run.
+    // One whose state cannot be read may run. A Pod that has failed may have containers that
+    // are still to end.
     let state = damage::load_state(layout, uid);
-    let is_over = state.is_ok_and(|s| status::phase(&pod, s.as_ref()).is_terminal());
+    let is_over = state.is_ok_and(|s| {
+        let containers = s.iter().flat_map(|s| s.containers.values());
+        let runs = containers
+            .map(|c| &c.now)
+            .any(|now| matches!(now, Now::Running(_)));
+        !runs && status::phase(&pod, s.as_ref()).is_terminal()
+    });
     Ok((!is_over).then_some(pod.name))
 }
 
@@ -310,7 +319,7 @@ pub(crate) fn collect(layout: &Layout) -> Result<()> {
         }
         // Where it is not known, it stays for the next look.
         if users(layout, &claim).is_ok_and(|users| users.is_empty()) {
-            remove(layout, &claim)?;
+            delete(layout, &claim)?;
         }
     }
     Ok(())
@@ -318,6 +327,14 @@ pub(crate) fn collect(layout: &Layout) -> Result<()> {
 
 /// As [`collect`], once a Pod is gone.
 pub(crate) fn release(layout: &Layout, pod: &Pod) -> Result<()> {
+    for (_, name) in pod.spec.claims() {
+        // What a container has left mounted there is no part of the claim for the next Pod.
+        if let Some(claim) = object::find(layout, KIND, &pod.namespace, name)?
+            && users(layout, &claim).is_ok_and(|users| users.is_empty())
+        {
+            mount::unmount_all(&layout.claim(&claim.uid))?;
+        }
+    }
     match pod.spec.claims().next() {
         Some(_) => collect(layout),
         None => Ok(()),

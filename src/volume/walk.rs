@@ -1,7 +1,7 @@
 //! A walk through all files of a volume that containers may change meanwhile.
 //!
 //! Each directory is opened by its name in the one above, no link is followed, and no other
-//! filesystem entered: a directory that is moved is found where it is then, or not at all.
+//! mount entered: a directory that is moved is found where it is then, or not at all.
 //! What a walk may take is bounded, in time, depth and memory.
 
 use std::ffi::{CStr, CString};
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 /// Directories, one in the other: each is an fd.
@@ -85,7 +85,11 @@ pub(super) fn open_dir_at<P: ?Sized + nix::NixPath>(
     path: &P,
 ) -> nix::Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    openat(dir, path, flags, Mode::empty())
+    // A mount of the same filesystem has its device, and other files.
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(dir, path, how)
 }
 
 impl Walk {

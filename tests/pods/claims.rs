@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, kill_9, pod, sh, until};
+use crate::root::{Root, alive, kill_9, pod, sh, until};
 
 const IDLE: &str = "exec sleep 1000";
 
@@ -330,4 +330,36 @@ fn a_pod_that_waits_is_no_user() {
     )
     .ok();
     root.becomes("q", ".status.conditions[?(@.type=='Ready')].status", "True");
+}
+
+/// A Pod that has failed has its claims as long as a container of it runs.
+#[test]
+fn a_pod_that_has_failed_keeps_its_claims_until_its_containers_have_ended() {
+    let root = Root::new();
+    let mut first: Value = serde_json::from_str(&with_claim("p", "data")).unwrap();
+    first["spec"]["activeDeadlineSeconds"] = 1.into();
+    first["spec"]["terminationGracePeriodSeconds"] = 5.into();
+    first["spec"]["containers"][0]["command"] =
+        json!(["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]);
+    let manifest = format!("{}{first}", claim("data", "ReadWriteOncePod"));
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    let pid = root.pid("p", "main");
+    root.becomes("p", ".status.phase", "Failed");
+    root.feed(
+        &["apply", "--wait=false", "-f", "-"],
+        &with_claim("q", "data"),
+    )
+    .ok();
+    until(|| {
+        let why = root.carob(&["why", "q"]).ok();
+        if why.contains("pod \"p\" has it") {
+            Ok(())
+        } else {
+            Err(why)
+        }
+    })
+    .unwrap();
+    assert!(alive(pid));
+    root.becomes("q", ".status.conditions[?(@.type=='Ready')].status", "True");
+    assert!(!alive(pid));
 }

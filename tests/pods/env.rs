@@ -305,3 +305,40 @@ fn a_file_that_an_init_container_writes() {
     })
     .unwrap();
 }
+
+/// 1000 characters, ten times over at each of nine steps: a manifest of 2 KB.
+#[test]
+fn variables_that_name_each_other_do_not_grow_without_end() {
+    let root = Root::new();
+    let mut env = vec![json!({"name": "V0", "value": "x".repeat(1000)})];
+    for i in 1..10 {
+        let value = format!("$(V{})", i - 1).repeat(10);
+        env.push(json!({"name": format!("V{i}"), "value": value}));
+    }
+    let long = sh("long", IDLE, with(json!(env), json!([])));
+    let mut word = sh("word", IDLE, with(json!(env[..3]), json!([])));
+    word["args"] = json!(["$(V2)$(V2)"]);
+    let manifest = pod("p", spec(json!([long, word])));
+    root.feed(&["apply", "--wait=false", "-f", "-"], &manifest)
+        .ok();
+    for (container, text) in [
+        ("long", "env V3: it has more than 131071 bytes"),
+        (
+            "word",
+            "word 4 of the command: it has more than 131071 bytes",
+        ),
+    ] {
+        let path =
+            format!(".status.containerStatuses[?(@.name=='{container}')].state.waiting.message");
+        until(|| {
+            let message = root.field("p", &path);
+            if message.contains(text) {
+                Ok(())
+            } else {
+                Err(message)
+            }
+        })
+        .unwrap();
+    }
+    root.carob(&["delete", "pod", "p"]).ok();
+}

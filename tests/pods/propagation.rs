@@ -255,7 +255,7 @@ fn what_a_container_leaves_mounted_in_its_volumes_is_not_removed() {
     let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n\
                  spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n---\n";
     let script = "for v in dir claim; do mkdir -p /$v/deep/x; mount --bind /host /$v/deep/x; done; \
-                  echo ready; exec sleep 1000";
+                  mount --bind /host /claim; echo ready; exec sleep 1000";
     let both = |name: &str| json!({"name": name, "mountPath": format!("/{name}"), "mountPropagation": "Bidirectional"});
     let manifest = pod(
         "web",
@@ -290,9 +290,17 @@ fn what_a_container_leaves_mounted_in_its_volumes_is_not_removed() {
     let pid = shared.host.id();
     let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap();
     assert_eq!(mounts.matches("/deep/x ").count(), 2, "{mounts}");
+    // Over the claim's own directory, too.
+    let over = mounts
+        .lines()
+        .find(|l| l.contains("/data/claims/") && !l.contains("/deep/"));
+    assert!(over.is_some(), "{mounts}");
     carob(&["delete", "pod", "web"]).ok();
     carob(&["delete", "pvc", "data"]).ok();
     assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "kept");
     let mounts = fs::read_to_string(format!("/proc/{pid}/mounts")).unwrap();
-    assert!(!mounts.contains("/deep/x "), "{mounts}");
+    assert!(
+        !mounts.contains("/deep/x ") && !mounts.contains("/data/claims/"),
+        "{mounts}"
+    );
 }

@@ -333,7 +333,7 @@ fn parse_mountinfo(text: &str) -> Vec<(PathBuf, Option<String>)> {
             continue;
         };
         match right.next() {
-            Some("cgroup2") => mounts.push((unescape(point), None)),
+            Some("cgroup2") => mounts.push((unescape(point.as_bytes()), None)),
             Some("cgroup") => {
                 let options = right.nth(1).unwrap_or_default();
                 let plain = |o: &&str| {
@@ -343,7 +343,7 @@ fn parse_mountinfo(text: &str) -> Vec<(PathBuf, Option<String>)> {
                     ) && !o.starts_with("release_agent=")
                 };
                 let list: Vec<&str> = options.split(',').filter(plain).collect();
-                mounts.push((unescape(point), Some(list.join(","))));
+                mounts.push((unescape(point.as_bytes()), Some(list.join(","))));
             }
             _ => {}
         }

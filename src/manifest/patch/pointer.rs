@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::shown;
 use crate::{Error, Result};
 
 /// More than any Pod needs; each may copy all that there is.
@@ -78,10 +77,9 @@ fn one(value: &mut Value, operation: &Value) -> Result<usize> {
             let is = find(value, &to, path)?;
             let wanted = wanted()?;
             if !same(is, &wanted) {
+                // The value may be a Secret's.
                 return Err(Error::invalid(format!(
-                    "test of {path:?}: it is {}, not {}",
-                    shown(is),
-                    shown(&wanted)
+                    "test of {path:?}: the value there is another"
                 )));
             }
         }

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::expand::{Vars, expand, mentions};
-use super::fault::config_error;
+use super::expand::{LENGTH_MAX, Vars, expand, mentions};
+use super::fault::{config_error, too_long};
 use super::files;
 use super::inputs::{EnvInputs, Inputs};
 use crate::container::plan::DEFAULT_PATH;
@@ -108,6 +108,7 @@ pub(super) fn plan_env(inputs: &Inputs, user: &User, own: &OwnEnv) -> Vec<String
 /// [`crate::Kind::Invalid`]: an object, a key or a file that is not there and not optional.
 pub(crate) fn own_env(inputs: &EnvInputs) -> Result<OwnEnv> {
     let mut own = OwnEnv::default();
+    let mut read = files::Read::new();
     for from in &inputs.container.env_from {
         let values = inputs
             .objects
@@ -120,7 +121,8 @@ pub(crate) fn own_env(inputs: &EnvInputs) -> Result<OwnEnv> {
         }
     }
     for v in &inputs.container.env {
-        let value = value(inputs, &v.value, &own).with_context(|| format!("env {}", v.name))?;
+        let value =
+            value(inputs, &mut read, &v.value, &own).with_context(|| format!("env {}", v.name))?;
         let Some((value, is_secret)) = value else {
             continue;
         };
@@ -131,14 +133,23 @@ pub(crate) fn own_env(inputs: &EnvInputs) -> Result<OwnEnv> {
 }
 
 fn check(name: &str, value: &str) -> Result<()> {
-    match value.contains('\0') {
-        true => Err(config_error(format!("env {name}: a NUL byte in the value"))),
-        false => Ok(()),
+    if value.contains('\0') {
+        return Err(config_error(format!("env {name}: a NUL byte in the value")));
     }
+    // With the name, the = and the byte that ends it.
+    if name.len() + 1 + value.len() > LENGTH_MAX {
+        return Err(too_long(&format!("env {name}")));
+    }
+    Ok(())
 }
 
 /// The value and whether it is secret; `None`: the variable is not set.
-fn value(inputs: &EnvInputs, value: &EnvValue, own: &OwnEnv) -> Result<Option<(String, bool)>> {
+fn value(
+    inputs: &EnvInputs,
+    read: &mut files::Read,
+    value: &EnvValue,
+    own: &OwnEnv,
+) -> Result<Option<(String, bool)>> {
     let text = match value {
         EnvValue::Text(text) => {
             return Ok(Some((expand(text, &own.vars), own.is_secret(text))));
@@ -159,7 +170,7 @@ fn value(inputs: &EnvInputs, value: &EnvValue, own: &OwnEnv) -> Result<Option<(S
             key,
             optional,
         } => {
-            let value = files::variable(inputs, volume, path, key, *optional)?;
+            let value = files::variable(inputs, read, volume, path, key, *optional)?;
             return Ok(value.map(|v| (v, false)));
         }
     };

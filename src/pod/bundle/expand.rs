@@ -53,10 +53,18 @@ pub(super) fn expand_all_or_fail(text: &str, vars: &Vars) -> Result<String> {
     )
 }
 
+/// The kernel takes no longer string of a process (MAX_ARG_STRLEN of execve(2), with the byte
+/// that ends it), in bytes. Variables that name each other ten times over would grow without
+/// end: an expansion stops once it is longer, and is refused by its length.
+pub(crate) const LENGTH_MAX: usize = 128 * 1024 - 1;
+
 fn expand_with(text: &str, mut value_of: impl FnMut(&str) -> String) -> String {
-    let mut out = String::with_capacity(text.len());
+    let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('$') {
+        if out.len() > LENGTH_MAX {
+            return out;
+        }
         out.push_str(&rest[..at]);
         rest = &rest[at + 1..];
         if let Some(after) = rest.strip_prefix('$') {
@@ -77,6 +85,17 @@ fn expand_with(text: &str, mut value_of: impl FnMut(&str) -> String) -> String {
 mod tests {
     use super::*;
     use crate::Kind;
+
+    #[test]
+    fn an_expansion_ends_once_it_is_too_long() {
+        let mut vars = Vars::from([("V0".into(), "x".repeat(1000))]);
+        for i in 1..10 {
+            let text = format!("$(V{})", i - 1).repeat(10);
+            let value = expand(&text, &vars);
+            assert!(value.len() <= 2 * (LENGTH_MAX + 1), "{}", value.len());
+            vars.insert(format!("V{i}"), value);
+        }
+    }
 
     #[test]
     fn variables_expand_as_in_kubernetes() {

@@ -12,6 +12,7 @@
 //! following links out of it, it has to be a regular file, and no more than
 //! [`SIZE_MAX`] bytes of it are read.
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -24,24 +25,26 @@ use crate::{Context, Error, Result};
 /// Bytes: as much as an argument list has room for.
 const SIZE_MAX: u64 = 128 * 1024;
 
+/// The files that have been read, by volume and path: many variables may be of one.
+pub(super) type Read = BTreeMap<(String, String), Option<Vec<(String, String)>>>;
+
 /// The value of a variable in the file; `None` if it is optional and not there.
 pub(super) fn variable(
     inputs: &EnvInputs,
+    read: &mut Read,
     volume: &str,
     path: &str,
     key: &str,
     optional: bool,
 ) -> Result<Option<String>> {
     let of = || format!("file {path} of volume {volume}");
-    let dir = match inputs.pod.spec.volume(volume).map(|v| &v.source) {
-        Some(VolumeSource::EmptyDir { memory: true, .. }) => inputs.paths.memory_volume(volume),
-        Some(VolumeSource::EmptyDir { .. }) => inputs.paths.disk_volume(volume),
-        _ => return Err(config_error(format!("volume {volume} is no emptyDir"))),
-    };
-    let dir = open_dir(&dir)?;
-    let bytes = Root::new(dir.as_fd())
-        .read(Path::new(path), SIZE_MAX)
-        .with_context(of)?;
+    let place = (volume.to_owned(), path.to_owned());
+    if !read.contains_key(&place) {
+        read.insert(
+            place.clone(),
+            read_file(inputs, volume, path).with_context(of)?,
+        );
+    }
     let missing = |what: String| -> Result<Option<String>> {
         match optional {
             true => Ok(None),
@@ -51,17 +54,34 @@ pub(super) fn variable(
             )),
         }
     };
-    let Some(bytes) = bytes else {
+    let Some(Some(found)) = read.get(&place) else {
         return missing(format!("there is no {}", of()));
     };
-    let text =
-        String::from_utf8(bytes).map_err(|_| config_error(format!("{} is not UTF-8", of())))?;
-    let found = parse(&text).with_context(of)?;
     // The last assignment is the one that a shell would leave.
-    match found.into_iter().rev().find(|(name, _)| name == key) {
-        Some((_, value)) => Ok(Some(value)),
+    match found.iter().rev().find(|(name, _)| name == key) {
+        Some((_, value)) => Ok(Some(value.clone())),
         None => missing(format!("there is no key {key} in {}", of())),
     }
+}
+
+/// What is in the file; `None` where there is none.
+fn read_file(
+    inputs: &EnvInputs,
+    volume: &str,
+    path: &str,
+) -> Result<Option<Vec<(String, String)>>> {
+    let dir = match inputs.pod.spec.volume(volume).map(|v| &v.source) {
+        Some(VolumeSource::EmptyDir { memory: true, .. }) => inputs.paths.memory_volume(volume),
+        Some(VolumeSource::EmptyDir { .. }) => inputs.paths.disk_volume(volume),
+        _ => return Err(config_error(format!("volume {volume} is no emptyDir"))),
+    };
+    let dir = open_dir(&dir)?;
+    let bytes = Root::new(dir.as_fd()).read(Path::new(path), SIZE_MAX)?;
+    let Some(bytes) = bytes else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes).map_err(|_| config_error("it is not UTF-8"))?;
+    parse(&text).map(Some)
 }
 
 /// Names and values in their order.

@@ -27,7 +27,7 @@ pub(crate) use inputs::{EnvInputs, Inputs};
 pub(crate) use objects::Objects;
 
 use env::plan_env;
-use fault::{config_error, from_builder};
+use fault::{config_error, from_builder, too_long};
 use mounts::plan_mounts;
 
 use super::limits::{oom_score, plan_resources};
@@ -279,6 +279,9 @@ fn plan_argv(c: &Container, image: &image::Config, own: &OwnEnv) -> Result<Argv>
             "the image has neither ENTRYPOINT nor CMD: set command in the container, such as \
                  command: [\"/bin/app\"]",
         ));
+    }
+    if let Some(i) = all.iter().position(|word| word.len() > expand::LENGTH_MAX) {
+        return Err(too_long(&format!("word {} of the command", i + 1)));
     }
     if all[0].is_empty() {
         return Err(config_error("the first item of the command is empty").hint(

@@ -9,13 +9,37 @@ use crate::spec::{Object, ObjectKind, ObjectRef};
 /// Those that there are, by kind and name, all of one namespace.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
-    pub namespace: String,
-    pub found: BTreeMap<(ObjectKind, String), Object>,
+    namespace: String,
+    found: BTreeMap<(ObjectKind, String), Kept>,
+}
+
+/// An object, decoded once for all the variables that are made of it.
+#[derive(Debug)]
+struct Kept {
+    object: Object,
+    data: BTreeMap<String, Vec<u8>>,
 }
 
 impl Objects {
+    pub(crate) fn new(namespace: &str) -> Self {
+        Objects {
+            namespace: namespace.to_owned(),
+            found: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn has(&self, wanted: &ObjectRef) -> bool {
+        self.found.contains_key(&(wanted.kind, wanted.name.clone()))
+    }
+
+    pub(crate) fn add(&mut self, object: Object) {
+        let data = object.data();
+        let key = (object.kind, object.name.clone());
+        self.found.insert(key, Kept { object, data });
+    }
+
     /// What there is of the object; `None` if it may be missing and is.
-    fn get(&self, wanted: &ObjectRef) -> Result<Option<&Object>> {
+    fn get(&self, wanted: &ObjectRef) -> Result<Option<&Kept>> {
         let found = self.found.get(&(wanted.kind, wanted.name.clone()));
         match found {
             None if !wanted.optional => Err(self.missing(wanted)),
@@ -40,22 +64,24 @@ impl Objects {
         key: Option<&str>,
     ) -> Result<BTreeMap<String, String>> {
         let mut texts = BTreeMap::new();
-        let Some(object) = self.get(wanted)? else {
+        let Some(Kept { object, data }) = self.get(wanted)? else {
             return Ok(texts);
         };
         let is_text = |key: &String| match object.kind {
             ObjectKind::ConfigMap => !object.manifest["data"][key].is_null(),
             _ => true,
         };
-        let is_wanted = |k: &String| key.is_none_or(|key| key == k) && is_text(k);
-        for (key, value) in object.data().into_iter().filter(|(k, _)| is_wanted(k)) {
-            let Ok(text) = String::from_utf8(value) else {
+        let one = key.and_then(|key| data.get_key_value(key));
+        let all = data.iter().filter(|_| key.is_none());
+        let wanted = one.into_iter().chain(all).filter(|(k, _)| is_text(k));
+        for (key, value) in wanted {
+            let Ok(text) = String::from_utf8(value.clone()) else {
                 let of = object.reference();
                 return Err(config_error(format!(
                     "key {key} of {of} is not UTF-8: it can be a file of a volume, but no variable"
                 )));
             };
-            texts.insert(key, text);
+            texts.insert(key.clone(), text);
         }
         Ok(texts)
     }

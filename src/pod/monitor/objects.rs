@@ -117,14 +117,14 @@ impl Monitor {
     /// What the container's variables are made of, as it is now.
     pub(super) fn env_inputs<'a>(&'a self, c: &'a Container) -> Result<EnvInputs<'a>> {
         let pod = self.pod();
-        let mut objects = Objects {
-            namespace: pod.namespace.clone(),
-            ..Objects::default()
-        };
+        let mut objects = Objects::new(&pod.namespace);
         for wanted in c.objects() {
-            let found = self.find_object(wanted.kind, &wanted.name)?;
-            let key = (wanted.kind, wanted.name.clone());
-            objects.found.extend(found.map(|object| (key, object)));
+            if objects.has(wanted) {
+                continue;
+            }
+            if let Some(object) = self.find_object(wanted.kind, &wanted.name)? {
+                objects.add(object);
+            }
         }
         Ok(EnvInputs {
             pod,

@@ -50,7 +50,11 @@ pub(super) fn make(m: &Making<'_>, contents: &[Content]) -> Result<()> {
         ("nr_inodes", files.as_str()),
     ];
     options.extend(m.label.map(|l| ("context", l)));
-    let tmpfs = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
+    // Linux 6.4 can keep it out of the swap space.
+    let attributes = ATTR_NOSUID | ATTR_NODEV;
+    let without_swap: Vec<_> = options.iter().copied().chain([("noswap", "")]).collect();
+    let tmpfs = Mount::new("tmpfs", &without_swap, attributes)
+        .or_else(|_| Mount::new("tmpfs", &options, attributes))?;
     tmpfs
         .attach(open_dir(&dir)?.as_fd())
         .with_context(|| format!("mount at {}", dir.display()))?;
