@@ -176,6 +176,9 @@ fn run_verb<V: Verb>(matches: &ArgMatches, json: bool) -> Result<u8, Failure> {
     // Scripts say -n "$NS"; an empty one is none, as for kubectl.
     let namespace = matches.get_one::<String>("namespace");
     let namespace = namespace.filter(|n| !n.is_empty());
+    if let Some(name) = namespace {
+        crate::manifest::check_namespace(name).map_err(failure)?;
+    }
     let face = Face {
         layout: Layout::new(root.as_deref())?,
         namespace: namespace.cloned().unwrap_or_else(|| "default".into()),

@@ -169,6 +169,14 @@ pub(crate) fn pod_from_value(
     fault.map_or(Ok(parsed), Err)
 }
 
+/// What is wrong with the name of a namespace. Directories are called so.
+pub(crate) fn check_namespace(name: &str) -> Result<()> {
+    names::dns_label(name).map_err(|why| {
+        let message = format!("namespace {}: {why}", tree::quote(name));
+        Error::new(Kind::Usage, message)
+    })
+}
+
 struct Reading<'a> {
     namespace: Option<&'a str>,
     created: Timestamp,
@@ -181,12 +189,7 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn new(namespace: Option<&'a str>) -> Result<Self> {
-        if let Some(name) = namespace {
-            names::dns_label(name).map_err(|why| {
-                let message = format!("namespace {}: {why}", tree::quote(name));
-                Error::new(Kind::Usage, message)
-            })?;
-        }
+        namespace.map_or(Ok(()), check_namespace)?;
         // A record, as the API, counts whole seconds.
         let now = Timestamp::now().as_second();
         Ok(Reading {

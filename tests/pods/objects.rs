@@ -424,3 +424,16 @@ fn a_watch_shows_each_change() {
     watch.kill().unwrap();
     watch.wait().unwrap();
 }
+
+/// Objects of a namespace are files of a directory: none leads to another.
+#[test]
+fn a_namespace_is_no_path() {
+    let root = Root::new();
+    root.carob(&["create", "secret", "generic", "s", "--from-literal=a=b"])
+        .ok();
+    for verb in ["get", "delete", "describe"] {
+        root.carob(&[verb, "configmap", "s", "-n", "../secrets/default"])
+            .fails(2, "namespace \"../secrets/default\"");
+    }
+    root.carob(&["get", "secret", "s"]).ok();
+}

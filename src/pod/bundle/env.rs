@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::expand::{LENGTH_MAX, Vars, expand, mentions};
-use super::fault::{config_error, too_long};
+use super::expand::{Vars, expand, mentions};
+use super::fault::{LENGTH_MAX, config_error, too_long};
 use super::files;
 use super::inputs::{EnvInputs, Inputs};
 use crate::container::plan::DEFAULT_PATH;

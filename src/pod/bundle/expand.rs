@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::fault::config_error;
+use super::fault::{LENGTH_MAX, config_error};
 use crate::Result;
 
 /// The variables that `$(NAME)` may name.
@@ -52,11 +52,6 @@ pub(super) fn expand_all_or_fail(text: &str, vars: &Vars) -> Result<String> {
         )),
     )
 }
-
-/// The kernel takes no longer string of a process (MAX_ARG_STRLEN of execve(2), with the byte
-/// that ends it), in bytes. Variables that name each other ten times over would grow without
-/// end: an expansion stops once it is longer, and is refused by its length.
-pub(crate) const LENGTH_MAX: usize = 128 * 1024 - 1;
 
 fn expand_with(text: &str, mut value_of: impl FnMut(&str) -> String) -> String {
     let mut out = String::new();

@@ -27,7 +27,7 @@ pub(crate) use inputs::{EnvInputs, Inputs};
 pub(crate) use objects::Objects;
 
 use env::plan_env;
-use fault::{config_error, from_builder, too_long};
+use fault::{LENGTH_MAX, config_error, from_builder, too_long};
 use mounts::plan_mounts;
 
 use super::limits::{oom_score, plan_resources};
@@ -280,7 +280,7 @@ fn plan_argv(c: &Container, image: &image::Config, own: &OwnEnv) -> Result<Argv>
                  command: [\"/bin/app\"]",
         ));
     }
-    if let Some(i) = all.iter().position(|word| word.len() > expand::LENGTH_MAX) {
+    if let Some(i) = all.iter().position(|word| word.len() > LENGTH_MAX) {
         return Err(too_long(&format!("word {} of the command", i + 1)));
     }
     if all[0].is_empty() {

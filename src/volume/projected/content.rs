@@ -73,6 +73,7 @@ pub(crate) fn plan(facts: Facts<'_>) -> Vec<Result<Content>> {
             let mut planned = Planned {
                 facts,
                 files: BTreeMap::new(),
+                size: 0,
                 missing: Vec::new(),
                 mode,
                 user,
@@ -94,9 +95,14 @@ pub(crate) fn plan(facts: Facts<'_>) -> Vec<Result<Content>> {
         .collect()
 }
 
+/// Of the files of one volume, which the monitor holds while it writes them.
+const SIZE_MAX: usize = 32 << 20;
+
 struct Planned<'a> {
     facts: Facts<'a>,
     files: BTreeMap<PathBuf, File>,
+    /// Bytes of all that was added.
+    size: usize,
     /// What is missing, and what mends it.
     missing: Vec<(String, String)>,
     mode: u32,
@@ -112,7 +118,7 @@ impl Planned<'_> {
                 for item in items {
                     let text = downward::value(self.facts, &item.value)
                         .with_context(|| item.path.clone())?;
-                    self.add(&item.path, text.into_bytes(), item.mode, item.user)?;
+                    self.add(&item.path, text.as_bytes(), item.mode, item.user)?;
                 }
                 Ok(())
             }
@@ -138,13 +144,13 @@ impl Planned<'_> {
         };
         if items.is_empty() {
             for (key, bytes) in data {
-                self.add(&key, bytes, None, None)?;
+                self.add(&key, &bytes, None, None)?;
             }
             return Ok(());
         }
         for item in items {
             match data.get(&item.key) {
-                Some(bytes) => self.add(&item.path, bytes.clone(), item.mode, item.user)?,
+                Some(bytes) => self.add(&item.path, bytes, item.mode, item.user)?,
                 None if r.optional => {}
                 None => {
                     let text = match r.kind {
@@ -167,10 +173,18 @@ impl Planned<'_> {
     fn add(
         &mut self,
         path: &str,
-        bytes: Vec<u8>,
+        bytes: &[u8],
         mode: Option<u32>,
         user: Option<u32>,
     ) -> Result<()> {
+        // One key may be many files.
+        self.size += bytes.len();
+        if self.size > SIZE_MAX {
+            return Err(Error::invalid(format!(
+                "its files have more than {SIZE_MAX} bytes together"
+            ))
+            .hint("name each key once in `items`, or mount the volume in several places"));
+        }
         let mut clean = PathBuf::new();
         for part in Path::new(path).components() {
             match part {
@@ -185,7 +199,7 @@ impl Planned<'_> {
         }
         let file = File {
             path: clean.clone(),
-            bytes,
+            bytes: bytes.to_vec(),
             mode: mode.unwrap_or(self.mode) | self.for_group,
             user: user.unwrap_or(self.user),
         };
