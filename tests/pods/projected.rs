@@ -443,7 +443,8 @@ exec sleep 1000";
     assert_eq!(root.sh("p", "cat /out/half 2>/dev/null; true"), "");
     let reads = root.sh("p", "cat /out/reads");
     let reads: u64 = reads.lines().map(|n| n.parse::<u64>().unwrap()).sum();
-    assert!(reads > 1000, "{reads}");
+    // One for each update, also on an emulated processor.
+    assert!(reads > 200, "{reads}");
     assert_eq!(root.sh("p", "ls -A /map | grep -c '^..20'"), "1\n");
 }
 
