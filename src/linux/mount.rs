@@ -522,8 +522,12 @@ pub(crate) fn unmount_all(dir: &Path) -> Result<()> {
         let points = table.into_iter().map(|e| e.point);
         Ok(points.filter(|p| p.starts_with(&dir)).collect())
     };
+    let found = below()?;
+    if found.is_empty() {
+        return Ok(());
+    }
     // Mounts of one place lie one over the other, and are listed so.
-    for point in below()?.iter().rev() {
+    for point in found.iter().rev() {
         unmount(point)?;
     }
     match below()?.first() {

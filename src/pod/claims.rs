@@ -124,8 +124,12 @@ fn take_one(
     }
     hold(layout, pod, &claim)?;
     let dir = layout.claim(&claim.uid);
-    let _lock = object::lock(layout)?;
     if !dir.exists() {
+        // Two Pods may be the first at once.
+        let _lock = object::lock(layout)?;
+        if dir.exists() {
+            return Ok(dir);
+        }
         make_dir(&layout.claims())?;
         let new = layout.claims().join(format!(".new-{}", claim.uid));
         make_dir(&new)?;

@@ -114,6 +114,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
     use super::*;
+    use crate::linux::mount;
     use crate::linux::root::open_dir;
 
     #[test]
@@ -168,6 +169,24 @@ mod tests {
         let e = change(top.as_fd(), 4242, true).unwrap_err().to_string();
         assert!(e.contains("directories one in the other"), "{e}");
         assert_ne!(base.metadata().unwrap().gid(), 4242);
+        std::fs::remove_dir_all(&base).unwrap();
+    }
+
+    /// A mount of the same filesystem has the same device, and is somebody else's all the same.
+    #[test]
+    fn what_is_mounted_in_a_volume_is_not_given_away() {
+        let base = std::env::temp_dir().join(format!("carob-owner-bind-{}", std::process::id()));
+        let (volume, other) = (base.join("v"), base.join("other"));
+        std::fs::create_dir_all(volume.join("m")).unwrap();
+        std::fs::create_dir_all(&other).unwrap();
+        std::fs::write(other.join("file"), "").unwrap();
+        mount::bind(&other, &volume.join("m")).unwrap();
+        let done = change(open_dir(&volume).unwrap().as_fd(), 4242, false);
+        mount::unmount(&volume.join("m")).unwrap();
+        done.unwrap();
+        let gid = |path: &Path| std::fs::symlink_metadata(path).unwrap().gid();
+        assert_eq!(gid(&volume), 4242);
+        assert_eq!((gid(&other), gid(&other.join("file"))), (0, 0));
         std::fs::remove_dir_all(&base).unwrap();
     }
 }

@@ -43,6 +43,26 @@ fn entries(root: &Root, dir: &str) -> Vec<String> {
     names
 }
 
+/// Waits until no claim has a directory, or a holder, any more.
+#[track_caller]
+fn no_claim_is_left(root: &Root) {
+    until(|| match entries(root, "data/claims").as_slice() {
+        [] => Ok(()),
+        some => Err(some.to_vec()),
+    })
+    .unwrap();
+}
+
+/// Waits until `why` says this of a Pod.
+#[track_caller]
+fn why_says(root: &Root, pod: &str, text: &str) {
+    until(|| {
+        let why = root.carob(&["why", pod]).ok();
+        if why.contains(text) { Ok(()) } else { Err(why) }
+    })
+    .unwrap();
+}
+
 #[test]
 fn a_claim_outlives_its_pods_and_goes_when_it_is_deleted() {
     let root = Root::new();
@@ -76,21 +96,9 @@ fn a_claim_outlives_its_pods_and_goes_when_it_is_deleted() {
         &with_claim("r", "data"),
     )
     .ok();
-    until(|| {
-        let why = root.carob(&["why", "r"]).ok();
-        if why.contains("is being deleted") {
-            Ok(())
-        } else {
-            Err(why)
-        }
-    })
-    .unwrap();
+    why_says(&root, "r", "is being deleted");
     root.carob(&["delete", "pod", "r", "q"]).ok();
-    let gone = until(|| match entries(&root, "data/claims").as_slice() {
-        [] => Ok(()),
-        some => Err(some.to_vec()),
-    });
-    gone.unwrap();
+    no_claim_is_left(&root);
     root.carob(&["get", "pvc", "data"]).fails(4, "not found");
 }
 
@@ -165,11 +173,7 @@ fn an_ephemeral_claim_goes_with_its_pod() {
     assert_eq!(value["metadata"]["labels"]["a"], "b");
     assert_eq!(value["status"]["phase"], "Bound");
     root.carob(&["delete", "pod", "p"]).ok();
-    until(|| match entries(&root, "data/claims").as_slice() {
-        [] => Ok(()),
-        some => Err(some.to_vec()),
-    })
-    .unwrap();
+    no_claim_is_left(&root);
     root.carob(&["get", "pvc", "p-v"]).fails(4, "not found");
     // A claim of the name that is another's is not taken.
     root.feed(
@@ -286,11 +290,7 @@ fn a_claim_stays_while_a_pod_cannot_be_read() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept\n");
     std::fs::write(&record, whole).unwrap();
     root.carob(&["delete", "pod", "p"]).ok();
-    until(|| match entries(&root, "data/claims").as_slice() {
-        [] => Ok(()),
-        some => Err(some.to_vec()),
-    })
-    .unwrap();
+    no_claim_is_left(&root);
 }
 
 /// A Pod that waits for a claim keeps nobody from removing it.
@@ -308,22 +308,10 @@ fn a_pod_that_waits_is_no_user() {
         &with_claim("q", "data"),
     )
     .ok();
-    until(|| {
-        let why = root.carob(&["why", "q"]).ok();
-        if why.contains("pod \"p\" has it") {
-            Ok(())
-        } else {
-            Err(why)
-        }
-    })
-    .unwrap();
+    why_says(&root, "q", "pod \"p\" has it");
     root.carob(&["delete", "pvc", "data", "--wait=false"]).ok();
     root.carob(&["delete", "pod", "p"]).ok();
-    until(|| match entries(&root, "data/claims").as_slice() {
-        [] => Ok(()),
-        some => Err(some.to_vec()),
-    })
-    .unwrap();
+    no_claim_is_left(&root);
     root.feed(
         &["apply", "-f", "-"],
         claim("data", "ReadWriteOncePod").trim_end_matches("---\n"),
@@ -350,15 +338,7 @@ fn a_pod_that_has_failed_keeps_its_claims_until_its_containers_have_ended() {
         &with_claim("q", "data"),
     )
     .ok();
-    until(|| {
-        let why = root.carob(&["why", "q"]).ok();
-        if why.contains("pod \"p\" has it") {
-            Ok(())
-        } else {
-            Err(why)
-        }
-    })
-    .unwrap();
+    why_says(&root, "q", "pod \"p\" has it");
     assert!(alive(pid));
     root.becomes("q", ".status.conditions[?(@.type=='Ready')].status", "True");
     assert!(!alive(pid));

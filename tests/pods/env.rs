@@ -53,6 +53,21 @@ fn has(env: &BTreeMap<String, String>, expected: &[(&str, Option<&str>)]) {
     }
 }
 
+/// Waits until a container of the Pod `p` waits with this message.
+#[track_caller]
+fn waits_with(root: &Root, container: &str, text: &str) {
+    let path = format!(".status.containerStatuses[?(@.name=='{container}')].state.waiting.message");
+    until(|| {
+        let message = root.field("p", &path);
+        if message.contains(text) {
+            Ok(())
+        } else {
+            Err(message)
+        }
+    })
+    .unwrap();
+}
+
 #[test]
 fn values_come_from_objects_in_kubernetes_order() {
     let root = Root::new();
@@ -171,17 +186,7 @@ fn a_key_that_is_missing_and_one_that_is_no_text() {
         ("missing", "couldn't find key nope in Secret default/s"),
         ("bytes", "key bytes of secret/s is not UTF-8"),
     ] {
-        let path =
-            format!(".status.containerStatuses[?(@.name=='{container}')].state.waiting.message");
-        until(|| {
-            let message = root.field("p", &path);
-            if message.contains(text) {
-                Ok(())
-            } else {
-                Err(message)
-            }
-        })
-        .unwrap();
+        waits_with(&root, container, text);
     }
 }
 
@@ -297,13 +302,11 @@ fn a_file_that_an_init_container_writes() {
             ("FIFO", None),
         ],
     );
-    let path = ".status.containerStatuses[?(@.name=='waits')].state.waiting.message";
-    until(|| {
-        let message = root.field("p", path);
-        let is = message.contains("there is no key C in file a.env of volume v");
-        if is { Ok(()) } else { Err(message) }
-    })
-    .unwrap();
+    waits_with(
+        &root,
+        "waits",
+        "there is no key C in file a.env of volume v",
+    );
 }
 
 /// 1000 characters, ten times over at each of nine steps: a manifest of 2 KB.
@@ -328,17 +331,7 @@ fn variables_that_name_each_other_do_not_grow_without_end() {
             "word 4 of the command: it has more than 131071 bytes",
         ),
     ] {
-        let path =
-            format!(".status.containerStatuses[?(@.name=='{container}')].state.waiting.message");
-        until(|| {
-            let message = root.field("p", &path);
-            if message.contains(text) {
-                Ok(())
-            } else {
-                Err(message)
-            }
-        })
-        .unwrap();
+        waits_with(&root, container, text);
     }
     root.carob(&["delete", "pod", "p"]).ok();
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::manifest::patch::{self, PatchKind};
 use crate::manifest::{Parsed, Source, parse_patch, pod_from_value};
-use crate::spec::{Object, ObjectKind};
+use crate::spec::Object;
 use crate::{Error, Result};
 
 /// What `apply` makes of it. `uid`: what the manifest says of it.
@@ -39,24 +39,10 @@ pub(crate) fn replaced_object(live: &Object, given: &Object, uid: Option<&str>) 
         ));
     }
     check_version(live, given.resource_version)?;
-    let mut new = Object {
+    Ok(Object {
         applied: live.applied.clone(),
         ..given.clone()
-    };
-    without_volume(live, &mut new);
-    Ok(new)
-}
-
-/// A claim is shown with the name of its volume, which its record does not have.
-fn without_volume(live: &Object, new: &mut Object) {
-    let field = |o: &Object| o.manifest["spec"]["volumeName"].clone();
-    if live.kind == ObjectKind::PersistentVolumeClaim
-        && field(live).is_null()
-        && field(new) == live.volume_name()
-        && let Some(spec) = new.manifest["spec"].as_object_mut()
-    {
-        spec.shift_remove("volumeName");
-    }
+    })
 }
 
 /// What `edit` makes of it: `before` and `after` are the texts of the editor.

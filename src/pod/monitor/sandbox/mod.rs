@@ -271,7 +271,7 @@ pub(in crate::pod::monitor) fn forget(layout: &Layout, pod: &Pod) -> Vec<Error> 
     log::debug!("remove the Pod's logs, layers and record");
     let mut errors = Vec::new();
     errors.extend(remove_tree(&layout.pod_logs(&pod.namespace, &pod.name, &pod.uid)).err());
-    errors.extend(mount::remove_written_tree(&paths.data).err());
+    errors.extend(remove_tree(&paths.data).err());
     let gone = || -> Result<()> {
         // Somebody has removed it, and with it whatever leads to the Pod.
         if !paths.dir.exists() {
