@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, fchownat};
 
 use super::walk::{DEPTH_MOST, Found, kind_of, walk};
@@ -79,11 +79,19 @@ pub(crate) fn change(dir: BorrowedFd, gid: u32, on_mismatch: bool) -> Result<()>
 
 fn change_other(dir: BorrowedFd, name: &CStr, gid: u32) -> Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let file = match openat(dir, name, flags, Mode::empty()) {
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_NO_XDEV);
+    let file = match openat2(dir, name, how) {
         Ok(file) => file,
-        // Gone meanwhile.
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(e) => return Err(Error::sys(format!("openat(<volume>, {name:?}, O_PATH)"), e)),
+        // Gone meanwhile, or a file that is mounted there and is no part of the volume.
+        Err(Errno::ENOENT | Errno::EXDEV) => return Ok(()),
+        Err(e) => {
+            return Err(Error::sys(
+                format!("openat2(<volume>, {name:?}, O_PATH)"),
+                e,
+            ));
+        }
     };
     let stat = fstat(&file).with_context(|| format!("fstat({name:?})"))?;
     match kind_of(&stat) {
@@ -112,6 +120,9 @@ fn give_one(file: BorrowedFd, gid: u32, mode: u32, add: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
+
+    use nix::fcntl::openat;
+    use nix::sys::stat::Mode;
 
     use super::*;
     use crate::linux::mount;
@@ -180,13 +191,18 @@ mod tests {
         std::fs::create_dir_all(volume.join("m")).unwrap();
         std::fs::create_dir_all(&other).unwrap();
         std::fs::write(other.join("file"), "").unwrap();
+        std::fs::write(base.join("secret"), "").unwrap();
+        std::fs::write(volume.join("f"), "").unwrap();
         mount::bind(&other, &volume.join("m")).unwrap();
+        mount::bind(&base.join("secret"), &volume.join("f")).unwrap();
         let done = change(open_dir(&volume).unwrap().as_fd(), 4242, false);
         mount::unmount(&volume.join("m")).unwrap();
+        mount::unmount(&volume.join("f")).unwrap();
         done.unwrap();
         let gid = |path: &Path| std::fs::symlink_metadata(path).unwrap().gid();
         assert_eq!(gid(&volume), 4242);
         assert_eq!((gid(&other), gid(&other.join("file"))), (0, 0));
+        assert_eq!(gid(&base.join("secret")), 0);
         std::fs::remove_dir_all(&base).unwrap();
     }
 }
