@@ -5,12 +5,12 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
-use nix::fcntl::AT_FDCWD;
-use nix::sys::stat::{FileStat, fstat};
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, fstat};
 use serde::{Deserialize, Serialize};
 
-use super::walk::{Found, open_dir_at, walk};
-use crate::{Context, Error, Result};
+use super::walk::{Found, walk};
+use crate::{Context, Result};
 
 /// Files with several names.
 const LINKED_MOST: usize = 1 << 20;
@@ -25,7 +25,8 @@ pub(crate) struct Usage {
 /// Counts until that is more than `most`, or it is too late.
 pub(crate) fn measure(dir: &Path, most: u64, until: Instant) -> Result<Usage> {
     let call = |name: &str| format!("{name}({})", dir.display());
-    let root = open_dir_at(AT_FDCWD, dir).map_err(|e| Error::sys(call("open"), e))?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open(dir, flags, Mode::empty()).with_context(|| call("open"))?;
     let stat = fstat(&root).with_context(|| call("fstat"))?;
     let mut bytes = size_of(&stat);
     let mut linked = HashSet::new();
@@ -58,9 +59,10 @@ fn size_of(stat: &FileStat) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::walk::DEPTH_MOST;
+    use super::super::walk::{DEPTH_MOST, open_dir_at};
     use super::*;
-    use nix::sys::stat::Mode;
+    use crate::linux::mount;
+    use crate::linux::root::open_dir;
     use std::os::unix::fs::symlink;
     use std::time::Duration;
 
@@ -94,11 +96,40 @@ mod tests {
         std::fs::remove_dir_all(&top).unwrap();
     }
 
+    /// As where the runtime's directory is a mount; what is mounted below is not the volume's.
+    #[test]
+    fn the_volume_may_be_on_a_filesystem_of_its_own() {
+        let top = std::env::temp_dir().join(format!("carob-usage-fs-{}", std::process::id()));
+        let dir = top.join("v");
+        std::fs::create_dir_all(dir.join("m")).unwrap();
+        let tmpfs = |at: &Path| {
+            let none = None::<&str>;
+            nix::mount::mount(none, at, Some("tmpfs"), nix::mount::MsFlags::empty(), none).unwrap();
+        };
+        tmpfs(&top);
+        std::fs::create_dir_all(dir.join("m")).unwrap();
+        std::fs::write(dir.join("f"), vec![1; 1 << 20]).unwrap();
+        tmpfs(&dir.join("m"));
+        std::fs::write(dir.join("m/f"), vec![1; 1 << 20]).unwrap();
+        let measured = measure(&dir, u64::MAX, far());
+        mount::unmount(&dir.join("m")).unwrap();
+        mount::unmount(&top).unwrap();
+        std::fs::remove_dir_all(&top).unwrap();
+        let bytes = 1 << 20;
+        assert_eq!(
+            measured.unwrap(),
+            Usage {
+                bytes,
+                partial: false
+            }
+        );
+    }
+
     #[test]
     fn a_tree_that_is_too_deep_is_said_to_be_more() {
         let top = std::env::temp_dir().join(format!("carob-deep-{}", std::process::id()));
         std::fs::create_dir_all(&top).unwrap();
-        let mut dir = open_dir_at(AT_FDCWD, &top).unwrap();
+        let mut dir = open_dir(&top).unwrap();
         for _ in 0..DEPTH_MOST + 10 {
             nix::sys::stat::mkdirat(&dir, c"d", Mode::S_IRWXU).unwrap();
             dir = open_dir_at(&dir, c"d").unwrap();

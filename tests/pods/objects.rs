@@ -205,6 +205,8 @@ fn labels_annotations_and_edits() {
         std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
         let mut command = root.command(&["edit", what]);
         command.env("KUBE_EDITOR", format!("sh {}", file.display()));
+        // A copy of what was refused stays there.
+        command.env("TMPDIR", root.dir());
         root.feed_to(command, "")
     };
     assert_eq!(

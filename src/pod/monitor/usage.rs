@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use super::helper::Helper;
 use super::{Fact, Monitor, Source};
 use crate::volume::usage::{self, Usage};
@@ -13,9 +15,16 @@ use crate::{Ignored, Result, sys};
 /// Part of the [`Monitor`].
 #[derive(Debug)]
 pub(super) struct Measurement {
-    /// It reports the JSON of each volume's [`Usage`].
+    /// It reports the JSON of each volume's [`Measured`].
     helper: Helper,
     began: Instant,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Measured {
+    Used(Usage),
+    /// Why not.
+    Failed(String),
 }
 
 /// For all volumes of a Pod together.
@@ -43,17 +52,18 @@ impl Monitor {
         &self,
         volumes: &BTreeMap<String, u64>,
         until: Instant,
-    ) -> Result<BTreeMap<String, Usage>> {
+    ) -> Result<BTreeMap<String, Measured>> {
         self.enter_host()?;
         sys::process::give_way();
-        let mut all = BTreeMap::new();
-        for (name, most) in volumes {
+        let measured = |(name, most): (&String, &u64)| {
             let dir = self.paths.disk_volume(name);
-            if let Ok(usage) = usage::measure(&dir, *most, until) {
-                all.insert(name.clone(), usage);
-            }
-        }
-        Ok(all)
+            let measured = match usage::measure(&dir, *most, until) {
+                Ok(usage) => Measured::Used(usage),
+                Err(e) => Measured::Failed(e.to_string()),
+            };
+            (name.clone(), measured)
+        };
+        Ok(volumes.iter().map(measured).collect())
     }
 
     /// The child reports, and ends.
@@ -69,14 +79,23 @@ impl Monitor {
         self.tell_usage(&all, m.began.elapsed());
     }
 
-    fn tell_usage(&mut self, all: &BTreeMap<String, Usage>, took: Duration) {
-        let partial = all.iter().filter(|(_, u)| u.partial);
+    fn tell_usage(&mut self, all: &BTreeMap<String, Measured>, took: Duration) {
+        let used = all.iter().filter_map(|(name, measured)| match measured {
+            Measured::Used(usage) => Some((name.clone(), usage.bytes)),
+            Measured::Failed(_) => None,
+        });
+        let not_whole = all.iter().filter_map(|(name, measured)| match measured {
+            Measured::Used(usage) => usage.partial.then(|| {
+                (
+                    name.clone(),
+                    "it has too many or too deep directories".into(),
+                )
+            }),
+            Measured::Failed(why) => Some((name.clone(), why.clone())),
+        });
         self.tell(Fact::VolumesUsed {
-            partial: partial.map(|(name, _)| name.clone()).collect(),
-            volumes: all
-                .iter()
-                .map(|(name, u)| (name.clone(), u.bytes))
-                .collect(),
+            volumes: used.collect(),
+            not_whole: not_whole.collect(),
             took,
         });
     }

@@ -137,10 +137,11 @@ pub(crate) enum Fact {
         steps: usize,
         error: Option<Error>,
     },
-    /// What [`Action::MeasureVolumes`] has found, in bytes; of `partial`, this and more.
+    /// What [`Action::MeasureVolumes`] has found, in bytes.
     VolumesUsed {
         volumes: BTreeMap<String, u64>,
-        partial: Vec<String>,
+        /// Why of these less was counted than there is, or nothing.
+        not_whole: BTreeMap<String, String>,
         took: Duration,
     },
     /// A user wants these containers to be made anew.

@@ -258,9 +258,9 @@ impl Kubelet {
             Fact::Resized { steps, error } => self.resized(at, steps, error),
             Fact::VolumesUsed {
                 volumes,
-                partial,
+                not_whole,
                 took,
-            } => self.volumes_used(at, &volumes, &partial, took),
+            } => self.volumes_used(at, &volumes, &not_whole, took),
             Fact::Restart { containers } => self.restart(at, &containers),
             Fact::Paused => self.pause(at),
             Fact::Resumed => self.resume(at),

@@ -50,12 +50,12 @@ impl Kubelet {
         }
     }
 
-    /// `partial`: of these not all could be counted.
+    /// `not_whole`: why of these not all could be counted, if that is known.
     pub(super) fn volumes_used(
         &mut self,
         at: Moment,
         used: &BTreeMap<String, u64>,
-        partial: &[String],
+        not_whole: &BTreeMap<String, String>,
         took: Duration,
     ) {
         self.measuring_volumes = false;
@@ -72,10 +72,15 @@ impl Kubelet {
             self.fail(at, Reason::Evicted, &text);
             return self.end_within(at, GRACE);
         }
-        for name in partial {
+        for name in limits.keys() {
+            let why = match (not_whole.get(name), used.contains_key(name)) {
+                (Some(why), _) => why,
+                (None, true) => continue,
+                (None, false) => "the process that measures it ended without a report",
+            };
             let text = format!(
-                "volume {name}: it has too many or too deep directories to be measured whole; \
-                 its sizeLimit is enforced for what could be measured"
+                "volume {name} could not be measured whole: {why}; its sizeLimit is enforced for \
+                 what could be measured"
             );
             self.event(at, true, Reason::VolumeNotMeasured, text);
         }

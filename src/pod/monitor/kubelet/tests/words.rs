@@ -338,10 +338,16 @@ pub(super) fn facts_of(kubelet: &Kubelet, words: &str) -> Vec<Fact> {
         }
         ["volumes", took, used @ ..] => {
             let used = used.iter().map(|u| u.split_once('=').unwrap());
-            let used = used.map(|(name, n)| (name.to_owned(), n.parse().unwrap()));
+            let (failed, used): (Vec<_>, Vec<_>) = used.partition(|(_, n)| *n == "failed");
+            let used = used
+                .iter()
+                .map(|(name, n)| ((*name).to_owned(), n.parse().unwrap()));
+            let failed = failed
+                .iter()
+                .map(|(name, _)| ((*name).to_owned(), "EIO".to_owned()));
             Fact::VolumesUsed {
                 volumes: used.collect(),
-                partial: Vec::new(),
+                not_whole: failed.collect(),
                 took: Duration::from_secs(took.parse().unwrap()),
             }
         }
