@@ -9,6 +9,7 @@ pub(crate) mod cgroup;
 pub(crate) mod dbus;
 pub(crate) mod elf;
 pub(crate) mod kernel;
+pub(crate) mod loop_device;
 pub(crate) mod module;
 pub(crate) mod mount;
 pub(crate) mod mount_table;

@@ -32,6 +32,7 @@ pub(super) struct Known<'a> {
     pub all: HashSet<&'a str>,
     pub images: HashSet<&'a str>,
     pub empty_dirs: HashSet<&'a str>,
+    pub claims: HashSet<&'a str>,
 }
 
 impl<'a> Known<'a> {
@@ -44,6 +45,7 @@ impl<'a> Known<'a> {
             all: names(&|_| true),
             images: names(&|v| v.image.is_some()),
             empty_dirs: names(&|v| v.empty_dir.is_some()),
+            claims: names(&|v| v.persistent_volume_claim.is_some() || v.ephemeral.is_some()),
         }
     }
 }

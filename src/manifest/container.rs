@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 use super::around::Around;
 use super::report::Report;
 use super::tree::Path;
-use super::{env, lifecycle, names, probe, resources, restart, security, volumes};
+use super::{devices, env, lifecycle, names, probe, resources, restart, security, volumes};
 use crate::spec::{
     Container, Port, Probe, ProbeKind, Protocol, PullPolicy, ResizePolicy, Resources,
 };
@@ -85,6 +85,7 @@ pub(super) fn lower(
             &pod.volumes,
             security.privileged,
         ),
+        devices: devices::lower(r, path, c, &pod.volumes),
         security,
         startup,
         readiness,

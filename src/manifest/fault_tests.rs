@@ -102,6 +102,11 @@ fn faults_in_the_spec() {
             "claimName: Invalid value",
         ),
         (
+            "volumes: [{name: a, ephemeral: {volumeClaimTemplate: {spec: {accessModes: \
+             [ReadWriteOnce], volumeMode: Disk, resources: {requests: {storage: 1Gi}}}}}}]",
+            "volumeMode: Unsupported value: \"Disk\"",
+        ),
+        (
             "volumes: [{name: a, nfs: {server: s, path: p}}]",
             "must be an absolute path",
         ),

@@ -180,6 +180,22 @@ pub(crate) fn change(
     keep(layout, &old, new)
 }
 
+/// Writes down that a claim has the size that `claim` asks for, unless another is asked for
+/// meanwhile. The claim as it is then.
+pub(crate) fn enlarged(layout: &Layout, claim: &Object) -> Result<Object> {
+    let _lock = lock(layout)?;
+    let old = get(layout, claim.kind, &claim.namespace, &claim.name)?;
+    let is = old.uid == claim.uid && old.requested() == claim.requested();
+    if !is || old.capacity.is_none() {
+        return Ok(old);
+    }
+    let new = Object {
+        capacity: None,
+        ..old
+    };
+    write(layout, &new, new.resource_version + 1)
+}
+
 /// Removes it. `uid`: only if it is this one still.
 ///
 /// # Errors
@@ -234,6 +250,9 @@ pub(crate) fn refusals(old: &Object, new: &Object) -> Vec<String> {
                     .to_owned(),
             );
         }
+        if let Some(why) = old.refuses_size_of(new) {
+            refused.push(format!("spec.resources.requests.storage: {why}"));
+        }
     }
     refused
 }
@@ -254,6 +273,7 @@ fn successor(old: &Object, new: Object) -> Result<Object> {
         created: old.created,
         owner: old.owner.clone(),
         resource_version: old.resource_version,
+        capacity: old.capacity_of(&new),
         // What is to go goes.
         deletion: old.deletion.or(new.deletion),
         ..new
@@ -368,6 +388,7 @@ mod tests {
             resource_version: 0,
             owner: None,
             deletion: None,
+            capacity: None,
             manifest: json!({"data": {"key": value}}),
             applied: None,
         }

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::monitor::{cgroup_of_root, monitor_cgroup_of_root};
-use super::{client, shutdown};
+use super::{claims, client, shutdown};
 use crate::linux::cgroup::systemd::service;
 use crate::linux::cgroup::{Cgroup, Hierarchies, Select};
 use crate::linux::root::remove_tree;
@@ -70,6 +70,7 @@ fn look(own: &Layout) -> Result<Vec<Abandoned>> {
     let mut tags = network::tags()?;
     tags.extend(tags_of_cgroups(&hierarchies));
     tags.extend(shutdown::tags());
+    tags.extend(claims::devices_of_roots()?.into_keys());
     tags.insert(own.tag().to_owned());
     let mut layouts = layouts_of_mounts()?;
     layouts.entry(own.tag().to_owned()).or_insert(own.clone());
@@ -101,6 +102,13 @@ fn judge(tag: String, layout: Option<Layout>, h: &Hierarchies) -> Result<Option<
     let mut holds = network.in_kernel()?;
     if Cgroup::open(h, &top, Select::Pod)?.is_some() {
         holds.push(format!("cgroup {top}"));
+    }
+    holds.extend(claims::devices_of_roots()?.remove(&tag).unwrap_or_default());
+    if let Some(layout) = &layout
+        && holds.is_empty()
+    {
+        let held = claims::held(layout)?.into_iter();
+        holds.extend(held.map(|uid| format!("claim {uid}, mounted")));
     }
     let unit = shutdown::unit(&tag);
     if service::exists(&unit) {
@@ -158,6 +166,15 @@ fn tags_of_cgroups(h: &Hierarchies) -> BTreeSet<String> {
 fn layouts_of_mounts() -> Result<BTreeMap<String, Layout>> {
     let mut found = BTreeMap::new();
     for entry in mount_table::of("self")? {
+        if let Some(data) = claims::data_of_mount(&entry.point) {
+            let layout = match data.parent() {
+                _ if data == Layout::new(None)?.data => Layout::new(None)?,
+                Some(root) if data.ends_with("data") => Layout::new(Some(root))?,
+                _ => continue,
+            };
+            found.insert(layout.tag().to_owned(), layout);
+            continue;
+        }
         let name = entry.point.file_name().and_then(|n| n.to_str());
         if !matches!(name, Some("pods" | "layers" | "bare")) {
             continue;
@@ -205,6 +222,7 @@ pub(crate) fn remove(a: &Abandoned) -> Vec<Error> {
             attempt(shutdown::collect_leftovers(layout));
         }
     }
+    attempt(claims::remove_all(&a.tag, a.layout.as_ref()));
     attempt(shutdown::unregister(&a.tag));
     attempt(remove_network(a));
     drop(names);

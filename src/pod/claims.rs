@@ -1,5 +1,6 @@
 //! PersistentVolumeClaims: a directory of this machine each, `claims/<uid>` below the root's
-//! data, which outlives the Pods that mount it.
+//! data, which outlives the Pods that mount it. That of a claim whose size holds has a file in
+//! it, which is mounted, or a block device of containers ([`disks`]).
 //!
 //! A claim goes when it is deleted and no Pod uses it any more, as `pvc-protection` of a
 //! cluster has it: the deletion is written down first, and whoever finds no more users
@@ -9,7 +10,8 @@
 //!
 //! The claim of an `ephemeral` volume is made for one Pod, and goes with it.
 
-use std::collections::BTreeMap;
+mod disks;
+
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -29,6 +31,10 @@ use crate::store::{self, Layout, make_dir};
 use crate::volume::owner;
 use crate::{Context, Error, Ignored, Kind, Result};
 
+pub(crate) use disks::{
+    Places, data_of_mount, devices_of_roots, expand, held, places, release_unused, remove_all,
+};
+
 const KIND: ObjectKind = ObjectKind::PersistentVolumeClaim;
 
 /// Takes the claims that a Pod names, and makes their directories where they are not there.
@@ -46,11 +52,12 @@ pub(crate) fn take(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()
     take_all(layout, pod, label).inspect_err(|_| {
         std::fs::remove_file(&taken).ignored("the claims then wait for this Pod's end");
         // A deletion may have waited for this Pod alone meanwhile.
-        collect(layout).ignored("the next Pod that ends looks again");
+        release(layout, pod).ignored("the next Pod that ends looks again");
     })
 }
 
 fn take_all(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()> {
+    disks::check_modes(layout, pod)?;
     for volume in &pod.spec.volumes {
         let VolumeSource::Claim {
             name,
@@ -61,7 +68,10 @@ fn take_all(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()> {
             continue;
         };
         let take = || -> Result<()> {
-            let dir = take_one(layout, pod, name, template.as_ref(), label)?;
+            let Some(dir) = take_one(layout, pod, name, template.as_ref(), label)? else {
+                // A block device is no group's, as with a kubelet.
+                return Ok(());
+            };
             match fs_group(pod).filter(|_| !read_only) {
                 Some((gid, on_mismatch)) => {
                     owner::change(open_dir(&dir)?.as_fd(), gid, on_mismatch).context("fsGroup")
@@ -80,23 +90,14 @@ fn fs_group(pod: &Pod) -> Option<(u32, bool)> {
     security.find_map(|s| Some((s.fs_group?, s.fs_group_on_mismatch)))
 }
 
-/// The directories of the claims that the Pod has taken, by its volumes' names.
-pub(crate) fn dirs(layout: &Layout, pod: &Pod) -> Result<BTreeMap<String, PathBuf>> {
-    let mut dirs = BTreeMap::new();
-    for (volume, name) in pod.spec.claims() {
-        let claim = object::find(layout, KIND, &pod.namespace, name)?;
-        dirs.extend(claim.map(|claim| (volume.to_owned(), layout.claim(&claim.uid))));
-    }
-    Ok(dirs)
-}
-
+/// The directory of the claim's files, if it has files.
 fn take_one(
     layout: &Layout,
     pod: &Pod,
     name: &str,
     template: Option<&Value>,
     label: Option<&str>,
-) -> Result<PathBuf> {
+) -> Result<Option<PathBuf>> {
     let claim = match (object::find(layout, KIND, &pod.namespace, name)?, template) {
         (Some(claim), None) => claim,
         (Some(claim), Some(_)) if owner_of(&claim) == Some(&pod.uid) => claim,
@@ -123,12 +124,17 @@ fn take_one(
             .hint("it is removed when the last Pod that has it is deleted; apply it anew then"));
     }
     hold(layout, pod, &claim)?;
+    if claim.claim_form().is_sized() {
+        let label = label.and_then(Label::parse);
+        let label = label.map(|label| for_all_pods(label).to_string());
+        return disks::take(layout, &claim, label.as_deref());
+    }
     let dir = layout.claim(&claim.uid);
     if !dir.exists() {
         // Two Pods may be the first at once.
         let _lock = object::lock(layout)?;
         if dir.exists() {
-            return Ok(dir);
+            return Ok(Some(dir));
         }
         make_dir(&layout.claims())?;
         let new = layout.claims().join(format!(".new-{}", claim.uid));
@@ -140,7 +146,7 @@ fn take_one(
         }
         std::fs::rename(&new, &dir).with_context(|| format!("rename({})", new.display()))?;
     }
-    Ok(dir)
+    Ok(Some(dir))
 }
 
 /// Pods of other levels mount the same directory.
@@ -179,6 +185,7 @@ fn from_template(pod: &Pod, name: &str, template: &Value) -> Result<Object> {
             uid: pod.uid.clone(),
         }),
         deletion: None,
+        capacity: None,
         manifest: json!({
             "apiVersion": "v1", "kind": KIND.kind(), "metadata": metadata,
             "spec": spec,
@@ -297,6 +304,9 @@ fn now() -> Timestamp {
 
 /// Data first: as long as there is any, a record names it.
 fn remove(layout: &Layout, claim: &Object) -> Result<()> {
+    if claim.claim_form().is_sized() {
+        disks::release(layout, claim)?;
+    }
     remove_tree(&layout.claims().join(format!(".new-{}", claim.uid)))?;
     mount::remove_written_tree(&layout.claim(&claim.uid))?;
     std::fs::remove_file(layout.claim_holder(&claim.uid)).ignored("most have none");
@@ -333,9 +343,12 @@ pub(crate) fn collect(layout: &Layout) -> Result<()> {
 pub(crate) fn release(layout: &Layout, pod: &Pod) -> Result<()> {
     for (_, name) in pod.spec.claims() {
         // What a container has left mounted there is no part of the claim for the next Pod.
-        if let Some(claim) = object::find(layout, KIND, &pod.namespace, name)?
-            && users(layout, &claim).is_ok_and(|users| users.is_empty())
-        {
+        let Some(claim) = object::find(layout, KIND, &pod.namespace, name)? else {
+            continue;
+        };
+        if claim.claim_form().is_sized() {
+            disks::release(layout, &claim).ignored("what is not known is in use");
+        } else if users(layout, &claim).is_ok_and(|users| users.is_empty()) {
             mount::unmount_all(&layout.claim(&claim.uid))?;
         }
     }

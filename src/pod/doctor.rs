@@ -14,9 +14,10 @@ use super::abandoned;
 use crate::linux::cgroup::systemd::service;
 use crate::linux::cgroup::{Controllers, Hierarchies};
 use crate::linux::mount::{ATTR_RDONLY, Mount};
-use crate::linux::{capability, kernel};
+use crate::linux::{capability, kernel, loop_device};
 use crate::network::trial;
 use crate::store::Layout;
+use crate::volume::sized;
 use crate::{Context, Error, Result};
 
 /// What was looked at, and what was found.
@@ -97,6 +98,7 @@ pub(crate) fn examine(layout: &Layout) -> Vec<Finding> {
     found.push(Finding::of("systemd", Status::Warning, systemd()));
     found.push(clock());
     found.extend(disks(layout));
+    found.push(Finding::of("claims", Status::Warning, claims()));
     found.push(Finding::of("leftovers", Status::Warning, leftovers(layout)));
     found
 }
@@ -298,6 +300,14 @@ fn disk(check: &'static str, path: &Path) -> Finding {
         true => Finding::warning(check, text, "free some: carob system df, carob image-prune"),
         false => Finding::ok(check, text),
     }
+}
+
+/// What claims whose size holds are made with.
+fn claims() -> Result<String> {
+    loop_device::try_control()
+        .and_then(|()| sized::try_tools())
+        .context("no claims of block devices and of the class carob-loop")?;
+    Ok("loop devices and e2fsprogs are there, for claims whose size holds".into())
 }
 
 fn leftovers(layout: &Layout) -> Result<String> {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Check, Mount, ObjectRef, Probe, ProbeKind, Resources, RestartPolicy, RestartRule, Security,
+    VolumeDevice,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub(crate) struct Container {
     #[serde(default)]
     pub resize_policy: ResizePolicy,
     pub mounts: Vec<Mount>,
+    /// volumeDevices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<VolumeDevice>,
     pub security: Security,
     #[serde(default)]
     pub startup: Option<Probe>,

@@ -6,17 +6,20 @@
 //! absent value means "no limit" or "the image's own". Nothing here reads the machine,
 //! and nothing of carob but [`crate::error`] is imported.
 
+mod claim;
 mod container;
 mod downward;
 mod object;
 mod pod;
 mod probe;
 mod pull_secret;
+pub(crate) mod quantity;
 mod resources;
 mod restart;
 mod security;
 mod volume;
 
+pub(crate) use claim::ClaimForm;
 pub(crate) use container::{
     Container, EnvFrom, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, ResizePolicy,
 };
@@ -29,5 +32,5 @@ pub(crate) use restart::{AfterExit, RestartAction, RestartRule};
 pub(crate) use security::{AppArmor, SeLinuxOptions, Seccomp, Security};
 pub(crate) use volume::{
     DownwardItem, DownwardValue, HostPathKind, KeyToPath, Mount, MountOption, Projection,
-    Propagation, Volume, VolumeSource,
+    Propagation, Volume, VolumeDevice, VolumeSource,
 };

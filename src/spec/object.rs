@@ -111,6 +111,9 @@ pub(crate) struct Object {
     /// When its deletion was asked for, where something holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<Timestamp>,
+    /// The size that a claim has, while it is to be enlarged to what it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<String>,
     /// The v1 object as people see it, defaults filled in and without the fields of
     /// metadata that are above. The data of a Secret is in `data` alone, in base64.
     pub manifest: Value,
@@ -191,11 +194,7 @@ impl Object {
             if !self.uid.is_empty() {
                 value["spec"]["volumeName"] = self.volume_name().into();
             }
-            value["status"] = json!({
-                "phase": "Bound",
-                "accessModes": value["spec"]["accessModes"],
-                "capacity": value["spec"]["resources"]["requests"],
-            });
+            value["status"] = self.claim_status();
         }
         let meta = &mut value["metadata"];
         if let Some(at) = self.deletion {
@@ -294,6 +293,7 @@ mod tests {
             resource_version: 3,
             owner: None,
             deletion: None,
+            capacity: None,
             manifest,
             applied: None,
         }

@@ -156,6 +156,14 @@ pub(crate) struct Mount {
     pub options: Vec<MountOption>,
 }
 
+/// A claim of a block device, in a container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct VolumeDevice {
+    pub volume: String,
+    /// Absolute.
+    pub path: String,
+}
+
 /// What a container may not do with files of a mount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) enum MountOption {

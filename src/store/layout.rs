@@ -25,7 +25,9 @@ use crate::{Context, Error, Result};
 ///   objects.lock           held while an object is changed
 ///   objects/<kind>/<ns>/<name>   the record of a ConfigMap, a Secret, ...; that of a
 ///                          Namespace is objects/namespaces/<name>
-///   claims/<uid>/          what a PersistentVolumeClaim holds
+///   claims.lock            held while a claim is mounted or unmounted
+///   claims/<uid>/          what a PersistentVolumeClaim holds: see volume/sized.rs for one
+///                          whose size holds
 ///   claims/<uid>.holder    the Pod that has it for itself
 /// <logs>/                  /var/log/pods, or <root>/log
 ///   <ns>_<name>_<uid>/<container>/<n>.log
@@ -138,6 +140,10 @@ impl Layout {
     /// The directories of claims, and what says which Pod has one for itself.
     pub fn claims(&self) -> PathBuf {
         self.data.join("claims")
+    }
+    /// Held while a claim is mounted, attached, unmounted or detached.
+    pub fn claims_lock(&self) -> PathBuf {
+        self.data.join("claims.lock")
     }
     /// `uid`: the claim's.
     pub fn claim(&self, uid: &str) -> PathBuf {

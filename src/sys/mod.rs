@@ -14,6 +14,7 @@ pub(crate) mod attribute;
 pub(crate) mod bpf;
 pub(crate) mod capability;
 pub(crate) mod fd;
+pub(crate) mod loop_device;
 pub(crate) mod mount;
 pub(crate) mod namespace;
 pub(crate) mod netlink;

@@ -14,6 +14,7 @@ mod host_path;
 pub(crate) mod nfs;
 pub(crate) mod owner;
 pub(crate) mod projected;
+pub(crate) mod sized;
 pub(crate) mod usage;
 mod walk;
 

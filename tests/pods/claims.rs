@@ -203,8 +203,8 @@ fn bad_claims() {
             "may not use ReadWriteOncePod with other access modes",
         ),
         (
-            "{accessModes: [ReadWriteOnce], volumeMode: Block, resources: {requests: {storage: 1}}}",
-            "block devices are not supported",
+            "{accessModes: [ReadWriteOnce], volumeMode: Disk, resources: {requests: {storage: 1}}}",
+            "spec.volumeMode: Unsupported value: \"Disk\"",
         ),
     ] {
         let manifest = format!(
@@ -227,6 +227,12 @@ fn bad_claims() {
     );
     root.feed(&["apply", "-f", "-"], &good.replace("1Gi", "2Gi"))
         .ok();
+    let ran = root.feed(&["apply", "-f", "-"], good);
+    assert!(
+        ran.stderr
+            .contains("Forbidden: field can not be less than status.capacity"),
+        "{ran:?}"
+    );
     root.carob(&["delete", "pvc", "c"]).ok();
 }
 

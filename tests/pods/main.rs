@@ -12,6 +12,7 @@ mod caller;
 mod changes;
 mod chatbot;
 mod chroot;
+mod claim_sizes;
 mod claims;
 mod cli;
 mod completion;

@@ -147,6 +147,7 @@ mod tests {
             resource_version: 1,
             owner: None,
             deletion: None,
+            capacity: None,
             manifest,
             applied: None,
         }

@@ -55,7 +55,7 @@ pub(crate) fn apply(
         let merge = |live: &Object| manifest::merged_object(live, object, uid);
         let (kept, done) = object::apply(&face.layout, object, merge)?;
         say_done(format, &kept, done.word(), "")?;
-        Ok(kept)
+        Ok(expand(face, kept))
     })
 }
 
@@ -82,7 +82,40 @@ pub(crate) fn replace(
     }
     let (kind, namespace, name) = (object.kind, &object.namespace, &object.name);
     let act = |live: &Object| manifest::replaced_object(live, object, uid);
-    object::update(&face.layout, kind, namespace, name, dry_run, act).map(|(new, _)| new)
+    update(face, (kind, namespace, name), dry_run, act).map(|(new, _)| new)
+}
+
+/// As [`object::update`]; a claim gets the size that it asks for now.
+pub(crate) fn update(
+    face: &Face,
+    (kind, namespace, name): (ObjectKind, &str, &str),
+    dry_run: bool,
+    act: impl Fn(&Object) -> Result<Object>,
+) -> Result<(Object, bool)> {
+    let (new, changed) = object::update(&face.layout, kind, namespace, name, dry_run, act)?;
+    match dry_run {
+        true => Ok((new, changed)),
+        false => Ok((expand(face, new), changed)),
+    }
+}
+
+/// What asks for more has been written down; that it has not come yet is no error.
+fn expand(face: &Face, object: Object) -> Object {
+    match claims::expand(&face.layout, &object) {
+        Ok(object) => object,
+        Err(e) => {
+            let why = e
+                .get_hint()
+                .map_or(String::new(), |hint| format!(": {hint}"));
+            warn(&format!(
+                "{} {:?} has {} until a Pod takes it anew: {e}{why}",
+                object.kind.plural(),
+                object.name,
+                object.capacity()
+            ));
+            object
+        }
+    }
 }
 
 /// Its data goes with it.

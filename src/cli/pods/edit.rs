@@ -10,10 +10,10 @@ use clap::Args;
 use crate::cli::Verb;
 use crate::cli::face::{Face, say};
 use crate::cli::objects::get::{self, Item};
+use crate::cli::objects::made;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::{object, yaml};
 use crate::manifest::{self, Source};
-use crate::object::update;
 use crate::pod::client::View;
 use crate::pod::verbs::change::{change, comparable};
 use crate::spec::{Object, Pod};
@@ -177,7 +177,7 @@ fn save(face: &Face, format: &Format, item: &Item, original: &str, text: &str) -
         }
         (Item::Object(o), 0, 1) => {
             let act = |live: &Object| manifest::edited_object(live, &before, &after);
-            let done = update(&face.layout, o.kind, &o.namespace, &o.name, false, act)?;
+            let done = made::update(face, (o.kind, &o.namespace, &o.name), false, act)?;
             (done.0.v1(), done.1)
         }
         _ => {

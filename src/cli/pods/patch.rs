@@ -10,7 +10,6 @@ use crate::cli::show::object::{self, What};
 use crate::cli::show::output::{self, Format};
 use crate::manifest::patch::PatchKind;
 use crate::manifest::{self, Source};
-use crate::object::update;
 use crate::pod::client::View;
 use crate::pod::verbs::change::change;
 use crate::spec::{Object, Pod};
@@ -101,7 +100,7 @@ fn patch_one(
     if let What::Object(of) = what {
         let act = |live: &Object| manifest::patched_object(live, patch, kind);
         let namespace = what.namespace(&face.namespace);
-        let (object, changed) = update(&face.layout, of, namespace, name, dry, act)?;
+        let (object, changed) = made::update(face, (of, namespace, name), dry, act)?;
         return Ok((object.v1(), changed));
     }
     let view = face.find(name)?;

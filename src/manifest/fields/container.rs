@@ -306,10 +306,9 @@ pub(super) const TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].terminationMessagePath", Honoured),
     ("spec.containers[*].terminationMessagePolicy", Honoured),
     ("spec.containers[*].tty", Honoured),
-    (
-        "spec.containers[*].volumeDevices",
-        RefusedIfSet("block devices as volumes are not supported yet"),
-    ),
+    ("spec.containers[*].volumeDevices", Fields),
+    ("spec.containers[*].volumeDevices[*].devicePath", Honoured),
+    ("spec.containers[*].volumeDevices[*].name", Honoured),
     ("spec.containers[*].volumeMounts", Fields),
     (
         "spec.containers[*].volumeMounts[*].bindMountOptions",

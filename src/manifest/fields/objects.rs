@@ -4,7 +4,7 @@
 use super::Rule;
 use crate::spec::ObjectKind;
 
-use Rule::{Fields, Honoured, NoEffect, Only, RefusedIfSet};
+use Rule::{Fields, Honoured, NoEffect, RefusedIfSet};
 
 const CONFIG_MAP: &[(&str, Rule)] = &[
     ("data", Honoured),
@@ -27,8 +27,7 @@ const NAMESPACE: &[(&str, Rule)] = &[
     ),
 ];
 
-const NO_VOLUMES: &str =
-    "there are no PersistentVolumes here: each claim has a directory of its own";
+const NO_VOLUMES: &str = "there are no PersistentVolumes here: each claim has a place of its own";
 
 const CLAIM: &[(&str, Rule)] = &[
     ("spec", Fields),
@@ -36,25 +35,17 @@ const CLAIM: &[(&str, Rule)] = &[
     ("spec.dataSource", RefusedIfSet(COPIES)),
     ("spec.dataSourceRef", RefusedIfSet(COPIES)),
     ("spec.resources", Fields),
-    ("spec.resources.limits", NoEffect(SIZE)),
-    ("spec.resources.requests", NoEffect(SIZE)),
+    ("spec.resources.limits", NoEffect(LIMIT)),
+    ("spec.resources.requests", Honoured),
     ("spec.selector", NoEffect(NO_VOLUMES)),
-    ("spec.storageClassName", NoEffect(NO_VOLUMES)),
+    ("spec.storageClassName", Honoured),
     ("spec.volumeAttributesClassName", NoEffect(NO_VOLUMES)),
-    (
-        "spec.volumeMode",
-        Only {
-            honoured: &["Filesystem"],
-            refused: &["Block"],
-            why: "claims of block devices are not supported yet",
-        },
-    ),
+    ("spec.volumeMode", Honoured),
     ("spec.volumeName", NoEffect(NO_VOLUMES)),
 ];
 
 const COPIES: &str = "a claim begins empty: copy into it from a Pod, or with carob cp";
-const SIZE: &str =
-    "a claim is a directory of the machine's filesystem: its size is shown, and not bounded";
+const LIMIT: &str = "a claim has the size that it requests";
 
 /// The lines of a kind without those of its metadata, which are a Pod's.
 pub(crate) fn table(kind: ObjectKind) -> &'static [(&'static str, Rule)] {

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::manifest::report::Report;
 use crate::manifest::resources::quantity;
 use crate::manifest::tree::Path;
+use crate::spec::ClaimForm;
 
 const MODES: [&str; 4] = [
     "ReadWriteOnce",
@@ -12,6 +13,10 @@ const MODES: [&str; 4] = [
     "ReadWriteMany",
     "ReadWriteOncePod",
 ];
+const NO_SIZE: &str = "the claim is a directory of the machine's filesystem: its size is shown, \
+                       and not bounded; storageClassName: carob-loop has a size that holds";
+const NO_CLASS: &str = "there are no storage classes here but carob-loop: the claim is a \
+                        directory of the machine's filesystem";
 const ONE_POD: &str = "ReadWriteOncePod";
 
 pub(super) fn claim(r: &mut Report<'_>, claim: &mut core::PersistentVolumeClaim) {
@@ -66,6 +71,15 @@ pub(in crate::manifest) fn check(
         }
     }
     let mode = spec.volume_mode.as_deref();
+    let class = spec.storage_class_name.as_deref();
+    if !ClaimForm::of(class, mode).is_sized() {
+        if storage.is_some() {
+            r.no_effect(&place, NO_SIZE);
+        }
+        if class.is_some_and(|c| !c.is_empty()) {
+            r.no_effect(&path.key("storageClassName"), NO_CLASS);
+        }
+    }
     r.choice(
         &path.key("volumeMode"),
         mode,

@@ -95,6 +95,7 @@ pub(super) fn read(
         resource_version: given_version(&meta),
         owner: None,
         deletion: None,
+        capacity: None,
         manifest,
         applied: Some(applied),
     })

@@ -7,6 +7,7 @@ use super::objects::Objects;
 use crate::container::user::Accounts;
 use crate::image;
 use crate::linux::capability::Set;
+use crate::pod::claims::Places;
 use crate::spec::{Container, Node, Pod};
 use crate::store::PodPaths;
 
@@ -17,9 +18,9 @@ pub(crate) struct Inputs<'a> {
     pub paths: &'a PodPaths,
     pub container: &'a Container,
     pub image: &'a image::Config,
-    /// Where the images that are volumes are mounted.
-    /// Where its Pod's claims are, by the names of volumes.
-    pub claims: &'a BTreeMap<String, PathBuf>,
+    /// Where its Pod's claims are.
+    pub claims: &'a Places,
+    /// Where the images that are volumes are mounted, by the names of volumes.
     pub volume_images: &'a BTreeMap<String, PathBuf>,
     pub accounts: &'a Accounts,
     /// The file that becomes terminationMessagePath.

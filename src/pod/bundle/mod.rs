@@ -6,6 +6,7 @@
 //! Sources: Kubernetes' API reference (Container, SecurityContext), the defaults
 //! of containerd's CRI plugin, OCI runtime-spec config.md.
 
+mod devices;
 mod env;
 mod expand;
 mod fault;
@@ -15,7 +16,7 @@ mod mounts;
 mod objects;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use nix::sched::CloneFlags;
@@ -188,17 +189,14 @@ pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
 
     let paths = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
     let bare = security.privileged || security.unmasked_proc;
-    let devices = if security.privileged {
-        host_devices()?
-    } else {
-        Vec::new()
-    };
+    let mut resources = plan_resources(c, inputs.memory_is_v2);
+    devices::allow(inputs, &mut resources)?;
     let mut linux = oci::LinuxBuilder::default()
-        .devices(devices)
+        .devices(devices::plan(inputs)?)
         .namespaces(plan_namespaces(inputs)?)
         .masked_paths(if bare { Vec::new() } else { paths(&MASKED) })
         .readonly_paths(if bare { Vec::new() } else { paths(&READ_ONLY) })
-        .resources(plan_resources(c, inputs.memory_is_v2))
+        .resources(resources)
         .cgroups_path(inputs.cgroup)
         .build()
         .map_err(from_builder)?;
@@ -354,44 +352,6 @@ fn plan_user(inputs: &Inputs) -> Result<User> {
         }
     }
     Ok(user)
-}
-
-/// A privileged container has every device of the host, terminals excepted.
-fn host_devices() -> Result<Vec<oci::LinuxDevice>> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    const OWN: [&str; 6] = ["pts", "shm", "mqueue", "console", "ptmx", "fd"];
-    let mut devices = Vec::new();
-    let mut left = vec![PathBuf::from("/dev")];
-    while let Some(dir) = left.pop() {
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if OWN.contains(&name.as_str()) || name.starts_with("tty") {
-                continue;
-            }
-            let kind = match meta.file_type() {
-                t if t.is_dir() => {
-                    left.push(entry.path());
-                    continue;
-                }
-                t if t.is_char_device() => oci::LinuxDeviceType::C,
-                t if t.is_block_device() => oci::LinuxDeviceType::B,
-                _ => continue,
-            };
-            let device = oci::LinuxDeviceBuilder::default()
-                .path(entry.path())
-                .typ(kind)
-                .major(nix::sys::stat::major(meta.rdev()) as i64)
-                .minor(nix::sys::stat::minor(meta.rdev()) as i64)
-                .file_mode(meta.mode() & 0o7777)
-                .uid(meta.uid())
-                .gid(meta.gid())
-                .build()
-                .map_err(from_builder)?;
-            devices.push(device);
-        }
-    }
-    Ok(devices)
 }
 
 fn oci_capabilities(set: Set, root: bool) -> Capabilities {

@@ -214,7 +214,7 @@ fn volume_path(inputs: &Inputs, name: &str) -> Result<PathBuf> {
         VolumeSource::Projected { .. } => inputs.paths.projected_volume(name),
         VolumeSource::HostPath { path, .. } => path.clone(),
         VolumeSource::Claim { .. } => {
-            let at = inputs.claims.get(name);
+            let at = inputs.claims.dirs.get(name);
             at.cloned()
                 .ok_or_else(|| config_error(format!("volume {name}: its claim is not there")))?
         }

@@ -6,7 +6,7 @@ use super::images;
 use crate::Result;
 use crate::image::{Pruned, Report, Store, Usage};
 use crate::pod::abandoned::{self, Abandoned};
-use crate::pod::layers;
+use crate::pod::{claims, layers};
 use crate::store::{Layout, disk_usage};
 
 /// Sizes are of allocated blocks, bytes.
@@ -60,6 +60,7 @@ pub(crate) fn prune(layout: &Layout, all: bool) -> Result<Pruned> {
     let used = images::used(layout)?;
     let pruned = Store::open(layout)?.prune(all, &|id| used.contains(id))?;
     layers::release(layout)?;
+    claims::release_unused(layout)?;
     Ok(pruned)
 }
 

@@ -142,6 +142,7 @@ fn implied(name: &str) -> Object {
         resource_version: 0,
         owner: None,
         deletion: None,
+        capacity: None,
         manifest: json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {}}),
         applied: None,
     }

@@ -17,6 +17,7 @@ fn object(kind: ObjectKind, name: &str, manifest: serde_json::Value) -> Object {
         resource_version: 1,
         owner: None,
         deletion: None,
+        capacity: None,
         manifest,
         applied: None,
     }

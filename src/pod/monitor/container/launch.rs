@@ -91,7 +91,7 @@ impl Monitor {
         let mountpoint = dir.join("rootfs");
         let root = self.make_root(name, attempt, image, file_label)?;
         let volume_images = self.mount_images(volumes, file_label)?;
-        let claims = claims::dirs(&self.layout, self.pod())?;
+        let claims = claims::places(&self.layout, self.pod())?;
         let termination_log = self.paths.termination_log(name);
         make_termination_log(&termination_log).context("make the termination log")?;
         let accounts = Accounts::read(&Root::new(root.as_fd()))?;

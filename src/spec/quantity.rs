@@ -255,14 +255,14 @@ fn decimal(nanos: i128, exponents: bool) -> String {
 
 /// A quantity as a cluster prints it, or as it is written if it is none. Blanks around it
 /// do not count; a tab or newline does, since a cluster looks at JSON's escapes for them.
-pub(super) fn printed(text: &str) -> String {
+pub(crate) fn printed(text: &str) -> String {
     let blank = |c: char| c.is_whitespace() && !c.is_control();
     let text = text.trim_matches(blank);
     Quantity::canonical(text).unwrap_or_else(|_| text.to_owned())
 }
 
 /// A number as Go's encoding/json writes it, and with it kubectl.
-pub(super) fn json_number(f: f64) -> String {
+pub(crate) fn json_number(f: f64) -> String {
     let magnitude = f.abs();
     if f == 0.0 || (1e-6..1e21).contains(&magnitude) {
         return f.to_string();
