@@ -191,7 +191,7 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
     }
     let kind = operands.first().and_then(|word| ObjectKind::of_word(word));
     let wanted = match (verb, operands.as_slice()) {
-        (Some("wait" | "top"), []) => Wanted::Kind,
+        (Some("top"), []) => Wanted::Kind,
         (Some(verb), []) if KINDED.contains(&verb) => Wanted::AnyKind,
         (Some(verb), ["pod" | "pods" | "po"]) if KINDED.contains(&verb) => Wanted::Pod,
         // Keys and values may follow the name.
@@ -200,7 +200,7 @@ fn place(before: &[String]) -> (Wanted, Option<String>) {
         (Some(verb), _) if KINDED.contains(&verb) && kind.is_some() => {
             kind.map_or(Wanted::Nothing, Wanted::Named)
         }
-        (Some("wait" | "top"), _) => Wanted::Kind,
+        (Some("top"), _) => Wanted::Kind,
         (Some(verb), _) if KINDED.contains(&verb) => Wanted::AnyKind,
         (Some("logs" | "exec" | "attach" | "debug"), []) => Wanted::Pod,
         (Some("restart" | "pause" | "resume" | "why"), _) => Wanted::Pod,
@@ -259,7 +259,8 @@ mod tests {
             ("get pods -o", Format(GET), Some("pods")),
             ("get pod/a", AnyKind, Some("a")),
             ("get cm", Named(ObjectKind::ConfigMap), Some("cm")),
-            ("wait", Kind, None),
+            ("wait", AnyKind, None),
+            ("top", Kind, None),
             ("top --sort-by", Format(SORT), None),
             ("label", AnyKind, None),
             ("annotate pods", Pod, Some("pods")),

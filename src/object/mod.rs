@@ -336,7 +336,8 @@ fn names_in(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn not_found(kind: ObjectKind, namespace: &str, name: &str) -> Error {
+/// What is said of one that is not there.
+pub(crate) fn not_found(kind: ObjectKind, namespace: &str, name: &str) -> Error {
     let text = format!("{} {name:?} not found", kind.plural());
     match kind.is_namespaced() {
         true => Error::not_found(text).hint(format!(

@@ -181,8 +181,10 @@ impl Object {
         // A Namespace that is there because something is in it has no record.
         if !self.uid.is_empty() {
             meta["uid"] = self.uid.clone().into();
-            meta["creationTimestamp"] = self.created.to_string().into();
             meta["resourceVersion"] = self.resource_version.to_string().into();
+        }
+        if self.created != Timestamp::UNIX_EPOCH {
+            meta["creationTimestamp"] = self.created.to_string().into();
         }
         if let Some(owner) = &self.owner {
             meta["ownerReferences"] = json!([{

@@ -85,7 +85,7 @@ fn events_in_every_form() {
     );
 
     events(&["--for=pod/none"]).fails(4, "pods \"none\" not found");
-    events(&["--for=svc/a"]).fails(2, "does not name a Pod");
+    events(&["--for=svc/a"]).fails(2, "there is no kind \"svc\" here");
     events(&["--types=Error"]).fails(2, "no type \"Error\"");
     events(&["-o", "wide"]).fails(2, "wide");
 }

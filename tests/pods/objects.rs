@@ -90,10 +90,10 @@ fn tables_have_kubectls_columns() {
         ["NAMESPACE NAME DATA AGE", "default c 2"]
     );
     assert_eq!(rows(&["secrets"]), ["NAME TYPE DATA AGE", "s Opaque 1"]);
-    assert_eq!(
-        rows(&["ns"]),
-        ["NAME STATUS AGE", "default Active <unknown>"]
-    );
+    // As old as the root, or as what is in it.
+    assert_eq!(rows(&["ns"]), ["NAME STATUS AGE", "default Active"]);
+    let made = path(&root, "ns/default", ".metadata.creationTimestamp");
+    assert!(made.ends_with('Z'), "{made}");
     assert_eq!(rows(&["cm", "--no-headers", "-l", "app=web"]), ["c 2"]);
     assert_eq!(
         rows(&["cm", "-L", "app"])[1].split(' ').next_back(),
@@ -105,6 +105,24 @@ fn tables_have_kubectls_columns() {
     assert_eq!(rows(&["cm", "--field-selector=metadata.name!=c"]), [""; 0]);
     root.carob(&["get", "cm", "--field-selector=status.phase=x"])
         .fails(2, "status.phase");
+    root.carob(&["get", "pods", "--field-selector=type=Opaque"])
+        .fails(2, "type");
+    let fields =
+        |what: &str, fields: &str| rows(&[what, "--no-headers", "--field-selector", fields]);
+    assert_eq!(fields("secrets", "type=Opaque"), ["s Opaque 1"]);
+    assert_eq!(fields("secrets", "type!=Opaque"), [""; 0]);
+    assert_eq!(fields("ns", "status.phase=Active"), ["default Active"]);
+    assert_eq!(fields("cm", "metadata.namespace=other"), [""; 0]);
+    root.carob(&["get", "cm", "-o", "go-template={{.kind}}"])
+        .fails(2, "no Go templates");
+    root.carob(&["get", "cm", "-o", "xml"])
+        .fails(2, "custom-columns-file=FILE");
+    let template = root.dir().join("template");
+    std::fs::write(&template, "{.items[*].metadata.name}\n").unwrap();
+    let file = format!("jsonpath-file={}", template.display());
+    assert_eq!(root.carob(&["get", "cm", "-o", &file]).ok().trim(), "c");
+    root.carob(&["get", "cm", "-o", "jsonpath-file=/no/such"])
+        .fails(4, "No such file");
     let none = root.carob(&["get", "secrets", "-n", "other"]);
     assert_eq!(none.stderr, "No resources found in other namespace.\n");
     root.carob(&["get", "cm", "none"])
@@ -392,39 +410,163 @@ fn a_namespace_goes_with_all_that_is_in_it() {
     assert_eq!(names(), "namespace/default\n");
 }
 
+/// A command that goes on, and the lines that it writes.
+struct Watch(
+    std::process::Child,
+    std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+);
+
+impl Watch {
+    fn begin(root: &Root, args: &[&str]) -> Self {
+        use std::io::{BufRead, BufReader};
+        let mut child = root
+            .command(args)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Watch(child, lines)
+    }
+
+    fn next(&mut self) -> String {
+        let line = self.1.next().unwrap().unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_watch_shows_each_change() {
-    use std::io::{BufRead, BufReader};
     let root = Root::empty();
     root.apply(&map("a", json!({}))).ok();
-    let mut watch = root
-        .command(&[
-            "get",
-            "cm",
-            "-A",
-            "-w",
-            "-o",
-            "jsonpath={.metadata.name}{.data.k}{\"\\n\"}",
-        ])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
-    let mut next = || lines.next().unwrap().unwrap();
-    assert_eq!(next(), "a");
+    let line = "jsonpath={.metadata.name}{.data.k}{\"\\n\"}";
+    let mut watch = Watch::begin(&root, &["get", "cm", "-A", "-w", "-o", line]);
+    assert_eq!(watch.next(), "a");
     root.apply(&map("a", json!({"k": "1"}))).ok();
-    assert_eq!(next(), "a1");
+    assert_eq!(watch.next(), "a1");
     root.feed(
         &["apply", "-n", "fresh", "-f", "-"],
         &map("b", json!({"k": "2"})),
     )
     .ok();
-    assert_eq!(next(), "b2");
+    assert_eq!(watch.next(), "b2");
+    // What has gone is shown as it was.
     root.carob(&["delete", "cm", "a"]).ok();
+    assert_eq!(watch.next(), "a1");
     root.apply(&map("a", json!({"k": "3"}))).ok();
-    assert_eq!(next(), "a3");
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    assert_eq!(watch.next(), "a3");
+}
+
+#[test]
+fn a_watch_says_what_has_happened() {
+    let root = Root::empty();
+    root.apply(&map("a", json!({}))).ok();
+    let mut all = Watch::begin(&root, &["get", "cm", "-w", "--output-watch-events"]);
+    assert_eq!(all.next(), "EVENT NAME DATA AGE");
+    assert!(all.next().starts_with("ADDED a 0 "));
+    let mut later = Watch::begin(
+        &root,
+        &[
+            "get",
+            "cm",
+            "--watch-only",
+            "--output-watch-events",
+            "-o",
+            "json",
+        ],
+    );
+    // Its first look is over when it sleeps in poll(2).
+    let sleeps = |pid: u32| {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall"));
+        call.is_ok_and(|c| c.starts_with(&format!("{} ", libc::SYS_poll)))
+    };
+    while !sleeps(later.0.id()) {
+        std::thread::yield_now();
+    }
+    root.apply(&map("b", json!({"k": "1"}))).ok();
+    root.carob(&["delete", "cm", "a"]).ok();
+    assert!(all.next().starts_with("ADDED b 1 "));
+    assert!(all.next().starts_with("DELETED a 0 "));
+    let mut text = String::new();
+    while serde_json::from_str::<Value>(&text).is_err() {
+        text.push_str(&later.next());
+    }
+    let event: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(event["type"], "ADDED");
+    assert_eq!(event["object"]["metadata"]["name"], "b");
+    root.carob(&["get", "cm", "--output-watch-events"])
+        .fails(2, "--watch or --watch-only");
+    // A namespace that is there because something is in it.
+    let mut spaces = Watch::begin(&root, &["get", "ns", "-w", "--no-headers"]);
+    assert!(spaces.next().starts_with("default Active "));
+    root.feed(&["apply", "-n", "shop", "-f", "-"], &map("c", json!({})))
+        .ok();
+    assert!(spaces.next().starts_with("shop Active "));
+}
+
+/// As `kubectl wait` does of any kind.
+#[test]
+fn what_is_waited_for_comes_changes_and_goes() {
+    let root = Root::empty();
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: d}\nspec:\n  \
+                 accessModes: [ReadWriteOnce]\n  resources: {requests: {storage: 1Mi}}\n";
+    root.apply(claim).ok();
+    let wait = |args: &[&str]| root.carob(&[&["wait"], args].concat());
+    let bound = wait(&["pvc/d", "--for=jsonpath={.status.phase}=Bound"]).ok();
+    assert_eq!(bound, "persistentvolumeclaim/d condition met\n");
+    let wide = root.carob(&["get", "pvc", "-o", "wide"]).ok();
+    assert!(wide.lines().next().unwrap().ends_with("AGE   VOLUMEMODE"));
+    assert!(wide.lines().nth(1).unwrap().ends_with("Filesystem"));
+    wait(&["cm/x", "--for=delete"]).ok();
+    wait(&["cm/x", "--for=jsonpath={.data.a}"]).fails(4, "configmaps \"x\" not found");
+    wait(&["cm/x", "--for=create", "--timeout=0s"])
+        .fails(6, "timed out waiting for the condition on configmaps/x");
+    wait(&["cm", "--all", "--for=jsonpath={.data.a}"]).fails(4, "no matching resources");
+    wait(&["cm", "--for=delete"]).fails(2, "no ConfigMap is named");
+    wait(&["deploy/x", "--for=delete"]).fails(2, "there is no kind \"deploy\"");
+    wait(&["ns/default", "--for=delete", "--timeout=0s"]).fails(6, "namespaces/default");
+
+    let begin = |args: &[&str]| Watch::begin(&root, &[&["wait"], args].concat());
+    let mut comes = begin(&["cm/x", "secret/y", "--for=create"]);
+    let mut space = begin(&["ns/shop", "--for=create"]);
+    root.apply(&map("x", json!({"a": "1"}))).ok();
+    assert_eq!(comes.next(), "configmap/x condition met");
+    let mut changes = begin(&["cm/x", "--for=jsonpath={.data.a}=2"]);
+    let mut goes = begin(&["cm/x", "--for=delete"]);
+    root.apply(&map("x", json!({"a": "2"}))).ok();
+    assert_eq!(changes.next(), "configmap/x condition met");
+    root.apply(&secret("y", json!({"p": "1"}))).ok();
+    assert_eq!(comes.next(), "secret/y condition met");
+    root.feed(&["apply", "-n", "shop", "-f", "-"], &map("c", json!({})))
+        .ok();
+    assert_eq!(space.next(), "namespace/shop condition met");
+    let mut emptied = begin(&["ns/shop", "--for=delete"]);
+    root.carob(&["delete", "cm", "c", "-n", "shop"]).ok();
+    assert_eq!(emptied.next(), "namespace/shop condition met");
+    root.carob(&["delete", "cm", "x"]).ok();
+    assert_eq!(goes.next(), "configmap/x condition met");
+}
+
+/// Objects other than Pods have no events.
+#[test]
+fn events_of_objects() {
+    let root = Root::empty();
+    root.apply(&map("a", json!({}))).ok();
+    let none = root.carob(&["events", "--for", "cm/a"]);
+    assert_eq!(none.stderr, "No events found in default namespace.\n");
+    root.carob(&["events", "--for", "cm/b"])
+        .fails(4, "configmaps \"b\" not found");
+    let list = root.carob(&["events", "--for", "cm/a", "-o", "json"]).ok();
+    assert_eq!(
+        serde_json::from_str::<Value>(&list).unwrap()["items"],
+        json!([])
+    );
 }
 
 /// Objects of a namespace are files of a directory: none leads to another.

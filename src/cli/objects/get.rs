@@ -12,57 +12,21 @@ use crate::cli::show::object::{self as shown, Named, What};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::rows::Columns;
 use crate::cli::show::table::Table;
+use crate::cli::show::watching::{Happened, Watching};
 use crate::manifest::Selector;
 use crate::object;
-use crate::pod::client::{self, View};
+use crate::pod::client;
+pub(crate) use crate::pod::verbs::Item;
 use crate::pod::verbs::fields::FieldSelector;
 use crate::pod::verbs::namespace;
 use crate::spec::{Object, ObjectKind};
 use crate::{Error, Kind, Result};
-
-/// A line of `get`.
-#[derive(Clone)]
-pub(crate) enum Item {
-    Pod(Box<View>),
-    Object(Box<Object>),
-}
 
 impl Item {
     pub(crate) fn v1(&self) -> Value {
         match self {
             Item::Pod(view) => shown::v1(view),
             Item::Object(object) => object.v1(),
-        }
-    }
-
-    /// As manifests write it.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Item::Pod(_) => "Pod",
-            Item::Object(object) => object.kind.kind(),
-        }
-    }
-
-    /// As errors write it.
-    pub(crate) fn plural(&self) -> &'static str {
-        match self {
-            Item::Pod(_) => "pods",
-            Item::Object(object) => object.kind.plural(),
-        }
-    }
-
-    /// Empty for one that is in none.
-    pub(crate) fn namespace(&self) -> &str {
-        match self {
-            Item::Pod(view) => &view.pod.namespace,
-            Item::Object(object) => &object.namespace,
-        }
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        match self {
-            Item::Pod(view) => &view.pod.name,
-            Item::Object(object) => &object.name,
         }
     }
 }
@@ -76,8 +40,12 @@ pub(crate) struct Asked {
     pub head: bool,
     pub sort: Option<SortKey>,
     pub labels: Option<Selector>,
-    pub fields: Option<FieldSelector>,
+    /// As the command line has it: each kind has fields of its own.
+    pub fields: Option<String>,
     pub ignore_not_found: bool,
+    /// Names say their kind, as where there are several.
+    pub prefixed: bool,
+    pub watch: Watching,
 }
 
 /// The items of one kind.
@@ -125,15 +93,15 @@ fn list(face: &Face, asked: &Asked, what: What) -> Result<Vec<Item>> {
     let namespace = (!asked.all_namespaces).then_some(face.namespace.as_str());
     let mut all = all_of(face, what, namespace, asked.labels.as_ref())?;
     if let Some(fields) = &asked.fields {
-        let mut kept = vec![];
-        for item in all {
-            let fits = match &item {
-                Item::Pod(view) => fields.matches(view, &asked.columns.node),
-                Item::Object(object) => fields.matches_object(object)?,
-            };
-            kept.extend(fits.then_some(item));
-        }
-        all = kept;
+        let kind = match what {
+            What::Pod => None,
+            What::Object(kind) => Some(kind),
+        };
+        let fields = FieldSelector::parse(fields, kind)?;
+        all.retain(|item| match item {
+            Item::Pod(view) => fields.matches(view, &asked.columns.node),
+            Item::Object(object) => fields.matches_object(object),
+        });
     }
     Ok(all)
 }
@@ -207,7 +175,7 @@ fn table(asked: &Asked, groups: &[Group]) -> Result<String> {
         return Ok(table.take());
     }
     // As kubectl: where there are several kinds, each name says its own.
-    let prefixed = groups.len() > 1;
+    let prefixed = asked.prefixed || groups.len() > 1;
     let mut texts = vec![];
     for group in shown {
         let mut table = Table::default();
@@ -239,7 +207,7 @@ fn table(asked: &Asked, groups: &[Group]) -> Result<String> {
     Ok(texts.join("\n"))
 }
 
-/// With a row, or an object, for each that comes or changes, from now on too.
+/// With a row, or an object, for each that comes, changes or goes, from now on too.
 pub(crate) fn follow(face: &Face, asked: &Asked, resources: &[Named]) -> Result<u8> {
     let [named] = resources else {
         return Err(Error::usage(
@@ -258,46 +226,68 @@ pub(crate) fn follow(face: &Face, asked: &Asked, resources: &[Named]) -> Result<
     }
     let mut table = Table::default();
     let mut head = asked.head;
-    // By namespace and name: the versions that were shown.
-    let mut shown = BTreeMap::new();
+    let mut shown = Shown::new();
+    let mut silent = asked.watch.only;
     loop {
-        let mut fresh = vec![];
-        let mut now = BTreeMap::new();
+        let mut now = Shown::new();
         for item in list(face, asked, named.what)? {
-            let Item::Object(object) = item else { continue };
-            if !named.names.is_empty() && !named.names.contains(&object.name) {
-                continue;
+            if let Item::Object(object) = item
+                && (named.names.is_empty() || named.names.contains(&object.name))
+            {
+                now.insert((object.namespace.clone(), object.name.clone()), object);
             }
-            let key = (object.namespace.clone(), object.name.clone());
-            let version = (object.uid.clone(), object.resource_version);
-            if shown.get(&key) != Some(&version) {
-                fresh.push(object);
-            }
-            now.insert(key, version);
         }
-        shown = now;
-        for object in fresh {
+        let news = news(&shown, &now);
+        for (happened, object) in news.into_iter().filter(|_| !silent) {
             let Format::Table { .. } = asked.format else {
-                asked.format.print(vec![object.v1()], false)?;
+                let value = asked.watch.value(happened, object.v1());
+                asked.format.print(vec![value], false)?;
                 continue;
             };
             if std::mem::take(&mut head) {
-                table.row(match &asked.custom {
+                table.row(asked.watch.head(match &asked.custom {
                     Some(custom) => custom.head(),
                     None => rows::head(kind, &asked.columns),
-                });
+                }));
             }
-            table.row(match &asked.custom {
+            let name = object.name.clone();
+            let row = match &asked.custom {
                 Some(custom) => custom.row(&object.v1())?,
-                None => rows::row(
-                    &object,
-                    object.name.clone(),
-                    &asked.columns,
-                    Timestamp::now(),
-                ),
-            });
+                None => rows::row(object, name, &asked.columns, Timestamp::now()),
+            };
+            table.row(asked.watch.row(happened, row));
         }
         output::text(&table.take(), false)?;
-        watcher.wait()?;
+        silent = false;
+        shown = now;
+        watcher.wait(None)?;
     }
+}
+
+/// By namespace and name.
+type Shown = BTreeMap<(String, String), Box<Object>>;
+
+/// What has happened between two looks; of what has gone, as it was.
+fn news<'o>(before: &'o Shown, now: &'o Shown) -> Vec<(Happened, &'o Object)> {
+    let is_another = |a: &Object, b: &Object| {
+        // A namespace that is there because something is in it has no uid.
+        a.uid != b.uid && !a.uid.is_empty() && !b.uid.is_empty()
+    };
+    let gone = before.iter().filter(|(key, old)| {
+        let new = now.get(*key);
+        new.is_none_or(|new| is_another(old, new))
+    });
+    let mut news: Vec<_> = gone.map(|(_, old)| (Happened::Deleted, &**old)).collect();
+    for (key, new) in now {
+        match before.get(key) {
+            Some(old) if !is_another(old, new) => {
+                let version = |o: &Object| (o.uid.clone(), o.resource_version, o.deletion);
+                if version(old) != version(new) {
+                    news.push((Happened::Modified, new));
+                }
+            }
+            _ => news.push((Happened::Added, new)),
+        }
+    }
+    news
 }

@@ -34,6 +34,7 @@ pub(crate) fn say_done(format: &Format, object: &Object, word: &str, note: &str)
 pub(crate) fn unkept(object: &Object) -> serde_json::Value {
     let mut value = Object {
         uid: String::new(),
+        created: jiff::Timestamp::UNIX_EPOCH,
         ..object.clone()
     }
     .v1();

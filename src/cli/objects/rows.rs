@@ -27,8 +27,15 @@ pub(crate) fn head(kind: ObjectKind, columns: &Columns) -> Vec<String> {
         .chain(own.iter().copied())
         .map(str::to_owned)
         .collect();
+    head.extend(volume_mode(kind, columns, "VOLUMEMODE"));
     head.extend(columns.label_heads());
     head
+}
+
+/// The column that `-o wide` has more, behind the age.
+fn volume_mode(kind: ObjectKind, columns: &Columns, cell: &str) -> Option<String> {
+    let shown = columns.wide && kind == ObjectKind::PersistentVolumeClaim;
+    shown.then(|| cell.to_owned())
 }
 
 /// `name`: as it is to be shown.
@@ -39,7 +46,7 @@ pub(crate) fn row(object: &Object, name: String, columns: &Columns, now: Timesta
             .and_then(|v| v.as_str())
             .unwrap_or_default()
     };
-    let age = match object.uid.is_empty() {
+    let age = match object.created == Timestamp::UNIX_EPOCH {
         true => "<unknown>".to_owned(),
         false => age::since(object.created, now),
     };
@@ -67,6 +74,7 @@ pub(crate) fn row(object: &Object, name: String, columns: &Columns, now: Timesta
         .chain(own)
         .chain([age])
         .collect();
+    row.extend(volume_mode(object.kind, columns, text("/spec/volumeMode")));
     row.extend(columns.label_cells(&object.metadata("labels")));
     row
 }

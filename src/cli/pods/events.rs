@@ -4,13 +4,15 @@ use clap::Args;
 use jiff::Timestamp;
 
 use crate::cli::face::{Face, say, warn_of_unattended};
+use crate::cli::objects::get::{self, Item};
 use crate::cli::pods::get::node_name;
+use crate::cli::show::object::{self, What};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::table::Table;
-use crate::cli::{Verb, show::age, show::object};
+use crate::cli::{Verb, show::age};
 use crate::pod::client;
 use crate::pod::state::Event;
-use crate::pod::verbs::events::{self, Listed, Wanted};
+use crate::pod::verbs::events::{self, About, Listed, Wanted};
 use crate::pod::watch::{Change, Watcher};
 use crate::{Error, Result};
 
@@ -19,9 +21,9 @@ pub(crate) struct Events {
     /// The events of the Pods of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// Only the events of this Pod
-    #[arg(long = "for", value_name = "pod/NAME")]
-    pod: Option<String>,
+    /// Only the events of this Pod; other objects have none
+    #[arg(long = "for", value_name = "KIND/NAME")]
+    about: Option<String>,
     /// Only events of these types
     #[arg(long, value_name = "Normal,Warning", value_delimiter = ',')]
     types: Vec<String>,
@@ -70,9 +72,15 @@ impl Verb for Events {
             return Err(Error::usage("events has no output format \"wide\"")
                 .hint("the formats are: json, yaml, name, jsonpath=TEMPLATE"));
         }
-        let pod = self.pod.as_deref().map(object::name_of).transpose()?;
+        let about = self.about.as_deref().map(|w| object::one_of(Self::NAME, w));
+        let about = about.transpose()?;
         let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
-        let mut events = events::Events::new(pod.clone(), wanted(&self.types)?);
+        let whose = match &about {
+            None => About::AllPods,
+            Some((What::Pod, name)) => About::Pod(name.clone()),
+            Some((What::Object(_), _)) => About::Another,
+        };
+        let mut events = events::Events::new(whose, wanted(&self.types)?);
         let mut printer = Printer {
             table: Table::default(),
             head: !self.no_headers,
@@ -82,14 +90,18 @@ impl Verb for Events {
         if self.watch {
             return follow(face, namespace, &mut events, &mut printer);
         }
-        let views = match &pod {
-            // A Pod's events go with it: of one that is not there, there are none to come.
-            Some(name) if !self.all_namespaces => {
-                vec![client::find(&face.layout, &face.namespace, name)?]
+        let views = match &about {
+            // Events go with their Pod: of what is not there, there are none to come.
+            Some((what, name)) if !self.all_namespaces => match get::one(face, *what, name)? {
+                Item::Pod(view) => vec![*view],
+                Item::Object(_) => vec![],
+            },
+            _ => {
+                let all = client::list(&face.layout, namespace)?;
+                warn_of_unattended(&all);
+                all
             }
-            _ => client::list(&face.layout, namespace)?,
         };
-        warn_of_unattended(&views);
         let listed = events.news(&views);
         match printer.format {
             Format::Table { .. } if listed.is_empty() => say(&match namespace {

@@ -9,6 +9,7 @@ use crate::cli::show::object::{self, Named, What};
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::rows::{self, Columns};
 use crate::cli::show::table::Table;
+use crate::cli::show::watching::{Happened, Watching};
 use crate::cli::{Verb, objects};
 use crate::manifest::{self, Selector};
 use crate::pod::client::{self, Detail, View};
@@ -25,17 +26,24 @@ pub(crate) struct Get {
     /// Those of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// wide, json, yaml, name, jsonpath=TEMPLATE, custom-columns=HEADER:PATH,... or
-    /// custom-columns-file=FILE
+    /// wide, json, yaml, name, jsonpath=TEMPLATE, jsonpath-file=FILE,
+    /// custom-columns=HEADER:PATH,... or custom-columns-file=FILE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
     /// Go on with a row for each change
     #[arg(short, long)]
     watch: bool,
+    /// As --watch, without what is there at the beginning
+    #[arg(long)]
+    watch_only: bool,
+    /// With --watch: say what has happened, ADDED, MODIFIED or DELETED
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    output_watch_events: bool,
     /// Only those with these labels: a=b, a!=b, a in (b,c), a, !a
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Only those with these values: status.phase=Running, metadata.name!=web and others
+    /// Only those with these values: status.phase=Running, metadata.name!=web; type=Opaque of
+    /// Secrets; and others
     #[arg(long, value_name = "FIELDS")]
     field_selector: Option<String>,
     /// Order them by a field: .metadata.creationTimestamp
@@ -66,7 +74,9 @@ impl Selection {
     pub(crate) fn parse(labels: Option<&str>, fields: Option<&str>) -> Result<Self> {
         Ok(Selection {
             labels: labels.map(manifest::parse_selector).transpose()?,
-            fields: fields.map(FieldSelector::parse).transpose()?,
+            fields: fields
+                .map(|text| FieldSelector::parse(text, None))
+                .transpose()?,
             node: node_name(),
         })
     }
@@ -75,18 +85,22 @@ impl Selection {
     /// There are names as well.
     pub(crate) fn without_names(&self, names: &[String], all_namespaces: bool) -> Result<()> {
         let selects = all_namespaces || self.labels.is_some() || self.fields.is_some();
-        match selects && !names.is_empty() {
-            true => Err(Error::usage(
-                "names cannot go with --all-namespaces, --selector or --field-selector",
-            )),
-            false => Ok(()),
-        }
+        without_names(selects, names)
     }
 
     pub(crate) fn matches(&self, view: &View) -> bool {
         let (labels, fields) = (self.labels.as_ref(), self.fields.as_ref());
         labels.is_none_or(|s| s.matches(&view.pod.labels))
             && fields.is_none_or(|f| f.matches(view, &self.node))
+    }
+}
+
+fn without_names(selects: bool, names: &[String]) -> Result<()> {
+    match selects && !names.is_empty() {
+        true => Err(Error::usage(
+            "names cannot go with --all-namespaces, --selector or --field-selector",
+        )),
+        false => Ok(()),
     }
 }
 
@@ -112,26 +126,39 @@ impl Verb for Get {
             None => Format::parse(self.output.as_deref())?,
         };
         let sort_key = self.sort_by.as_deref().map(SortKey::parse).transpose()?;
-        let selection = Selection::parse(self.selector.as_deref(), self.field_selector.as_deref())?;
         let names = resources.iter().flat_map(|n| n.names.clone());
         let names: Vec<String> = names.collect();
-        selection.without_names(&names, self.all_namespaces)?;
+        let (labels, fields) = (self.selector.as_deref(), self.field_selector.as_deref());
+        let selects = self.all_namespaces || labels.is_some() || fields.is_some();
+        without_names(selects, &names)?;
+        let watch = Watching {
+            only: self.watch_only,
+            events: self.output_watch_events,
+        };
+        let watches = self.watch || self.watch_only;
+        if watch.events && !watches {
+            return Err(Error::usage(
+                "--output-watch-events option can only be used with --watch or --watch-only",
+            ));
+        }
         let namespace = (!self.all_namespaces).then_some(face.namespace.as_str());
         let columns = Columns {
             namespace: self.all_namespaces,
             wide: matches!(format, Format::Table { wide: true }),
             label_columns: self.label_columns,
             labels: self.show_labels,
-            node: selection.node.clone(),
+            node: node_name(),
         };
+        let prefixed = self.what.first().is_some_and(|word| word == "all");
         // Of Pods alone no more is read than is shown, and their states are watched.
-        if !matches!(
+        let pods_alone = matches!(
             resources.as_slice(),
             [Named {
                 what: What::Pod,
                 ..
             }]
-        ) {
+        );
+        if !pods_alone || (prefixed && !watches) {
             let asked = objects::get::Asked {
                 all_namespaces: self.all_namespaces,
                 format,
@@ -139,15 +166,18 @@ impl Verb for Get {
                 columns,
                 head: !self.no_headers,
                 sort: sort_key,
-                labels: selection.labels,
-                fields: selection.fields,
+                labels: labels.map(manifest::parse_selector).transpose()?,
+                fields: self.field_selector,
                 ignore_not_found: self.ignore_not_found,
+                prefixed,
+                watch,
             };
-            return match self.watch {
+            return match watches {
                 true => objects::get::follow(face, &asked, &resources),
                 false => objects::get::get(face, &asked, &resources),
             };
         }
+        let selection = Selection::parse(labels, fields)?;
         let wanted =
             |v: &View| (names.is_empty() || names.contains(&v.pod.name)) && selection.matches(v);
         let mut printer = Printer {
@@ -156,22 +186,44 @@ impl Verb for Get {
             custom,
             head: !self.no_headers,
             format,
+            watch,
         };
-        if self.watch {
+        if watches {
             if sort_key.is_some() {
                 warn("with --watch, --sort-by has no effect");
             }
             return follow(face, namespace, &names, &wanted, &mut printer);
         }
+        let once = Once {
+            namespace,
+            names: &names,
+            sort: sort_key,
+            ignore_not_found: self.ignore_not_found,
+        };
+        once.show(face, &wanted, printer)
+    }
+}
+
+/// How Pods are listed that are not watched.
+struct Once<'a> {
+    namespace: Option<&'a str>,
+    names: &'a [String],
+    sort: Option<SortKey>,
+    ignore_not_found: bool,
+}
+
+impl Once<'_> {
+    fn show(self, face: &Face, wanted: &dyn Fn(&View) -> bool, mut printer: Printer) -> Result<u8> {
+        let (names, namespace) = (self.names, self.namespace);
         let mut missing = vec![];
         let mut views = if names.is_empty() {
-            let mut all = client::list_with(&face.layout, namespace, printer.detail(&sort_key))?;
+            let mut all = client::list_with(&face.layout, namespace, printer.detail(&self.sort))?;
             all.retain(|v| wanted(v));
             all
         } else {
             // Those that exist are shown whatever the others do.
             let mut found = vec![];
-            for n in &names {
+            for n in names {
                 match client::find(&face.layout, &face.namespace, n) {
                     Ok(v) => found.push(v),
                     Err(e) if e.kind() == Kind::NotFound && self.ignore_not_found => {}
@@ -181,7 +233,7 @@ impl Verb for Get {
             found
         };
         warn_of_unattended(&views);
-        if let Some(key) = sort_key {
+        if let Some(key) = self.sort {
             key.sort(&mut views, object::v1)?;
         }
         let as_list = names.len() != 1;
@@ -208,6 +260,7 @@ struct Printer {
     custom: Option<CustomColumns>,
     head: bool,
     format: Format,
+    watch: Watching,
 }
 
 impl Printer {
@@ -222,29 +275,49 @@ impl Printer {
 
     fn rows(&mut self, views: &[View]) -> Result<()> {
         if std::mem::take(&mut self.head) {
-            self.table.row(match &self.custom {
-                Some(custom) => custom.head(),
-                None => self.columns.head(),
-            });
+            self.table.row(self.head_cells());
         }
         let now = Timestamp::now();
         for v in views {
-            self.table.row(match &self.custom {
-                Some(custom) => custom.row(&object::v1(v))?,
-                None => self.columns.row(v, now),
-            });
+            self.table.row(self.cells(v, now)?);
         }
         output::text(&self.table.take(), false)
     }
 
-    fn show(&mut self, views: &[View]) -> Result<()> {
-        match self.format {
-            Format::Table { .. } if views.is_empty() => Ok(()),
-            Format::Table { .. } => self.rows(views),
-            _ => views
-                .iter()
-                .try_for_each(|v| self.format.print(vec![object::v1(v)], false)),
+    fn head_cells(&self) -> Vec<String> {
+        match &self.custom {
+            Some(custom) => custom.head(),
+            None => self.columns.head(),
         }
+    }
+
+    fn cells(&self, view: &View, now: Timestamp) -> Result<Vec<String>> {
+        match &self.custom {
+            Some(custom) => custom.row(&object::v1(view)),
+            None => Ok(self.columns.row(view, now)),
+        }
+    }
+
+    /// What a watch has told of.
+    fn show(&mut self, news: &[(Happened, View)]) -> Result<()> {
+        let Format::Table { .. } = self.format else {
+            return news.iter().try_for_each(|(happened, v)| {
+                let value = self.watch.value(*happened, object::v1(v));
+                self.format.print(vec![value], false)
+            });
+        };
+        if news.is_empty() {
+            return Ok(());
+        }
+        if std::mem::take(&mut self.head) {
+            self.table.row(self.watch.head(self.head_cells()));
+        }
+        let now = Timestamp::now();
+        for (happened, v) in news {
+            let cells = self.cells(v, now)?;
+            self.table.row(self.watch.row(*happened, cells));
+        }
+        output::text(&self.table.take(), false)
     }
 
     /// What a row says of a Pod, without what changes with time alone.
@@ -279,8 +352,9 @@ fn follow(
     // A row that says the same as the one before it says nothing.
     let mut shown = std::collections::BTreeMap::new();
     let table = matches!(printer.format, Format::Table { .. });
+    let mut silent = printer.watch.only;
     loop {
-        let mut views = vec![];
+        let mut news = vec![];
         for change in changes {
             match change {
                 Change::Seen(v) if wanted(&v) => {
@@ -288,16 +362,28 @@ fn follow(
                         true => printer.said(&v)?,
                         false => String::new(),
                     };
-                    if !table || shown.get(&v.pod.uid) != Some(&said) {
-                        shown.insert(v.pod.uid.clone(), said);
-                        views.push(v);
+                    let before = shown.insert(v.pod.uid.clone(), said.clone());
+                    let happened = match &before {
+                        None => Happened::Added,
+                        Some(_) => Happened::Modified,
+                    };
+                    if !table || before != Some(said) {
+                        news.push((happened, v));
                     }
                 }
-                // When it is wanted again, it has a row again.
-                Change::Seen(v) | Change::Gone(v) => drop(shown.remove(&v.pod.uid)),
+                // When it is wanted again, it has a row again. The end of a Pod has been
+                // shown by then, so that only the event is news.
+                Change::Seen(v) | Change::Gone(v) => {
+                    let before = shown.remove(&v.pod.uid);
+                    if before.is_some() && printer.watch.events {
+                        news.push((Happened::Deleted, v));
+                    }
+                }
             }
         }
-        printer.show(&views)?;
+        if !std::mem::take(&mut silent) {
+            printer.show(&news)?;
+        }
         changes = watcher.wait(None)?;
     }
 }

@@ -1,23 +1,27 @@
-//! `carob wait`: sleeps until Pods are as asked for.
+//! `carob wait`: sleeps until Pods and other objects are as asked for.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clap::Args;
 
 use crate::cli::face::Face;
 use crate::cli::show::jsonpath::{Template, plain};
+use crate::cli::show::object::{self, Named, What};
 use crate::cli::show::output::{self, Format};
-use crate::cli::{Verb, show::age, show::object, show::rows};
+use crate::cli::{Verb, show::age, show::rows};
 use crate::manifest;
 use crate::pod::client::View;
 use crate::pod::trouble;
+use crate::pod::verbs::Item;
 use crate::pod::verbs::wait::{self, Waited, Waiter};
+use crate::spec::ObjectKind;
 use crate::{Error, Kind, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Wait {
-    /// `pod/NAME...` or `pods NAME...`
-    #[arg(required = true, value_name = "pod/NAME")]
+    /// `pod/NAME...`, `pods NAME...`, `pvc/NAME` or `cm --all`: of any kind
+    #[arg(required = true, value_name = "KIND/NAME")]
     what: Vec<String>,
     /// condition=NAME[=false], delete, create or jsonpath=PATH[=VALUE]
     #[arg(long = "for", value_name = "STATE")]
@@ -25,10 +29,10 @@ pub(crate) struct Wait {
     /// 0s looks once; negative means a week
     #[arg(long, default_value = "30s", allow_hyphen_values = true)]
     timeout: String,
-    /// Pods with these labels
+    /// Those with these labels
     #[arg(short = 'l', long, value_name = "LABELS")]
     selector: Option<String>,
-    /// Every Pod of the namespace
+    /// Every one of the namespace
     #[arg(long)]
     all: bool,
     /// name, json or yaml
@@ -93,91 +97,147 @@ impl Goal {
             .hint("wait for condition=NAME[=false], delete, create or jsonpath=PATH[=VALUE]"))
     }
 
-    /// Of a Pod that exists.
-    fn holds(&self, view: &View) -> Result<bool> {
-        Ok(match self {
-            Goal::Create => true,
-            Goal::Delete => false,
-            Goal::Condition { name, status } => view.status().conditions.iter().any(|c| {
-                c.kind.eq_ignore_ascii_case(name) && c.status.eq_ignore_ascii_case(status)
-            }),
-            Goal::Path { path, value } => {
-                let object = object::v1(view);
-                let found = path.values(&object)?;
-                match value {
-                    Some(v) => found.iter().any(|f| plain(f) == *v),
-                    None => !found.is_empty(),
-                }
+    /// Of one that exists.
+    fn holds(&self, item: &Item) -> Result<bool> {
+        let path = |path: &Template, value: Option<&str>| {
+            let object = item.v1();
+            let found = path.values(&object)?;
+            Ok(match value {
+                Some(v) => found.iter().any(|f| plain(f) == v),
+                None => !found.is_empty(),
+            })
+        };
+        match (self, item) {
+            (Goal::Create, _) => Ok(true),
+            (Goal::Delete, _) => Ok(false),
+            (Goal::Condition { name, status }, Item::Pod(view)) => {
+                Ok(view.status().conditions.iter().any(|c| {
+                    c.kind.eq_ignore_ascii_case(name) && c.status.eq_ignore_ascii_case(status)
+                }))
             }
-        })
+            // None of the other kinds has any here.
+            (Goal::Condition { .. }, Item::Object(_)) => Ok(false),
+            (Goal::Path { path: p, value }, _) => path(p, value.as_deref()),
+        }
     }
 }
 
 impl Verb for Wait {
     const NAME: &'static str = "wait";
-    const ABOUT: &'static str = "Wait until Pods are ready, gone or otherwise as asked for";
+    const ABOUT: &'static str = "Wait until Pods and other objects are as asked for";
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob wait pod/web --for=condition=Ready --timeout=1m\n\
         \x20 carob wait pod/job --for=jsonpath={.status.phase}=Succeeded\n\
-        \x20 carob wait pod/web --for=delete";
+        \x20 carob wait pvc/db --for=jsonpath={.status.phase}=Bound\n\
+        \x20 carob wait pod/web configmap/web --for=delete";
 
     fn run(self, face: &Face) -> Result<u8> {
         let goal = Goal::parse(&self.state)?;
         let format = Format::parse(self.output.as_deref())?;
         let until = Instant::now() + age::parse_timeout(&self.timeout)?;
-        let mut names = object::names_of(Self::NAME, &self.what)?;
-        if names.is_empty() && self.selector.is_none() && !self.all {
-            return Err(
-                Error::usage("no Pod is named").hint("name Pods, or give --all or -l LABELS")
-            );
-        }
-        let mut waiter = Waiter::new(&face.layout, &face.namespace)?;
-        if names.is_empty() {
-            let selector = self
-                .selector
-                .as_deref()
-                .map(manifest::parse_selector)
-                .transpose()?;
-            names = waiter
-                .present()
-                .filter(|v| selector.as_ref().is_none_or(|s| s.matches(&v.pod.labels)))
-                .map(|v| v.pod.name.clone())
-                .collect();
-            if names.is_empty() && goal != Goal::Delete {
-                return Err(Error::not_found("no matching resources found"));
+        let resources = object::resources_of(Self::NAME, &self.what)?;
+        let many = self.selector.is_some() || self.all;
+        match resources.iter().all(|n| n.names.is_empty()) {
+            true if !many => {
+                return Err(
+                    object::nothing_named(&resources).hint("name it, or give --all or -l LABELS")
+                );
             }
+            false if many => {
+                return Err(Error::usage("names cannot go with --all or --selector"));
+            }
+            _ => {}
         }
-        let holds = |view: &View| goal.holds(view);
+        let mut found = false;
+        for named in &resources {
+            found |= self.wait_for(face, named, &goal, &format, until)?;
+        }
+        match found || goal == Goal::Delete {
+            true => Ok(0),
+            false => Err(Error::not_found("no matching resources found")),
+        }
+    }
+}
+
+impl Wait {
+    /// Whether there was anything to wait for. Those of several kinds are waited for one
+    /// kind after the other, all until the same time.
+    fn wait_for(
+        &self,
+        face: &Face,
+        named: &Named,
+        goal: &Goal,
+        format: &Format,
+        until: Instant,
+    ) -> Result<bool> {
+        let namespace = named.what.namespace(&face.namespace);
+        let kind = match named.what {
+            What::Pod => None,
+            What::Object(kind) => Some(kind),
+        };
+        let mut waiter = Waiter::new(&face.layout, kind, namespace)?;
+        let mut names = named.names.clone();
+        if names.is_empty() {
+            let selector = self.selector.as_deref().map(manifest::parse_selector);
+            let selector = selector.transpose()?;
+            let fits = |item: &&Item| selector.as_ref().is_none_or(|s| s.matches(&labels(item)));
+            let present = waiter.present().filter(fits);
+            names = present.map(|item| item.name().to_owned()).collect();
+        }
+        let some = !names.is_empty();
+        let holds = |item: &Item| goal.holds(item);
         let asked = match goal {
             Goal::Delete => wait::Goal::Deleted,
             Goal::Create => wait::Goal::Created,
             _ => wait::Goal::Holds(&holds),
         };
-        let mut met = |name: &str, view: Option<&View>| match (&format, view) {
+        let kind = named.what.singular();
+        let mut met = |name: &str, item: Option<&Item>| match (format, item) {
             (Format::Table { .. }, _) => {
-                output::text(&format!("pod/{name} condition met\n"), false)
+                output::text(&format!("{kind}/{name} condition met\n"), false)
             }
-            (Format::Name, _) => output::text(&format!("pod/{name}\n"), false),
-            (_, Some(v)) => format.print(vec![object::v1(v)], false),
+            (Format::Name, _) => output::text(&format!("{kind}/{name}\n"), false),
+            (_, Some(item)) => format.print(vec![item.v1()], false),
             (_, None) => Ok(()),
         };
         let names = names.into_iter().collect();
         match waiter.wait(names, &asked, until, &mut met)? {
-            Waited::Met => Ok(0),
-            Waited::Late { name, view } => Err(late(face, &name, view.as_deref())),
+            Waited::Met => Ok(some),
+            Waited::Late { name, item } => Err(late(face, named.what, &name, item.as_ref())),
         }
     }
 }
 
-/// With what the Pod is instead.
-fn late(face: &Face, name: &str, view: Option<&View>) -> Error {
+fn labels(item: &Item) -> BTreeMap<String, String> {
+    match item {
+        Item::Pod(view) => view.pod.labels.clone(),
+        Item::Object(object) => object.metadata("labels"),
+    }
+}
+
+/// With what it is instead.
+fn late(face: &Face, what: What, name: &str, item: Option<&Item>) -> Error {
+    let plural = what.plural();
     let late = |rest: &str| {
-        let text = format!("timed out waiting for the condition on pods/{name}{rest}");
+        let text = format!("timed out waiting for the condition on {plural}/{name}{rest}");
         Error::new(Kind::Timeout, text)
     };
-    let Some(view) = view else {
-        return late(": there is no such Pod");
-    };
+    match (item, what) {
+        (Some(Item::Pod(view)), _) => late_pod(face, view, late),
+        (None, What::Pod) => late(": there is no such Pod"),
+        (None, What::Object(_)) => late(": it is not there"),
+        (Some(Item::Object(object)), _) if object.deletion.is_some() => match object.kind {
+            ObjectKind::PersistentVolumeClaim => late(": it is being deleted").hint(format!(
+                "it goes with the last Pod that uses it: carob describe pvc {name} -n {}",
+                object.namespace
+            )),
+            _ => late(": it is being deleted"),
+        },
+        (Some(Item::Object(_)), _) => late(""),
+    }
+}
+
+fn late_pod(face: &Face, view: &View, late: impl Fn(&str) -> Error) -> Error {
     if let Some(t) = trouble::of(&face.layout, view) {
         return late(&format!(": {}", t.text())).hint(t.mend);
     }

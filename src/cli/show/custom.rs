@@ -6,8 +6,9 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use crate::cli::show::jsonpath::{Template, plain};
+use crate::cli::show::output::unread;
 use crate::manifest::Quantity;
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 
 /// Headers and the paths of what stands below.
 #[derive(Debug, PartialEq)]
@@ -17,8 +18,7 @@ impl CustomColumns {
     /// `None`: this value of `-o` names another format.
     pub(crate) fn of_format(word: &str) -> Result<Option<Self>> {
         if let Some(file) = word.strip_prefix("custom-columns-file=") {
-            let text =
-                std::fs::read_to_string(file).with_context(|| format!("read the file {file}"))?;
+            let text = std::fs::read_to_string(file).map_err(|e| unread(e, file))?;
             return Self::of_file(&text)
                 .map(Some)
                 .map_err(|e| e.push_context(file));

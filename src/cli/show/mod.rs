@@ -12,4 +12,5 @@ pub(in crate::cli) mod size;
 pub(in crate::cli) mod table;
 pub(in crate::cli) mod unified;
 pub(in crate::cli) mod waiting;
+pub(in crate::cli) mod watching;
 pub(in crate::cli) mod yaml;

@@ -174,6 +174,14 @@ impl What {
         }
     }
 
+    /// As errors write it.
+    pub(crate) fn plural(self) -> &'static str {
+        match self {
+            What::Pod => "pods",
+            What::Object(kind) => kind.plural(),
+        }
+    }
+
     /// The namespace that an object of it is in, where the command line names this one.
     pub(crate) fn namespace(self, given: &str) -> &str {
         match self.is_namespaced() {
@@ -239,6 +247,14 @@ pub(crate) fn resources_of(verb: &str, words: &[String]) -> Result<Vec<Named>> {
     Ok(kinds.iter().map(of_kind).collect())
 }
 
+/// `NAME` of a Pod, or `KIND/NAME`.
+pub(crate) fn one_of(verb: &str, word: &str) -> Result<(What, String)> {
+    match word.contains('/') {
+        true => named(verb, word),
+        false => name_of(word).map(|name| (What::Pod, name)),
+    }
+}
+
 /// `KIND/NAME`.
 fn named(verb: &str, word: &str) -> Result<(What, String)> {
     let Some((kind, name)) = word.split_once('/') else {
@@ -255,15 +271,37 @@ fn named(verb: &str, word: &str) -> Result<(What, String)> {
 
 fn no_kind(verb: &str, word: &str, words: &[String]) -> Error {
     let error = Error::usage(format!("there is no kind {word:?} here"));
+    if let Some(way) = own_verb(word) {
+        return error.hint(way);
+    }
     if is_other_kind(word) || words.is_empty() || word.is_empty() {
         let kinds = ObjectKind::ALL.map(ObjectKind::plural).join(", ");
         return error.hint(format!("the kinds are: pods, {kinds}"));
     }
-    // Most people who leave the kind out mean a Pod.
-    error.hint(format!(
-        "if {word} is a Pod: carob {verb} pod {}",
-        words.join(" ")
-    ))
+    error.hint(if_a_pod(verb, word, words))
+}
+
+/// Most people who leave the kind out mean a Pod.
+fn if_a_pod(verb: &str, word: &str, words: &[String]) -> String {
+    let needed = match verb {
+        "wait" => " --for=CONDITION",
+        _ => "",
+    };
+    let all = words.join(" ");
+    format!("if {word} is a Pod: carob {verb} pod {all}{needed}")
+}
+
+/// The way on from a word that kubectl takes as a kind.
+fn own_verb(word: &str) -> Option<&'static str> {
+    match word.to_ascii_lowercase().as_str() {
+        "ev" | "event" | "events" => {
+            Some("events have a verb of their own: carob events --for pod/NAME")
+        }
+        "image" | "images" => {
+            Some("images have verbs of their own: carob images, carob inspect IMAGE")
+        }
+        _ => None,
+    }
 }
 
 /// Each name with its kind.
@@ -317,23 +355,12 @@ pub(crate) fn names_of(verb: &str, words: &[String]) -> Result<Vec<String>> {
             .collect(),
         Some((word, _)) => {
             let error = Error::usage(format!("there is no kind {word:?} here"));
-            let lower = word.to_ascii_lowercase();
-            Err(if ["ev", "event", "events"].contains(&lower.as_str()) {
-                error.hint("events have a verb of their own: carob events --for pod/NAME")
-            } else if ["image", "images"].contains(&lower.as_str()) {
-                error.hint("images have verbs of their own: carob images, carob inspect IMAGE")
+            Err(if let Some(way) = own_verb(word) {
+                error.hint(way)
             } else if is_other_kind(word) {
                 error.hint(format!("{verb} is for Pods here: carob {verb} pod NAME"))
             } else {
-                // Most people who leave the kind out mean a Pod.
-                let all = words.join(" ");
-                let needed = match verb {
-                    "wait" => " --for=CONDITION",
-                    _ => "",
-                };
-                error.hint(format!(
-                    "if {word} is a Pod: carob {verb} pod {all}{needed}"
-                ))
+                error.hint(if_a_pod(verb, word, words))
             })
         }
     }

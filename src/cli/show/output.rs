@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::show::jsonpath::Template;
 use crate::cli::show::yaml;
 use crate::plain::{escape_json, strip_styles};
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Kind, Result};
 
 /// `-o` of the verbs that show objects.
 #[derive(Debug)]
@@ -28,12 +28,13 @@ impl Format {
             Some("json") => Format::Json,
             Some("yaml") => Format::Yaml,
             Some("name") => Format::Name,
-            Some(w) => match w.strip_prefix("jsonpath=") {
-                Some(t) => Format::JsonPath(Template::parse(t)?),
-                None => {
-                    return Err(Error::usage(format!("unknown output format {w:?}"))
-                        .hint("the formats are: wide, json, yaml, name, jsonpath=TEMPLATE"));
+            Some(w) => match w.split_once('=') {
+                Some(("jsonpath", template)) => Format::JsonPath(Template::parse(template)?),
+                Some(("jsonpath-file", file)) => {
+                    let read = std::fs::read_to_string(file).map_err(|e| unread(e, file))?;
+                    Format::JsonPath(Template::parse(read.trim_end_matches('\n'))?)
                 }
+                _ => return Err(unknown(w)),
             },
         })
     }
@@ -74,6 +75,43 @@ impl Format {
             Format::JsonPath(t) => raw(&t.render(value)?),
             _ => text(&pretty(value), false),
         }
+    }
+}
+
+/// A file that the command line names and that cannot be read.
+pub(crate) fn unread(e: std::io::Error, file: &str) -> Error {
+    let kind = match e.kind() {
+        std::io::ErrorKind::NotFound => Kind::NotFound,
+        std::io::ErrorKind::PermissionDenied => Kind::Permission,
+        _ => Kind::Failed,
+    };
+    let error = Error::from(e).with_kind(kind);
+    error.push_context(format!("read the file {file}"))
+}
+
+/// Of a value of `-o` that is no format here.
+fn unknown(word: &str) -> Error {
+    const FORMATS: &str = "wide, json, yaml, name, jsonpath=TEMPLATE, jsonpath-file=FILE; of get \
+                           also custom-columns=HEADER:PATH,... and custom-columns-file=FILE";
+    let name = word.split('=').next().unwrap_or_default();
+    match name {
+        "jsonpath" | "jsonpath-file" => {
+            Error::usage("template format specified but no template given")
+                .hint("write it as in -o jsonpath={.metadata.name} or -o jsonpath-file=FILE")
+        }
+        "go-template" | "go-template-file" | "template" | "templatefile" => Error::usage(format!(
+            "the output format {name} is not there: carob has no Go templates"
+        ))
+        .hint(
+            "write it as jsonpath=TEMPLATE, with {range ...}{end} for lists; or as a program \
+               that reads -o json",
+        ),
+        "custom-columns" | "custom-columns-file" => {
+            Error::usage(format!("the output format {name} is for `carob get` alone"))
+                .hint("carob get KIND NAME -o custom-columns=HEADER:PATH,...")
+        }
+        _ => Error::usage(format!("unknown output format {word:?}"))
+            .hint(format!("the formats are: {FORMATS}")),
     }
 }
 
@@ -131,7 +169,18 @@ mod tests {
             Format::parse(Some("jsonpath={.a}")),
             Ok(Format::JsonPath(_))
         ));
-        assert!(Format::parse(Some("xml")).is_err());
+        for (word, text) in [
+            ("xml", "unknown output format"),
+            ("jsonpath", "no template given"),
+            ("go-template={{.kind}}", "no Go templates"),
+            ("custom-columns=A:.a", "for `carob get` alone"),
+        ] {
+            let e = Format::parse(Some(word)).unwrap_err();
+            assert!(e.to_string().contains(text), "{e}");
+            assert_eq!(e.kind(), Kind::Usage);
+        }
+        let e = Format::parse(Some("jsonpath-file=/no/such")).unwrap_err();
+        assert_eq!(e.kind(), Kind::NotFound);
         assert!(Format::parse(Some("jsonpath={.a")).is_err());
     }
 

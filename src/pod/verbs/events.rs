@@ -32,11 +32,30 @@ impl Wanted {
     }
 }
 
+/// Whose events are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    AllPods,
+    /// Of this name.
+    Pod(String),
+    /// An object that is no Pod: there are no events of these.
+    Another,
+}
+
+impl About {
+    fn includes(&self, pod: &str) -> bool {
+        match self {
+            About::AllPods => true,
+            About::Pod(name) => name == pod,
+            About::Another => false,
+        }
+    }
+}
+
 /// What a caller has been told of so far.
 #[derive(Debug)]
 pub(crate) struct Events {
-    /// The Pod of this name, or all.
-    pod: Option<String>,
+    about: About,
     wanted: Wanted,
     /// By the Pod's UID: its events as they were when it was looked at last. A record
     /// bounds how many these are.
@@ -44,9 +63,9 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn new(pod: Option<String>, wanted: Wanted) -> Self {
+    pub(crate) fn new(about: About, wanted: Wanted) -> Self {
         Events {
-            pod,
+            about,
             wanted,
             told: BTreeMap::new(),
         }
@@ -58,7 +77,7 @@ impl Events {
         let mut news = vec![];
         for view in views {
             let pod = &view.pod;
-            if self.pod.as_ref().is_some_and(|name| *name != pod.name) {
+            if !self.about.includes(&pod.name) {
                 continue;
             }
             let events = view.state.as_ref().map_or(&[][..], |s| &s.events);
@@ -133,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_is_new_or_was_seen_again_comes_in_the_order_of_time() {
-        let mut events = Events::new(None, Wanted::All);
+        let mut events = Events::new(About::AllPods, Wanted::All);
         let (pulled, failed) = (
             event(Reason::Pulled, 1, 5, 2),
             event(Reason::Failed, 3, 3, 1),
@@ -164,16 +183,20 @@ mod tests {
             event(Reason::Failed, 2, 2, 1),
         ];
         let (a, b) = (view("a", &events), view("b", &events));
-        let of = |pod: Option<&str>, wanted| {
-            let mut events = Events::new(pod.map(str::to_owned), wanted);
-            names(&events.news([&a, &b]))
-        };
-        assert_eq!(of(Some("b"), Wanted::All), ["b Pulled 1", "b Failed 1"]);
-        assert_eq!(of(None, Wanted::Warnings), ["a Failed 1", "b Failed 1"]);
-        assert_eq!(of(Some("a"), Wanted::Normal), ["a Pulled 1"]);
-        assert!(of(Some("c"), Wanted::All).is_empty());
+        let of = |about, wanted| names(&Events::new(about, wanted).news([&a, &b]));
+        let pod = |name: &str| About::Pod(name.to_owned());
+        assert_eq!(of(pod("b"), Wanted::All), ["b Pulled 1", "b Failed 1"]);
+        let warnings = of(About::AllPods, Wanted::Warnings);
+        assert_eq!(warnings, ["a Failed 1", "b Failed 1"]);
+        assert_eq!(of(pod("a"), Wanted::Normal), ["a Pulled 1"]);
+        assert!(of(pod("c"), Wanted::All).is_empty());
+        assert!(of(About::Another, Wanted::All).is_empty());
         let mut none = view("a", &[]);
         none.state = None;
-        assert!(Events::new(None, Wanted::All).news([&none]).is_empty());
+        assert!(
+            Events::new(About::AllPods, Wanted::All)
+                .news([&none])
+                .is_empty()
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::pod::client::View;
 use crate::pod::status::PodStatus;
-use crate::spec::{Object, RestartPolicy};
+use crate::spec::{Object, ObjectKind, RestartPolicy};
 use crate::{Error, Result};
 
 /// A comma-separated list, all of which must hold: `FIELD=VALUE`, `FIELD==VALUE`,
@@ -25,25 +25,26 @@ enum Field {
     RestartPolicy,
     PodIp,
     NodeName,
+    Type,
 }
 
-const FIELDS: [(&str, Field); 6] = [
+const FIELDS: [(&str, Field); 7] = [
     ("metadata.name", Field::Name),
     ("metadata.namespace", Field::Namespace),
     ("status.phase", Field::Phase),
     ("spec.restartPolicy", Field::RestartPolicy),
     ("status.podIP", Field::PodIp),
     ("spec.nodeName", Field::NodeName),
+    ("type", Field::Type),
 ];
 
 impl FieldSelector {
-    /// The error is of [`Kind::Usage`](crate::Kind::Usage).
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    /// Of Pods (`None`), or of objects of this kind. The error is of
+    /// [`Kind::Usage`](crate::Kind::Usage).
+    pub(crate) fn parse(text: &str, kind: Option<ObjectKind>) -> Result<Self> {
         let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
-        parts
-            .map(Requirement::parse)
-            .collect::<Result<_>>()
-            .map(Self)
+        let parts = parts.map(|part| Requirement::parse(part, kind));
+        parts.collect::<Result<_>>().map(Self)
     }
 
     /// `node`: the name of this machine.
@@ -53,31 +54,15 @@ impl FieldSelector {
         self.0.iter().all(holds)
     }
 
-    /// Of an object that is no Pod: of its fields, the API server knows these alone.
-    pub(crate) fn matches_object(&self, object: &Object) -> Result<bool> {
-        for r in &self.0 {
-            let value = match r.field {
-                Field::Name => &object.name,
-                Field::Namespace => &object.namespace,
-                _ => {
-                    let known = FIELDS.iter().find(|(_, f)| *f == r.field);
-                    let name = known.map_or("", |(name, _)| name);
-                    let kind = object.kind.kind();
-                    let text = format!("field selector: {name:?} is no field of a {kind}");
-                    return Err(Error::usage(text)
-                        .hint("the fields are: metadata.name, metadata.namespace"));
-                }
-            };
-            if (*value == r.value) != r.equal {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+    /// Of an object that is no Pod.
+    pub(crate) fn matches_object(&self, object: &Object) -> bool {
+        let holds = |r: &Requirement| (r.field.of_object(object) == r.value) == r.equal;
+        self.0.iter().all(holds)
     }
 }
 
 impl Requirement {
-    fn parse(part: &str) -> Result<Self> {
+    fn parse(part: &str, kind: Option<ObjectKind>) -> Result<Self> {
         let (field, equal, value) = match part.split_once("!=") {
             Some((field, value)) => (field, false, value),
             None => match part.split_once('=') {
@@ -90,11 +75,13 @@ impl Requirement {
                 }
             },
         };
-        let known = FIELDS.iter().find(|(name, _)| *name == field.trim());
-        let Some((_, field)) = known else {
-            let all = FIELDS.map(|(name, _)| name).join(", ");
+        let known: Vec<_> = FIELDS.iter().filter(|(_, f)| f.is_of(kind)).collect();
+        let Some((_, field)) = known.iter().find(|(name, _)| *name == field.trim()) else {
+            let all: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            let of = kind.map_or("Pod", ObjectKind::kind);
             let text = format!("field selector: {:?} is not supported", field.trim());
-            return Err(Error::usage(text).hint(format!("the fields are: {all}")));
+            let all = all.join(", ");
+            return Err(Error::usage(text).hint(format!("the fields of a {of} are: {all}")));
         };
         Ok(Requirement {
             field: *field,
@@ -105,6 +92,30 @@ impl Requirement {
 }
 
 impl Field {
+    /// Whether Pods (`None`), or objects of this kind, have it. The API server selects claims
+    /// by their phase neither; that is worth having all the same.
+    fn is_of(self, kind: Option<ObjectKind>) -> bool {
+        use ObjectKind::{Namespace, PersistentVolumeClaim, Secret};
+        match (self, kind) {
+            (Field::Name | Field::Namespace, _) => true,
+            (Field::Type, kind) => kind == Some(Secret),
+            (_, None) => true,
+            (Field::Phase, Some(kind)) => matches!(kind, Namespace | PersistentVolumeClaim),
+            (_, Some(_)) => false,
+        }
+    }
+
+    fn of_object(self, object: &Object) -> String {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        match self {
+            Field::Name => object.name.clone(),
+            Field::Namespace => object.namespace.clone(),
+            Field::Phase => text(&object.v1()["status"]["phase"]),
+            Field::Type => text(&object.manifest["type"]),
+            Field::RestartPolicy | Field::PodIp | Field::NodeName => String::new(),
+        }
+    }
+
     fn of<'v>(self, view: &'v View, status: &'v PodStatus, node: &'v str) -> &'v str {
         match self {
             Field::Name => &view.pod.name,
@@ -117,6 +128,7 @@ impl Field {
             },
             Field::PodIp => status.pod_ip.as_deref().unwrap_or_default(),
             Field::NodeName => node,
+            Field::Type => "",
         }
     }
 }
@@ -166,12 +178,25 @@ mod tests {
             ("spec.nodeName=here", true),
             ("spec.nodeName!=here", false),
         ] {
-            let selector = FieldSelector::parse(text).unwrap();
+            let selector = FieldSelector::parse(text, None).unwrap();
             assert_eq!(selector.matches(&view, "here"), matches, "{text}");
         }
-        for text in ["a", "metadata.name", "spec.containers=a", "=a"] {
-            let e = FieldSelector::parse(text).unwrap_err();
+        for text in ["a", "metadata.name", "spec.containers=a", "type=a", "=a"] {
+            let e = FieldSelector::parse(text, None).unwrap_err();
             assert_eq!(e.kind(), crate::Kind::Usage, "{text}");
+        }
+        use ObjectKind::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
+        for (kind, text, right) in [
+            (ConfigMap, "metadata.name=a,metadata.namespace!=b", true),
+            (ConfigMap, "status.phase=Bound", false),
+            (ConfigMap, "type=Opaque", false),
+            (Secret, "type=Opaque", true),
+            (Secret, "spec.nodeName=a", false),
+            (PersistentVolumeClaim, "status.phase=Bound", true),
+            (Namespace, "status.phase=Active", true),
+        ] {
+            let parsed = FieldSelector::parse(text, Some(kind));
+            assert_eq!(parsed.is_ok(), right, "{text}");
         }
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod disk;
 pub(crate) mod events;
 pub(crate) mod fields;
 pub(crate) mod images;
+mod item;
 pub(crate) mod metadata;
 pub(crate) mod namespace;
 pub(crate) mod start;
@@ -19,3 +20,4 @@ pub(crate) mod top;
 pub(crate) mod wait;
 
 pub(crate) use delete::Grace;
+pub(crate) use item::Item;

@@ -19,17 +19,22 @@ const DEFAULT: &str = "default";
 
 /// All, by name.
 pub(crate) fn list(layout: &Layout) -> Result<Vec<Object>> {
-    let mut all = BTreeMap::from([(DEFAULT.to_owned(), implied(DEFAULT))]);
+    // As old as the oldest that is in it.
+    let mut oldest = BTreeMap::from([(DEFAULT.to_owned(), age_of_root(layout))]);
+    let mut add = |namespace: String, created: Timestamp| {
+        let entry = oldest.entry(namespace).or_insert(created);
+        *entry = created.min(*entry);
+    };
     for view in client::list_with(layout, None, Detail::Summary)? {
-        let name = view.pod.namespace;
-        all.insert(name.clone(), implied(&name));
+        add(view.pod.namespace, view.pod.created);
     }
     for kind in namespaced() {
         for object in object::list(layout, kind, None)? {
-            let name = object.namespace;
-            all.insert(name.clone(), implied(&name));
+            add(object.namespace, object.created);
         }
     }
+    let named = |(name, created): (String, Timestamp)| (name.clone(), implied(&name, created));
+    let mut all: BTreeMap<String, Object> = oldest.into_iter().map(named).collect();
     for kept in object::list(layout, ObjectKind::Namespace, None)? {
         all.insert(kept.name.clone(), kept);
     }
@@ -131,14 +136,22 @@ fn namespaced() -> impl Iterator<Item = ObjectKind> {
     all.filter(|kind| kind.is_namespaced())
 }
 
-fn implied(name: &str) -> Object {
+/// Since when there is a place for its data; now, where there is none yet.
+fn age_of_root(layout: &Layout) -> Timestamp {
+    let made = std::fs::metadata(&layout.data).and_then(|m| m.created().or_else(|_| m.modified()));
+    let made = made.ok().and_then(|at| Timestamp::try_from(at).ok());
+    let seconds = made.unwrap_or_else(Timestamp::now).as_second();
+    Timestamp::from_second(seconds).unwrap_or_default()
+}
+
+fn implied(name: &str, created: Timestamp) -> Object {
     Object {
         version: Object::VERSION,
         kind: ObjectKind::Namespace,
         namespace: String::new(),
         name: name.to_owned(),
         uid: String::new(),
-        created: Timestamp::UNIX_EPOCH,
+        created,
         resource_version: 0,
         owner: None,
         deletion: None,

@@ -1,28 +1,36 @@
-//! Waits until Pods are in a state that is asked for.
+//! Waits until Pods, or objects of another kind, are in a state that is asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use crate::Result;
-use crate::pod::client::{self, View};
+use super::{Item, namespace};
+use crate::object;
+use crate::pod::client;
 use crate::pod::watch::{Change, Watcher};
+use crate::spec::{Object, ObjectKind};
 use crate::store::Layout;
+use crate::{Error, Result};
 
 /// What is waited for.
 pub(crate) enum Goal<'g> {
     Deleted,
     Created,
-    /// That this is true of a Pod that exists.
-    Holds(&'g dyn Fn(&View) -> Result<bool>),
+    /// That this is true of one that exists.
+    Holds(&'g dyn Fn(&Item) -> Result<bool>),
 }
 
 impl Goal<'_> {
-    /// `None`: no Pod has the name.
-    fn is_met(&self, view: Option<&View>) -> Result<Progress> {
-        Ok(match (self, view) {
+    /// `item`: `None` if there is none of the name. `first`: its uid when the waiting began.
+    fn is_met(&self, item: Option<&Item>, first: Option<&str>) -> Result<Progress> {
+        let is_another = |item: &Item| {
+            let uids = [first.unwrap_or_default(), item.uid()];
+            !uids.contains(&"") && uids[0] != uids[1]
+        };
+        Ok(match (self, item) {
             (Goal::Deleted, None) | (Goal::Created, Some(_)) => Progress::Met,
+            (Goal::Deleted, Some(item)) if is_another(item) => Progress::Met,
             (Goal::Deleted, Some(_)) | (Goal::Created, None) => Progress::Open,
-            (Goal::Holds(holds), Some(view)) => match holds(view)? {
+            (Goal::Holds(holds), Some(item)) => match holds(item)? {
                 true => Progress::Met,
                 false => Progress::Open,
             },
@@ -44,63 +52,86 @@ enum Progress {
 pub(crate) enum Waited {
     /// All are as asked for.
     Met,
-    /// The time has passed: the first one, by name, that is not, and the Pod if there is
-    /// one.
-    Late {
-        name: String,
-        view: Option<Box<View>>,
-    },
+    /// The time has passed: the first one, by name, that is not, if it is there.
+    Late { name: String, item: Option<Item> },
 }
 
-/// The Pods of one namespace, as they are and become.
+/// What tells of changes.
+enum Source<'l> {
+    Pods(Watcher<'l>),
+    Objects(ObjectKind, object::Watcher<'l>),
+}
+
+/// The Pods of one namespace, or its objects of one kind, as they are and become.
 pub(crate) struct Waiter<'l> {
     layout: &'l Layout,
     namespace: String,
-    watcher: Watcher<'l>,
-    present: BTreeMap<String, View>,
+    source: Source<'l>,
+    present: BTreeMap<String, Item>,
 }
 
 impl<'l> Waiter<'l> {
-    /// Looks at the Pods that there are, and misses no change from then on.
-    pub(crate) fn new(layout: &'l Layout, namespace: &str) -> Result<Self> {
-        let mut watcher = Watcher::new(layout, Some(namespace))?;
-        let changes = watcher.refresh()?;
+    /// Looks at what there is, and misses no change from then on. `kind`: `None` is Pods.
+    pub(crate) fn new(
+        layout: &'l Layout,
+        kind: Option<ObjectKind>,
+        namespace: &str,
+    ) -> Result<Self> {
+        let source = match kind {
+            None => Source::Pods(Watcher::new(layout, Some(namespace))?),
+            Some(kind) => {
+                let watcher = object::Watcher::new(layout, kind, Some(namespace))?;
+                Source::Objects(kind, watcher)
+            }
+        };
         let mut waiter = Waiter {
             layout,
             namespace: namespace.to_owned(),
-            watcher,
+            source,
             present: BTreeMap::new(),
         };
-        waiter.note(changes);
+        match &mut waiter.source {
+            Source::Pods(watcher) => {
+                let changes = watcher.refresh()?;
+                waiter.note(changes);
+            }
+            Source::Objects(kind, _) => {
+                let kind = *kind;
+                waiter.look(kind)?;
+            }
+        }
         Ok(waiter)
     }
 
     /// By name.
-    pub(crate) fn present(&self) -> impl Iterator<Item = &View> {
+    pub(crate) fn present(&self) -> impl Iterator<Item = &Item> {
         self.present.values()
     }
 
     /// Waits until `goal` is met for each of `names`; `met` is called for each when it is.
     ///
     /// # Errors
-    /// [`Kind::NotFound`](crate::Kind::NotFound) if a Pod whose state is waited for does not
+    /// [`Kind::NotFound`](crate::Kind::NotFound) if one whose state is waited for does not
     /// exist, or is deleted meanwhile.
     pub(crate) fn wait(
         &mut self,
         mut names: BTreeSet<String>,
         goal: &Goal<'_>,
         until: Instant,
-        met: &mut dyn FnMut(&str, Option<&View>) -> Result<()>,
+        met: &mut dyn FnMut(&str, Option<&Item>) -> Result<()>,
     ) -> Result<Waited> {
+        let uid = |item: &Item| (item.name().to_owned(), item.uid().to_owned());
+        let uids: BTreeMap<String, String> = self.present.values().map(uid).collect();
         let mut first = true;
         loop {
             let mut now = vec![];
             for name in &names {
-                match goal.is_met(self.present.get(name))? {
+                let uid = uids.get(name).map(String::as_str);
+                match goal.is_met(self.present.get(name), uid)? {
                     Progress::Met => now.push(name.clone()),
                     Progress::Open => {}
                     Progress::Never => {
-                        let e = client::absent(self.layout, &self.namespace, name);
+                        let e = self.absent(name);
                         return Err(match first {
                             true => e,
                             false => e.push_context("it was deleted while waited for"),
@@ -118,19 +149,48 @@ impl<'l> Waiter<'l> {
             if Instant::now() >= until {
                 return Ok(Waited::Late {
                     name: next.clone(),
-                    view: self.present.get(next).cloned().map(Box::new),
+                    item: self.present.get(next).cloned(),
                 });
             }
             first = false;
-            let changes = self.watcher.wait(Some(until))?;
-            self.note(changes);
+            match &mut self.source {
+                Source::Pods(watcher) => {
+                    let changes = watcher.wait(Some(until))?;
+                    self.note(changes);
+                }
+                Source::Objects(kind, watcher) => {
+                    let kind = *kind;
+                    watcher.wait(Some(until))?;
+                    self.look(kind)?;
+                }
+            }
         }
+    }
+
+    fn absent(&self, name: &str) -> Error {
+        match self.source {
+            Source::Pods(_) => client::absent(self.layout, &self.namespace, name),
+            Source::Objects(kind, _) => object::not_found(kind, &self.namespace, name),
+        }
+    }
+
+    fn look(&mut self, kind: ObjectKind) -> Result<()> {
+        let objects = match kind {
+            ObjectKind::Namespace => namespace::list(self.layout)?,
+            kind => object::list(self.layout, kind, Some(&self.namespace))?,
+        };
+        let entry = |o: Object| (o.name.clone(), Item::Object(Box::new(o)));
+        self.present = objects.into_iter().map(entry).collect();
+        Ok(())
     }
 
     fn note(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
-                Change::Seen(v) => drop(self.present.insert(v.pod.name.clone(), v)),
+                Change::Seen(v) => {
+                    let name = v.pod.name.clone();
+                    self.present.insert(name, Item::Pod(Box::new(v)));
+                }
                 // A new Pod may have the name by now; its Seen follows.
                 Change::Gone(v) => drop(self.present.remove(&v.pod.name)),
             }
@@ -141,6 +201,7 @@ impl<'l> Waiter<'l> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::client::View;
     use crate::pod::damage;
 
     #[test]
@@ -151,20 +212,25 @@ mod tests {
         let (pod, why) = damage::load_pod(&layout, "uid").unwrap();
         assert!(why.is_some());
         std::fs::remove_dir_all(&root).unwrap();
-        let view = View {
+        let item = Item::Pod(Box::new(View {
             pod,
             state: None,
             unattended: None,
-        };
-        let (yes, no) = (|_: &View| Ok(true), |_: &View| Ok(false));
+        }));
+        let (yes, no) = (|_: &Item| Ok(true), |_: &Item| Ok(false));
         for (goal, there, absent) in [
             (Goal::Deleted, Progress::Open, Progress::Met),
             (Goal::Created, Progress::Met, Progress::Open),
             (Goal::Holds(&yes), Progress::Met, Progress::Never),
             (Goal::Holds(&no), Progress::Open, Progress::Never),
         ] {
-            assert_eq!(goal.is_met(Some(&view)).unwrap(), there);
-            assert_eq!(goal.is_met(None).unwrap(), absent);
+            for first in [None, Some("uid")] {
+                assert_eq!(goal.is_met(Some(&item), first).unwrap(), there);
+                assert_eq!(goal.is_met(None, first).unwrap(), absent);
+            }
         }
+        // Another of its name is not the one that was to go.
+        let is = Goal::Deleted.is_met(Some(&item), Some("other")).unwrap();
+        assert_eq!(is, Progress::Met);
     }
 }
