@@ -187,6 +187,16 @@ impl Error {
         self
     }
 
+    /// Of a file that the caller has named.
+    pub(crate) fn of_file(e: std::io::Error, doing: String) -> Self {
+        let kind = match e.kind() {
+            std::io::ErrorKind::NotFound => Kind::NotFound,
+            std::io::ErrorKind::PermissionDenied => Kind::Permission,
+            _ => Kind::Failed,
+        };
+        Error::from(e).with_kind(kind).push_context(doing)
+    }
+
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
         self

@@ -27,7 +27,7 @@ pub(crate) fn replacement(live: &Pod, given: &Pod) -> Result<Pod> {
     Ok(Pod {
         uid: live.uid.clone(),
         created: live.created,
-        applied: live.applied.clone(),
+        applied: given.applied.clone().or_else(|| live.applied.clone()),
         ..given.clone()
     })
 }

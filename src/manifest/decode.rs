@@ -388,6 +388,10 @@ fn is_command(field: &str) -> bool {
 
 /// What to say of a field that is not among those known.
 pub(super) fn unknown_field(name: &str, known: &[&str]) -> String {
+    if name == "stringData" && known.contains(&"binaryData") {
+        return "unknown field: stringData is of a Secret; a ConfigMap has its texts in data"
+            .into();
+    }
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("unknown field: did you mean \"{near}\"?"),
         None if known.len() <= 12 => format!("unknown field; known here: {}", known.join(", ")),

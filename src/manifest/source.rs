@@ -68,15 +68,8 @@ fn read_file(path: &Path) -> Result<Source> {
 }
 
 fn not_found(e: std::io::Error, name: &str) -> Error {
-    let kind = match e.kind() {
-        std::io::ErrorKind::NotFound => Kind::NotFound,
-        std::io::ErrorKind::PermissionDenied => Kind::Permission,
-        _ => Kind::Failed,
-    };
-    let missing = kind == Kind::NotFound;
-    let error = Error::from(e)
-        .with_kind(kind)
-        .push_context(format!("open({name})"));
+    let error = Error::of_file(e, format!("open({name})"));
+    let missing = error.kind() == Kind::NotFound;
     match missing {
         true => error.hint(missing_hint(Path::new(name), &[".yaml", ".yml", ".json"])),
         false => error,

@@ -62,7 +62,10 @@ fn walk(
             false
         }
         (_, Some(NoEffect(why))) => {
-            add(Answer::NoEffect(why));
+            // Tools print fields that they leave empty.
+            if !node.is_empty() {
+                add(Answer::NoEffect(why));
+            }
             false
         }
         (_, Some(Refused(why))) => {

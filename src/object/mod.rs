@@ -39,6 +39,8 @@ pub(crate) enum Done {
     Created,
     Unchanged,
     Configured,
+    /// Deleted and made anew.
+    Replaced,
 }
 
 impl Done {
@@ -48,6 +50,7 @@ impl Done {
             Done::Created => "created",
             Done::Unchanged => "unchanged",
             Done::Configured => "configured",
+            Done::Replaced => "replaced",
         }
     }
 }
@@ -121,22 +124,38 @@ pub(crate) fn make_anew(layout: &Layout, object: &Object) -> Result<Object> {
     write(layout, object, 1)
 }
 
-/// Makes it, or makes of the one that there is what `merge` says.
+/// Makes it, or makes of the one that there is what `merge` says. `dry_run`: only says what
+/// would come of it; of one that is new, without a version.
 pub(crate) fn apply(
     layout: &Layout,
     object: &Object,
+    dry_run: bool,
     merge: impl Fn(&Object) -> Result<Object>,
 ) -> Result<(Object, Done)> {
-    let _lock = lock(layout)?;
-    let Some(old) = find(layout, object.kind, &object.namespace, &object.name)? else {
-        return Ok((write(layout, object, 1)?, Done::Created));
+    let _lock = match dry_run {
+        true => None,
+        false => Some(lock(layout)?),
     };
-    let new = merge(&old)?;
+    let Some(old) = find(layout, object.kind, &object.namespace, &object.name)? else {
+        let new = match dry_run {
+            true => Object {
+                resource_version: 0,
+                ..object.clone()
+            },
+            false => write(layout, object, 1)?,
+        };
+        return Ok((new, Done::Created));
+    };
+    let new = successor(&old, merge(&old)?)?;
     let done = match new.manifest == old.manifest {
         true => Done::Unchanged,
         false => Done::Configured,
     };
-    Ok((keep(layout, &old, new)?, done))
+    let new = match dry_run {
+        true => new,
+        false => keep(layout, &old, new)?,
+    };
+    Ok((new, done))
 }
 
 /// As [`change`], with whether that is another than before. `dry_run`: only says what would
@@ -412,7 +431,8 @@ mod tests {
         };
         assert_eq!(names(None), ["a", "b", &longest]);
         assert_eq!(names(Some("other")), [""; 0]);
-        let apply = |value: &str| apply(layout, &map("a", value), |_| Ok(map("a", value))).unwrap();
+        let apply =
+            |value: &str| apply(layout, &map("a", value), false, |_| Ok(map("a", value))).unwrap();
         assert_eq!(apply("1").1, Done::Unchanged);
         let (object, done) = apply("2");
         assert_eq!((object.resource_version, done), (2, Done::Configured));

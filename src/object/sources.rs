@@ -18,6 +18,8 @@ pub(crate) struct Sources {
     pub files: Vec<String>,
     /// Of lines `KEY=VALUE`.
     pub env_files: Vec<String>,
+    /// No error shows what was given as a value.
+    pub is_secret: bool,
 }
 
 /// Keys and values.
@@ -40,7 +42,7 @@ impl Sources {
         for literal in &self.literals {
             match literal.split_once('=') {
                 Some((key, value)) if !key.is_empty() => add(&mut data, key, value.into())?,
-                _ => return Err(no_literal(literal)),
+                _ => return Err(self.no_literal(literal)),
             }
         }
         for path in &self.env_files {
@@ -50,13 +52,16 @@ impl Sources {
     }
 }
 
-/// What was written may be a secret.
-fn no_literal(literal: &str) -> Error {
-    let key = literal.split_once('=').map_or("", |(key, _)| key);
-    Error::usage(format!(
-        "invalid literal source {key:?}, expected key=value"
-    ))
-    .hint("write it as --from-literal=KEY=VALUE")
+impl Sources {
+    /// In kubectl's words.
+    fn no_literal(&self, literal: &str) -> Error {
+        let shown = match self.is_secret {
+            true => String::new(),
+            false => format!(" {literal}"),
+        };
+        Error::usage(format!("invalid literal source{shown}, expected key=value"))
+            .hint("write it as --from-literal=KEY=VALUE")
+    }
 }
 
 fn add(data: &mut Data, key: &str, value: Vec<u8>) -> Result<()> {
@@ -99,7 +104,8 @@ fn add_source(data: &mut Data, source: &str) -> Result<()> {
     };
     let path = Path::new(path);
     let reading = || format!("read {}", path.display());
-    if !path.metadata().with_context(reading)?.is_dir() {
+    let found = path.metadata().map_err(|e| Error::of_file(e, reading()))?;
+    if !found.is_dir() {
         let name = path.file_name().and_then(|n| n.to_str());
         let Some(key) = key.or(name) else {
             return Err(Error::usage(format!(
@@ -137,7 +143,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             let most = Object::DATA_MAX as u64 + 1;
             f.take(most).read_to_end(&mut bytes)
         })
-        .with_context(|| format!("read {}", path.display()))?;
+        .map_err(|e| Error::of_file(e, format!("read {}", path.display())))?;
     Ok(bytes)
 }
 
@@ -204,6 +210,7 @@ mod tests {
             literals: own(literals),
             files: own(files),
             env_files: own(env_files),
+            is_secret: true,
         }
         .read(&|name| (name == "HERE").then(|| "there".to_owned()))
     }
@@ -218,7 +225,16 @@ mod tests {
             assert!(of(wrong, &[], &[]).is_err(), "{wrong:?}");
         }
         let e = of(&["hunter2"], &[], &[]).unwrap_err();
-        assert!(!e.to_string().contains("hunter2"), "{e}");
+        assert_eq!(e.to_string(), "invalid literal source, expected key=value");
+        let shown = Sources {
+            literals: vec!["a".to_owned()],
+            ..Sources::default()
+        };
+        let e = shown.read(&|_| None).unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "invalid literal source a, expected key=value"
+        );
     }
 
     #[test]
@@ -251,6 +267,9 @@ mod tests {
             assert!(of(&[], &[&wrong], &[]).is_err(), "{wrong}");
         }
         assert!(of(&[], &["k=/dev/zero"], &[]).is_err());
+        for sources in [of(&[], &["/no/such"], &[]), of(&[], &[], &["/no/such"])] {
+            assert_eq!(sources.unwrap_err().kind(), crate::Kind::NotFound);
+        }
         for wrong in ["1A=x", "A B=x", "A=1\nA=2", "..=x"] {
             std::fs::write(dir.join("w"), wrong).unwrap();
             let fault = of(&[], &[], &[&path("w")]).unwrap_err().to_string();

@@ -236,8 +236,8 @@ fn seccomp() -> Result<String> {
 fn systemd() -> Result<String> {
     if !service::is_init() {
         return Ok(
-            "is not init here: the shutdown script of yours has to run `carob system \
-                   shutdown`"
+            "another program is init here, which is fine: let the machine's shutdown script run \
+             `carob system shutdown`, so that Pods end with their grace periods"
                 .into(),
         );
     }

@@ -138,6 +138,11 @@ fn without_an_image_it_is_busybox() {
     root.carob(&["debug", "p", "-c", "never", "--image-pull-policy", "Never"])
         .ok();
     root.carob(&["rmi", "-f", "busybox"]);
+    // Of another repository, before a registry is asked.
+    let ran = root.carob(&["debug", "p", "-c", "local", "--attach", "--", "echo", "x"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "x\n"), "{ran:?}");
+    let said = format!("Defaulting debug image to {IMAGE}.\n");
+    assert!(ran.stderr.contains(&said), "{ran:?}");
     let ran = root.carob(&[
         "debug",
         "p",

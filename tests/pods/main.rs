@@ -25,6 +25,7 @@ mod debug_log;
 #[path = "../shared/denied.rs"]
 mod denied;
 mod doctor;
+mod dry_runs;
 mod env;
 mod events;
 mod failures;

@@ -8,9 +8,12 @@ use serde_json::{Map, Value, json};
 use crate::cli::face::Face;
 use crate::cli::objects::describe::LAST_APPLIED;
 use crate::cli::objects::made;
+use crate::cli::pods::files::Accepted;
+use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::output::Format;
 use crate::manifest;
 use crate::object::{Data, Sources, check_pair, go_json, suffix};
+use crate::pod::verbs::objects;
 use crate::{Error, Result};
 
 #[derive(Subcommand, Debug)]
@@ -45,18 +48,17 @@ pub(crate) struct Common {
     /// Its name
     #[arg(value_name = "NAME")]
     name: String,
-    /// client, server: say what would be done, and do nothing
-    #[arg(long, value_name = "none|client|server", num_args = 0..=1, default_value = "none", default_missing_value = "client", require_equals = true, value_parser = ["none", "client", "server"])]
-    dry_run: String,
+    #[command(flatten)]
+    dry_run: DryRun,
     /// json, yaml, name or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
-    /// What is given now, a later apply may take away again
+    /// Keep what is given as what was applied last: a later apply removes what its manifest no
+    /// longer has
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     save_config: bool,
-    /// For scripts of kubectl's: everything is checked anyway
-    #[arg(long, value_name = "true|strict|warn|ignore|false", num_args = 0..=1, default_missing_value = "strict", require_equals = true, value_parser = ["true", "strict", "warn", "ignore", "false"])]
-    validate: Option<String>,
+    #[command(flatten)]
+    accepted: Accepted,
 }
 
 /// Flags of those that have data.
@@ -168,7 +170,7 @@ pub(crate) struct Namespace {
 impl Made {
     /// Whether this command line does nothing.
     pub(crate) fn is_dry(&self) -> bool {
-        self.common().dry_run == "client"
+        self.common().dry_run.is_client()
     }
 
     fn common(&self) -> &Common {
@@ -192,8 +194,8 @@ impl Made {
             return Err(Error::failed("the new object is not one that carob keeps"));
         };
         let mut object = object.clone();
-        let note = made::dry_note(&common.dry_run);
-        if common.dry_run == "client" {
+        let note = common.dry_run.note();
+        if common.dry_run.is_client() {
             if common.save_config {
                 save_config(&mut value);
             }
@@ -206,15 +208,14 @@ impl Made {
         if !common.save_config {
             object.applied = None;
         }
-        let dry = common.dry_run == "server";
+        let dry = common.dry_run.is_server();
         if !dry {
             face.make_ready()?;
         }
-        let object = made::create(face, &object, dry)?;
+        let object = objects::create(&face.layout, &object, dry)?;
         match format {
             Format::Table { .. } => made::say_done(&format, &object, "created", note),
-            _ if dry => format.print(vec![made::unkept(&object)], false),
-            _ => format.print(vec![object.v1()], false),
+            _ => format.print(vec![made::shown(&object, dry)], false),
         }
         .map(|()| 0)
     }
@@ -224,7 +225,7 @@ impl Made {
         let name = &self.common().name;
         let value = match self {
             Made::ConfigMap(m) => {
-                let value = config_map(name, face, m.from.read()?);
+                let value = config_map(name, face, m.from.read(false)?);
                 hashed(value, &m.hash)
             }
             Made::Namespace(_) => json!({"kind": "Namespace", "apiVersion": "v1",
@@ -232,7 +233,7 @@ impl Made {
             Made::Secret { kind } => match kind {
                 SecretKind::Generic(s) => {
                     let kind = s.kind.as_deref().unwrap_or_default();
-                    hashed(secret(name, face, kind, s.from.read()?), &s.hash)
+                    hashed(secret(name, face, kind, s.from.read(true)?), &s.hash)
                 }
                 SecretKind::DockerRegistry(s) => {
                     let kind = "kubernetes.io/dockerconfigjson";
@@ -248,8 +249,9 @@ impl Made {
 }
 
 impl From {
-    fn read(&self) -> Result<Data> {
+    fn read(&self, is_secret: bool) -> Result<Data> {
         let sources = Sources {
+            is_secret,
             literals: self.from_literal.clone(),
             files: self.from_file.clone(),
             env_files: self.from_env_file.clone(),

@@ -2,22 +2,14 @@
 //! by line.
 
 use crate::cli::face::{Face, warn};
+use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::output::{self, Format};
-use crate::manifest::{self, Parsed};
+use crate::manifest::Parsed;
 use crate::object;
 use crate::pod::claims;
-use crate::pod::verbs::{Grace, namespace};
+use crate::pod::verbs::{Grace, namespace, objects};
 use crate::spec::{Object, ObjectKind};
 use crate::{Error, Kind, Result};
-
-/// How a verb says that it did nothing.
-pub(crate) fn dry_note(dry_run: &str) -> &'static str {
-    match dry_run {
-        "client" => " (dry run)",
-        "server" => " (server dry run)",
-        _ => "",
-    }
-}
 
 /// `configmap/web created`, unless the whole object is to be printed.
 pub(crate) fn say_done(format: &Format, object: &Object, word: &str, note: &str) -> Result<()> {
@@ -44,64 +36,11 @@ pub(crate) fn unkept(object: &Object) -> serde_json::Value {
     value
 }
 
-/// Applies all of them, in their order; one that cannot be made is no reason to leave out
-/// those that follow.
-pub(crate) fn apply(
-    face: &Face,
-    format: &Format,
-    parsed: &Parsed,
-    errors: &mut Vec<Error>,
-) -> Result<Vec<Object>> {
-    each(parsed, errors, |object, uid| {
-        let merge = |live: &Object| manifest::merged_object(live, object, uid);
-        let (kept, done) = object::apply(&face.layout, object, merge)?;
-        say_done(format, &kept, done.word(), "")?;
-        Ok(expand(face, kept))
-    })
-}
-
-pub(crate) fn create(face: &Face, object: &Object, dry_run: bool) -> Result<Object> {
-    match dry_run {
-        true => object::check_absent(&face.layout, object).map(|()| object.clone()),
-        false => object::create(&face.layout, object),
+/// A claim that asks for more has it now. That has been written down; that it has not come yet is no error.
+pub(crate) fn expanded(face: &Face, object: Object, dry_run: bool) -> Object {
+    if dry_run {
+        return object;
     }
-}
-
-pub(crate) fn replace(
-    face: &Face,
-    object: &Object,
-    uid: Option<&str>,
-    force: bool,
-    dry_run: bool,
-) -> Result<Object> {
-    if force {
-        return match dry_run {
-            true => Ok(object.clone()),
-            false if object.kind == ObjectKind::PersistentVolumeClaim => claim_anew(face, object),
-            false => object::make_anew(&face.layout, object),
-        };
-    }
-    let (kind, namespace, name) = (object.kind, &object.namespace, &object.name);
-    let act = |live: &Object| manifest::replaced_object(live, object, uid);
-    update(face, (kind, namespace, name), dry_run, act).map(|(new, _)| new)
-}
-
-/// As [`object::update`]; a claim gets the size that it asks for now.
-pub(crate) fn update(
-    face: &Face,
-    (kind, namespace, name): (ObjectKind, &str, &str),
-    dry_run: bool,
-    act: impl Fn(&Object) -> Result<Object>,
-) -> Result<(Object, bool)> {
-    let (new, changed) = object::update(&face.layout, kind, namespace, name, dry_run, act)?;
-    match dry_run {
-        true => Ok((new, changed)),
-        false => Ok((expand(face, new), changed)),
-    }
-}
-
-/// What asks for more has been written down; that it has not come yet is no error.
-fn expand(face: &Face, object: Object) -> Object {
     match claims::expand(&face.layout, &object) {
         Ok(object) => object,
         Err(e) => {
@@ -119,24 +58,13 @@ fn expand(face: &Face, object: Object) -> Object {
     }
 }
 
-/// Its data goes with it.
-fn claim_anew(face: &Face, claim: &Object) -> Result<Object> {
-    let (namespace, name) = (&claim.namespace, &claim.name);
-    if let Some(old) = object::find(&face.layout, claim.kind, namespace, name)? {
-        let users = claims::delete(&face.layout, &old)?;
-        if !users.is_empty() {
-            return Err(in_use(&old, &users));
-        }
+/// As it is kept, or would be.
+pub(crate) fn shown(object: &Object, dry_run: bool) -> serde_json::Value {
+    // What is there has a version already.
+    match dry_run && object.resource_version == 0 {
+        true => unkept(object),
+        false => object.v1(),
     }
-    object::create(&face.layout, claim)
-}
-
-fn in_use(claim: &Object, users: &[String]) -> Error {
-    let (name, pods) = (&claim.name, users.join(", "));
-    Error::conflict(format!(
-        "{} {name:?} is used by pods: {pods}: it goes with the last of them",
-        claim.kind.plural()
-    ))
 }
 
 /// Does the same with each object of the manifests, which is given with the uid that the
@@ -145,7 +73,7 @@ pub(crate) fn each(
     parsed: &Parsed,
     errors: &mut Vec<Error>,
     act: impl Fn(&Object, Option<&str>) -> Result<Object>,
-) -> Result<Vec<Object>> {
+) -> Vec<Object> {
     let mut done = vec![];
     for object in &parsed.objects {
         let uid = parsed.given_uids.get(&object.uid).map(String::as_str);
@@ -154,7 +82,7 @@ pub(crate) fn each(
             Err(e) => errors.push(e),
         }
     }
-    Ok(done)
+    done
 }
 
 /// How `delete` goes about it.
@@ -164,6 +92,7 @@ pub(crate) struct Deletion<'a> {
     pub wait: bool,
     pub until: Option<std::time::Instant>,
     pub ignore_not_found: bool,
+    pub dry_run: &'a DryRun,
 }
 
 /// Removes them, the last kind first: what others are in goes at the end.
@@ -177,13 +106,15 @@ pub(crate) fn delete(
     for object in objects {
         let (kind, name) = (object.kind, &object.name);
         let done = match kind {
+            ObjectKind::Namespace if how.dry_run.is_server() => namespace::check_may_go(name),
+            _ if how.dry_run.is_any() => Ok(()),
             ObjectKind::Namespace => {
                 namespace::delete(&face.layout, name, how.grace, how.wait, how.until)
             }
             ObjectKind::PersistentVolumeClaim => match claims::delete(&face.layout, &object) {
                 // The deletion is noted, and what it waits for is no error.
                 Ok(users) if !users.is_empty() => {
-                    warn(&in_use(&object, &users).to_string());
+                    warn(&objects::in_use(&object, &users).to_string());
                     Ok(())
                 }
                 done => done.map(drop),
@@ -198,7 +129,7 @@ pub(crate) fn delete(
             .map(drop),
         };
         match done {
-            Ok(()) => announce(how.format, &object)?,
+            Ok(()) => announce(how.format, &object, how.dry_run.note())?,
             Err(e) if e.kind() == Kind::NotFound && how.ignore_not_found => {}
             Err(e) => errors.push(e),
         }
@@ -206,15 +137,15 @@ pub(crate) fn delete(
     Ok(())
 }
 
-fn announce(format: &Format, object: &Object) -> Result<()> {
+fn announce(format: &Format, object: &Object, note: &str) -> Result<()> {
     let (kind, name) = (object.kind.singular(), &object.name);
     let line = match format {
         Format::Name => format!("{kind}/{name}\n"),
         Format::Table { .. } if object.kind.is_namespaced() => {
             let namespace = &object.namespace;
-            format!("{kind} {name:?} deleted from {namespace} namespace\n")
+            format!("{kind} {name:?} deleted{note} from {namespace} namespace\n")
         }
-        Format::Table { .. } => format!("{kind} {name:?} deleted\n"),
+        Format::Table { .. } => format!("{kind} {name:?} deleted{note}\n"),
         // Shown as a whole, with the others.
         _ => return Ok(()),
     };

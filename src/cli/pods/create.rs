@@ -1,43 +1,47 @@
 //! `carob create` and `carob replace`.
 
-use std::time::Instant;
-
 use clap::Args;
 
-use crate::cli::face::{Face, warn, warn_of};
+use crate::cli::face::{Face, warn_of};
 use crate::cli::objects::create::Made;
-use crate::cli::pods::apply::{await_started, dry_run, read, show_made, warn_of_trouble};
+use crate::cli::pods::apply::{await_all, made_pods, would_be};
+use crate::cli::pods::files::{Asked, Files};
 use crate::cli::show::output::{self, Format};
-use crate::cli::show::waiting::Waiting;
-use crate::cli::{Verb, objects::made, show::age};
-use crate::manifest::{self, Parsed};
-use crate::pod::client;
-use crate::pod::verbs::Grace;
+use crate::cli::{Verb, objects::made, show::object};
+use crate::manifest;
+use crate::pod::client::{self, View};
 use crate::pod::verbs::change::change;
-use crate::pod::verbs::delete;
+use crate::pod::verbs::{Grace, delete, objects};
 use crate::spec::{Object, Pod};
 use crate::{Error, Kind, Result};
 
+/// Flags of both.
 #[derive(Args, Debug)]
 pub(crate) struct Common {
-    /// A manifest, a directory of them, or - for stdin
-    #[arg(short, long, required = true, value_name = "FILE")]
-    filename: Vec<String>,
-    /// Directories with those below them
-    #[arg(short = 'R', long)]
-    recursive: bool,
-    /// Return when the containers are started, or it is known why one is not
-    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
-    wait: bool,
-    /// Give up waiting after this long; 0s never
-    #[arg(long, default_value = "0s", allow_hyphen_values = true)]
-    timeout: String,
-    /// client, server: say what would be done, and do nothing
-    #[arg(long, value_name = "none|client|server", num_args = 0..=1, default_value = "none", default_missing_value = "client", require_equals = true, value_parser = ["none", "client", "server"])]
-    dry_run: String,
-    /// json, yaml, name or jsonpath=TEMPLATE
-    #[arg(short, long, value_name = "FORMAT")]
-    output: Option<String>,
+    #[command(flatten)]
+    files: Files,
+    /// Keep what is given as what was applied last: a later apply removes what its manifest no
+    /// longer has
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    save_config: bool,
+}
+
+/// What has become of a Pod, or would.
+struct Acted {
+    warnings: Vec<Error>,
+    uid: String,
+    /// With what was there before. `None`: it is new.
+    view: Option<View>,
+}
+
+impl Acted {
+    fn new(pod: &Pod, warnings: Vec<Error>) -> Self {
+        Acted {
+            warnings,
+            uid: pod.uid.clone(),
+            view: None,
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -76,7 +80,7 @@ impl Verb for Create {
     fn needs_root(&self) -> bool {
         match &self.made {
             Some(made) => !made.is_dry(),
-            None => self.common.dry_run != "client",
+            None => !self.common.files.dry_run.is_client(),
         }
     }
 
@@ -86,25 +90,16 @@ impl Verb for Create {
 
     fn run(self, face: &Face) -> Result<u8> {
         if let Some(made) = &self.made {
-            if !self.common.filename.is_empty() {
+            if !self.common.files.filename.is_empty() {
                 return Err(Error::usage("-f cannot go with a kind and a name"));
             }
             return made.run(face);
         }
-        let dry = self.common.dry_run == "server";
-        let made = |object: &Object, _: Option<&str>| made::create(face, object, dry);
-        self.common.run(face, "created", made, |pod| {
-            if !dry {
-                return Ok((client::create(&face.layout, pod)?, pod.uid.clone()));
-            }
-            match client::find(&face.layout, &pod.namespace, &pod.name) {
-                Err(e) if e.kind() == Kind::NotFound => Ok((vec![], pod.uid.clone())),
-                Err(e) => Err(e),
-                Ok(_) => Err(Error::conflict(format!(
-                    "pods {:?} already exists",
-                    pod.name
-                ))),
-            }
+        let dry = self.common.files.dry_run.is_server();
+        let made = |object: &Object, _: Option<&str>| objects::create(&face.layout, object, dry);
+        self.common.run(face, "created", made, |pod| match dry {
+            true => client::check_create(&face.layout, pod).map(|()| Acted::new(pod, vec![])),
+            false => client::create(&face.layout, pod).map(|w| Acted::new(pod, w)),
         })
     }
 }
@@ -117,7 +112,7 @@ impl Verb for Replace {
         \x20 carob replace -f web.yaml --force --grace-period=5";
 
     fn needs_root(&self) -> bool {
-        self.common.dry_run != "client"
+        !self.common.files.dry_run.is_client()
     }
 
     fn makes_root(&self) -> bool {
@@ -125,7 +120,7 @@ impl Verb for Replace {
     }
 
     fn run(self, face: &Face) -> Result<u8> {
-        let dry = self.common.dry_run != "none";
+        let dry = self.common.files.dry_run.is_server();
         let (force, grace) = (
             self.force,
             Grace {
@@ -133,97 +128,99 @@ impl Verb for Replace {
                 force: false,
             },
         );
-        let made =
-            |object: &Object, uid: Option<&str>| made::replace(face, object, uid, self.force, dry);
+        let made = |object: &Object, uid: Option<&str>| {
+            let replaced = |live: &Object| manifest::replaced_object(live, object, uid);
+            let new = objects::replace(&face.layout, object, force, dry, &replaced)?;
+            Ok(made::expanded(face, new, dry))
+        };
         self.common.run(face, "replaced", made, |pod| {
             let found = client::find(&face.layout, &pod.namespace, &pod.name);
             match (found, force) {
                 (Ok(view), true) if !dry => delete::delete(&face.layout, &view, grace, None)?,
-                (Ok(view), true) => return Ok((vec![], view.pod.uid)),
+                (Ok(_), true) => return Ok(Acted::new(pod, vec![])),
                 (Err(e), true) if e.kind() == Kind::NotFound => {}
                 (found, _) => {
                     let view = found?;
                     let make = |live: &Pod| manifest::replacement(live, pod);
-                    change(&face.layout, &view, &make, dry)?;
-                    return Ok((vec![], view.pod.uid));
+                    let pod = change(&face.layout, &view, &make, dry)?.pod;
+                    return Ok(Acted {
+                        warnings: vec![],
+                        uid: view.pod.uid.clone(),
+                        view: Some(View { pod, ..view }),
+                    });
                 }
             }
             match dry {
-                true => Ok((vec![], pod.uid.clone())),
-                false => Ok((client::create(&face.layout, pod)?, pod.uid.clone())),
+                true => client::check_create(&face.layout, pod).map(|()| Acted::new(pod, vec![])),
+                false => client::create(&face.layout, pod).map(|w| Acted::new(pod, w)),
             }
         })
     }
 }
 
 impl Common {
-    /// `act` returns warnings, and the uid of the Pod that there is then; `make` is of all
-    /// that are no Pods.
+    /// `make` is of all that are no Pods, `act` of Pods.
     fn run(
         &self,
         face: &Face,
-        word: &str,
+        word: &'static str,
         make: impl Fn(&Object, Option<&str>) -> Result<Object>,
-        act: impl Fn(&Pod) -> Result<(Vec<Error>, String)>,
+        act: impl Fn(&Pod) -> Result<Acted>,
     ) -> Result<u8> {
-        let format = Format::parse(self.output.as_deref())?;
-        let timeout = age::parse_timeout(&self.timeout)?;
-        let mut parsed = read(face, &self.filename, self.recursive)?;
-        for note in &parsed.notes {
-            warn(&note.to_string());
-        }
+        let Asked {
+            format,
+            until,
+            mut parsed,
+        } = self.files.read(face)?;
         if parsed.pods.is_empty() && parsed.objects.is_empty() {
             return Ok(0);
         }
-        // As with kubectl, what `apply` may take away again it has made itself.
-        parsed.pods.iter_mut().for_each(|p| p.applied = None);
-        parsed.objects.iter_mut().for_each(|o| o.applied = None);
-        match self.dry_run.as_str() {
-            "client" => return dry_run(&format, parsed, word, "client"),
-            "none" => face.make_ready()?,
-            _ => {}
+        if !self.save_config {
+            // As with kubectl, what `apply` may take away again it has made itself.
+            parsed.pods.iter_mut().for_each(|p| p.applied = None);
+            parsed.objects.iter_mut().for_each(|o| o.applied = None);
         }
-        let (mut pods, mut errors) = (vec![], vec![]);
-        let kept = made::each(&parsed, &mut errors, make)?;
+        let dry_run = &self.files.dry_run;
+        if dry_run.is_client() {
+            return would_be(&format, parsed, dry_run, &|_| word, &|_| word);
+        }
+        let dry = dry_run.is_server();
+        if !dry {
+            face.make_ready()?;
+        }
+        let note = dry_run.note();
+        let (mut shown, mut pods, mut errors) = (vec![], vec![], vec![]);
+        for object in made::each(&parsed, &mut errors, make) {
+            made::say_done(&format, &object, word, note)?;
+            shown.push(made::shown(&object, dry));
+        }
         for pod in parsed.pods {
-            match act(&pod) {
-                Ok((warnings, uid)) => {
-                    warnings.iter().for_each(warn_of);
-                    pods.push((pod, uid));
+            let acted = match act(&pod) {
+                Ok(acted) => acted,
+                Err(e) => {
+                    errors.push(e);
+                    continue;
                 }
-                Err(e) => errors.push(e),
-            }
-        }
-        let is_table = matches!(format, Format::Table { .. });
-        if self.dry_run == "server" {
-            let given = Parsed {
-                pods: pods.into_iter().map(|(p, _)| p).collect(),
-                objects: kept,
-                ..Parsed::default()
             };
-            if is_table || given.pods.len() + given.objects.len() > 0 {
-                dry_run(&format, given, word, "server")?;
+            acted.warnings.iter().for_each(warn_of);
+            if let Format::Table { .. } = format {
+                output::text(&format!("pod/{} {word}{note}\n", pod.name), false)?;
             }
-            return face.first_of(errors).map(|()| 0);
-        }
-        for object in &kept {
-            made::say_done(&format, object, word, "")?;
-        }
-        if is_table {
-            for (pod, _) in &pods {
-                output::text(&format!("pod/{} {word}\n", pod.name), false)?;
+            if dry {
+                let would_be = acted.view.as_ref().map(object::v1);
+                shown.push(would_be.unwrap_or_else(|| pod.manifest.clone()));
             }
+            pods.push((pod, acted.uid));
         }
-        let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
-        if self.wait && !pods.is_empty() {
-            let mut waiting = Waiting::new(false, &format);
-            let ended = await_started(face, &pods, until, None, &mut waiting);
-            if ended.is_ok() && is_table {
-                warn_of_trouble(face, &pods);
+        if !dry {
+            if self.files.wait {
+                errors.extend(await_all(face, &pods, until, &format).err());
             }
-            errors.extend(ended.err());
+            shown.extend(made_pods(face, &format, &pods)?);
         }
-        show_made(face, &format, &kept, &pods)?;
+        if !matches!(format, Format::Table { .. }) && !shown.is_empty() {
+            format.print(shown, false)?;
+        }
         face.first_of(errors).map(|()| 0)
     }
 }

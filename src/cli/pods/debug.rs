@@ -21,7 +21,8 @@ pub(crate) struct Debug {
     /// The Pod: NAME or pod/NAME
     #[arg(value_name = "POD")]
     pod: String,
-    /// The image to debug with [default: busybox, pulled if it is not here]
+    /// The image to debug with [default: busybox; if it is not here, one that is and is called
+    /// so, as localhost/carob/busybox:1; else it is pulled]
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
     /// See the processes of this container; its files are in /proc/1/root
@@ -91,9 +92,14 @@ impl Verb for Debug {
             Some(name) => name.clone(),
             None => free_name(&view.pod)?,
         };
+        let default_image = match &self.image {
+            Some(_) => String::new(),
+            None => debug::default_image(&face.layout)?,
+        };
         let wanted = Wanted {
             name: &name,
             image: self.image.as_deref(),
+            default_image: &default_image,
             pull_policy: self.image_pull_policy.as_deref(),
             target: self.target.as_deref(),
             profile: Profile::of(&self.profile).unwrap_or_default(),
@@ -110,6 +116,9 @@ impl Verb for Debug {
             && !self.quiet
         {
             say(&format!("Targeting container {target:?}."));
+        }
+        if self.image.is_none() && default_image != debug::DEFAULT_IMAGE.0 && !self.quiet {
+            say(&format!("Defaulting debug image to {default_image}."));
         }
         if self.container.is_none() && !self.quiet {
             say(&format!("Defaulting debug container name to {name}."));

@@ -7,9 +7,10 @@ use clap::Args;
 use crate::cli::face::{Face, warn};
 use crate::cli::objects::get::{self, Item};
 use crate::cli::objects::made::{self, Deletion};
+use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::object::{self, Named, What};
 use crate::cli::show::output::{self, Format};
-use crate::cli::{Verb, pods::apply, show::age};
+use crate::cli::{Verb, pods::files, show::age};
 use crate::manifest;
 use crate::pod::client::View;
 use crate::pod::verbs::delete::{self, Grace};
@@ -56,6 +57,8 @@ pub(crate) struct Delete {
     /// One that is not there is no error
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true)]
     ignore_not_found: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
     /// name, json or yaml: Pods as they are when they begin to end
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -111,22 +114,34 @@ impl Verb for Delete {
             objects,
             missing,
         } = self.find(face)?;
-        if let Some(n) = note {
+        if let Some(n) = note.filter(|_| !self.dry_run.is_any()) {
             warn(n);
         }
         let until = (!timeout.is_zero()).then(|| Instant::now() + timeout);
         let mut errors = missing;
-        let mut ending = vec![];
+        let (mut ending, mut shown) = (vec![], vec![]);
         // Asked first, waited for together.
         let as_list = views.len() + objects.len() != 1;
         for mut view in views {
+            if self.dry_run.is_any() {
+                match format {
+                    Format::Table { .. } | Format::Name => {
+                        announce(&format, &view, grace.force, self.dry_run.note())?;
+                    }
+                    _ => shown.push(object::v1(&view)),
+                }
+                continue;
+            }
             match delete::begin(&face.layout, &view, grace) {
                 Ok(connection) => {
                     match format {
                         Format::Table { .. } | Format::Name => {
-                            announce(&format, &view, grace.force)?;
+                            announce(&format, &view, grace.force, "")?;
                         }
-                        _ => delete::look_again(&connection, &mut view, grace),
+                        _ => {
+                            delete::look_again(&connection, &mut view, grace);
+                            shown.push(object::v1(&view));
+                        }
                     }
                     ending.push((view, connection));
                 }
@@ -134,11 +149,11 @@ impl Verb for Delete {
                 Err(e) => errors.push(e),
             }
         }
-        let some = ending.len() + objects.len() > 0;
-        if !matches!(format, Format::Table { .. } | Format::Name) && some {
-            let mut all: Vec<_> = ending.iter().map(|(view, _)| object::v1(view)).collect();
-            all.extend(objects.iter().map(Object::v1));
-            format.print(all, as_list)?;
+        if !matches!(format, Format::Table { .. } | Format::Name) {
+            shown.extend(objects.iter().map(Object::v1));
+            if !shown.is_empty() {
+                format.print(shown, as_list)?;
+            }
         }
         let wait = self.wait.unwrap_or(!grace.force);
         if wait {
@@ -155,6 +170,7 @@ impl Verb for Delete {
             wait,
             until,
             ignore_not_found: self.ignore_not_found,
+            dry_run: &self.dry_run,
         };
         made::delete(face, objects, &how, &mut errors)?;
         face.first_of(errors).map(|()| 0)
@@ -197,11 +213,7 @@ impl Delete {
             if !self.what.is_empty() || many {
                 return Err(Error::usage("-f cannot go with names, --all or --selector"));
             }
-            let parsed = apply::read(face, &self.filename, self.recursive)?;
-            let pods = parsed.pods.into_iter();
-            wanted.extend(pods.map(|p| (What::Pod, p.namespace, p.name)));
-            let objects = parsed.objects.into_iter();
-            wanted.extend(objects.map(|o| (What::Object(o.kind), o.namespace, o.name)));
+            wanted = files::named(face, &self.filename, self.recursive)?;
         }
         let mut found = Found::default();
         for (what, namespace, name) in wanted {
@@ -236,12 +248,14 @@ impl Delete {
     }
 }
 
-fn announce(format: &Format, view: &View, force: bool) -> Result<()> {
+fn announce(format: &Format, view: &View, force: bool, note: &str) -> Result<()> {
     let (name, namespace) = (&view.pod.name, &view.pod.namespace);
     let line = match format {
         Format::Name => format!("pod/{name}\n"),
-        _ if force => format!("pod {name:?} force deleted from {namespace} namespace\n"),
-        _ => format!("pod {name:?} deleted from {namespace} namespace\n"),
+        _ => {
+            let word = if force { "force deleted" } else { "deleted" };
+            format!("pod {name:?} {word}{note} from {namespace} namespace\n")
+        }
     };
     output::text(&line, false)
 }

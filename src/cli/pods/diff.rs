@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::cli::Verb;
 use crate::cli::face::Face;
 use crate::cli::objects::{describe, made};
-use crate::cli::pods::apply::read;
+use crate::cli::pods::files::read;
 use crate::cli::show::{output, unified, yaml};
 use crate::manifest;
 use crate::object;
@@ -141,7 +141,9 @@ fn mask(pair: &mut [Value; 2]) {
             };
             pair[i]["data"][&key] = shown.into();
         }
-        let annotations = pair[i]["metadata"]["annotations"].as_object_mut();
+        // Of one that is not there, nothing is shown: indexing would make it an object.
+        let annotations = pair[i].pointer_mut("/metadata/annotations");
+        let annotations = annotations.and_then(Value::as_object_mut);
         if let Some(text) = annotations.and_then(|a| a.get_mut(describe::LAST_APPLIED)) {
             *text = "***".into();
         }

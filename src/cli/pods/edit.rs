@@ -14,6 +14,7 @@ use crate::cli::objects::made;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::{object, yaml};
 use crate::manifest::{self, Source};
+use crate::object::update;
 use crate::pod::client::View;
 use crate::pod::verbs::change::{change, comparable};
 use crate::spec::{Object, Pod};
@@ -177,8 +178,9 @@ fn save(face: &Face, format: &Format, item: &Item, original: &str, text: &str) -
         }
         (Item::Object(o), 0, 1) => {
             let act = |live: &Object| manifest::edited_object(live, &before, &after);
-            let done = made::update(face, (o.kind, &o.namespace, &o.name), false, act)?;
-            (done.0.v1(), done.1)
+            let (new, changed) =
+                update(&face.layout, o.kind, &o.namespace, &o.name, false, act)?;
+            (made::expanded(face, new, false).v1(), changed)
         }
         _ => {
             let text = format!("the edited file has to hold one {}", item.kind());

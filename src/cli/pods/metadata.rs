@@ -5,6 +5,8 @@ use clap::Args;
 use crate::cli::face::{Face, say};
 use crate::cli::objects::describe;
 use crate::cli::objects::get::{self, Item};
+use crate::cli::pods::files;
+use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::output::{self, Format};
 use crate::cli::{Verb, show::object};
 use crate::manifest;
@@ -16,8 +18,17 @@ use crate::{Error, Result};
 pub(crate) struct Arguments {
     /// `pod NAME...`, `cm/NAME...`, or a kind with -l or --all; then KEY=VALUE to set and
     /// KEY- to remove
-    #[arg(required = true, value_name = "KIND [NAME] KEY=VALUE|KEY-")]
+    #[arg(
+        required_unless_present = "filename",
+        value_name = "KIND [NAME] KEY=VALUE|KEY-"
+    )]
     words: Vec<String>,
+    /// Those that these manifests name
+    #[arg(short, long, value_name = "FILE")]
+    filename: Vec<String>,
+    /// Directories of -f with those below them
+    #[arg(short = 'R', long)]
+    recursive: bool,
     /// A key may get another value
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
     overwrite: bool,
@@ -33,9 +44,8 @@ pub(crate) struct Arguments {
     /// With --all or -l: those of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// client: say what would be done, and do nothing
-    #[arg(long, value_name = "none|client", num_args = 0..=1, default_value = "none", default_missing_value = "client", require_equals = true, value_parser = ["none", "client"])]
-    dry_run: String,
+    #[command(flatten)]
+    dry_run: DryRun,
     /// json, yaml, name or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -100,7 +110,7 @@ impl Arguments {
         }
         let (items, mut errors) = self.find(face, verb, objects)?;
         let one = items.len() + errors.len() == 1;
-        let dry_run = self.dry_run == "client";
+        let dry_run = self.dry_run.is_any();
         let mut shown = vec![];
         for item in items {
             if self.list {
@@ -112,7 +122,7 @@ impl Arguments {
             }
             match change_one(face, &item, map, &change, dry_run) {
                 Ok(changed) => match format {
-                    Format::Table { .. } => say_changed(&changed, map, dry_run)?,
+                    Format::Table { .. } => say_changed(&changed, map, self.dry_run.note())?,
                     _ => shown.push(changed.item.v1()),
                 },
                 // One that cannot be changed is no reason to leave out those that follow.
@@ -127,8 +137,14 @@ impl Arguments {
 
     /// What is meant, and the errors of what is not there.
     fn find(&self, face: &Face, verb: &str, words: &[String]) -> Result<(Vec<Item>, Vec<Error>)> {
-        let resources = object::resources_of(verb, words)?;
         let many = self.all || self.selector.is_some();
+        if !self.filename.is_empty() {
+            if !words.is_empty() || many {
+                return Err(Error::usage("-f cannot go with names, --all or --selector"));
+            }
+            return self.find_in_files(face);
+        }
+        let resources = object::resources_of(verb, words)?;
         match (resources.iter().all(|n| n.names.is_empty()), many) {
             (true, false) => {
                 return Err(object::nothing_named(&resources)
@@ -156,6 +172,19 @@ impl Arguments {
         }
         for (what, name) in object::each(&resources) {
             match get::one(face, what, name) {
+                Ok(item) => items.push(item),
+                Err(e) => errors.push(e),
+            }
+        }
+        Ok((items, errors))
+    }
+}
+
+impl Arguments {
+    fn find_in_files(&self, face: &Face) -> Result<(Vec<Item>, Vec<Error>)> {
+        let (mut items, mut errors) = (vec![], vec![]);
+        for (what, namespace, name) in files::named(face, &self.filename, self.recursive)? {
+            match get::one_in(face, what, &namespace, &name) {
                 Ok(item) => items.push(item),
                 Err(e) => errors.push(e),
             }
@@ -269,7 +298,7 @@ fn list(item: &Item, map: Map, one: bool) -> Result<()> {
     output::text(&lines, false)
 }
 
-fn say_changed(changed: &Changed, map: Map, dry_run: bool) -> Result<()> {
+fn say_changed(changed: &Changed, map: Map, note: &str) -> Result<()> {
     let mut text = String::new();
     if map == Map::Labels {
         let absent = changed.absent.iter();
@@ -282,7 +311,6 @@ fn say_changed(changed: &Changed, map: Map, dry_run: bool) -> Result<()> {
         (Map::Labels, Done::Removed) => "unlabeled",
         (Map::Labels, Done::Nothing) => "not labeled",
     };
-    let note = if dry_run { " (dry run)" } else { "" };
     let kind = changed.item.kind().to_lowercase();
     let name = changed.item.name();
     text.push_str(&format!("{kind}/{name} {word}{note}\n"));

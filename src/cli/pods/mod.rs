@@ -13,6 +13,7 @@ pub(in crate::cli) mod edit;
 pub(in crate::cli) mod events;
 pub(in crate::cli) mod exec;
 pub(in crate::cli) mod explain;
+pub(in crate::cli) mod files;
 pub(in crate::cli) mod get;
 pub(in crate::cli) mod logs;
 pub(in crate::cli) mod metadata;

@@ -6,10 +6,12 @@ use serde_json::Value;
 use crate::cli::Verb;
 use crate::cli::face::Face;
 use crate::cli::objects::made;
+use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::object::{self, What};
 use crate::cli::show::output::{self, Format};
 use crate::manifest::patch::PatchKind;
 use crate::manifest::{self, Source};
+use crate::object::update;
 use crate::pod::client::View;
 use crate::pod::verbs::change::change;
 use crate::spec::{Object, Pod};
@@ -29,9 +31,8 @@ pub(crate) struct Patch {
     /// strategic: lists by their keys; merge: RFC 7386; json: RFC 6902
     #[arg(long = "type", value_name = "KIND", default_value = "strategic", value_parser = ["json", "merge", "strategic"])]
     kind: String,
-    /// client, server: say what would be done, and do nothing
-    #[arg(long, value_name = "none|client|server", num_args = 0..=1, default_value = "none", default_missing_value = "client", require_equals = true, value_parser = ["none", "client", "server"])]
-    dry_run: String,
+    #[command(flatten)]
+    dry_run: DryRun,
     /// json, yaml, name or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -63,8 +64,8 @@ impl Verb for Patch {
         };
         let resources = object::named_ones(Self::NAME, &self.words)?;
         let one = resources.iter().map(|n| n.names.len()).sum::<usize>() == 1;
-        let dry = self.dry_run != "none";
-        let note = made::dry_note(&self.dry_run);
+        let dry = self.dry_run.is_any();
+        let note = self.dry_run.note();
         let (mut shown, mut errors) = (vec![], vec![]);
         for (what, name) in object::each(&resources) {
             let done = patch_one(face, what, name, &patch, kind, dry);
@@ -100,8 +101,8 @@ fn patch_one(
     if let What::Object(of) = what {
         let act = |live: &Object| manifest::patched_object(live, patch, kind);
         let namespace = what.namespace(&face.namespace);
-        let (object, changed) = made::update(face, (of, namespace, name), dry, act)?;
-        return Ok((object.v1(), changed));
+        let (object, changed) = update(&face.layout, of, namespace, name, dry, act)?;
+        return Ok((made::expanded(face, object, dry).v1(), changed));
     }
     let view = face.find(name)?;
     let make = |live: &Pod| manifest::patched(live, patch, kind);

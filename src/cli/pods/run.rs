@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::face::{Face, say, warn, warn_of};
 use crate::cli::pods::exec::{code_of, need_terminal};
+use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::waiting::Waiting;
 use crate::cli::terminal::raw::{Signals, Wake};
@@ -63,9 +64,8 @@ pub(crate) struct Run {
     /// Say nothing but what the container says
     #[arg(short, long)]
     quiet: bool,
-    /// client: print the Pod and do nothing
-    #[arg(long, value_name = "none|client", num_args = 0..=1, default_value = "none", default_missing_value = "client", require_equals = true, value_parser = ["none", "client"])]
-    dry_run: String,
+    #[command(flatten)]
+    dry_run: DryRun,
     /// json, yaml, name or jsonpath=TEMPLATE
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<String>,
@@ -82,7 +82,7 @@ impl Verb for Run {
         \x20 carob run sh -it --rm --restart=Never --image localhost/carob/busybox:1 -- sh";
 
     fn needs_root(&self) -> bool {
-        self.dry_run == "none"
+        !self.dry_run.is_client()
     }
 
     fn passes_through(&self) -> bool {
@@ -109,12 +109,21 @@ impl Verb for Run {
         let Some(pod) = parsed.pods.into_iter().next() else {
             return Err(Error::failed("the command line made no Pod"));
         };
-        if self.dry_run == "client" {
+        if self.dry_run.is_any() {
+            if self.dry_run.is_server() {
+                client::check_create(&face.layout, &pod)?;
+            }
             let parsed = Parsed {
                 pods: vec![pod],
                 ..Parsed::default()
             };
-            return apply::dry_run(&format, parsed, "created", "client");
+            return apply::would_be(
+                &format,
+                parsed,
+                &self.dry_run,
+                &|_| "created",
+                &|_| "created",
+            );
         }
         if self.attached() {
             need_terminal(self.tty, self.stdin)?;

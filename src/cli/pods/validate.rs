@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::face::Face;
 use crate::cli::show::output::{self, Format};
 use crate::cli::show::table::Table;
-use crate::cli::{Verb, pods::apply};
+use crate::cli::{Verb, pods::files};
 use crate::manifest::{self, FieldVerdict, Verdict};
 use crate::{Error, Result};
 
@@ -39,7 +39,7 @@ impl Verb for Validate {
 
     fn run(self, face: &Face) -> Result<u8> {
         let format = Format::parse(self.output.as_deref())?;
-        let sources = apply::sources(&self.filename, self.recursive)?;
+        let sources = files::sources(&self.filename, self.recursive)?;
         let (parsed, fault) = manifest::examine(&sources, face.only_namespace())?;
         if !matches!(format, Format::Table { .. }) {
             let pods: Vec<String> = parsed

@@ -2,6 +2,7 @@
 
 pub(in crate::cli) mod age;
 pub(in crate::cli) mod custom;
+pub(in crate::cli) mod dry_run;
 pub(in crate::cli) mod jsonpath;
 pub(in crate::cli) mod monitor_log;
 pub(in crate::cli) mod object;

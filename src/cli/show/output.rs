@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::show::jsonpath::Template;
 use crate::cli::show::yaml;
 use crate::plain::{escape_json, strip_styles};
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Error, Result};
 
 /// `-o` of the verbs that show objects.
 #[derive(Debug)]
@@ -80,13 +80,7 @@ impl Format {
 
 /// A file that the command line names and that cannot be read.
 pub(crate) fn unread(e: std::io::Error, file: &str) -> Error {
-    let kind = match e.kind() {
-        std::io::ErrorKind::NotFound => Kind::NotFound,
-        std::io::ErrorKind::PermissionDenied => Kind::Permission,
-        _ => Kind::Failed,
-    };
-    let error = Error::from(e).with_kind(kind);
-    error.push_context(format!("read the file {file}"))
+    Error::of_file(e, format!("read the file {file}"))
 }
 
 /// Of a value of `-o` that is no format here.
@@ -154,6 +148,7 @@ fn raw(s: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
 
     #[test]
     fn formats() {

@@ -40,7 +40,7 @@ pub(crate) fn replaced_object(live: &Object, given: &Object, uid: Option<&str>) 
     }
     check_version(live, given.resource_version)?;
     Ok(Object {
-        applied: live.applied.clone(),
+        applied: given.applied.clone().or_else(|| live.applied.clone()),
         ..given.clone()
     })
 }

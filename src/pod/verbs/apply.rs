@@ -2,30 +2,19 @@
 
 use super::change::{Changed, Make, change};
 use super::delete::{self, Grace};
-use crate::pod::client;
+use crate::object::Done;
+use crate::pod::client::{self, View};
 use crate::spec::Pod;
 use crate::store::Layout;
 use crate::{Error, Kind, Result};
 
-/// What was done to a Pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Done {
-    Created,
-    Unchanged,
-    Configured,
-    Replaced,
-}
-
-impl Done {
-    /// kubectl's word for it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Done::Created => "created",
-            Done::Unchanged => "unchanged",
-            Done::Configured => "configured",
-            Done::Replaced => "replaced",
-        }
-    }
+/// How [`apply`] goes about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    /// One that cannot be changed so is deleted, with this grace, and made anew.
+    pub replace: Option<Grace>,
+    /// Every check is made, and nothing is done.
+    pub dry_run: bool,
 }
 
 #[derive(Debug)]
@@ -35,22 +24,24 @@ pub(crate) struct Applied {
     pub uid: String,
     /// What the caller should be warned of.
     pub warnings: Vec<Error>,
+    /// What becomes of the Pod that is there; `None` of one that is new.
+    pub would_be: Option<View>,
 }
 
 /// Makes the Pod, or changes what may be changed of the one of its name, which becomes what
-/// `merge` makes of its record. `replace`: one that cannot be changed so is deleted, with
-/// this grace, and made anew.
-pub(crate) fn apply(
-    layout: &Layout,
-    pod: &Pod,
-    replace: Option<Grace>,
-    merge: Make,
-) -> Result<Applied> {
+/// `merge` makes of its record.
+pub(crate) fn apply(layout: &Layout, pod: &Pod, how: How, merge: Make) -> Result<Applied> {
     let create = |done| {
+        let warnings = match (how.dry_run, done) {
+            (true, Done::Created) => client::check_create(layout, pod).map(|()| vec![]),
+            (true, _) => Ok(vec![]),
+            (false, _) => client::create(layout, pod),
+        };
         Ok(Applied {
             done,
-            warnings: client::create(layout, pod)?,
+            warnings: warnings?,
             uid: pod.uid.clone(),
+            would_be: None,
         })
     };
     let view = match client::find(layout, &pod.namespace, &pod.name) {
@@ -58,18 +49,23 @@ pub(crate) fn apply(
         Err(e) if e.kind() == Kind::NotFound => return create(Done::Created),
         Err(e) => return Err(e),
     };
-    let done = match (change(layout, &view, merge, false), replace) {
-        (Ok(Changed { changed: false, .. }), _) => Done::Unchanged,
-        (Ok(_), _) => Done::Configured,
+    let Changed { pod, changed } = match (change(layout, &view, merge, how.dry_run), how.replace) {
+        (Ok(changed), _) => changed,
         (Err(e), Some(grace)) if matches!(e.kind(), Kind::Conflict | Kind::Invalid) => {
-            delete::delete(layout, &view, grace, None)?;
+            if !how.dry_run {
+                delete::delete(layout, &view, grace, None)?;
+            }
             return create(Done::Replaced);
         }
         (Err(e), _) => return Err(e),
     };
     Ok(Applied {
-        done,
-        uid: view.pod.uid,
+        done: match changed {
+            true => Done::Configured,
+            false => Done::Unchanged,
+        },
+        uid: pod.uid.clone(),
         warnings: vec![],
+        would_be: Some(View { pod, ..view }),
     })
 }

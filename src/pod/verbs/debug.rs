@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::image::{Reference, Store};
 use crate::pod::client::{self, View};
 use crate::pod::monitor::kubelet::pause::is_paused;
 use crate::pod::reason::Reason;
@@ -60,12 +61,33 @@ impl Profile {
 /// time: one that is here already is enough.
 pub(crate) const DEFAULT_IMAGE: (&str, &str) = ("busybox", "IfNotPresent");
 
+/// The image where none is named: [`DEFAULT_IMAGE`]; or if that is not here, and another
+/// repository's image is that is called busybox too, this one, without asking a registry.
+pub(crate) fn default_image(layout: &Layout) -> Result<String> {
+    let store = Store::open(layout)?;
+    let default: Reference = DEFAULT_IMAGE.0.parse()?;
+    if store.lookup(&default)?.is_some() {
+        return Ok(DEFAULT_IMAGE.0.to_owned());
+    }
+    let images = store.list()?;
+    let names = images.iter().flat_map(|image| &image.names);
+    let called_so = names
+        .filter_map(|name| name.parse::<Reference>().ok())
+        .filter(|r| {
+            let last = r.repository().rsplit('/').next();
+            last == Some(DEFAULT_IMAGE.0) && r.tag().is_some()
+        });
+    let first = called_so.map(|r| r.familiar()).min();
+    Ok(first.unwrap_or_else(|| DEFAULT_IMAGE.0.to_owned()))
+}
+
 /// What is to be added.
 #[derive(Debug)]
 pub(crate) struct Wanted<'a> {
     pub name: &'a str,
-    /// [`DEFAULT_IMAGE`] where none is named.
     pub image: Option<&'a str>,
+    /// [`default_image`], where none is named.
+    pub default_image: &'a str,
     pub pull_policy: Option<&'a str>,
     /// The container whose processes it sees.
     pub target: Option<&'a str>,
@@ -83,7 +105,7 @@ impl Wanted<'_> {
     pub(crate) fn container(&self) -> Value {
         let (image, pull_policy) = match self.image {
             Some(image) => (image, None),
-            None => (DEFAULT_IMAGE.0, Some(DEFAULT_IMAGE.1)),
+            None => (self.default_image, Some(DEFAULT_IMAGE.1)),
         };
         let mut c = json!({"name": self.name, "image": image});
         let mut set = |key: &str, value: Value| c[key] = value;

@@ -14,6 +14,7 @@ pub(crate) mod images;
 mod item;
 pub(crate) mod metadata;
 pub(crate) mod namespace;
+pub(crate) mod objects;
 pub(crate) mod start;
 pub(crate) mod steer;
 pub(crate) mod top;

@@ -63,12 +63,7 @@ pub(crate) fn delete(
     wait: bool,
     until: Option<Instant>,
 ) -> Result<()> {
-    if name == DEFAULT {
-        return Err(Error::conflict(
-            "namespaces \"default\" is forbidden: this namespace may not be deleted",
-        )
-        .hint("carob delete pods --all deletes the Pods that are in it"));
-    }
+    check_may_go(name)?;
     let kept = find(layout, name)?;
     if !kept.uid.is_empty() {
         object::change(layout, ObjectKind::Namespace, "", name, |live| {
@@ -95,6 +90,16 @@ pub(crate) fn delete(
         name,
         None,
     ))
+}
+
+pub(crate) fn check_may_go(name: &str) -> Result<()> {
+    match name == DEFAULT {
+        true => Err(Error::conflict(
+            "namespaces \"default\" is forbidden: this namespace may not be deleted",
+        )
+        .hint("carob delete pods --all deletes the Pods that are in it")),
+        false => Ok(()),
+    }
 }
 
 fn end_pods(

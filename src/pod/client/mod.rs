@@ -2,31 +2,33 @@
 //! the monitor.
 //!
 //! Crash safety: a Pod's directory is made whole under another name, its name is
-//! taken, and the rename into `pods/` makes it exist. A name whose Pod does not
-//! exist is free. A Pod whose monitor is dead gets a new one from whoever looks.
+//! taken ([`names`]), and the rename into `pods/` makes it exist. A Pod whose monitor is dead gets a new one from whoever looks.
+
+mod connection;
+mod names;
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::de::IgnoredAny;
 
-use super::protocol::{MAX_MESSAGE, Reply, Request};
-use super::state::State;
-use super::status::{self, PodStatus};
-use super::{damage, limits, monitor, shutdown};
 use crate::linux::cgroup::devices;
 use crate::linux::root::remove_tree;
-use crate::linux::socket::Packets;
 use crate::linux::{capability, kernel};
-use crate::nearest::nearest;
+use crate::pod::protocol::{Reply, Request};
+use crate::pod::state::State;
+use crate::pod::status::{self, PodStatus};
+use crate::pod::{damage, limits, monitor, shutdown};
 use crate::spec::Pod;
 use crate::store::{self, Layout, Lock, PodPaths};
 use crate::{Context, Error, Ignored, Kind, Result};
+
+pub(crate) use connection::Connection;
+pub(crate) use names::{absent, being_deleted, force_release_name};
+use names::{check_name, name_owner, take_name};
+pub(super) use names::{lock_names, release_name};
 
 /// A Pod and what its monitor has written of it last.
 #[derive(Clone, Debug)]
@@ -54,12 +56,13 @@ impl View {
     }
 }
 
-/// Records the Pod, takes its name and starts its monitor. Returns what the caller
-/// should be warned of.
-///
-/// # Errors
-/// [`Kind::Conflict`] if the name is taken.
-pub(crate) fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
+/// What [`create`] would refuse.
+pub(crate) fn check_create(layout: &Layout, pod: &Pod) -> Result<()> {
+    check_able(pod)?;
+    check_name(layout, pod).map(drop)
+}
+
+fn check_able(pod: &Pod) -> Result<()> {
     kernel::check()?;
     if !pod.spec.ephemeral_containers.is_empty() {
         let e = Error::invalid("spec.ephemeralContainers: Forbidden: cannot be set on create");
@@ -70,6 +73,16 @@ pub(crate) fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
         true => &["CAP_SYS_ADMIN", "CAP_NET_ADMIN"],
         false => &["CAP_SYS_ADMIN"],
     })?;
+    Ok(())
+}
+
+/// Records the Pod, takes its name and starts its monitor. Returns what the caller
+/// should be warned of.
+///
+/// # Errors
+/// [`Kind::Conflict`] if the name is taken.
+pub(crate) fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
+    check_able(pod)?;
     log::debug!(
         "record the Pod {}/{}, uid {}",
         pod.namespace,
@@ -225,33 +238,6 @@ pub(crate) fn list_with(
     }
     found.sort_by(|a, b| (&a.pod.namespace, &a.pod.name).cmp(&(&b.pod.namespace, &b.pod.name)));
     Ok(found)
-}
-
-/// The error that there is no Pod of this name, with the name that was meant where one is
-/// near: of this namespace, or the same of another.
-pub(crate) fn absent(layout: &Layout, namespace: &str, name: &str) -> Error {
-    let names_in = |dir: &Path| -> Vec<String> {
-        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-        let names = entries.filter_map(|e| e.file_name().into_string().ok());
-        names.collect()
-    };
-    let here = names_in(&layout.names().join(namespace));
-    let elsewhere = || {
-        let mut namespaces = names_in(&layout.names());
-        namespaces.sort_unstable();
-        namespaces
-            .into_iter()
-            .find(|n| n != namespace && name_owner(layout, n, name).is_some())
-    };
-    let list = format!("`carob get pods -n {namespace}` lists those there are");
-    let hint = match nearest(name, here.iter().map(String::as_str)) {
-        Some(other) => format!("did you mean {other}? {list}"),
-        None => match elsewhere() {
-            Some(other) => format!("there is one in the namespace {other}: -n {other}"),
-            None => list,
-        },
-    };
-    Error::not_found(format!("pods {name:?} not found")).hint(hint)
 }
 
 /// # Errors
@@ -463,70 +449,6 @@ pub(super) fn change(
     }
 }
 
-/// Frees the name of a Pod that is being deleted by force.
-pub(crate) fn force_release_name(layout: &Layout, pod: &Pod) -> Result<()> {
-    let _names = lock_names(layout)?;
-    release_name(layout, pod)
-}
-
-/// Removes the name if it is this Pod's. The caller holds the names' lock.
-pub(super) fn release_name(layout: &Layout, pod: &Pod) -> Result<()> {
-    let link = layout.name_link(&pod.namespace, &pod.name);
-    if owns_name(layout, pod) {
-        std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
-    }
-    // Where it was to be, too: a creation may have been cut short before.
-    if let Some(namespace) = link.parent() {
-        std::fs::remove_dir(namespace).ignored("other Pods of the namespace may be in it");
-    }
-    Ok(())
-}
-
-pub(super) fn lock_names(layout: &Layout) -> Result<Lock> {
-    Lock::acquire(&layout.names_lock())
-}
-
-fn take_name(layout: &Layout, pod: &Pod) -> Result<()> {
-    let link = layout.name_link(&pod.namespace, &pod.name);
-    if let Some(owner) = name_owner(layout, &pod.namespace, &pod.name) {
-        if layout.pod(&owner).dir.exists() {
-            let state = damage::load_state(layout, &owner).ok().flatten();
-            if state.is_some_and(|state| state.deletion.is_some()) {
-                return Err(being_deleted(pod));
-            }
-            return Err(
-                Error::conflict(format!("pods {:?} already exists", pod.name)).hint(format!(
-                    "delete it first (carob delete pod {}), or choose another name",
-                    pod.as_arguments()
-                )),
-            );
-        }
-        std::fs::remove_file(&link).with_context(|| format!("unlink({})", link.display()))?;
-    }
-    if let Some(namespace) = link.parent() {
-        store::make_dir(namespace)?;
-    }
-    std::os::unix::fs::symlink(&pod.uid, &link)
-        .with_context(|| format!("symlink({}, {})", pod.uid, link.display()))
-}
-
-/// The error where the name belongs to a Pod that ends.
-pub(crate) fn being_deleted(pod: &Pod) -> Error {
-    Error::conflict(format!("pods {:?} is being deleted", pod.name)).hint(format!(
-        "wait for its end: carob wait pod/{} -n {} --for=delete",
-        pod.name, pod.namespace
-    ))
-}
-
-fn name_owner(layout: &Layout, namespace: &str, name: &str) -> Option<String> {
-    let target = std::fs::read_link(layout.name_link(namespace, name)).ok()?;
-    target.to_str().map(str::to_owned)
-}
-
-fn owns_name(layout: &Layout, pod: &Pod) -> bool {
-    name_owner(layout, &pod.namespace, &pod.name).as_deref() == Some(&pod.uid)
-}
-
 /// A directory whose owner died. `.new-` is made and renamed under the names'
 /// lock, so that one that is there under it has nobody; `.dead-` is its monitor's
 /// while that lives.
@@ -546,92 +468,4 @@ fn collect_garbage(layout: &Layout, name: &str) -> Result<()> {
     drop(names);
     monitor::remove_shared(layout)?;
     remove_tree(&dir)
-}
-
-/// One request to a monitor and its replies.
-#[derive(Debug)]
-pub(crate) struct Connection(Packets, PathBuf);
-
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl Connection {
-    /// Connects to the Pod's monitor, starting a new one if it is dead.
-    ///
-    /// # Errors
-    /// [`Kind::NotFound`] if the Pod is gone.
-    pub(crate) fn open(layout: &Layout, uid: &str) -> Result<Self> {
-        let paths = layout.pod(uid);
-        let mut tries = 0;
-        loop {
-            match Packets::connect(&paths.monitor_socket()) {
-                Ok(packets) => return Ok(Connection(packets, paths.dir)),
-                Err(e) if !paths.dir.exists() => {
-                    return Err(e.with_kind(Kind::NotFound).push_context("the Pod is gone"));
-                }
-                Err(e) if tries >= 100 => return Err(e.push_context("reach the Pod's monitor")),
-                Err(_) => {}
-            }
-            // Whoever wins the lock binds the socket before the monitor lives; the
-            // losers have no event to wait for.
-            monitor::start(layout, uid)?;
-            if tries > 0 {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            tries += 1;
-        }
-    }
-
-    /// The Pod's directory.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.1
-    }
-
-    /// A monitor that is dead by now is no error here: it is met as one that
-    /// closes without a reply, whether it died before the request or after.
-    pub(crate) fn send(&self, request: &Request, fds: &[BorrowedFd]) -> Result<()> {
-        let bytes = serde_json::to_vec(request)?;
-        if bytes.len() > MAX_MESSAGE {
-            return Err(Error::invalid(format!(
-                "the request has {} bytes, {MAX_MESSAGE} at most",
-                bytes.len()
-            )));
-        }
-        match self.0.send(&bytes, fds) {
-            Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-            Err(e) => Err(Error::sys("sendmsg(<monitor>)", e)),
-        }
-    }
-
-    /// The next reply and its fds; `None` when the monitor has closed.
-    ///
-    /// # Errors
-    /// [`Kind::Timeout`] if nothing comes in time.
-    pub(crate) fn recv(&self, timeout: Option<Duration>) -> Result<Option<(Reply, Vec<OwnedFd>)>> {
-        let limit = match timeout {
-            Some(t) => PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX),
-            None => PollTimeout::NONE,
-        };
-        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, limit) {
-            Ok(0) => {
-                return Err(Error::new(
-                    Kind::Timeout,
-                    "timed out waiting for the monitor",
-                ));
-            }
-            Ok(_) => {}
-            Err(Errno::EINTR) => return Err(Error::from(Errno::EINTR)),
-            Err(e) => return Err(Error::sys("poll()", e)),
-        }
-        let mut buffer = vec![0; MAX_MESSAGE];
-        match self.0.receive(&mut buffer) {
-            Ok(([], _)) | Err(Errno::ECONNRESET) => Ok(None),
-            Ok((bytes, fds)) => Ok(Some((serde_json::from_slice(bytes)?, fds))),
-            Err(e) => Err(Error::sys("recvmsg(<monitor>)", e)),
-        }
-    }
 }
