@@ -8,6 +8,7 @@ pub(crate) mod capability;
 pub(crate) mod cgroup;
 pub(crate) mod dbus;
 pub(crate) mod elf;
+pub(crate) mod hugepages;
 pub(crate) mod kernel;
 pub(crate) mod loop_device;
 pub(crate) mod module;

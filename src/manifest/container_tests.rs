@@ -123,11 +123,11 @@ fn faults_in_a_container() {
         ),
         (
             "resources: {limits: {ephemeral-storage: 1Gi}}",
-            "only cpu and memory",
+            "only cpu, memory and huge pages",
         ),
         (
             "resources: {limits: {nvidia.com/gpu: 1}, requests: {}}",
-            "limits['nvidia.com/gpu']: so far only cpu and memory",
+            "limits['nvidia.com/gpu']: so far only cpu, memory and huge pages",
         ),
         ("livenessProbe: {}", "must specify a handler type"),
         (

@@ -308,12 +308,11 @@ pub(super) fn resource_ref(
         "limits.cpu" | "requests.cpu" => &cpu,
         "limits.memory" | "requests.memory" => &bytes,
         "limits.ephemeral-storage" | "requests.ephemeral-storage" => &bytes,
-        other if other.contains(".hugepages-") => {
-            r.refused(
-                &resource,
-                format!("{other}: so far only cpu, memory and ephemeral-storage are supported"),
-            );
-            return None;
+        other
+            if other.starts_with("limits.hugepages-")
+                || other.starts_with("requests.hugepages-") =>
+        {
+            &bytes
         }
         other => {
             r.unknown_value(

@@ -77,8 +77,8 @@ fn faults_in_the_spec() {
             "Unsupported value",
         ),
         (
-            "volumes: [{name: a, emptyDir: {medium: HugePages}}]",
-            "not supported yet",
+            "volumes: [{name: a, emptyDir: {medium: HugePages-3Mi}}]",
+            "Unsupported value",
         ),
         (
             "volumes: [{name: a, emptyDir: {sizeLimit: -1}}]",

@@ -31,7 +31,11 @@ pub(super) fn lower(
     let namespace = meta.namespace.clone().unwrap_or_default();
     metadata::check(r, pod, &name, &namespace);
     let spec = match &pod.spec {
-        Some(spec) => lower_spec(r, spec, meta, &name, &namespace),
+        Some(spec) => {
+            let lowered = lower_spec(r, spec, meta, &name, &namespace);
+            volumes::warn_of_huge_pages(r, spec, &lowered);
+            lowered
+        }
         None => {
             r.required(&Path::default().key("spec"), "");
             Spec::default()

@@ -9,7 +9,7 @@ use super::quantity::Quantity;
 use super::report::Report;
 use super::tree::Path;
 use crate::nearest::nearest;
-use crate::spec::Resources;
+use crate::spec::{Hugepages, PageSize, Resources};
 
 /// A memory limit below this keeps any program from starting; it is nearly
 /// always a forgotten suffix.
@@ -122,5 +122,53 @@ pub(super) fn lower(
         cpu_limit: cpu_limit.map(Quantity::millis).and_then(above_zero),
         memory_request: memory_request.map(Quantity::units),
         memory_limit,
+        hugepages: hugepages(r, path, resources),
     }
+}
+
+/// Huge pages are never given twice: the request is the limit.
+fn hugepages(r: &mut Report<'_>, path: &Path, resources: &core::ResourceRequirements) -> Hugepages {
+    let all = |map: &Option<BTreeMap<String, Text>>| map.clone().unwrap_or_default();
+    let (limits, requests) = (all(&resources.limits), all(&resources.requests));
+    let is_huge = |name: &&String| name.starts_with("hugepages-");
+    let mut pages = Hugepages::default();
+    for (side, map) in [("limits", &limits), ("requests", &requests)] {
+        for name in map.keys().filter(is_huge) {
+            let place = path.key(side).key(name);
+            // A request that came from the limit is judged there; a size that no machine has,
+            // by the table of fields.
+            let (Some(size), true) = (PageSize::of_resource(name), r.is_set(&place)) else {
+                continue;
+            };
+            let text = &map[name];
+            let Some(bytes) = quantity(r, &place, text) else {
+                continue;
+            };
+            if !bytes.is_whole() || !bytes.units().is_multiple_of(size.bytes()) {
+                let why = format!("{} is not positive integer multiple of {name}", text.0);
+                r.invalid(&place, &text.0, why);
+            }
+            if side == "limits" {
+                pages.set(size, bytes.units());
+                continue;
+            }
+            match limits.get(name) {
+                None => r.required(
+                    &path.key("limits"),
+                    "Limit must be set for non overcommitable resources",
+                ),
+                Some(limit) if Quantity::parse(&limit.0) != Ok(bytes) => {
+                    let why = format!("must be equal to {name} limit of {}", limit.0);
+                    r.invalid(&place, &text.0, why);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    let names = || limits.keys().chain(requests.keys());
+    let others = ["cpu", "memory"];
+    if names().any(|name| is_huge(&name)) && !names().any(|name| others.contains(&name.as_str())) {
+        r.forbidden(path, "HugePages require cpu or memory");
+    }
+    pages
 }

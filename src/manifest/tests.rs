@@ -121,6 +121,7 @@ fn a_pod_with_much_in_it() {
             cpu_limit: Some(1500),
             memory_request: Some(64 << 20),
             memory_limit: Some(64 << 20),
+            ..Resources::default()
         }
     );
     assert!(c.mounts[0].read_only && c.mounts[0].recursive_read_only);
@@ -137,6 +138,7 @@ fn a_pod_with_much_in_it() {
         s.volumes[0].source,
         VolumeSource::EmptyDir {
             memory: true,
+            huge: None,
             size_limit: Some(1 << 20),
             mode: None,
         }
@@ -499,6 +501,7 @@ fn a_volume_without_a_type_is_an_empty_dir() {
         let pod = &parsed.pods[0];
         let empty = VolumeSource::EmptyDir {
             memory: false,
+            huge: None,
             size_limit: None,
             mode: None,
         };

@@ -14,7 +14,8 @@ use super::tree::Path;
 use super::{names, projected};
 use crate::nearest::nearest;
 use crate::spec::{
-    HostPathKind, Mount, MountOption, Propagation, PullPolicy, Volume, VolumeSource,
+    HostPathKind, HugeMedium, Mount, MountOption, Propagation, PullPolicy, Spec, Volume,
+    VolumeSource,
 };
 
 /// Volumes of kinds that carob does not have are left out: the table of fields
@@ -127,9 +128,12 @@ fn ephemeral(
 }
 
 fn empty_dir(r: &mut Report<'_>, path: &Path, dir: &core::EmptyDirVolumeSource) -> VolumeSource {
-    let media = [("", false), ("Memory", true), ("HugePages", false)];
+    let huge = HugeMedium::ALL.map(|(word, medium)| (word, (true, Some(medium))));
+    let mut media = vec![("", (false, None)), ("Memory", (true, None))];
+    media.extend(huge);
     let medium = Some(dir.medium.as_deref().unwrap_or_default());
-    let memory = r.choice(&path.key("medium"), medium, &media);
+    let medium = r.choice(&path.key("medium"), medium, &media);
+    let (memory, huge) = medium.unwrap_or_default();
     let size = dir.size_limit.as_ref();
     let size = size.and_then(|q| quantity(r, &path.key("sizeLimit"), q));
     if let Some(mode) = dir.mode.filter(|m| !(0..=0o1777).contains(m)) {
@@ -138,8 +142,26 @@ fn empty_dir(r: &mut Report<'_>, path: &Path, dir: &core::EmptyDirVolumeSource) 
     }
     VolumeSource::EmptyDir {
         mode: dir.mode.and_then(|m| u32::try_from(m).ok()),
-        memory: memory.unwrap_or(false),
+        memory,
+        huge,
         size_limit: size.map(Quantity::units).filter(|bytes| *bytes > 0),
+    }
+}
+
+/// A cluster takes such a Pod, and never starts it.
+pub(super) fn warn_of_huge_pages(r: &mut Report<'_>, pod: &core::PodSpec, spec: &Spec) {
+    for (i, v) in pod.volumes.iter().flatten().enumerate() {
+        let Some(VolumeSource::EmptyDir {
+            huge: Some(medium), ..
+        }) = spec.volume(&v.name).map(|v| &v.source)
+        else {
+            continue;
+        };
+        if let Err(why) = spec.page_size(*medium) {
+            let path = Path::default().keys("spec.volumes").index(i);
+            let path = path.keys("emptyDir.medium");
+            r.warn(&path, format!("the volume cannot be mounted: {why}"));
+        }
     }
 }
 

@@ -9,9 +9,10 @@ use nix::sys::sysinfo::sysinfo;
 use nix::unistd::{SysconfVar, sysconf};
 use oci_spec::runtime as oci;
 
-use crate::Error;
-use crate::linux::cgroup::{Limit, Resources};
-use crate::spec::{self, Bounds, Container, QosClass, Spec};
+use crate::linux::cgroup::{HugepageLimit, Limit, Resources};
+use crate::linux::hugepages;
+use crate::spec::{self, Bounds, Container, Hugepages, QosClass, Spec};
+use crate::{Error, Result};
 
 /// CPU time per period that a kubelet gives limits in, microseconds.
 const PERIOD_US: u64 = 100_000;
@@ -36,8 +37,13 @@ pub(crate) fn node_memory() -> u64 {
 
 /// One container's cgroup, in a configuration's words.
 ///
-/// `memory_is_v2`: then, out of memory, all of it is killed. v1 always kills one process.
-pub(crate) fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxResources {
+/// `of_pod`: the huge pages of all of its Pod's containers. `memory_is_v2`: then, out of
+/// memory, all of it is killed. v1 always kills one process.
+pub(crate) fn plan_resources(
+    c: &Container,
+    of_pod: Hugepages,
+    memory_is_v2: bool,
+) -> oci::LinuxResources {
     let r = c.resources;
     let mut cpu = oci::LinuxCpu::default();
     cpu.set_shares(Some(shares(r.cpu_request.or(r.cpu_limit).unwrap_or(0))));
@@ -55,6 +61,17 @@ pub(crate) fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxRes
         memory.set_limit(limit).set_swap(limit);
         resources.set_memory(Some(memory));
     }
+    if !of_pod.is_none() {
+        // Of a size that only others of the Pod have, it may use none.
+        let limit = |(size, _): (spec::PageSize, u64)| {
+            let mut page = oci::LinuxHugepageLimit::default();
+            let limit = c.resources.hugepages.of(size);
+            page.set_page_size(size.in_cgroup().to_owned())
+                .set_limit(i64::try_from(limit).unwrap_or(i64::MAX));
+            page
+        };
+        resources.set_hugepage_limits(Some(of_pod.each().map(limit).collect()));
+    }
     if c.security.privileged {
         let mut all = oci::LinuxDeviceCgroup::default();
         all.set_allow(true).set_access(Some("rwm".to_owned()));
@@ -71,8 +88,57 @@ pub(crate) fn plan_resources(c: &Container, memory_is_v2: bool) -> oci::LinuxRes
 pub(crate) fn plan_pod_resources(spec: &Spec) -> Resources {
     Resources {
         pids_max: Some(Limit::At(POD_PIDS)),
+        hugepages: spec
+            .hugepages()
+            .each()
+            .map(|(size, bytes)| page_limit(size.in_cgroup(), bytes))
+            .collect(),
         ..plan_bounds(spec.bounds())
     }
+}
+
+fn page_limit(size: &str, bytes: u64) -> HugepageLimit {
+    HugepageLimit {
+        page_size: size.to_owned(),
+        limit: Limit::At(bytes),
+    }
+}
+
+/// A Pod may use no huge pages of the sizes that it does not ask for, as on a cluster: they
+/// are reserved for others. `sizes`: those of the machine.
+pub(crate) fn plan_no_hugepages(spec: &Spec, sizes: &[String]) -> Resources {
+    let asked = spec.hugepages();
+    let asks = |word: &String| asked.each().any(|(size, _)| size.in_cgroup() == word);
+    let others = sizes.iter().filter(|word| !asks(word));
+    Resources {
+        hugepages: others.map(|word| page_limit(word, 0)).collect(),
+        ..Resources::default()
+    }
+}
+
+/// Whether the machine has the huge pages now that the Pod asks for. A scheduler would not
+/// place the Pod: it waits until they are there.
+pub(crate) fn require_hugepages(spec: &Spec) -> Result<()> {
+    for (size, bytes) in spec.hugepages().each() {
+        let (name, wanted) = (size.resource(), bytes / size.bytes());
+        let Some(free) = hugepages::free(size.bytes())? else {
+            let text = format!("Insufficient {name}: the kernel has no pages of this size");
+            return Err(Error::unsupported(text)
+                .hint("/sys/kernel/mm/hugepages has a directory for each size that there is"));
+        };
+        if free < wanted {
+            let text = format!(
+                "Insufficient {name}: the Pod asks for {wanted} pages, and {free} of this \
+                 machine's are free"
+            );
+            return Err(Error::failed(text).hint(format!(
+                "reserve more, in {}/nr_hugepages, or end what uses them; the Pod starts when \
+                 they are there",
+                hugepages::pool(size.bytes()).display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The same where it changes. A limit is never taken away: Kubernetes does not allow that.
@@ -207,6 +273,40 @@ mod tests {
             ..Spec::default()
         };
         assert_eq!(spec.cpu_requests(), u64::MAX);
+    }
+
+    #[test]
+    fn huge_pages_of_containers_and_of_their_pod() {
+        use spec::PageSize::{G1, M2};
+        let container = |size, bytes| {
+            let mut c = Container::default();
+            c.resources.hugepages.set(size, bytes);
+            c
+        };
+        let spec = Spec {
+            containers: vec![container(M2, 4 << 20), container(G1, 1 << 30)],
+            ..Spec::default()
+        };
+        let words = |limits: &[HugepageLimit]| -> Vec<String> {
+            let word = |l: &HugepageLimit| format!("{}={:?}", l.page_size, l.limit);
+            limits.iter().map(word).collect()
+        };
+        let pod = plan_pod_resources(&spec).hugepages;
+        assert_eq!(words(&pod), ["2MB=At(4194304)", "1GB=At(1073741824)"]);
+        let machine = ["1GB", "2MB", "64KB"].map(str::to_owned);
+        let none = plan_no_hugepages(&spec, &machine).hugepages;
+        assert_eq!(words(&none), ["64KB=At(0)"]);
+        let of = |c: &Container, pod| {
+            let plan = plan_resources(c, pod, true);
+            let limits = plan.hugepage_limits().iter().flatten();
+            limits
+                .map(|l| (l.page_size().clone(), l.limit()))
+                .collect::<Vec<_>>()
+        };
+        let [first, second] = [("2MB".to_owned(), 4 << 20), ("1GB".to_owned(), 0)];
+        assert_eq!(of(&spec.containers[0], spec.hugepages()), [first, second]);
+        // The Pod's own cgroup says that there are none.
+        assert_eq!(of(&Container::default(), Hugepages::default()), []);
     }
 
     #[test]

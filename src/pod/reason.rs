@@ -61,6 +61,7 @@ reasons! {
     FailedPreStopHook
     FailedRecord
     FailedResume
+    FailedScheduling
     FailedToRetrieveImagePullSecret
     Killing
     LifecycleHTTPFallback

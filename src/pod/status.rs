@@ -131,7 +131,9 @@ impl ResourcesOf {
         let map = |cpu: Option<u64>, memory: Option<u64>| {
             let cpu = cpu.map(|n| ("cpu", cpu_quantity(n)));
             let memory = memory.map(|n| ("memory", memory_quantity(n)));
-            cpu.into_iter().chain(memory).collect()
+            let pages = r.hugepages.each();
+            let pages = pages.map(|(size, n)| (size.resource(), memory_quantity(n)));
+            cpu.into_iter().chain(memory).chain(pages).collect()
         };
         ResourcesOf {
             limits: map(r.cpu_limit, r.memory_limit),

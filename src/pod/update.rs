@@ -106,7 +106,7 @@ fn forget_in_container(new: &mut Value, old: &Value) {
         new["imagePullPolicy"] = old["imagePullPolicy"].clone();
     }
     new["image"] = old["image"].clone();
-    // All that there can be of these is cpu and memory.
+    // What of these may change, `resizes` judges.
     match old.get("resources") {
         Some(resources) => new["resources"] = resources.clone(),
         None => {
@@ -131,6 +131,11 @@ fn resizes(old: &Spec, new: &Spec, refused: &mut Vec<String>) {
                     "{path} (resources of an init container that is no sidecar cannot be changed)"
                 ));
                 continue;
+            }
+            if was.hugepages != is.hugepages {
+                refused.push(format!(
+                    "{path} (only cpu and memory resources are mutable)"
+                ));
             }
             let gone = |a: Option<u64>, b: Option<u64>| a.is_some() && b.is_none();
             let requests = |r: Resources| (r.cpu_request, r.memory_request);

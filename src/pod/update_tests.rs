@@ -14,6 +14,7 @@ fn pod(manifest: Value) -> Pod {
             cpu_limit: number("limits", "cpu"),
             memory_request: number("requests", "memory"),
             memory_limit: number("limits", "memory"),
+            ..Resources::default()
         },
         ..Container::default()
     };
@@ -93,6 +94,21 @@ fn resources_change_within_kubernetes_rules() {
         "spec.containers[0].resources.requests (resource requests cannot be removed); \
          spec.containers[0].resources.limits (resource limits cannot be removed)"
     );
+}
+
+#[test]
+fn huge_pages_do_not_change() {
+    let c = |pages: &str| {
+        let mut pod = with(json!({"image": "i:1"}), json!({}));
+        let pages = serde_json::from_str(pages).unwrap();
+        pod.spec.containers[0].resources.hugepages = pages;
+        pod
+    };
+    let old = c(r#"{"hugepages-2Mi": 2097152}"#);
+    assert_eq!(said(&old, &old), "");
+    let text = "spec.containers[0].resources (only cpu and memory resources are mutable)";
+    assert_eq!(said(&old, &c(r#"{"hugepages-2Mi": 4194304}"#)), text);
+    assert_eq!(said(&old, &c("{}")), text);
 }
 
 #[test]

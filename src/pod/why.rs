@@ -178,6 +178,7 @@ fn of_the_pod(pod: &Pod, state: &State, now: Timestamp) -> Option<Found> {
         };
         let what = match f.reason {
             Reason::FailedMount => "its volumes cannot be mounted",
+            Reason::FailedScheduling => "this machine has less than the Pod requests",
             _ => "its sandbox cannot be made",
         };
         let text = format!("{what}, and this is tried again: {message}");

@@ -1,7 +1,7 @@
 //! What a fieldRef and a resourceFieldRef name of a Pod, for variables and for files alike
 //! (ObjectFieldSelector and ResourceFieldSelector of Kubernetes' API reference).
 
-use super::{Node, Pod, Resources};
+use super::{Node, PageSize, Pod, Resources};
 
 impl Pod {
     /// A field of the metadata: its name, namespace, uid, or one label or annotation, which
@@ -35,7 +35,13 @@ impl Resources {
             "requests.cpu" => self.cpu_request.or(self.cpu_limit).unwrap_or(0),
             "requests.memory" => self.memory_request.or(self.memory_limit).unwrap_or(0),
             "requests.ephemeral-storage" => 0,
-            _ => return None,
+            _ => {
+                let (_, resource) = name.split_once('.')?;
+                let size = PageSize::of_resource(resource);
+                // A size that no machine has is none, as on a cluster.
+                resource.strip_prefix("hugepages-")?;
+                size.map_or(0, |size| self.hugepages.of(size))
+            }
         })
     }
 }
@@ -51,10 +57,11 @@ mod tests {
             memory: 1 << 30,
             storage: 1 << 40,
         };
-        let r = Resources {
+        let mut r = Resources {
             cpu_limit: Some(500),
             ..Resources::default()
         };
+        r.hugepages.set(PageSize::M2, 4 << 20);
         for (name, value) in [
             ("limits.cpu", Some(500)),
             ("requests.cpu", Some(500)),
@@ -62,7 +69,11 @@ mod tests {
             ("requests.memory", Some(0)),
             ("limits.ephemeral-storage", Some(1 << 40)),
             ("requests.ephemeral-storage", Some(0)),
-            ("limits.hugepages-2Mi", None),
+            ("limits.hugepages-2Mi", Some(4 << 20)),
+            ("requests.hugepages-2Mi", Some(4 << 20)),
+            ("requests.hugepages-1Gi", Some(0)),
+            ("limits.hugepages-3Mi", Some(0)),
+            ("limits.memroy", None),
         ] {
             assert_eq!(r.named(name, node), value, "{name}");
         }

@@ -9,6 +9,7 @@
 mod claim;
 mod container;
 mod downward;
+mod hugepages;
 mod object;
 mod pod;
 mod probe;
@@ -23,6 +24,7 @@ pub(crate) use claim::ClaimForm;
 pub(crate) use container::{
     Container, EnvFrom, EnvValue, EnvVar, Hook, Port, Protocol, PullPolicy, ResizePolicy,
 };
+pub(crate) use hugepages::{HugeMedium, Hugepages, PageSize};
 pub(crate) use object::{Object, ObjectKind, ObjectRef, Owner};
 pub(crate) use pod::{Dns, HostAlias, Pod, QosClass, RestartPolicy, Spec, WhenLogFull};
 pub(crate) use probe::{Check, FirstProbes, Host, HttpGet, HttpVersion, Probe, ProbeKind};

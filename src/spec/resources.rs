@@ -1,8 +1,8 @@
-//! Requests and limits of CPU time and memory, and their sums over a Pod.
+//! Requests and limits of CPU time, memory and huge pages, and their sums over a Pod.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Spec};
+use super::{Container, Hugepages, Spec};
 
 /// Requests and limits. A limit without a request is also the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub(crate) struct Resources {
     /// Bytes.
     pub memory_request: Option<u64>,
     pub memory_limit: Option<u64>,
+    #[serde(default, skip_serializing_if = "Hugepages::is_none")]
+    pub hugepages: Hugepages,
 }
 
 impl Resources {
@@ -96,7 +98,7 @@ impl Spec {
 
     /// Of the containers that run together, or the init container that has more. `None`
     /// where one of them has none.
-    fn sum(&self, of: &dyn Fn(&Container) -> Option<u64>) -> Option<u64> {
+    pub(super) fn sum(&self, of: &dyn Fn(&Container) -> Option<u64>) -> Option<u64> {
         let together = self.init_containers.iter().filter(|c| c.sidecar);
         let mut together = self.containers.iter().chain(together).map(of);
         let together = together.try_fold(0u64, |sum, one| Some(sum.saturating_add(one?)));

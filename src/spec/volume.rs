@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectRef, PullPolicy, Spec};
+use super::{HugeMedium, ObjectRef, PullPolicy, Spec};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Volume {
@@ -15,8 +15,11 @@ pub(crate) struct Volume {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum VolumeSource {
     EmptyDir {
-        /// In memory (tmpfs) rather than on disk.
+        /// In memory (tmpfs, or huge pages) rather than on disk.
         memory: bool,
+        /// In huge pages.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        huge: Option<HugeMedium>,
         /// Bytes.
         size_limit: Option<u64>,
         /// The permissions of its directory, if not 0777.
@@ -60,6 +63,17 @@ pub(crate) enum VolumeSource {
         #[serde(default)]
         user: Option<u32>,
     },
+}
+
+impl VolumeSource {
+    /// Of an emptyDir, in Kubernetes' word.
+    pub(crate) fn medium(&self) -> &'static str {
+        match self {
+            VolumeSource::EmptyDir { huge: Some(m), .. } => m.word(),
+            VolumeSource::EmptyDir { memory: true, .. } => "Memory",
+            _ => "",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

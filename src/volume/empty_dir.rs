@@ -1,13 +1,14 @@
-//! emptyDir: a directory on disk, or a tmpfs.
+//! emptyDir: a directory on disk, a tmpfs, or a hugetlbfs.
 
 use std::os::fd::AsFd;
 
 use super::{Making, owner};
-use crate::Result;
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOSUID, Mount};
 use crate::linux::root::open_dir;
 use crate::linux::selinux;
+use crate::spec::HugeMedium;
 use crate::store::make_dir;
+use crate::{Error, Result};
 
 /// Everybody may write to an emptyDir, unless its `mode` says otherwise.
 pub(super) const MODE: u32 = 0o777;
@@ -45,5 +46,29 @@ pub(super) fn make_in_memory(
     options.extend(m.label.map(|l| ("context", l)));
     let tmpfs = Mount::new("tmpfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
     tmpfs.attach(open_dir(&dir)?.as_fd())?;
+    owner::give(&dir, m.fs_group, mode)
+}
+
+/// As [`make_on_disk`]. What is in it counts against the limits of the containers that took
+/// the pages (hugetlb controller), which alone bound it, as on a cluster, unless it has a limit
+/// of its own: Linux 6.18 keeps counting a page of the volume as used that the controller has
+/// refused, so that a volume with a size shrinks.
+pub(super) fn make_in_huge_pages(
+    m: &Making,
+    name: &str,
+    medium: HugeMedium,
+    size_limit: Option<u64>,
+    mode: u32,
+) -> Result<()> {
+    let page = m.spec.page_size(medium).map_err(Error::invalid)?;
+    let dir = m.paths.memory_volume(name);
+    make_dir(&dir)?;
+    let page = page.bytes().to_string();
+    let size = size_limit.map(|s| s.to_string());
+    let mut options = vec![("mode", "0777"), ("pagesize", page.as_str())];
+    options.extend(size.as_deref().map(|s| ("size", s)));
+    options.extend(m.label.map(|l| ("context", l)));
+    let pages = Mount::new("hugetlbfs", &options, ATTR_NOSUID | ATTR_NODEV)?;
+    pages.attach(open_dir(&dir)?.as_fd())?;
     owner::give(&dir, m.fs_group, mode)
 }

@@ -1,5 +1,5 @@
-//! A Pod's volumes on the host, a file a kind: [`empty_dir`] (a directory on disk, or a
-//! tmpfs), [`host_path`] (what is there, checked for its type), [`projected`] (files that
+//! A Pod's volumes on the host, a file a kind: [`empty_dir`] (a directory on disk, a
+//! tmpfs, or huge pages), [`host_path`] (what is there, checked for its type), [`projected`] (files that
 //! carob writes) and [`nfs`]. [`owner`]: the group that they are given; [`usage`]: how large
 //! one has grown; [`walk`] goes through all files for both. Where a volume lies, for the mounts
 //! of containers, says `pod/bundle/mounts.rs`.
@@ -67,13 +67,17 @@ impl Making<'_> {
         match &v.source {
             VolumeSource::EmptyDir {
                 memory,
+                huge,
                 size_limit,
                 mode,
             } => {
                 let mode = mode.unwrap_or(empty_dir::MODE);
-                match memory {
-                    false => empty_dir::make_on_disk(self, &v.name, mode),
-                    true => empty_dir::make_in_memory(self, &v.name, *size_limit, mode),
+                match (memory, huge) {
+                    (_, Some(medium)) => {
+                        empty_dir::make_in_huge_pages(self, &v.name, *medium, *size_limit, mode)
+                    }
+                    (false, None) => empty_dir::make_on_disk(self, &v.name, mode),
+                    (true, None) => empty_dir::make_in_memory(self, &v.name, *size_limit, mode),
                 }
             }
             VolumeSource::HostPath { path, kind } => host_path::make(path, *kind),

@@ -34,6 +34,7 @@ mod fds;
 mod full;
 mod full_logs;
 mod hostile;
+mod hugepages;
 mod image_volumes;
 mod images;
 mod insiders;

@@ -503,15 +503,13 @@ fn volumes(p: &mut Page, list: &[Volume]) {
     for v in list {
         p.line(1, &format!("{}:", v.name));
         match &v.source {
-            VolumeSource::EmptyDir {
-                memory, size_limit, ..
-            } => {
+            VolumeSource::EmptyDir { size_limit, .. } => {
                 p.pair(
                     2,
                     "Type",
                     "EmptyDir (a temporary directory that shares a pod's lifetime)",
                 );
-                p.pair(2, "Medium", if *memory { "Memory" } else { "" });
+                p.pair(2, "Medium", v.source.medium());
                 let limit = size_limit.map_or("<unset>".to_owned(), |n| n.to_string());
                 p.pair(2, "SizeLimit", limit);
             }

@@ -63,6 +63,7 @@ fn a_page() {
                     name: "v".into(),
                     source: VolumeSource::EmptyDir {
                         memory: true,
+                        huge: None,
                         size_limit: None,
                         mode: None,
                     },

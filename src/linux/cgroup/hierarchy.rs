@@ -127,8 +127,8 @@ impl Sub for Controllers {
 pub enum Select {
     /// Every hierarchy there is, as other OCI runtimes do.
     All,
-    /// What a Pod's container needs: limits and accounting of cpu, memory and
-    /// pids, the device rules, and `name=systemd`, so that systemd does not count
+    /// What a Pod's container needs: limits and accounting of cpu, memory, huge pages
+    /// and pids, the device rules, and `name=systemd`, so that systemd does not count
     /// the process to its caller's session. cpuacct and freezer only where no v2
     /// hierarchy gives cpu.stat and cgroup.kill.
     Pod,
@@ -310,7 +310,7 @@ impl Hierarchies {
             Select::All => C::ALL,
             Select::These(set) => set,
             Select::Pod => {
-                let base = C::CPU | C::MEMORY | C::PIDS | C::DEVICES | C::SYSTEMD;
+                let base = C::CPU | C::MEMORY | C::PIDS | C::DEVICES | C::HUGETLB | C::SYSTEMD;
                 match self.v2() {
                     Some(_) => base,
                     None => base | C::CPUACCT | C::FREEZER,

@@ -46,9 +46,9 @@ use nix::unistd::{Pid, write};
 pub(crate) use accounts::*;
 pub(crate) use devices::{Access, DeviceKind, DeviceRule, default_device_rules};
 pub(crate) use hierarchy::{Controllers, Hierarchies, Hierarchy, Select};
-pub(crate) use measure::OomEvents;
+pub(crate) use measure::{OomEvents, page_sizes};
 pub(crate) use place::Place;
-pub(crate) use resources::{Limit, Resources};
+pub(crate) use resources::{HugepageLimit, Limit, Resources};
 pub(crate) use v2::weight_from_shares;
 
 use crate::{Call, Context, Error, Kind, Result};

@@ -3,7 +3,7 @@
 use super::Rule::{self, Fields, Honoured, RefusedIfSet, RefusedResource};
 use super::{CLAIM, SECCOMP, SECCOMP_FILE, WINDOWS};
 
-pub(super) const COMPUTE: &str = "so far only cpu and memory are supported; leave it out, and mount a device by hostPath with \
+pub(super) const COMPUTE: &str = "so far only cpu, memory and huge pages of 64Ki, 2Mi, 32Mi and 1Gi are supported; leave it out, and mount a device by hostPath with \
      privileged: true";
 
 pub(super) const TABLE: &[(&str, Rule)] = &[
@@ -215,6 +215,22 @@ pub(super) const TABLE: &[(&str, Rule)] = &[
     ("spec.containers[*].resources.claims", RefusedIfSet(CLAIM)),
     ("spec.containers[*].resources.limits", Fields),
     ("spec.containers[*].resources.limits.cpu", Honoured),
+    (
+        "spec.containers[*].resources.limits.hugepages-1Gi",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].resources.limits.hugepages-2Mi",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].resources.limits.hugepages-32Mi",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].resources.limits.hugepages-64Ki",
+        Honoured,
+    ),
     ("spec.containers[*].resources.limits.memory", Honoured),
     (
         "spec.containers[*].resources.limits.*",
@@ -222,6 +238,22 @@ pub(super) const TABLE: &[(&str, Rule)] = &[
     ),
     ("spec.containers[*].resources.requests", Fields),
     ("spec.containers[*].resources.requests.cpu", Honoured),
+    (
+        "spec.containers[*].resources.requests.hugepages-1Gi",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].resources.requests.hugepages-2Mi",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].resources.requests.hugepages-32Mi",
+        Honoured,
+    ),
+    (
+        "spec.containers[*].resources.requests.hugepages-64Ki",
+        Honoured,
+    ),
     ("spec.containers[*].resources.requests.memory", Honoured),
     (
         "spec.containers[*].resources.requests.*",

@@ -1,6 +1,6 @@
 //! The Pod's volumes.
 
-use super::Rule::{self, Fields, Honoured, Only, Refused};
+use super::Rule::{self, Fields, Honoured, Refused};
 
 const CLOUD: &str = "carob has no such storage; use hostPath for what the machine has mounted";
 
@@ -8,14 +8,7 @@ pub(super) const TABLE: &[(&str, Rule)] = &[
     ("spec.volumes", Fields),
     ("spec.volumes[*].name", Honoured),
     ("spec.volumes[*].emptyDir", Fields),
-    (
-        "spec.volumes[*].emptyDir.medium",
-        Only {
-            honoured: &["", "Memory"],
-            refused: &["HugePages"],
-            why: "huge pages are not supported yet",
-        },
-    ),
+    ("spec.volumes[*].emptyDir.medium", Honoured),
     ("spec.volumes[*].emptyDir.mode", Honoured),
     ("spec.volumes[*].emptyDir.sizeLimit", Honoured),
     ("spec.volumes[*].hostPath", Fields),

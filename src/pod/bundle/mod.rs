@@ -189,7 +189,7 @@ pub(crate) fn plan(inputs: &Inputs, filters: &mut Filters) -> Result<Bundle> {
 
     let paths = |list: &[&str]| list.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
     let bare = security.privileged || security.unmasked_proc;
-    let mut resources = plan_resources(c, inputs.memory_is_v2);
+    let mut resources = plan_resources(c, inputs.pod.spec.hugepages(), inputs.memory_is_v2);
     devices::allow(inputs, &mut resources)?;
     let mut linux = oci::LinuxBuilder::default()
         .devices(devices::plan(inputs)?)

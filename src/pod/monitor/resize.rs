@@ -81,8 +81,9 @@ impl Monitor {
         };
         let memory_is_v2 = self.host.hierarchies.v1_with(Controllers::MEMORY).is_none();
         let mut config: Value = store::load(path)?;
+        let of_pod = self.pod().spec.hugepages();
         config["linux"]["resources"] =
-            serde_json::to_value(limits::plan_resources(&c, memory_is_v2))?;
+            serde_json::to_value(limits::plan_resources(&c, of_pod, memory_is_v2))?;
         store::save_json(path, &config.to_string())
     }
 }

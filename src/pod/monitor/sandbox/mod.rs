@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use nix::sched::CloneFlags;
 
 use crate::linux::bare;
-use crate::linux::cgroup::{Cgroup, Hierarchies, Select};
+use crate::linux::cgroup::{Cgroup, Hierarchies, Select, page_sizes};
 use crate::linux::mount::{self, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, Mount};
 use crate::linux::root::{open_dir, remove_tree};
 use crate::linux::{caller, namespace};
@@ -119,6 +119,9 @@ pub(in crate::pod::monitor) fn make(
     cgroup
         .apply(&limits::plan_pod_resources(spec))
         .context("the Pod's cgroup")?;
+    cgroup
+        .apply(&limits::plan_no_hugepages(spec, &page_sizes()))
+        .ignored("without the hugetlb controller, the pages are for whichever process asks first");
 
     log::debug!("sandbox: namespaces");
     {

@@ -4,10 +4,10 @@ use nix::sched::CloneFlags;
 
 use super::Made;
 use super::labels;
-use crate::pod::claims;
 use crate::pod::monitor::kubelet::Warning;
 use crate::pod::monitor::{Fact, Monitor, sandbox};
 use crate::pod::reason::Reason;
+use crate::pod::{claims, limits};
 use crate::{Error, Result, volume};
 
 impl Monitor {
@@ -65,6 +65,7 @@ impl Monitor {
         // What is missing is missed before anything is made.
         let contents = self.plan_volumes().into_iter().collect::<Result<Vec<_>>>();
         let contents = contents.map_err(|e| (Reason::FailedMount, e))?;
+        limits::require_hugepages(&self.pod().spec).map_err(|e| (Reason::FailedScheduling, e))?;
         let labels = labels::of_pod(&self.layout, self.pod()).map_err(|e| (SANDBOX, e))?;
         let label = labels.map(|l| l.files.to_string());
         let label = label.as_deref();

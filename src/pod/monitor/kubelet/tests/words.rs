@@ -117,6 +117,7 @@ fn volume_of(text: &str) -> Volume {
         name: name.into(),
         source: VolumeSource::EmptyDir {
             memory: false,
+            huge: None,
             size_limit: size.parse().ok(),
             mode: None,
         },
@@ -169,6 +170,7 @@ fn resources_of(text: &str) -> Resources {
         cpu_limit: None,
         memory_request: request.parse().ok(),
         memory_limit: limit.parse().ok(),
+        ..Resources::default()
     }
 }
 
