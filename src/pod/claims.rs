@@ -14,7 +14,6 @@ mod disks;
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -49,55 +48,74 @@ pub(crate) fn take(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()
     }
     let taken = layout.pod(&pod.uid).claims_taken();
     store::save_json(&taken, "true")?;
-    take_all(layout, pod, label).inspect_err(|_| {
-        std::fs::remove_file(&taken).ignored("the claims then wait for this Pod's end");
-        // A deletion may have waited for this Pod alone meanwhile.
-        release(layout, pod).ignored("the next Pod that ends looks again");
-    })
-}
-
-fn take_all(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()> {
     disks::check_modes(layout, pod)?;
     for volume in &pod.spec.volumes {
-        let VolumeSource::Claim {
-            name,
-            read_only,
-            template,
-        } = &volume.source
-        else {
-            continue;
-        };
-        let take = || -> Result<()> {
-            let Some(dir) = take_one(layout, pod, name, template.as_ref(), label)? else {
-                // A block device is no group's, as with a kubelet.
-                return Ok(());
-            };
-            match fs_group(pod).filter(|_| !read_only) {
-                Some((gid, on_mismatch)) => {
-                    owner::change(open_dir(&dir)?.as_fd(), gid, on_mismatch).context("fsGroup")
-                }
-                None => Ok(()),
-            }
-        };
-        take().with_context(|| format!("volume {}", volume.name))?;
+        if let VolumeSource::Claim { name, template, .. } = &volume.source {
+            take_one(layout, pod, name, template.as_ref(), label)
+                .with_context(|| format!("volume {}", volume.name))?;
+        }
     }
     Ok(())
 }
 
-/// The group that its volumes are given, and whether only those that have another.
+/// What follows where the Pod does not start with what it has taken: it holds nothing up.
+pub(crate) fn give_back(layout: &Layout, pod: &Pod) {
+    if std::fs::remove_file(layout.pod(&pod.uid).claims_taken()).is_ok() {
+        // A deletion may have waited for this Pod alone meanwhile.
+        release(layout, pod).ignored("the next Pod that ends looks again");
+    }
+}
+
+/// The group that the Pod's volumes are given, and whether only those that have another.
 fn fs_group(pod: &Pod) -> Option<(u32, bool)> {
     let mut security = pod.spec.all_containers().map(|c| &c.security);
     security.find_map(|s| Some((s.fs_group?, s.fs_group_on_mismatch)))
 }
 
-/// The directory of the claim's files, if it has files.
+/// Whether the files of a claim are to be given to the Pod's fsGroup: [`give_to_group`].
+pub(crate) fn has_group_to_give(pod: &Pod) -> bool {
+    fs_group(pod).is_some() && writable(pod).next().is_some()
+}
+
+/// Those that the Pod may write to: the names of the volume and the claim.
+fn writable(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
+    pod.spec.volumes.iter().filter_map(|v| match &v.source {
+        VolumeSource::Claim {
+            name, read_only, ..
+        } => (!read_only).then_some((v.name.as_str(), name.as_str())),
+        _ => None,
+    })
+}
+
+/// Gives the claims that the Pod has taken to its fsGroup. That takes as long as there are
+/// files: `seen` is told of each, with its volume and the group.
+pub(crate) fn give_to_group(
+    layout: &Layout,
+    pod: &Pod,
+    seen: &mut dyn FnMut(&str, u32),
+) -> Result<()> {
+    let Some((gid, on_mismatch)) = fs_group(pod) else {
+        return Ok(());
+    };
+    let dirs = places(layout, pod)?.dirs;
+    for (volume, _) in writable(pod) {
+        let Some(dir) = dirs.get(volume) else {
+            continue;
+        };
+        open_dir(dir)
+            .and_then(|dir| owner::change(dir.as_fd(), gid, on_mismatch, &mut || seen(volume, gid)))
+            .with_context(|| format!("volume {volume}: fsGroup"))?;
+    }
+    Ok(())
+}
+
 fn take_one(
     layout: &Layout,
     pod: &Pod,
     name: &str,
     template: Option<&Value>,
     label: Option<&str>,
-) -> Result<Option<PathBuf>> {
+) -> Result<()> {
     let claim = match (object::find(layout, KIND, &pod.namespace, name)?, template) {
         (Some(claim), None) => claim,
         (Some(claim), Some(_)) if owner_of(&claim) == Some(&pod.uid) => claim,
@@ -134,7 +152,7 @@ fn take_one(
         // Two Pods may be the first at once.
         let _lock = object::lock(layout)?;
         if dir.exists() {
-            return Ok(Some(dir));
+            return Ok(());
         }
         make_dir(&layout.claims())?;
         let new = layout.claims().join(format!(".new-{}", claim.uid));
@@ -146,7 +164,7 @@ fn take_one(
         }
         std::fs::rename(&new, &dir).with_context(|| format!("rename({})", new.display()))?;
     }
-    Ok(Some(dir))
+    Ok(())
 }
 
 /// Pods of other levels mount the same directory.

@@ -85,6 +85,7 @@ reasons! {
     Started
     Unhealthy
     VolumeNotMeasured
+    VolumePermissionChangeInProgress
 }
 
 impl fmt::Display for Reason {

@@ -185,7 +185,13 @@ fn of_the_pod(pod: &Pod, state: &State, now: Timestamp) -> Option<Found> {
         return Some(Found::new(Cause::SandboxFailed, text, mend));
     }
     if state.sandbox_ready.is_none() {
-        let text = "its sandbox is being made";
+        let mut text = "its sandbox is being made".to_owned();
+        // The last of its events, and so about this try.
+        let given = state.events.iter().max_by_key(|e| e.last);
+        let given = given.filter(|e| e.reason == Reason::VolumePermissionChangeInProgress);
+        if let Some(e) = given {
+            text = format!("{text}: {} ({} ago)", e.message, ago(now, e.last));
+        }
         return Some(Found::new(Cause::SandboxPending, text, describe(pod)));
     }
     state.starting_over.as_ref().map(|_| {

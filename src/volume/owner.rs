@@ -30,6 +30,9 @@ pub(super) fn give(dir: &Path, fs_group: Option<u32>, mode: u32) -> Result<()> {
         .with_context(|| format!("chmod({}, {mode:o})", dir.display()))
 }
 
+/// For all files of one volume.
+pub(crate) const TIME_MOST: Duration = Duration::from_secs(300);
+
 /// What a group may do with a directory of its, and that what is made there is its, too.
 const DIRECTORY: u32 = 0o2770;
 
@@ -40,10 +43,13 @@ const DIRECTORY: u32 = 0o2770;
 ///
 /// Other Pods may rename and link in there meanwhile: each step is by descriptor, and no
 /// link is followed. The walk is bounded ([`super::walk`]); devices stay as they are, since a
-/// volume is no way to let a group write to the machine's disks.
-pub(crate) fn change(dir: BorrowedFd, gid: u32, on_mismatch: bool) -> Result<()> {
-    /// Of the monitor, which waits for it.
-    const TIME_MOST: Duration = Duration::from_secs(300);
+/// volume is no way to let a group write to the machine's disks. `seen` is told of each file.
+pub(crate) fn change(
+    dir: BorrowedFd,
+    gid: u32,
+    on_mismatch: bool,
+    seen: &mut dyn FnMut(),
+) -> Result<()> {
     let stat = fstat(dir).context("fstat(<volume>)")?;
     if on_mismatch && stat.st_gid == gid && stat.st_mode & DIRECTORY == DIRECTORY {
         return Ok(());
@@ -52,6 +58,7 @@ pub(crate) fn change(dir: BorrowedFd, gid: u32, on_mismatch: bool) -> Result<()>
     let mut failure = None;
     let until = Instant::now() + TIME_MOST;
     let whole = walk(root, until, &mut |found, stat| {
+        seen();
         let done = match found {
             Found::Dir(fd) => give_one(fd.as_fd(), gid, stat.st_mode, DIRECTORY),
             Found::Other { dir, name } => change_other(dir.as_fd(), name, gid),
@@ -145,7 +152,7 @@ mod tests {
         let null = volume.join("null");
         nix::sys::stat::mknod(&null, SFlag::S_IFCHR, Mode::S_IRUSR, 0x103).unwrap();
         let dir = open_dir(&volume).unwrap();
-        change(dir.as_fd(), 4242, false).unwrap();
+        change(dir.as_fd(), 4242, false, &mut || ()).unwrap();
         let of = |path: &Path| {
             let m = std::fs::symlink_metadata(path).unwrap();
             (m.gid(), m.mode() & 0o7777)
@@ -159,9 +166,9 @@ mod tests {
         // What was added since stays where the directory itself is as it should be.
         std::fs::write(volume.join("new"), "").unwrap();
         std::os::unix::fs::chown(volume.join("new"), None, Some(7)).unwrap();
-        change(dir.as_fd(), 4242, true).unwrap();
+        change(dir.as_fd(), 4242, true, &mut || ()).unwrap();
         assert_eq!(of(&volume.join("new")).0, 7);
-        change(dir.as_fd(), 4242, false).unwrap();
+        change(dir.as_fd(), 4242, false, &mut || ()).unwrap();
         assert_eq!(of(&volume.join("new")).0, 4242);
         std::fs::remove_dir_all(&base).unwrap();
     }
@@ -177,7 +184,9 @@ mod tests {
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
             dir = openat(&dir, c"d", flags, Mode::empty()).unwrap();
         }
-        let e = change(top.as_fd(), 4242, true).unwrap_err().to_string();
+        let e = change(top.as_fd(), 4242, true, &mut || ())
+            .unwrap_err()
+            .to_string();
         assert!(e.contains("directories one in the other"), "{e}");
         assert_ne!(base.metadata().unwrap().gid(), 4242);
         std::fs::remove_dir_all(&base).unwrap();
@@ -195,7 +204,7 @@ mod tests {
         std::fs::write(volume.join("f"), "").unwrap();
         mount::bind(&other, &volume.join("m")).unwrap();
         mount::bind(&base.join("secret"), &volume.join("f")).unwrap();
-        let done = change(open_dir(&volume).unwrap().as_fd(), 4242, false);
+        let done = change(open_dir(&volume).unwrap().as_fd(), 4242, false, &mut || ());
         mount::unmount(&volume.join("m")).unwrap();
         mount::unmount(&volume.join("f")).unwrap();
         done.unwrap();

@@ -6,16 +6,16 @@ use serde_json::{Value, json};
 
 use crate::root::{Root, alive, kill_9, pod, sh, until};
 
-const IDLE: &str = "exec sleep 1000";
+pub(crate) const IDLE: &str = "exec sleep 1000";
 
-fn claim(name: &str, mode: &str) -> String {
+pub(crate) fn claim(name: &str, mode: &str) -> String {
     format!(
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\n\
          spec: {{accessModes: [{mode}], resources: {{requests: {{storage: 1Gi}}}}}}\n---\n"
     )
 }
 
-fn with_volume(name: &str, source: Value, script: &str) -> String {
+pub(crate) fn with_volume(name: &str, source: Value, script: &str) -> String {
     let mut volume = source;
     volume["name"] = "v".into();
     let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
@@ -26,13 +26,13 @@ fn with_volume(name: &str, source: Value, script: &str) -> String {
     )
 }
 
-fn with_claim(name: &str, claim: &str) -> String {
+pub(crate) fn with_claim(name: &str, claim: &str) -> String {
     let source = json!({"persistentVolumeClaim": {"claimName": claim}});
     with_volume(name, source, IDLE)
 }
 
 /// The names of what is in a directory of the root's data.
-fn entries(root: &Root, dir: &str) -> Vec<String> {
+pub(crate) fn entries(root: &Root, dir: &str) -> Vec<String> {
     let entries = std::fs::read_dir(root.dir().join(dir))
         .into_iter()
         .flatten();
@@ -45,7 +45,7 @@ fn entries(root: &Root, dir: &str) -> Vec<String> {
 
 /// Waits until no claim has a directory, or a holder, any more.
 #[track_caller]
-fn no_claim_is_left(root: &Root) {
+pub(crate) fn no_claim_is_left(root: &Root) {
     until(|| match entries(root, "data/claims").as_slice() {
         [] => Ok(()),
         some => Err(some.to_vec()),
@@ -55,7 +55,7 @@ fn no_claim_is_left(root: &Root) {
 
 /// Waits until `why` says this of a Pod.
 #[track_caller]
-fn why_says(root: &Root, pod: &str, text: &str) {
+pub(crate) fn why_says(root: &Root, pod: &str, text: &str) {
     until(|| {
         let why = root.carob(&["why", pod]).ok();
         if why.contains(text) { Ok(()) } else { Err(why) }

@@ -14,6 +14,7 @@ mod chatbot;
 mod chroot;
 mod claim_sizes;
 mod claims;
+mod claims_walk;
 mod cli;
 mod completion;
 mod corpus;

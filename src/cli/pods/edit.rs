@@ -178,8 +178,7 @@ fn save(face: &Face, format: &Format, item: &Item, original: &str, text: &str) -
         }
         (Item::Object(o), 0, 1) => {
             let act = |live: &Object| manifest::edited_object(live, &before, &after);
-            let (new, changed) =
-                update(&face.layout, o.kind, &o.namespace, &o.name, false, act)?;
+            let (new, changed) = update(&face.layout, o.kind, &o.namespace, &o.name, false, act)?;
             (made::expanded(face, new, false).v1(), changed)
         }
         _ => {

@@ -66,22 +66,15 @@ pub(super) fn check_modes(layout: &Layout, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// Attaches the claim's file, and makes it where it is not there. The directory where its
-/// filesystem is mounted, if it has one. `label`: the SELinux label of that.
-pub(super) fn take(
-    layout: &Layout,
-    claim: &Object,
-    label: Option<&str>,
-) -> Result<Option<PathBuf>> {
+/// Attaches the claim's file, and makes it where it is not there. `label`: the SELinux label of
+/// its filesystem.
+pub(super) fn take(layout: &Layout, claim: &Object, label: Option<&str>) -> Result<()> {
     let _lock = lock(layout)?;
     let new = layout.claims().join(format!(".new-{}", claim.uid));
     let filesystem = claim.claim_form() == ClaimForm::Filesystem;
     let bytes = claim.requested_bytes();
     SizedClaim::of(layout, &claim.uid).make(&new, bytes, filesystem)?;
-    match attach(layout, claim, label)? {
-        Place::Dir(dir) => Ok(Some(dir)),
-        Place::Device(_) => Ok(None),
-    }
+    attach(layout, claim, label).map(drop)
 }
 
 enum Place {

@@ -38,7 +38,7 @@ pub(super) enum Source {
     Restoring,
     /// The child that measures volumes.
     Measurement,
-    /// The child that mounts volumes.
+    /// The child that mounts volumes, or gives them to a group.
     Mounting,
 }
 
@@ -55,7 +55,7 @@ pub(super) enum Timer {
     Record,
     /// No client could be accepted for want of fds: try again.
     Listen,
-    /// The child that mounts volumes has had its time.
+    /// That child has had its time.
     Mounting,
     /// Long enough idle to give memory back.
     Settle,

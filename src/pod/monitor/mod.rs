@@ -310,7 +310,7 @@ impl Monitor {
             Source::Directory => self.on_directory_signal(),
             Source::Restoring => self.on_restored(),
             Source::Measurement => self.on_measured(),
-            Source::Mounting => self.on_mounted(),
+            Source::Mounting => self.on_mounting_said(),
         }
     }
 

@@ -6,7 +6,7 @@
 //! before. Every name here follows from the Pod's UID, so that [`remove`] finds
 //! whatever a crash has left, without having been told.
 //!
-//! [`setup`] tries to make it, [`mounting`] mounts what other machines serve, [`etc`] writes the files of /etc ([`resolver`]: what it takes
+//! [`setup`] tries to make it, [`mounting`] does what of volumes takes long, [`etc`] writes the files of /etc ([`resolver`]: what it takes
 //! of the host's resolv.conf), [`labels`] are those of AppArmor and SELinux, [`rules`] are
 //! restored when nftables has lost them.
 

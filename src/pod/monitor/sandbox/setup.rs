@@ -17,7 +17,7 @@ impl Monitor {
             self.remove_sandbox();
         }
         match self.try_sandbox() {
-            Ok(made) if self.has_remote_volumes() => {
+            Ok(made) if self.has_slow_volumes() => {
                 if let Err(e) = self.start_mounting(made) {
                     self.sandbox_ends(Err((Reason::FailedMount, e)));
                 }
@@ -48,6 +48,7 @@ impl Monitor {
             Err((reason, error)) => {
                 // A port or an address that stays taken meanwhile is another Pod's loss.
                 self.remove_sandbox();
+                claims::give_back(&self.layout, self.kubelet.pod());
                 let error = self.with_root(error);
                 Fact::SandboxFailed { reason, error }
             }
