@@ -186,8 +186,14 @@ pub(crate) fn keepers() -> Result<Vec<Keeper>> {
         let (Some(of), true) = (of, backing.starts_with("/dev")) else {
             continue;
         };
-        let Some(device) = open(number, false)? else {
-            continue;
+        // One that this program may not open, it has not made.
+        let device = match open(number, false) {
+            Ok(Some(device)) => device,
+            Ok(None) => continue,
+            Err(e) => {
+                log::debug!("loop device {number} is passed over: {e}");
+                continue;
+            }
         };
         let device = LoopDevice { number, device };
         let Some(info) = device.status()? else {

@@ -1,8 +1,9 @@
 //! A Pod's volumes on the host, a file a kind: [`empty_dir`] (a directory on disk, a
-//! tmpfs, or huge pages), [`host_path`] (what is there, checked for its type), [`projected`] (files that
-//! carob writes) and [`nfs`]. [`owner`]: the group that they are given; [`usage`]: how large
-//! one has grown; [`walk`] goes through all files for both. Where a volume lies, for the mounts
-//! of containers, says `pod/bundle/mounts.rs`.
+//! tmpfs, or huge pages), [`host_path`] (what is there, checked for its type), [`projected`]
+//! (files that carob writes) and [`nfs`]; [`sized`]: claims whose size holds. [`owner`]: the
+//! group that volumes are given; [`usage`]: how large one has grown; [`walk`] goes through all
+//! files for both. Where a volume lies, for the mounts of containers, says
+//! `pod/bundle/mounts.rs`.
 //!
 //! A new kind: `spec::VolumeSource` (the compiler finds what has to know it), its lines in
 //! `manifest::fields`, a function in `manifest::volumes`, a file here.

@@ -331,3 +331,24 @@ fn execute(mut command: Command, program: &Path) -> Result<()> {
     let text = format!("{}: {}: {}", program.display(), out.status, said.join(" "));
     Err(Error::failed(text).shortened(1000))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    #[test]
+    fn a_program_that_is_missing_is_named_with_its_package() {
+        let e = tool("mkfs.carob").unwrap_err();
+        assert_eq!(e.kind(), Kind::NotFound);
+        assert!(e.to_string().contains("mkfs.carob"), "{e}");
+        assert!(e.get_hint().is_some_and(|h| h.contains("e2fsprogs")));
+    }
+
+    #[test]
+    fn files_have_whole_pages() {
+        for (bytes, file) in [(1, 4096), (4096, 4096), (4097, 8192), (1 << 30, 1 << 30)] {
+            assert_eq!(whole_pages(bytes), file);
+        }
+    }
+}
