@@ -33,7 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("oci", &["container", "linux", "store", "sys"]),
     ("image", &["linux", "spec", "store", "sys"]),
     ("network", &["linux", "spec", "store", "sys"]),
-    ("object", &["spec", "store"]),
+    ("object", &["linux", "spec", "store"]),
     ("volume", &["linux", "spec", "store"]),
     ("container", &["linux", "sys"]),
     ("linux", &["sys"]),

@@ -10,6 +10,8 @@ use crate::cli::show::output::{self, Format};
 use crate::cli::show::size::bytes;
 use crate::cli::show::table::Table;
 use crate::image::{LayerForm, Store};
+use crate::linux::credential::KEYS;
+use crate::object;
 use crate::pod::abandoned::{self, Abandoned};
 use crate::pod::shutdown::{self, Terminated};
 use crate::pod::verbs::disk::{self, Disk};
@@ -44,14 +46,20 @@ impl Verb for ImagePrune {
 pub(super) struct System {
     /// df: what is on the disk; check: whether all of it is sound, and what roots that are
     /// no more have left in the kernel; prune: image-prune, and removes that;
-    /// layers: what layers become that are still to come; shutdown: end the containers of
-    /// every Pod, each with its own grace period, as systemd does before the machine stops
-    #[arg(value_name = "df|check|prune|layers|shutdown", value_parser = ["df", "check", "prune", "layers", "shutdown"])]
+    /// layers: what layers become that are still to come; secrets: how the values of Secrets
+    /// are kept on the disk; shutdown: end the containers of every Pod, each with its own grace
+    /// period, as systemd does before the machine stops
+    #[arg(value_name = "df|check|prune|layers|secrets|shutdown", value_parser = ["df", "check", "prune", "layers", "secrets", "shutdown"])]
     what: String,
-    /// layers: dir, directories; erofs, files that the kernel mounts (Linux 6.12).
+    /// layers: dir, directories; erofs, files that the kernel mounts (Linux 6.12). secrets:
+    /// encrypted, by systemd-creds(1), or plain: those that there are, and those to come.
     /// Without it, print which it is
-    #[arg(value_name = "dir|erofs", value_parser = ["dir", "erofs"])]
+    #[arg(value_name = "dir|erofs|encrypted|plain", value_parser = ["dir", "erofs", "encrypted", "plain"])]
     form: Option<String>,
+    /// secrets encrypted: by which of the machine's keys; auto is TPM2 and host, as far as they
+    /// are there
+    #[arg(long, value_name = "KEY", value_parser = KEYS)]
+    with_key: Option<String>,
     /// prune: images with a name too, where no Pod has them
     #[arg(short, long)]
     all: bool,
@@ -72,6 +80,7 @@ impl Verb for System {
     const EXAMPLES: &'static str = "Examples:\n\
         \x20 carob system df\n\
         \x20 carob system check --repair\n\
+        \x20 carob system secrets encrypted\n\
         \x20 carob system prune -a";
 
     fn run(self, face: &Face) -> Result<u8> {
@@ -82,11 +91,26 @@ impl Verb for System {
         if (self.all || self.force) && self.what != "prune" {
             return Err(Error::usage("-a and -f are for `system prune`"));
         }
-        if self.form.is_some() && self.what != "layers" {
-            return Err(Error::usage("dir and erofs are for `system layers`"));
+        match (self.form.as_deref(), self.what.as_str()) {
+            (None, _)
+            | (Some("dir" | "erofs"), "layers")
+            | (Some("encrypted" | "plain"), "secrets") => {}
+            (Some("dir" | "erofs"), _) => {
+                return Err(Error::usage("dir and erofs are for `system layers`"));
+            }
+            _ => return Err(Error::usage("encrypted and plain are for `system secrets`")),
+        }
+        if self.with_key.is_some() && self.form.as_deref() != Some("encrypted") {
+            return Err(Error::usage("--with-key is for `system secrets encrypted`"));
         }
         match self.what.as_str() {
             "layers" => set_layers(face, self.form.as_deref(), &format),
+            "secrets" => secrets(
+                face,
+                self.form.as_deref(),
+                self.with_key.as_deref(),
+                &format,
+            ),
             "df" => df(face, &format),
             "check" => check(face, self.repair, &format),
             "shutdown" => shutdown(face, &format),
@@ -172,6 +196,32 @@ fn set_layers(face: &Face, form: Option<&str>, format: &Format) -> Result<u8> {
     match format {
         Format::Table { .. } => output::text(&format!("{form}\n"), false)?,
         _ => format.print_value(&json!({"layers": form}))?,
+    }
+    Ok(0)
+}
+
+fn secrets(face: &Face, form: Option<&str>, with_key: Option<&str>, format: &Format) -> Result<u8> {
+    if form.is_some() {
+        face.make_ready()?;
+    }
+    let now = match form {
+        Some("encrypted") => object::encrypt_all(&face.layout, with_key)?,
+        Some(_) => object::decrypt_all(&face.layout)?,
+        None => object::encryption(&face.layout)?,
+    };
+    let word = match now.encrypts {
+        true => "encrypted",
+        false => "plain",
+    };
+    match format {
+        Format::Table { .. } => output::text(&format!("{word}: {}\n", now.text()), false)?,
+        _ => format.print_value(&json!({
+            "secrets": word,
+            "withKey": now.with_key,
+            "encrypted": now.encrypted,
+            "plain": now.plain,
+            "damaged": now.damaged,
+        }))?,
     }
     Ok(0)
 }

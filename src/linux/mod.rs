@@ -6,6 +6,7 @@ pub(crate) mod bare;
 pub(crate) mod caller;
 pub(crate) mod capability;
 pub(crate) mod cgroup;
+pub(crate) mod credential;
 pub(crate) mod dbus;
 pub(crate) mod elf;
 pub(crate) mod hugepages;

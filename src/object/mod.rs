@@ -8,30 +8,35 @@
 //!
 //! What `create` makes objects of is read here too ([`sources`], [`hash`], [`pair`]).
 //!
+//! A Secret's values may be encrypted on the disk ([`seal`], [`key`], [`encryption`]). What asks
+//! for an object gets it in clear; what needs no values asks for its outline, for which no key
+//! is needed.
+//!
 //! Nothing here is printed, and errors name an object, never what it holds.
 
+mod encryption;
 mod hash;
+mod key;
 mod pair;
+mod seal;
 mod sources;
 mod watch;
 
 use std::path::Path;
 
 use crate::spec::{Object, ObjectKind};
-use crate::store::{self, Layout, Lock, Versioned, make_dir};
+use crate::store::{self, Layout, Lock, make_dir};
 use crate::{Context, Error, Result};
 
+use key::KeyRecord;
+use seal::Kept;
+
+pub(crate) use encryption::{decrypt_all, encrypt_all, encryption, try_key};
 pub(crate) use hash::{go_json, suffix};
+pub(crate) use key::forget_key;
 pub(crate) use pair::check_pair;
 pub(crate) use sources::{Data, Sources};
 pub(crate) use watch::Watcher;
-
-impl Versioned for Object {
-    const VERSION: u32 = Object::VERSION;
-    fn version(&self) -> u32 {
-        self.version
-    }
-}
 
 /// What was done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,15 +63,59 @@ impl Done {
 /// The object of this name; `None` where there is none.
 ///
 /// # Errors
-/// Its record cannot be read, is damaged or of another version.
+/// Its record cannot be read, is damaged or of another version, or it cannot be decrypted.
 pub(crate) fn find(
     layout: &Layout,
     kind: ObjectKind,
     namespace: &str,
     name: &str,
 ) -> Result<Option<Object>> {
-    store::load_versioned(&layout.object(kind.plural(), namespace, name))
-        .with_context(|| format!("{} {name:?}", kind.singular()))
+    let mut next = load(layout, kind, namespace, name)?;
+    while let Some(kept) = next {
+        let mark = kept.mark();
+        let e = match opened(layout, kept) {
+            Ok(object) => return Ok(Some(object)),
+            Err(e) => e,
+        };
+        // All Secrets may be decrypted meanwhile, and the key be gone.
+        next = load(layout, kind, namespace, name)?;
+        if next.as_ref().is_some_and(|now| now.mark() == mark) {
+            return Err(e.push_context(format!("{} {name:?}", kind.singular())));
+        }
+    }
+    Ok(None)
+}
+
+/// As [`find`], but of a Secret that is encrypted only what stays readable: all but its values.
+pub(crate) fn outline(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Object>> {
+    Ok(load(layout, kind, namespace, name)?.map(|kept| kept.object))
+}
+
+/// An object is the one that its record's place names.
+fn load(layout: &Layout, kind: ObjectKind, namespace: &str, name: &str) -> Result<Option<Kept>> {
+    let mut kept: Option<Kept> =
+        store::load_versioned(&layout.object(kind.plural(), namespace, name))
+            .with_context(|| format!("{} {name:?}", kind.singular()))?;
+    if let Some(kept) = &mut kept {
+        kept.object.namespace = namespace.to_owned();
+        kept.object.name = name.to_owned();
+    }
+    Ok(kept)
+}
+
+/// In clear.
+fn opened(layout: &Layout, kept: Kept) -> Result<Object> {
+    let Some(sealed) = &kept.sealed else {
+        return Ok(kept.object);
+    };
+    let record = KeyRecord::load(layout)?.filter(|r| r.id == sealed.key);
+    let record = record.ok_or_else(|| encryption::no_key(layout))?;
+    kept.open(&record.open(layout)?)
 }
 
 /// As [`find`], where one that is missing is [`crate::Kind::NotFound`].
@@ -79,7 +128,17 @@ pub(crate) fn get(
     find(layout, kind, namespace, name)?.ok_or_else(|| not_found(kind, namespace, name))
 }
 
-/// Those of a kind in one namespace, or in all, by namespace and name.
+/// As [`outline`], where one that is missing is [`crate::Kind::NotFound`].
+pub(crate) fn get_outline(
+    layout: &Layout,
+    kind: ObjectKind,
+    namespace: &str,
+    name: &str,
+) -> Result<Object> {
+    outline(layout, kind, namespace, name)?.ok_or_else(|| not_found(kind, namespace, name))
+}
+
+/// The [outlines](outline) of a kind in one namespace, or in all, by namespace and name.
 pub(crate) fn list(
     layout: &Layout,
     kind: ObjectKind,
@@ -94,7 +153,7 @@ pub(crate) fn list(
     for namespace in namespaces {
         for name in names_in(&layout.objects_in(kind.plural(), &namespace))? {
             // One that goes meanwhile is none.
-            objects.extend(find(layout, kind, &namespace, &name)?);
+            objects.extend(outline(layout, kind, &namespace, &name)?);
         }
     }
     Ok(objects)
@@ -112,7 +171,7 @@ pub(crate) fn create(layout: &Layout, object: &Object) -> Result<Object> {
 
 /// What [`create`] would refuse.
 pub(crate) fn check_absent(layout: &Layout, object: &Object) -> Result<()> {
-    match find(layout, object.kind, &object.namespace, &object.name)? {
+    match outline(layout, object.kind, &object.namespace, &object.name)? {
         Some(_) => Err(exists(object)),
         None => Ok(()),
     }
@@ -228,7 +287,7 @@ pub(crate) fn remove(
 ) -> Result<Object> {
     let _lock = lock(layout)?;
     let path = layout.object(kind.plural(), namespace, name);
-    let old = get(layout, kind, namespace, name)?;
+    let old = get_outline(layout, kind, namespace, name)?;
     if uid.is_some_and(|uid| uid != old.uid) {
         return Err(not_found(kind, namespace, name));
     }
@@ -314,7 +373,7 @@ fn successor(old: &Object, new: Object) -> Result<Object> {
     )))
 }
 
-/// The lock is held.
+/// The lock is held. What is given is whole, and no outline.
 fn write(layout: &Layout, object: &Object, resource_version: u64) -> Result<Object> {
     let object = Object {
         resource_version,
@@ -323,8 +382,20 @@ fn write(layout: &Layout, object: &Object, resource_version: u64) -> Result<Obje
     let dir = layout.objects_in(object.kind.plural(), &object.namespace);
     make_dir(&dir)?;
     let path = layout.object(object.kind.plural(), &object.namespace, &object.name);
-    store::save_by(&dir.join(NEW), &path, &object)?;
+    store::save_by(&dir.join(NEW), &path, &to_keep(layout, &object)?)?;
     Ok(object)
+}
+
+fn to_keep(layout: &Layout, object: &Object) -> Result<Kept> {
+    if object.kind != ObjectKind::Secret {
+        return Ok(Kept::plain(object));
+    }
+    let sealed = || match KeyRecord::load(layout)?.filter(|r| r.encrypts) {
+        _ if seal::is_outline(object) => Err(Error::failed("its values are missing")),
+        Some(record) => Kept::sealed(object, &record.open(layout)?),
+        None => Ok(Kept::plain(object)),
+    };
+    sealed().with_context(|| format!("write {}", object.reference()))
 }
 
 /// The file that a record is written to before it gets its name. No object is called so,

@@ -16,6 +16,7 @@ use crate::linux::cgroup::{Controllers, Hierarchies};
 use crate::linux::mount::{ATTR_RDONLY, Mount};
 use crate::linux::{capability, kernel, loop_device};
 use crate::network::trial;
+use crate::object;
 use crate::store::Layout;
 use crate::volume::sized;
 use crate::{Context, Error, Result};
@@ -99,6 +100,7 @@ pub(crate) fn examine(layout: &Layout) -> Vec<Finding> {
     found.push(clock());
     found.extend(disks(layout));
     found.push(Finding::of("claims", Status::Warning, claims()));
+    found.push(Finding::of("secrets", Status::Warning, secrets(layout)));
     found.push(Finding::of("leftovers", Status::Warning, leftovers(layout)));
     found
 }
@@ -308,6 +310,26 @@ fn claims() -> Result<String> {
         .and_then(|()| sized::try_tools())
         .context("no claims of block devices and of the class carob-loop")?;
     Ok("loop devices and e2fsprogs are there, for claims whose size holds".into())
+}
+
+/// Whether Secrets are on the disk as the root's setting says, and whether their key opens.
+fn secrets(layout: &Layout) -> Result<String> {
+    let now = object::encryption(layout)?;
+    if !now.is_whole() {
+        let (text, word) = match now.encrypts {
+            true => ("not all of them are encrypted", "encrypted"),
+            false => ("not all of them are in clear", "plain"),
+        };
+        return Err(
+            Error::failed(format!("{text}: {}", now.text())).hint(format!(
+                "carob system secrets {word} rewrites them, and names one that it cannot read"
+            )),
+        );
+    }
+    match now.encrypts {
+        true => object::try_key(layout).map(|()| now.text()),
+        false => Ok("their values are in clear on the disk, for root alone".into()),
+    }
 }
 
 fn leftovers(layout: &Layout) -> Result<String> {

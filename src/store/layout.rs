@@ -23,6 +23,7 @@ use crate::{Context, Error, Result};
 ///   images/                blobs, unpacked layers, the name index
 ///   pods/<uid>/            disk-backed volumes, writable layers
 ///   objects.lock           held while an object is changed
+///   objects.key            the key of encrypted Secrets, which the machine's key encrypts
 ///   objects/<kind>/<ns>/<name>   the record of a ConfigMap, a Secret, ...; that of a
 ///                          Namespace is objects/namespaces/<name>
 ///   claims.lock            held while a claim is mounted or unmounted
@@ -121,6 +122,10 @@ impl Layout {
     /// Held while an object is changed.
     pub fn objects_lock(&self) -> PathBuf {
         self.data.join("objects.lock")
+    }
+    /// The key that Secrets are encrypted with, itself encrypted; not there unless they are.
+    pub fn objects_key(&self) -> PathBuf {
+        self.data.join("objects.key")
     }
     /// `kind` in the plural.
     pub fn objects_of(&self, kind: &str) -> PathBuf {

@@ -5,6 +5,7 @@
 //! dropped.
 
 mod abandoned;
+mod at_rest;
 mod bad_input;
 mod basics;
 mod bundles;

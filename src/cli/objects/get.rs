@@ -48,6 +48,14 @@ pub(crate) struct Asked {
     pub watch: Watching,
 }
 
+impl Asked {
+    /// More than what is readable of a Secret that is encrypted.
+    fn shows_values(&self) -> bool {
+        let shown = self.custom.is_some() || self.sort.is_some();
+        shown || !matches!(self.format, Format::Table { .. } | Format::Name)
+    }
+}
+
 /// The items of one kind.
 struct Group {
     what: What,
@@ -61,6 +69,9 @@ pub(crate) fn get(face: &Face, asked: &Asked, resources: &[Named]) -> Result<u8>
             true => list(face, asked, named.what)?,
             false => find(face, asked, named, &mut missing),
         };
+        if asked.shows_values() {
+            items = whole_ones(face, items, &mut missing);
+        }
         if let Some(key) = &asked.sort {
             key.sort(&mut items, Item::v1)?;
         }
@@ -106,7 +117,7 @@ fn list(face: &Face, asked: &Asked, what: What) -> Result<Vec<Item>> {
     Ok(all)
 }
 
-/// Every one of a kind, of one namespace or of all.
+/// Every one of a kind, of one namespace or of all; see [`whole`].
 pub(crate) fn all_of(
     face: &Face,
     what: What,
@@ -141,7 +152,7 @@ fn find(face: &Face, asked: &Asked, named: &Named, missing: &mut Vec<Error>) -> 
     items
 }
 
-/// The object of this name, in the namespace of the command line.
+/// The object of this name, in the namespace of the command line; see [`whole`].
 pub(crate) fn one(face: &Face, what: What, name: &str) -> Result<Item> {
     one_in(face, what, &face.namespace, name)
 }
@@ -157,8 +168,35 @@ pub(crate) fn one_in(face: &Face, what: What, namespace: &str, name: &str) -> Re
         What::Object(ObjectKind::Namespace) => {
             Item::Object(Box::new(namespace::find(layout, name)?))
         }
-        What::Object(kind) => Item::Object(Box::new(object::get(layout, kind, namespace, name)?)),
+        What::Object(kind) => Item::Object(Box::new(object::get_outline(
+            layout, kind, namespace, name,
+        )?)),
     })
+}
+
+/// With the values of a Secret that is encrypted, which the item may be without.
+pub(crate) fn whole(face: &Face, item: Item) -> Result<Item> {
+    Ok(match item {
+        Item::Object(o) if o.kind == ObjectKind::Secret => Item::Object(Box::new(object::get(
+            &face.layout,
+            o.kind,
+            &o.namespace,
+            &o.name,
+        )?)),
+        other => other,
+    })
+}
+
+/// As [`whole`], of those that can be decrypted.
+pub(crate) fn whole_ones(face: &Face, items: Vec<Item>, failed: &mut Vec<Error>) -> Vec<Item> {
+    let mut whole_ones = vec![];
+    for item in items {
+        match whole(face, item) {
+            Ok(item) => whole_ones.push(item),
+            Err(e) => failed.push(e),
+        }
+    }
+    whole_ones
 }
 
 fn table(asked: &Asked, groups: &[Group]) -> Result<String> {
@@ -239,6 +277,15 @@ pub(crate) fn follow(face: &Face, asked: &Asked, resources: &[Named]) -> Result<
         }
         let news = news(&shown, &now);
         for (happened, object) in news.into_iter().filter(|_| !silent) {
+            // One that has gone has no values any more.
+            let whole = match asked.shows_values() && happened != Happened::Deleted {
+                true => Some(whole(face, Item::Object(Box::new(object.clone())))?),
+                false => None,
+            };
+            let object = match &whole {
+                Some(Item::Object(whole)) => whole,
+                _ => object,
+            };
             let Format::Table { .. } = asked.format else {
                 let value = asked.watch.value(happened, object.v1());
                 asked.format.print(vec![value], false)?;

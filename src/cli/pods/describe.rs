@@ -98,8 +98,8 @@ impl Describe {
             }
         }
         let mut texts = vec![];
-        for item in &items {
-            texts.push(match item {
+        for item in get_any::whole_ones(face, items, &mut missing) {
+            texts.push(match &item {
                 Item::Pod(view) => page(face, view),
                 Item::Object(object) => {
                     let users = match object.kind {

@@ -17,7 +17,8 @@ use crate::manifest::{self, Source};
 use crate::object::update;
 use crate::pod::client::View;
 use crate::pod::verbs::change::{change, comparable};
-use crate::spec::{Object, Pod};
+use crate::spec::{Object, ObjectKind, Pod};
+use crate::store::make_dir;
 use crate::{Context, Error, Ignored, Result};
 
 #[derive(Args, Debug)]
@@ -41,7 +42,11 @@ impl Verb for Edit {
         let format = Format::parse(self.output.as_deref())?;
         let resources = object::named_ones(Self::NAME, &self.words)?;
         for (what, name) in object::each(&resources) {
-            edit(face, &format, get::one(face, what, name)?)?;
+            edit(
+                face,
+                &format,
+                get::whole(face, get::one(face, what, name)?)?,
+            )?;
         }
         Ok(0)
     }
@@ -58,10 +63,10 @@ struct Copy {
 }
 
 impl Copy {
-    fn new(name: &str) -> Result<Self> {
+    fn new(parent: &Path, name: &str) -> Result<Self> {
         for n in 0..100u32 {
             let dir = format!("carob-edit-{}-{n}", std::process::id());
-            let dir = std::env::temp_dir().join(dir);
+            let dir = parent.join(dir);
             match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
                 Ok(()) => {
                     let file = dir.join(format!("{name}.yaml"));
@@ -93,7 +98,8 @@ impl Copy {
     }
 
     fn remove(&self) {
-        std::fs::remove_dir_all(&self.dir).ignored("what stays is below the temporary directory");
+        std::fs::remove_dir_all(&self.dir)
+            .ignored("what stays is in a directory that a boot clears");
     }
 
     fn kept(&self, e: Error) -> Error {
@@ -113,7 +119,15 @@ fn edit(face: &Face, format: &Format, item: Item) -> Result<()> {
             value
         }
     });
-    let copy = Copy::new(item.name())?;
+    let place = match &item {
+        // On the machine's own tree in memory: no disk gets it in clear.
+        Item::Object(o) if o.kind == ObjectKind::Secret => {
+            make_dir(&face.layout.state)?;
+            face.layout.state.clone()
+        }
+        _ => std::env::temp_dir(),
+    };
+    let copy = Copy::new(&place, item.name())?;
     let (mut body, mut failures) = (original.clone(), String::new());
     loop {
         copy.write(&format!("{HEAD}{failures}{body}"))?;

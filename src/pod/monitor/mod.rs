@@ -120,6 +120,8 @@ pub(crate) fn main(arguments: &[std::ffi::OsString]) -> ExitCode {
     let run = || -> Result<()> {
         caller::leave();
         crate::sys::process::signals_are_default();
+        // A core file would have the values of Secrets that were in memory.
+        nix::sys::prctl::set_dumpable(false)?;
         let (layout, uid) = start::parse_arguments(arguments)?;
         log::start(&layout.pod(&uid));
         let (lock, listener, program) = start::take_inherited()?;
@@ -215,6 +217,7 @@ impl Monitor {
                 return self.leave();
             }
             self.publish();
+            crate::object::forget_key();
             let deadline = self.kubelet.next_deadline();
             for id in self.events.wait(deadline)? {
                 self.handle(id);

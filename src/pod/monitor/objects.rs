@@ -18,7 +18,7 @@ use crate::pod::limits;
 use crate::spec::{Container, Node, Object, ObjectKind};
 use crate::store::make_dir;
 use crate::sys::notify::signal_at_changes;
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
 /// What the monitor knows of the objects that its Pod names.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl Monitor {
 
     /// Who needs one that cannot be read says why.
     fn version_of(&self, kind: ObjectKind, name: &str) -> Option<Version> {
-        match self.find_object(kind, name) {
+        match object::outline(&self.layout, kind, &self.pod().namespace, name) {
             Ok(object) => object.map(|o| Version {
                 is_immutable: o.is_immutable(),
                 uid: o.uid,
@@ -122,7 +122,9 @@ impl Monitor {
             if objects.has(wanted) {
                 continue;
             }
-            if let Some(object) = self.find_object(wanted.kind, &wanted.name)? {
+            // A container waits for one that cannot be decrypted as for one that is missing.
+            let found = self.find_object(wanted.kind, &wanted.name);
+            if let Some(object) = found.map_err(|e| e.with_kind(Kind::Invalid))? {
                 objects.add(object);
             }
         }

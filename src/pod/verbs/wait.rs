@@ -7,7 +7,7 @@ use super::{Item, namespace};
 use crate::object;
 use crate::pod::client;
 use crate::pod::watch::{Change, Watcher};
-use crate::spec::{Object, ObjectKind};
+use crate::spec::ObjectKind;
 use crate::store::Layout;
 use crate::{Error, Result};
 
@@ -179,8 +179,19 @@ impl<'l> Waiter<'l> {
             ObjectKind::Namespace => namespace::list(self.layout)?,
             kind => object::list(self.layout, kind, Some(&self.namespace))?,
         };
-        let entry = |o: Object| (o.name.clone(), Item::Object(Box::new(o)));
-        self.present = objects.into_iter().map(entry).collect();
+        self.present.clear();
+        for object in objects {
+            // With its values, which a path may ask for.
+            let object = match kind {
+                ObjectKind::Secret => {
+                    object::find(self.layout, kind, &self.namespace, &object.name)?
+                }
+                _ => Some(object),
+            };
+            let Some(object) = object else { continue };
+            let name = object.name.clone();
+            self.present.insert(name, Item::Object(Box::new(object)));
+        }
         Ok(())
     }
 

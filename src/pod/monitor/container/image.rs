@@ -12,7 +12,7 @@ use crate::object;
 use crate::pod::monitor::helper::Helper;
 use crate::pod::monitor::{Fact, Monitor, Source};
 use crate::pod::reason::Reason;
-use crate::spec::{ObjectKind, PullPolicy, PullSecret, VolumeSource};
+use crate::spec::{Object, ObjectKind, PullPolicy, PullSecret, VolumeSource};
 use crate::{Error, Ignored, Kind, Result};
 
 /// A child that pulls. On the pipe are [`Message`]s, one a line; nothing failed if none of
@@ -90,6 +90,10 @@ impl Sum {
         let done: u64 = self.layers.values().sum();
         Some((done.min(self.size), self.size))
     }
+}
+
+fn is_pull_secret(secret: &Object) -> bool {
+    PullSecret::is_kind(secret.manifest["type"].as_str().unwrap_or_default())
 }
 
 impl Monitor {
@@ -183,7 +187,7 @@ impl Monitor {
         let source = Source::Pull(name.to_owned());
         let looked = policy != PullPolicy::Always;
         let wanted = reference.clone();
-        let (_, missing) = self.pull_secrets()?;
+        let missing = self.missing_pull_secrets()?;
         if !missing.is_empty() {
             let message = format!(
                 "there is no Secret of type kubernetes.io/dockerconfigjson or \
@@ -225,29 +229,39 @@ impl Monitor {
         Ok(())
     }
 
-    /// What the Pod's imagePullSecrets have, and the names of those that are not there or
-    /// are of no use: that is no fault, the image may need none.
-    fn pull_secrets(&self) -> Result<(Vec<Keyring>, Vec<&str>)> {
-        let pod = self.pod();
-        let (mut found, mut missing) = (Vec::new(), Vec::new());
-        for name in &pod.spec.image_pull_secrets {
-            let secret = object::find(&self.layout, ObjectKind::Secret, &pod.namespace, name)?;
-            match secret {
-                Some(s) if PullSecret::is_kind(s.manifest["type"].as_str().unwrap_or_default()) => {
+    /// What the Pod's imagePullSecrets have.
+    fn pull_secrets(&self) -> Result<Vec<Keyring>> {
+        let mut found = Vec::new();
+        for name in &self.pod().spec.image_pull_secrets {
+            match self.find_object(ObjectKind::Secret, name)? {
+                Some(s) if is_pull_secret(&s) => {
                     let secret = PullSecret::new(s.name, s.manifest);
                     found.push(Keyring::from_secret(&secret)?);
                 }
-                _ => missing.push(name.as_str()),
+                _ => {}
             }
         }
-        Ok((found, missing))
+        Ok(found)
+    }
+
+    /// Those that are not there or are of no use: that is no fault, the image may need none.
+    fn missing_pull_secrets(&self) -> Result<Vec<&str>> {
+        let pod = self.pod();
+        let mut missing = Vec::new();
+        for name in &pod.spec.image_pull_secrets {
+            let secret = object::outline(&self.layout, ObjectKind::Secret, &pod.namespace, name)?;
+            if !secret.is_some_and(|s| is_pull_secret(&s)) {
+                missing.push(name.as_str());
+            }
+        }
+        Ok(missing)
     }
 
     /// In the child.
     fn pull(&self, reference: &Reference, watch: &mut dyn FnMut(&Progress)) -> Result<()> {
         self.enter_host()?;
         let options = PullOptions {
-            secrets: self.pull_secrets()?.0,
+            secrets: self.pull_secrets()?,
             ..PullOptions::default()
         };
         Store::configured(&self.layout, &[])?
