@@ -19,6 +19,7 @@ pub(crate) mod move_root;
 pub(crate) mod namespace;
 pub(crate) mod netlink;
 pub(crate) mod procfs;
+pub(crate) mod quota;
 pub(crate) mod resctrl;
 pub(crate) mod root;
 pub(crate) mod seccomp;

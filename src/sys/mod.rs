@@ -22,6 +22,7 @@ pub(crate) mod notify;
 pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod pty;
+pub(crate) mod quota;
 pub(crate) mod seccomp;
 pub(crate) mod tty;
 pub(crate) mod xattr;

@@ -5,18 +5,26 @@ use std::os::fd::AsFd;
 use super::{Making, owner};
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOSUID, Mount};
 use crate::linux::root::open_dir;
-use crate::linux::selinux;
+use crate::linux::{quota, selinux};
 use crate::spec::HugeMedium;
 use crate::store::make_dir;
-use crate::{Error, Result};
+use crate::{Error, Ignored, Result};
 
 /// Everybody may write to an emptyDir, unless its `mode` says otherwise.
 pub(super) const MODE: u32 = 0o777;
 
 /// `mode`: of the directory.
-pub(super) fn make_on_disk(m: &Making, name: &str, mode: u32) -> Result<()> {
+pub(super) fn make_on_disk(
+    m: &Making,
+    name: &str,
+    size_limit: Option<u64>,
+    mode: u32,
+) -> Result<()> {
     let dir = m.paths.disk_volume(name);
     make_dir(&dir)?;
+    if let Some(limit) = size_limit {
+        quota::begin(&dir, limit).ignored("the volume is measured all the same");
+    }
     if let Some(label) = m.label {
         // What is made inside has the directory's type.
         selinux::label(&dir, label)?;

@@ -23,11 +23,11 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::linux::mount;
 use crate::linux::root::remove_tree;
+use crate::linux::{mount, quota};
 use crate::spec::{Spec, Volume, VolumeSource};
 use crate::store::PodPaths;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Ignored, Result};
 
 use projected::Content;
 
@@ -77,7 +77,7 @@ impl Making<'_> {
                     (_, Some(medium)) => {
                         empty_dir::make_in_huge_pages(self, &v.name, *medium, *size_limit, mode)
                     }
-                    (false, None) => empty_dir::make_on_disk(self, &v.name, mode),
+                    (false, None) => empty_dir::make_on_disk(self, &v.name, *size_limit, mode),
                     (true, None) => empty_dir::make_in_memory(self, &v.name, *size_limit, mode),
                 }
             }
@@ -117,7 +117,11 @@ pub(crate) fn remove(paths: &PodPaths) -> Result<()> {
         }
     }
     remove_tree(&memory)?;
-    mount::remove_written_tree(&paths.data.join("volumes"))
+    let disk = paths.data.join("volumes");
+    for entry in std::fs::read_dir(&disk).into_iter().flatten().flatten() {
+        quota::release(&entry.path()).ignored("no other volume has the number of its project");
+    }
+    mount::remove_written_tree(&disk)
 }
 
 fn is_other_device(m: &std::fs::Metadata, parent: &Path) -> bool {

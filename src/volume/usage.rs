@@ -1,5 +1,6 @@
 //! How much of the disk a volume takes, as `du` counts: blocks, and each file once, however
-//! many names it has. A file that has no name any more is not found.
+//! many names it has. A file that has no name any more is not found, but where the filesystem
+//! counts too (project quotas): then the greater number is the volume's.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -10,6 +11,7 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 use serde::{Deserialize, Serialize};
 
 use super::walk::{Found, walk};
+use crate::linux::quota;
 use crate::{Context, Result};
 
 /// Files with several names.
@@ -24,6 +26,13 @@ pub(crate) struct Usage {
 
 /// Counts until that is more than `most`, or it is too late.
 pub(crate) fn measure(dir: &Path, most: u64, until: Instant) -> Result<Usage> {
+    let counted = quota::used(dir).unwrap_or(0);
+    if counted > most {
+        return Ok(Usage {
+            bytes: counted,
+            partial: false,
+        });
+    }
     let call = |name: &str| format!("{name}({})", dir.display());
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let root = nix::fcntl::open(dir, flags, Mode::empty()).with_context(|| call("open"))?;
@@ -47,7 +56,7 @@ pub(crate) fn measure(dir: &Path, most: u64, until: Instant) -> Result<Usage> {
     });
     let whole = whole.with_context(|| call("fstat"))?;
     Ok(Usage {
-        bytes,
+        bytes: bytes.max(counted),
         partial: !whole || too_many,
     })
 }

@@ -56,6 +56,7 @@ mod probes;
 mod probes_remote;
 mod projected;
 mod propagation;
+mod quotas;
 mod resize;
 mod restarts;
 mod retries;
