@@ -47,7 +47,7 @@ fn a_server_that_never_answers_keeps_nobody_waiting() {
     apply.wait().unwrap();
 
     root.apply(&with(address))
-        .fails(1, "NFS server 127.77.1.1: 127.77.1.1 port 2049: ");
+        .fails(7, "NFS server 127.77.1.1: 127.77.1.1 port 2049: ");
     assert_eq!(root.field("p", ".status.reason"), "FailedMount");
     let message = root.field("p", ".status.message");
     assert!(
@@ -60,10 +60,10 @@ fn a_server_that_never_answers_keeps_nobody_waiting() {
 fn what_is_no_nfs_server_is_told() {
     let root = Root::new();
     // Nobody listens there.
-    root.apply(&with("127.77.1.2")).fails(1, "ECONNREFUSED");
+    root.apply(&with("127.77.1.2")).fails(7, "ECONNREFUSED");
     root.carob(&["delete", "pod", "p"]).ok();
     root.apply(&with("a b"))
-        .fails(3, "neither a host's name nor an address");
+        .fails(7, "neither a host's name nor an address");
     root.carob(&["delete", "pod", "p"]).ok();
 
     let listener = listen("127.77.1.3");
@@ -77,7 +77,7 @@ fn what_is_no_nfs_server_is_told() {
         }
     });
     root.apply(&with("127.77.1.3"))
-        .fails(1, "not as an NFS server");
+        .fails(7, "not as an NFS server");
     server.join().unwrap();
     assert_eq!(root.field("p", ".status.reason"), "FailedMount");
 }

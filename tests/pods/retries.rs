@@ -51,7 +51,7 @@ fn fails_until(root: &Root, count: &str) {
 fn a_volume_that_comes_later_is_waited_for() {
     let root = Root::new();
     let (socket, manifest) = with_socket(&root);
-    root.apply(&manifest).fails(3, "late.sock: does not exist");
+    root.apply(&manifest).fails(7, "late.sock: does not exist");
     assert_eq!(root.field("p", ".status.reason"), "FailedMount");
     assert_eq!(root.field("p", ".status.phase"), "Pending");
     // In words, with the hint.
@@ -64,7 +64,7 @@ fn a_volume_that_comes_later_is_waited_for() {
     let said = root.carob(&["describe", "pod", "p"]).ok();
     assert!(said.contains(&message), "{said}");
     // Told again, and counted; applying it again asks for the state of now.
-    root.apply(&manifest).fails(3, "late.sock: does not exist");
+    root.apply(&manifest).fails(7, "late.sock: does not exist");
     fails_until(&root, "(x");
     let _socket = UnixListener::bind(socket).unwrap();
     runs(&root);
@@ -75,7 +75,7 @@ fn a_volume_that_comes_later_is_waited_for() {
 fn applying_again_tries_at_once() {
     let root = Root::new();
     let (socket, manifest) = with_socket(&root);
-    root.apply(&manifest).fails(3, "late.sock: does not exist");
+    root.apply(&manifest).fails(7, "late.sock: does not exist");
     // After the third failure the next try is 4 s away.
     fails_until(&root, "(x3");
     let _socket = UnixListener::bind(socket).unwrap();
@@ -118,10 +118,10 @@ fn a_pod_without_a_sandbox_is_deleted_and_its_deadline_passes() {
         "\"containers\"",
         "\"activeDeadlineSeconds\":3,\"containers\"",
     );
-    root.apply(&deadline).fails(3, "late.sock");
+    root.apply(&deadline).fails(7, "late.sock");
     root.becomes("p", ".status.reason", "DeadlineExceeded");
     assert_eq!(root.field("p", ".status.phase"), "Failed");
     root.carob(&["delete", "pod", "p"]).ok();
-    root.apply(&manifest).fails(3, "late.sock");
+    root.apply(&manifest).fails(7, "late.sock");
     root.carob(&["delete", "pod", "p"]).ok();
 }

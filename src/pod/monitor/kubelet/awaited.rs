@@ -46,7 +46,13 @@ impl Kubelet {
         }
         if let Some(f) = &self.state.sandbox_error {
             let e = f.error.clone();
-            return Some(Err(e.unwrap_or_else(|| Error::failed(&f.message))));
+            let e = e.unwrap_or_else(|| Error::failed(&f.message));
+            return Some(Err(match e.kind() {
+                // No later try mends it.
+                Kind::Unsupported => e,
+                // One code, whatever of it is missing: docs/exit-codes.md.
+                _ => e.with_kind(Kind::StartFailed),
+            }));
         }
         if let Some(f) = &self.state.failed {
             return Some(Err(Error::new(
