@@ -177,6 +177,9 @@ pub(crate) struct ContainerState {
     /// The user that the first process of the last attempt that ran started with.
     #[serde(default)]
     pub user: Option<User>,
+    /// What mends what it waits for: the end of that message, in brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
 }
 
 /// v1 LinuxContainerUser.
@@ -252,6 +255,18 @@ impl ContainerState {
         self.image_id.iter().chain(self.volume_images.values())
     }
 
+    /// What it waits for, without what mends it, and that, where both are known.
+    pub(crate) fn waits_for(&self) -> Option<(&str, &str)> {
+        let mend = self.mend.as_deref()?;
+        match &self.now {
+            Now::Waiting { message, .. } => {
+                let text = message.strip_suffix(&format!(" ({mend})"))?;
+                Some((text, mend))
+            }
+            _ => None,
+        }
+    }
+
     /// Before another state takes the place of an end: the end is the last one from then on.
     pub(crate) fn keep_end(&mut self) {
         if let Now::Ended(ended) = &self.now {
@@ -280,6 +295,7 @@ impl Default for ContainerState {
             volume_images: BTreeMap::new(),
             backoff: None,
             user: None,
+            mend: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::pod::logs::Record;
 use crate::pod::logs::attempt::find_attempt;
 use crate::pod::logs::read::Reader;
 use crate::pod::reason::Reason;
+use crate::pod::state::ContainerState;
 use crate::pod::status::{ContainerStatus, Terminated};
 use crate::spec::{Container, Pod};
 use crate::store::Layout;
@@ -64,6 +65,13 @@ pub(crate) fn of(layout: &Layout, view: &View) -> Option<Trouble> {
             }
         }
         _ => format!("carob describe pod {}", view.pod.as_arguments()),
+    };
+    // What it waits for says itself what mends it.
+    let record = view.state.as_ref().and_then(|s| s.containers.get(&c.name));
+    let waits_for = record.and_then(ContainerState::waits_for).filter(|_| waits);
+    let (state, mend) = match (waits_for, &c.state.waiting) {
+        (Some((text, mend)), Some(w)) => (format!("{}: {text}", w.reason), mend.to_owned()),
+        _ => (state, mend),
     };
     Some(Trouble {
         container: c.name.clone(),

@@ -320,7 +320,10 @@ fn a_wait_that_times_out_says_what_the_pod_is() {
     let ready = ["--for=condition=Ready", "--timeout=0s"];
     root.carob(&[&["wait", "pod/p"], &ready[..]].concat())
         .fails(6, "ErrImageNeverPull: Container image")
-        .fails(6, "hint: carob describe pod p\n");
+        .fails(
+            6,
+            "load -i FILE brings it, or set another imagePullPolicy\n",
+        );
     let runs = script_pod("r", "Never", 0, "exec sleep 1000");
     root.apply(&runs).ok();
     let other = ["--for=condition=Ready=false", "--timeout=0s"];

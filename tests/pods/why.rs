@@ -106,15 +106,15 @@ fn a_container_that_fails() {
         failed,
         "main",
         "ErrImageNeverPull",
-        "carob describe pod p",
+        "load -i FILE brings it, or set another imagePullPolicy",
     );
     answered(
         "p",
         one(IDLE, json!({"securityContext": {"runAsNonRoot": true}})),
         failed,
         "main",
-        "CreateContainerConfigError",
-        "carob describe pod p",
+        "container has runAsNonRoot and image will run as root",
+        "set securityContext.runAsUser to a number that is not 0",
     );
     let limits = json!({"resources": {"limits": {"memory": "16Mi"}}});
     answered(

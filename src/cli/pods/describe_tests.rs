@@ -111,6 +111,7 @@ fn a_page() {
                     volume_images: BTreeMap::new(),
                     backoff: None,
                     user: None,
+                    mend: None,
                 },
             )]),
             damaged: None,

@@ -136,6 +136,7 @@ impl Kubelet {
         let record = self.record_of(name);
         record.keep_end();
         record.now = Now::waiting(reason, message_of(e));
+        record.mend = e.get_hint().map(str::to_owned);
         let course = self.course(name);
         course.stage = Stage::Idle;
         let delay = backoff::next(course.pause);
