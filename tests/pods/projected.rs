@@ -271,7 +271,8 @@ fn changes_of_objects_are_seen_within_a_second() {
     let gone = until(|| {
         let said = root.carob(&["describe", "pod", "p"]).ok();
         let is = said
-            .contains("MountVolume.SetUp failed for volume \"map\" : configmap \"web\" not found");
+            .contains("MountVolume.SetUp failed for volume \"map\" : configmap \"web\" not found")
+            && said.contains("until it is there, the volume keeps the files that it has");
         if is { Ok(()) } else { Err(said) }
     });
     gone.unwrap();

@@ -26,6 +26,7 @@ impl Monitor {
             pod,
             objects: &objects,
             node,
+            has_files: self.state().sandbox_ready.is_some(),
         })
     }
 

@@ -50,6 +50,18 @@ pub(crate) struct Facts<'a> {
     pub objects: &'a Objects,
     /// What the machine has: a limit that is not set.
     pub node: Node,
+    /// The volumes have files already: without an object they keep them.
+    pub has_files: bool,
+}
+
+impl Facts<'_> {
+    /// What happens until an object that is missing is there, and then.
+    fn until_then(&self) -> &'static str {
+        match self.has_files {
+            false => "the Pod starts when it is there",
+            true => "until it is there, the volume keeps the files that it has",
+        }
+    }
 }
 
 /// The content of each projected volume, in the Pod's order.
@@ -135,7 +147,8 @@ impl Planned<'_> {
             None => {
                 let hint = format!(
                     "make it, with `carob apply -f` or `carob create {kind}`, in the namespace \
-                     {namespace}: the Pod starts when it is there",
+                     {namespace}: {}",
+                    self.facts.until_then()
                 );
                 self.missing
                     .push((format!("{kind} {:?} not found", r.name), hint));
@@ -159,8 +172,10 @@ impl Planned<'_> {
                     };
                     let hint = format!(
                         "give {kind} {} of the namespace {namespace} the key {}, or name another \
-                         in `items`: the Pod starts when it is there",
-                        r.name, item.key
+                         in `items`: {}",
+                        r.name,
+                        item.key,
+                        self.facts.until_then()
                     );
                     self.missing.push((format!("{text}: {}", item.key), hint));
                 }

@@ -121,6 +121,7 @@ fn planned(pod: &Pod) -> Result<Content> {
             cpu: 4000,
             memory: 8 << 30,
             storage: 1 << 40,
+            has_files: false,
         },
     };
     plan(facts).pop().unwrap()
