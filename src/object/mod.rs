@@ -171,15 +171,47 @@ pub(crate) fn create(layout: &Layout, object: &Object) -> Result<Object> {
 
 /// What [`create`] would refuse.
 pub(crate) fn check_absent(layout: &Layout, object: &Object) -> Result<()> {
+    let (kind, namespace) = (object.kind, &object.namespace);
+    check_namespace(layout, kind.plural(), namespace, &object.name)?;
     match outline(layout, object.kind, &object.namespace, &object.name)? {
         Some(_) => Err(exists(object)),
         None => Ok(()),
     }
 }
 
+/// Whether something new may be in a namespace: not in one that is being deleted
+/// (NamespaceLifecycle of an API server). `what`: the plural of its kind.
+///
+/// # Errors
+/// [`crate::Kind::Conflict`].
+pub(crate) fn check_namespace(
+    layout: &Layout,
+    what: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<()> {
+    if namespace.is_empty() {
+        return Ok(());
+    }
+    let kept = find(layout, ObjectKind::Namespace, "", namespace)?;
+    if kept.is_none_or(|n| n.deletion.is_none()) {
+        return Ok(());
+    }
+    let text = format!(
+        "{what} {name:?} is forbidden: unable to create new content in namespace {namespace} \
+         because it is being terminated"
+    );
+    Err(Error::conflict(text).hint(format!(
+        "wait until the namespace is gone, or go on with a deletion that was cut short: carob \
+         delete namespace {namespace}"
+    )))
+}
+
 /// Makes it, in the place of one of its name: another object, which has nothing of that one.
 pub(crate) fn make_anew(layout: &Layout, object: &Object) -> Result<Object> {
     let _lock = lock(layout)?;
+    let (kind, namespace) = (object.kind, &object.namespace);
+    check_namespace(layout, kind.plural(), namespace, &object.name)?;
     write(layout, object, 1)
 }
 
@@ -196,6 +228,8 @@ pub(crate) fn apply(
         false => Some(lock(layout)?),
     };
     let Some(old) = find(layout, object.kind, &object.namespace, &object.name)? else {
+        let (kind, namespace) = (object.kind, &object.namespace);
+        check_namespace(layout, kind.plural(), namespace, &object.name)?;
         let new = match dry_run {
             true => Object {
                 resource_version: 0,
@@ -401,6 +435,13 @@ fn to_keep(layout: &Layout, object: &Object) -> Result<Kept> {
 /// The file that a record is written to before it gets its name. No object is called so,
 /// and a writer that was killed leaves it to the next.
 const NEW: &str = ".new";
+
+/// A random UUID.
+pub(crate) fn new_uid() -> Result<String> {
+    const UUID: &str = "/proc/sys/kernel/random/uuid";
+    let uid = std::fs::read_to_string(UUID).with_context(|| format!("read({UUID})"))?;
+    Ok(uid.trim_end().to_owned())
+}
 
 /// Keeps all other writers out until it is dropped.
 pub(crate) fn lock(layout: &Layout) -> Result<Lock> {

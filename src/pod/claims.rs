@@ -177,8 +177,6 @@ fn for_all_pods(label: Label) -> Label {
 }
 
 fn from_template(pod: &Pod, name: &str, template: &Value) -> Result<Object> {
-    const UUID: &str = "/proc/sys/kernel/random/uuid";
-    let uid = std::fs::read_to_string(UUID).with_context(|| format!("read({UUID})"))?;
     let mut metadata = json!({});
     for field in ["labels", "annotations"] {
         if template["metadata"][field].is_object() {
@@ -195,7 +193,7 @@ fn from_template(pod: &Pod, name: &str, template: &Value) -> Result<Object> {
         kind: KIND,
         namespace: pod.namespace.clone(),
         name: name.to_owned(),
-        uid: uid.trim_end().to_owned(),
+        uid: object::new_uid()?,
         created: now(),
         resource_version: 0,
         owner: Some(Owner {

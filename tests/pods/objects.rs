@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, pod, sh};
+use crate::root::{Root, pod, sh, until};
 
 fn map(name: &str, data: Value) -> String {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
@@ -438,6 +438,67 @@ impl Drop for Watch {
     fn drop(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn nothing_new_comes_into_a_namespace_that_is_being_deleted() {
+    let root = Root::new();
+    let held = json!({"terminationGracePeriodSeconds": 1000,
+        "containers": [sh("a", "trap '' TERM; while :; do sleep 1; done", json!({}))]});
+    for namespace in ["made", "used"] {
+        if namespace == "made" {
+            root.carob(&["create", "ns", "made"]).ok();
+        }
+        let apply = |text: &str| root.feed(&["apply", "-n", namespace, "-f", "-"], text);
+        apply(&pod("p", held.clone())).ok();
+        apply(&map("old", json!({}))).ok();
+        let mut deletion = root
+            .command(&["delete", "ns", namespace])
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        until(|| {
+            let rows = root.carob(&["get", "ns", namespace]).ok();
+            match rows.contains("Terminating") {
+                true => Ok(()),
+                false => Err(rows),
+            }
+        })
+        .unwrap();
+        let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: new}\nspec: \
+                     {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n";
+        let new = [
+            ("pods", pod("new", held.clone())),
+            ("configmaps", map("new", json!({}))),
+            ("secrets", secret("new", json!({}))),
+            ("persistentvolumeclaims", claim.to_owned()),
+        ];
+        for (kind, text) in new {
+            let refusal = format!(
+                "{kind} \"new\" is forbidden: unable to create new content in namespace \
+                 {namespace} because it is being terminated"
+            );
+            apply(&text).fails(5, &refusal);
+            root.feed(&["create", "-n", namespace, "-f", "-"], &text)
+                .fails(5, &refusal);
+        }
+        // What is there may be changed until it goes.
+        apply(&map("old", json!({"a": "b"}))).ok();
+        let force = [
+            "delete",
+            "pod",
+            "p",
+            "-n",
+            namespace,
+            "--force",
+            "--grace-period=0",
+        ];
+        root.carob(&force).ok();
+        assert!(deletion.wait().unwrap().success());
+        root.carob(&["get", "ns", namespace]).fails(4, "not found");
+        apply(&map("new", json!({}))).ok();
+        root.carob(&["delete", "ns", namespace]).ok();
     }
 }
 

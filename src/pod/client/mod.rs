@@ -17,6 +17,7 @@ use serde::de::IgnoredAny;
 use crate::linux::cgroup::devices;
 use crate::linux::root::remove_tree;
 use crate::linux::{capability, kernel};
+use crate::object;
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::State;
 use crate::pod::status::{self, PodStatus};
@@ -93,6 +94,8 @@ pub(crate) fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     let paths = layout.pod(&pod.uid);
     let new = layout.pods().join(format!(".new-{}", pod.uid));
     let names = lock_names(layout)?;
+    // Under the lock: a deletion of the namespace waits for it before it looks for Pods.
+    object::check_namespace(layout, "pods", &pod.namespace, &pod.name)?;
     let made = (|| {
         store::make_dir(&new)?;
         store::save(&new.join("pod.json"), pod)?;

@@ -65,14 +65,22 @@ pub(crate) fn delete(
 ) -> Result<()> {
     check_may_go(name)?;
     let kept = find(layout, name)?;
-    if !kept.uid.is_empty() {
-        object::change(layout, ObjectKind::Namespace, "", name, |live| {
-            Ok(Object {
-                deletion: live.deletion.or(Some(Timestamp::now())),
-                ..live.clone()
-            })
-        })?;
-    }
+    // From then on nothing new comes into it. One that was not made is written down for that.
+    let ends = |live: &Object| Object {
+        deletion: live.deletion.or(Some(Timestamp::now())),
+        ..live.clone()
+    };
+    let made = match kept.uid.is_empty() {
+        true => ends(&Object {
+            uid: object::new_uid()?,
+            created: Timestamp::now(),
+            ..kept
+        }),
+        false => kept,
+    };
+    object::apply(layout, &made, |live| Ok(ends(live)))?;
+    // A Pod that is just being made is there when this is over.
+    drop(client::lock_names(layout)?);
     end_pods(layout, name, grace, wait, until)?;
     for kind in namespaced() {
         for object in object::list(layout, kind, Some(name))? {
