@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::client::list_uids;
-use super::state::Now;
+use super::state::{Now, State};
 use super::{damage, status};
 use crate::linux::mount;
 use crate::linux::root::{open_dir, remove_tree};
@@ -61,6 +61,7 @@ pub(crate) fn take(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()
 /// What follows where the Pod does not start with what it has taken: it holds nothing up.
 pub(crate) fn give_back(layout: &Layout, pod: &Pod) {
     if std::fs::remove_file(layout.pod(&pod.uid).claims_taken()).is_ok() {
+        let_go(layout, pod).ignored("who waits for one tries again after a while");
         // A deletion may have waited for this Pod alone meanwhile.
         release(layout, pod).ignored("the next Pod that ends looks again");
     }
@@ -236,10 +237,35 @@ fn hold(layout: &Layout, pod: &Pod, claim: &Object) -> Result<()> {
              ReadWriteOncePod",
             claim.name
         );
-        return Err(Error::conflict(text)
-            .hint("it is tried again within half a minute after the other one has ended"));
+        return Err(Error::conflict(text).hint("the Pod starts when the other one has ended"));
     }
     store::save_durable(&record, &pod.uid)
+}
+
+/// Gives up the claims of ReadWriteOncePod that the Pod has for itself. Pods that wait for one
+/// are woken by that: their monitors watch the directory of the records.
+pub(crate) fn let_go(layout: &Layout, pod: &Pod) -> Result<()> {
+    for (_, name) in pod.spec.claims() {
+        let Some(claim) = object::find(layout, KIND, &pod.namespace, name)? else {
+            continue;
+        };
+        let record = layout.claim_holder(&claim.uid);
+        if !record.exists() {
+            continue;
+        }
+        let _lock = object::lock(layout)?;
+        if store::load::<String>(&record).is_ok_and(|holder| holder == pod.uid) {
+            std::fs::remove_file(&record)
+                .with_context(|| format!("unlink({})", record.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether another Pod than this one has the claim for itself, or had it when it ended.
+pub(crate) fn is_held(layout: &Layout, claim: &Object, uid: &str) -> bool {
+    let holder = store::load::<String>(&layout.claim_holder(&claim.uid));
+    holder.is_ok_and(|holder| holder != uid)
 }
 
 /// The name of the Pod of this uid, if it uses the claim: one that is over does not.
@@ -263,17 +289,20 @@ fn user(layout: &Layout, uid: &str, claim: &Object) -> Result<Option<String>> {
     if pod.namespace != claim.namespace || !names || !has_taken {
         return Ok(None);
     }
-    // One whose state cannot be read may run. A Pod that has failed may have containers that
-    // are still to end.
+    // One whose state cannot be read may run.
     let state = damage::load_state(layout, uid);
-    let is_over = state.is_ok_and(|s| {
-        let containers = s.iter().flat_map(|s| s.containers.values());
-        let runs = containers
-            .map(|c| &c.now)
-            .any(|now| matches!(now, Now::Running(_)));
-        !runs && status::phase(&pod, s.as_ref()).is_terminal()
-    });
+    let is_over = state.is_ok_and(|s| is_over(&pod, s.as_ref()));
     Ok((!is_over).then_some(pod.name))
+}
+
+/// Whether the Pod needs its claims no more. One that has failed may have containers that are
+/// still to end.
+pub(crate) fn is_over(pod: &Pod, state: Option<&State>) -> bool {
+    let containers = state.iter().flat_map(|s| s.containers.values());
+    let runs = containers
+        .map(|c| &c.now)
+        .any(|now| matches!(now, Now::Running(_)));
+    !runs && status::phase(pod, state).is_terminal()
 }
 
 /// The names of the Pods that use a claim.
@@ -357,6 +386,7 @@ pub(crate) fn collect(layout: &Layout) -> Result<()> {
 
 /// As [`collect`], once a Pod is gone.
 pub(crate) fn release(layout: &Layout, pod: &Pod) -> Result<()> {
+    let_go(layout, pod)?;
     for (_, name) in pod.spec.claims() {
         // What a container has left mounted there is no part of the claim for the next Pod.
         let Some(claim) = object::find(layout, KIND, &pod.namespace, name)? else {

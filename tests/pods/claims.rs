@@ -1,10 +1,11 @@
 //! PersistentVolumeClaims and `ephemeral` volumes: what outlives a Pod, and what does not.
 
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, alive, kill_9, pod, sh, until};
+use crate::root::{Root, alive, kill_9, pod, sh, slack, until};
 
 pub(crate) const IDLE: &str = "exec sleep 1000";
 
@@ -136,6 +137,53 @@ fn one_pod_alone_has_a_claim_of_read_write_once_pod() {
     kill_9(root.monitor_pid("p"));
     root.carob(&["delete", "pod", "p"]).ok();
     root.becomes("q", ".status.conditions[?(@.type=='Ready')].status", "True");
+}
+
+/// It is woken, and does not look from time to time: by then its back-off has grown.
+#[test]
+fn a_pod_that_waits_for_another_ones_claim_is_woken() {
+    const PAUSE: Duration = Duration::from_secs(8);
+    let root = Root::new();
+    let mode = "ReadWriteOncePod";
+    let manifest = format!("{}{}", claim("data", mode), with_claim("p", "data"));
+    root.feed(&["apply", "-f", "-"], &manifest).ok();
+    let second = with_claim("q", "data");
+    root.feed(&["apply", "-f", "-"], &second)
+        .fails(7, "pod \"p\" has it");
+    // After 1, 2 and 4 seconds comes one of 8.
+    let tries = || {
+        let events = root.carob(&["describe", "pod", "q"]).ok();
+        let line = events.lines().rfind(|l| l.contains("FailedMount"));
+        match line.is_some_and(|l| l.contains("(x4 ")) {
+            true => Ok(()),
+            false => Err(events),
+        }
+    };
+    let is_ready = ".status.conditions[?(@.type=='Ready')].status";
+    until(tries).unwrap();
+    let begun = Instant::now();
+    root.carob(&["delete", "pod", "p", "--now"]).ok();
+    root.becomes("q", is_ready, "True");
+    assert!(begun.elapsed() < slack(PAUSE / 2), "{:?}", begun.elapsed());
+    // One that is over needs it no more, and stays.
+    root.carob(&["delete", "pod", "q", "--now"]).ok();
+    let source = json!({"persistentVolumeClaim": {"claimName": "data"}});
+    let mut ends: Value = serde_json::from_str(&with_volume(
+        "ends",
+        source,
+        "until [ -e /tmp/go ]; do sleep 0.1; done",
+    ))
+    .unwrap();
+    ends["spec"]["restartPolicy"] = "Never".into();
+    root.feed(&["apply", "-f", "-"], &ends.to_string()).ok();
+    root.feed(&["apply", "-f", "-"], &second)
+        .fails(7, "pod \"ends\" has it");
+    until(tries).unwrap();
+    let begun = Instant::now();
+    root.sh("ends", "touch /tmp/go");
+    root.becomes("q", is_ready, "True");
+    assert!(begun.elapsed() < slack(PAUSE / 2), "{:?}", begun.elapsed());
+    assert_eq!(root.field("ends", ".status.phase"), "Succeeded");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -14,7 +15,7 @@ use nix::sys::stat::Mode;
 use super::{Fact, Monitor};
 use crate::object;
 use crate::pod::bundle::{self, EnvInputs, Objects};
-use crate::pod::limits;
+use crate::pod::{claims, limits};
 use crate::spec::{Container, Node, Object, ObjectKind};
 use crate::store::make_dir;
 use crate::sys::notify::signal_at_changes;
@@ -25,6 +26,8 @@ use crate::{Error, Kind, Result};
 pub(super) struct ObjectsWatch {
     /// A directory of each kind that the Pod names objects of.
     dirs: BTreeMap<ObjectKind, OwnedFd>,
+    /// That of the records of which Pod has a claim for itself.
+    claims: Option<OwnedFd>,
     /// Which version of each was last seen. `None`: there was none.
     seen: BTreeMap<(ObjectKind, String), Option<Version>>,
 }
@@ -35,6 +38,8 @@ struct Version {
     uid: String,
     number: u64,
     is_immutable: bool,
+    /// Another Pod has the claim for itself.
+    is_held: bool,
 }
 
 impl Monitor {
@@ -58,6 +63,9 @@ impl Monitor {
                 self.objects.dirs.extend(dir.map(|dir| (*kind, dir)).ok());
             }
         }
+        if self.objects.claims.is_none() && self.pod().spec.claims().next().is_some() {
+            self.objects.claims = watch(&self.layout.claims()).ok();
+        }
         // Looked at after the watch is set, so that nothing falls between.
         for key in named {
             if !self.objects.seen.contains_key(&key) {
@@ -70,7 +78,7 @@ impl Monitor {
 
     /// Nothing is to be told of objects that do not change any more.
     fn leave_immutable(&mut self) {
-        let ObjectsWatch { dirs, seen } = &mut self.objects;
+        let ObjectsWatch { dirs, seen, .. } = &mut self.objects;
         let may_change =
             |version: &Option<Version>| !version.as_ref().is_some_and(|v| v.is_immutable);
         dirs.retain(|dir, _| {
@@ -80,13 +88,7 @@ impl Monitor {
     }
 
     fn open_objects(&self, kind: ObjectKind) -> Result<OwnedFd> {
-        let dir = self.layout.objects_in(kind.plural(), &self.pod().namespace);
-        make_dir(&dir)?;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = open(&dir, flags, Mode::empty())
-            .map_err(|e| Error::sys(format!("open({})", dir.display()), e))?;
-        signal_at_changes(fd.as_fd()).map_err(|e| Error::sys("fcntl(F_NOTIFY)", e))?;
-        Ok(fd)
+        watch(&self.layout.objects_in(kind.plural(), &self.pod().namespace))
     }
 
     /// Who needs one that cannot be read says why.
@@ -94,6 +96,8 @@ impl Monitor {
         match object::outline(&self.layout, kind, &self.pod().namespace, name) {
             Ok(object) => object.map(|o| Version {
                 is_immutable: o.is_immutable(),
+                is_held: kind == ObjectKind::PersistentVolumeClaim
+                    && claims::is_held(&self.layout, &o, &self.pod().uid),
                 uid: o.uid,
                 number: o.resource_version,
             }),
@@ -163,4 +167,14 @@ impl Monitor {
             self.tell(Fact::ObjectsChanged);
         }
     }
+}
+
+/// Opens a directory, of whose changes a signal tells as long as it is open.
+fn watch(dir: &Path) -> Result<OwnedFd> {
+    make_dir(dir)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let fd = open(dir, flags, Mode::empty())
+        .map_err(|e| Error::sys(format!("open({})", dir.display()), e))?;
+    signal_at_changes(fd.as_fd()).map_err(|e| Error::sys("fcntl(F_NOTIFY)", e))?;
+    Ok(fd)
 }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::kubelet::{Moment, backoff};
 use super::{Monitor, Timer, events};
+use crate::pod::claims;
 use crate::pod::reason::Reason;
 use crate::pod::state::State;
 use crate::store;
@@ -62,6 +63,7 @@ impl Monitor {
             Ok(()) => {
                 self.unrecorded = None;
                 self.events.timers.remove(&Timer::Record);
+                self.let_claims_go();
             }
             Err(e) => self.write_again_later(e),
         }
@@ -77,6 +79,15 @@ impl Monitor {
         match &self.unrecorded {
             None => Ok(()),
             Some(unrecorded) => Err(unrecorded.why.clone()),
+        }
+    }
+
+    /// Once it is recorded that the Pod is over, another one may have its claims.
+    fn let_claims_go(&self) {
+        let pod = self.pod();
+        if pod.spec.claims().next().is_some() && claims::is_over(pod, Some(self.state())) {
+            claims::let_go(&self.layout, pod)
+                .ignored("who waits for one tries again after a while");
         }
     }
 
