@@ -231,6 +231,8 @@ fn df(face: &Face, format: &Format) -> Result<u8> {
         images,
         containers,
         volumes,
+        claims,
+        used_claims,
         logs,
     } = disk::usage(&face.layout)?;
     let rows = [
@@ -260,6 +262,13 @@ fn df(face: &Face, format: &Format) -> Result<u8> {
             "volumes",
             Some((volumes.number, volumes.number)),
             volumes.bytes,
+            0,
+        ),
+        (
+            "Claims",
+            "claims",
+            Some((claims.number, used_claims)),
+            claims.bytes,
             0,
         ),
         ("Logs", "logs", None, logs, 0),

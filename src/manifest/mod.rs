@@ -75,7 +75,7 @@ pub(crate) use source::{Source, missing_hint, read};
 
 use crate::error::Problem;
 pub(crate) use crate::spec::quantity::{self, Quantity};
-use crate::spec::{Object, Pod};
+use crate::spec::{Object, ObjectKind, Pod};
 use crate::{Context, Error, Kind, Result};
 use document::Outcome;
 use report::Origin;
@@ -237,6 +237,12 @@ impl<'a> Reading<'a> {
         report.notes.sort_by_key(|n| n.line);
         self.unsupported += report.unsupported;
         self.problems.extend(report.problems);
+        let claim = object
+            .as_ref()
+            .filter(|o| o.kind == ObjectKind::PersistentVolumeClaim);
+        for note in &mut report.notes {
+            note.claim = claim.map(|o| o.uid.clone());
+        }
         self.parsed.notes.extend(report.notes);
         self.parsed.verdicts.extend(verdicts);
         let (kind, namespace, name) = match (&pod, &object) {

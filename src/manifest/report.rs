@@ -24,6 +24,15 @@ pub(crate) struct Note {
     pub field: String,
     pub message: String,
     pub verdict: NoteKind,
+    /// The uid of the claim that it is about, if it is about one.
+    #[serde(skip)]
+    pub claim: Option<String>,
+}
+
+impl Note {
+    pub(crate) fn is_warning(&self) -> bool {
+        self.verdict == NoteKind::Warning
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +195,7 @@ impl<'a> Report<'a> {
             field: self.full(path),
             message,
             verdict,
+            claim: None,
         });
     }
 

@@ -341,6 +341,15 @@ pub(crate) fn delete(layout: &Layout, claim: &Object) -> Result<Vec<String>> {
     Ok(users)
 }
 
+/// Goes on with the deletion of a claim that was begun and that no Pod holds up any more: the
+/// process that did it may have been killed.
+pub(crate) fn finish_deletion(layout: &Layout, namespace: &str, name: &str) -> Result<()> {
+    match object::find(layout, KIND, namespace, name)? {
+        Some(claim) if claim.deletion.is_some() => delete(layout, &claim).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// A record, as the API, counts whole seconds.
 fn now() -> Timestamp {
     let now = Timestamp::now();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, alive, kill_9, pod, sh, slack, until};
+use crate::root::{Ran, Root, alive, kill_9, pod, sh, slack, until};
 
 pub(crate) const IDLE: &str = "exec sleep 1000";
 
@@ -184,6 +184,42 @@ fn a_pod_that_waits_for_another_ones_claim_is_woken() {
     root.becomes("q", is_ready, "True");
     assert!(begun.elapsed() < slack(PAUSE / 2), "{:?}", begun.elapsed());
     assert_eq!(root.field("ends", ".status.phase"), "Succeeded");
+}
+
+#[test]
+fn a_claim_that_is_applied_again() {
+    let root = Root::new();
+    let text = claim("data", "ReadWriteOnce");
+    let apply = || root.feed(&["apply", "-f", "-"], text.trim_end_matches("---\n"));
+    let said = |ran: &Ran| ran.stderr.contains("its size is shown, and not bounded");
+    // What has no effect is told of a new one.
+    let first = apply();
+    assert!(
+        first.stdout.contains("created") && said(&first),
+        "{first:?}"
+    );
+    let again = apply();
+    assert!(
+        again.stdout.contains("unchanged") && !said(&again),
+        "{again:?}"
+    );
+    root.feed(&["apply", "-f", "-"], &with_claim("p", "data"))
+        .ok();
+    root.sh("p", "dd if=/dev/zero of=/v/file bs=1M count=2");
+    let df = root.carob(&["system", "df", "-o", "json"]).ok();
+    let df: Value = serde_json::from_str(&df).unwrap();
+    assert_eq!(df["claims"]["total"], 1, "{df}");
+    assert_eq!(df["claims"]["active"], 1, "{df}");
+    assert!(df["claims"]["size"].as_u64().unwrap() >= 2 << 20, "{df}");
+    // One that is to go goes, whatever is applied.
+    root.carob(&["delete", "pvc", "data"]).ok();
+    let ends = apply();
+    let warning = "persistentvolumeclaim/data is being deleted, and stays so";
+    assert!(ends.code == 0 && ends.stderr.contains(warning), "{ends:?}");
+    assert!(root.carob(&["get", "pvc"]).ok().contains("Terminating"));
+    root.carob(&["delete", "pod", "p", "--now"]).ok();
+    no_claim_is_left(&root);
+    assert!(apply().stdout.contains("created"));
 }
 
 #[test]

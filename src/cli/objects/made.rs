@@ -4,7 +4,7 @@
 use crate::cli::face::{Face, warn};
 use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::output::{self, Format};
-use crate::manifest::Parsed;
+use crate::manifest::{Note, Parsed};
 use crate::object;
 use crate::pod::claims;
 use crate::pod::verbs::{Grace, namespace, objects};
@@ -34,6 +34,17 @@ pub(crate) fn unkept(object: &Object) -> serde_json::Value {
         map.shift_remove("status");
     }
     value
+}
+
+/// Whether a note is told: what has no effect in a claim is told when it is made, and not at
+/// each apply of it.
+pub(crate) fn is_news(face: &Face, parsed: &Parsed, note: &Note) -> bool {
+    let about = note.claim.as_ref().filter(|_| !note.is_warning());
+    let claim = about.and_then(|uid| parsed.objects.iter().find(|o| o.uid == *uid));
+    claim.is_none_or(|c| {
+        let live = object::find(&face.layout, c.kind, &c.namespace, &c.name);
+        live.is_ok_and(|live| live.is_none())
+    })
 }
 
 /// A claim that asks for more has it now. That has been written down; that it has not come yet is no error.

@@ -109,6 +109,12 @@ impl Verb for Apply {
                 Ok((kept, word)) => {
                     let kept = made::expanded(face, kept, how.dry_run);
                     done(kept.kind.singular(), &kept.name, word.word())?;
+                    if kept.deletion.is_some() {
+                        warn(&format!(
+                            "{} is being deleted, and stays so: apply it again when it is gone",
+                            kept.reference()
+                        ));
+                    }
                     shown.push(made::shown(&kept, how.dry_run));
                 }
                 Err(e) => errors.push(e),

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Args;
 
 use crate::cli::face::{Face, warn};
+use crate::cli::objects::made;
 use crate::cli::show::age;
 use crate::cli::show::dry_run::DryRun;
 use crate::cli::show::object::What;
@@ -61,7 +62,9 @@ impl Files {
         let timeout = age::parse_timeout(&self.timeout)?;
         let parsed = read(face, &self.filename, self.recursive)?;
         for note in &parsed.notes {
-            warn(&note.to_string());
+            if made::is_news(face, &parsed, note) {
+                warn(&note.to_string());
+            }
         }
         Ok(Asked {
             format,

@@ -5,8 +5,10 @@ use std::path::Path;
 use super::images;
 use crate::Result;
 use crate::image::{Pruned, Report, Store, Usage};
+use crate::object;
 use crate::pod::abandoned::{self, Abandoned};
 use crate::pod::{claims, layers};
+use crate::spec::ObjectKind;
 use crate::store::{Layout, disk_usage};
 
 /// Sizes are of allocated blocks, bytes.
@@ -17,6 +19,9 @@ pub(crate) struct Disk {
     pub containers: Kept,
     /// emptyDirs on the disk.
     pub volumes: Kept,
+    /// What claims hold; active are those that Pods use.
+    pub claims: Kept,
+    pub used_claims: usize,
     pub logs: u64,
 }
 
@@ -44,6 +49,8 @@ pub(crate) fn usage(layout: &Layout) -> Result<Disk> {
         images: Store::open(layout)?.usage(&|id| used.contains(id))?,
         containers: Kept::default(),
         volumes: Kept::default(),
+        claims: Kept::default(),
+        used_claims: 0,
         logs: disk_usage(&layout.logs)?,
     };
     if let Ok(pods) = std::fs::read_dir(layout.data.join("pods")) {
@@ -51,6 +58,13 @@ pub(crate) fn usage(layout: &Layout) -> Result<Disk> {
             disk.containers.add(&pod.path().join("containers"))?;
             disk.volumes.add(&pod.path().join("volumes"))?;
         }
+    }
+    for claim in object::list(layout, ObjectKind::PersistentVolumeClaim, None)? {
+        disk.claims.number += 1;
+        disk.claims.bytes += disk_usage(&layout.claim(&claim.uid))?;
+        // Of one whose users are not known, some Pod may be one.
+        let is_used = claims::users(layout, &claim).map_or(true, |users| !users.is_empty());
+        disk.used_claims += usize::from(is_used);
     }
     Ok(disk)
 }

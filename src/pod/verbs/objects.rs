@@ -19,6 +19,10 @@ pub(crate) fn apply(
     dry_run: bool,
     merge: Make,
 ) -> Result<(Object, Done)> {
+    if object.kind == ObjectKind::PersistentVolumeClaim && !dry_run {
+        // Of a deletion that was cut short: what is applied is another claim then.
+        claims::finish_deletion(layout, &object.namespace, &object.name)?;
+    }
     match object::apply(layout, object, dry_run, merge) {
         Err(e) if force && matches!(e.kind(), Kind::Conflict | Kind::Invalid) => {
             Ok((anew(layout, object, dry_run)?, Done::Replaced))
