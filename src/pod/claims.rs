@@ -239,7 +239,13 @@ fn hold(layout: &Layout, pod: &Pod, claim: &Object) -> Result<()> {
         );
         return Err(Error::conflict(text).hint("the Pod starts when the other one has ended"));
     }
-    store::save_durable(&record, &pod.uid)
+    store::save_by(&new_holder(layout, claim), &record, &pod.uid)
+}
+
+/// What [`hold`] writes to before it gets its name. A writer that was killed leaves it to the
+/// next, or to the claim's removal.
+fn new_holder(layout: &Layout, claim: &Object) -> PathBuf {
+    layout.claims().join(format!(".new-{}.holder", claim.uid))
 }
 
 /// Gives up the claims of ReadWriteOncePod that the Pod has for itself. Pods that wait for one
@@ -363,7 +369,9 @@ fn remove(layout: &Layout, claim: &Object) -> Result<()> {
     }
     remove_tree(&layout.claims().join(format!(".new-{}", claim.uid)))?;
     mount::remove_written_tree(&layout.claim(&claim.uid))?;
-    std::fs::remove_file(layout.claim_holder(&claim.uid)).ignored("most have none");
+    for file in [layout.claim_holder(&claim.uid), new_holder(layout, claim)] {
+        std::fs::remove_file(file).ignored("most have none");
+    }
     match object::remove(
         layout,
         KIND,

@@ -15,6 +15,7 @@ mod chatbot;
 mod chroot;
 mod claim_sizes;
 mod claims;
+mod claims_crashes;
 mod claims_walk;
 mod cli;
 mod completion;

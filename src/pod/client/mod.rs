@@ -21,7 +21,7 @@ use crate::object;
 use crate::pod::protocol::{Reply, Request};
 use crate::pod::state::State;
 use crate::pod::status::{self, PodStatus};
-use crate::pod::{damage, limits, monitor, shutdown};
+use crate::pod::{claims, damage, limits, monitor, shutdown};
 use crate::spec::Pod;
 use crate::store::{self, Layout, Lock, PodPaths};
 use crate::{Context, Error, Ignored, Kind, Result};
@@ -125,6 +125,8 @@ pub(crate) fn create(layout: &Layout, pod: &Pod) -> Result<Vec<Error>> {
     warnings.extend(shutdown::register(layout).err());
     if is_alone(layout) {
         warnings.extend(shutdown::collect_leftovers(layout).err());
+        // Of Pods that a boot, or the removal of their records, has taken.
+        warnings.extend(claims::collect(layout).err());
     }
     Ok(warnings)
 }
@@ -462,13 +464,18 @@ fn collect_garbage(layout: &Layout, name: &str) -> Result<()> {
     }
     let names = lock_names(layout)?;
     // Its name was taken, perhaps; or it was killed before it wrote the record.
-    if let Ok(pod) = store::load_existing::<Pod>(&dir.join("pod.json")) {
-        release_name(layout, &pod)?;
+    let pod = store::load_existing::<Pod>(&dir.join("pod.json")).ok();
+    if let Some(pod) = &pod {
+        release_name(layout, pod)?;
     }
     if name.starts_with(".new-") {
         remove_tree(&dir)?;
     }
     drop(names);
+    if let Some(pod) = &pod {
+        // Its monitor may have been killed before it did.
+        claims::release(layout, pod)?;
+    }
     monitor::remove_shared(layout)?;
     remove_tree(&dir)
 }
