@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::root::{Root, kill_9, pod, sh, until};
+use crate::root::{Root, kill_9, pod, sh, slack, until};
 
 const IDLE: &str = "exec sleep 1000";
 
@@ -339,4 +339,55 @@ fn variables_that_name_each_other_do_not_grow_without_end() {
         waits_with(&root, container, text);
     }
     root.carob(&["delete", "pod", "p"]).ok();
+}
+
+/// A process that writes a file may hold a lease on it, which an open(2) would wait for.
+#[test]
+fn a_lease_on_a_file_of_variables_holds_nobody_up() {
+    // F_SETLEASE, F_WRLCK; it ends with its standard input. perl is part of every Debian.
+    const HOLDER: &str = "open($f, '+<', $ARGV[0]) or die $!; $SIG{IO} = 'IGNORE'; \
+                          for (1..500) { $held = fcntl($f, 1024, 1) and last; \
+                          select(undef, undef, undef, 0.01) } $held or die $!; \
+                          $| = 1; print 'held'; <STDIN>";
+    let root = Root::new();
+    let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let script = "echo \"A='one'\" > /v/a.env; until [ -e /v/go ]; do sleep 0.1; done";
+    let env = json!([{"name": "A", "valueFrom": {"fileKeyRef": {
+        "volumeName": "v", "path": "a.env", "key": "A"}}}]);
+    let manifest = pod(
+        "p",
+        json!({"terminationGracePeriodSeconds": 1, "volumes": [{"name": "v", "emptyDir": {}}],
+            "initContainers": [sh("init", script, mount)],
+            "containers": [sh("main", IDLE, with(env, json!([])))]}),
+    );
+    root.feed(&["apply", "--wait=false", "-f", "-"], &manifest)
+        .ok();
+    let volume = root
+        .dir()
+        .join(format!("data/pods/{}/volumes/v", root.uid("p")));
+    let file = volume.join("a.env");
+    let text = || std::fs::read_to_string(&file).unwrap_or_default();
+    until(|| match text().as_str() {
+        "A='one'\n" => Ok(()),
+        other => Err(other.to_owned()),
+    })
+    .unwrap();
+    let mut holder = std::process::Command::new("perl")
+        .args(["-e", HOLDER])
+        .arg(&file)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("perl runs");
+    let mut word = [0; 4];
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut word).unwrap();
+    let begun = std::time::Instant::now();
+    std::fs::write(volume.join("go"), "").unwrap();
+    waits_with(&root, "main", "a process has a lease on it (F_SETLEASE");
+    // /proc/sys/fs/lease-break-time: 45 s.
+    assert!(begun.elapsed() < slack(std::time::Duration::from_secs(20)));
+    // Its standard input ends, and so does it.
+    holder.wait().unwrap();
+    root.becomes("p", ".status.containerStatuses[0].ready", "true");
+    has(&environ(&root, "p", "main"), &[("A", Some("one"))]);
 }

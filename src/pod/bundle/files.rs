@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use super::fault::config_error;
 use super::inputs::EnvInputs;
 use crate::linux::root::{Root, open_dir};
@@ -76,7 +78,16 @@ fn read_file(
         _ => return Err(config_error(format!("volume {volume} is no emptyDir"))),
     };
     let dir = open_dir(&dir)?;
-    let bytes = Root::new(dir.as_fd()).read(Path::new(path), SIZE_MAX)?;
+    let bytes = match Root::new(dir.as_fd()).read(Path::new(path), SIZE_MAX) {
+        Err(e) if e.errno() == Some(Errno::EAGAIN) => {
+            let held = config_error("a process has a lease on it (F_SETLEASE of fcntl(2))");
+            return Err(held.hint(
+                "let the program that wrote the file give up its lease or end: the container \
+                 starts then",
+            ));
+        }
+        other => other?,
+    };
     let Some(bytes) = bytes else {
         return Ok(None);
     };
