@@ -7,7 +7,10 @@ use serde_json::json;
 use super::*;
 use crate::pod::reason::Reason;
 use crate::pod::state::{ContainerState, Ended, Now, State};
-use crate::spec::{EnvVar, Mount, Pod, Port, Spec};
+use crate::spec::{
+    Container, EnvValue, EnvVar, Mount, Pod, Port, Propagation, Protocol, Spec, Volume,
+    VolumeSource,
+};
 
 #[test]
 fn a_page() {
