@@ -80,24 +80,12 @@ fn value_from(
     }
     if let Some(key) = &from.config_map_key_ref {
         let path = path.key("configMapKeyRef");
-        let object = object_ref(
-            r,
-            &path.key("name"),
-            ObjectKind::ConfigMap,
-            &key.name,
-            key.optional,
-        );
+        let object = object_ref(r, &path, ObjectKind::ConfigMap, &key.name, key.optional);
         return key_of(r, &path, object, &key.key);
     }
     if let Some(key) = &from.secret_key_ref {
         let path = path.key("secretKeyRef");
-        let object = object_ref(
-            r,
-            &path.key("name"),
-            ObjectKind::Secret,
-            &key.name,
-            key.optional,
-        );
+        let object = object_ref(r, &path, ObjectKind::Secret, &key.name, key.optional);
         return key_of(r, &path, object, &key.key);
     }
     if let Some(file) = &from.file_key_ref {
@@ -108,8 +96,19 @@ fn value_from(
     resource_ref(r, &path, resource, own_name, &pod.containers)
 }
 
-/// A ConfigMap or a Secret that is named, checked. `path`: of its name.
+/// A ConfigMap or a Secret that the field `name` of `path` names, checked.
 pub(super) fn object_ref(
+    r: &mut Report<'_>,
+    path: &Path,
+    kind: ObjectKind,
+    name: &str,
+    optional: Option<bool>,
+) -> ObjectRef {
+    object_named(r, &path.key("name"), kind, name, optional)
+}
+
+/// As [`object_ref`]; `path`: of the name.
+pub(super) fn object_named(
     r: &mut Report<'_>,
     path: &Path,
     kind: ObjectKind,
@@ -192,23 +191,11 @@ pub(super) fn lower_from(r: &mut Report<'_>, path: &Path, c: &core::Container) -
         let object = match (&from.config_map_ref, &from.secret_ref) {
             (Some(map), None) => {
                 let path = path.key("configMapRef");
-                object_ref(
-                    r,
-                    &path.key("name"),
-                    ObjectKind::ConfigMap,
-                    &map.name,
-                    map.optional,
-                )
+                object_ref(r, &path, ObjectKind::ConfigMap, &map.name, map.optional)
             }
             (None, Some(secret)) => {
                 let path = path.key("secretRef");
-                object_ref(
-                    r,
-                    &path.key("name"),
-                    ObjectKind::Secret,
-                    &secret.name,
-                    secret.optional,
-                )
+                object_ref(r, &path, ObjectKind::Secret, &secret.name, secret.optional)
             }
             (None, None) => {
                 r.required(&path, "must specify one of: `configMapRef` or `secretRef`");

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::env::{self, object_ref};
+use super::env::{self, object_named, object_ref};
 use super::report::Report;
 use super::tree::Path;
 use crate::spec::{
@@ -78,13 +78,7 @@ pub(super) fn lower(
 ) -> Option<VolumeSource> {
     if let Some(map) = &v.config_map {
         let path = path.key("configMap");
-        let object = object_ref(
-            r,
-            &path.key("name"),
-            ObjectKind::ConfigMap,
-            &map.name,
-            map.optional,
-        );
+        let object = object_ref(r, &path, ObjectKind::ConfigMap, &map.name, map.optional);
         let items = items(r, &path, map.items.as_deref());
         let source = Projection::Object { object, items };
         return Some(volume(
@@ -99,7 +93,7 @@ pub(super) fn lower(
         let path = path.key("secret");
         let name = secret.secret_name.as_deref().unwrap_or_default();
         let name_path = path.key("secretName");
-        let object = object_ref(r, &name_path, ObjectKind::Secret, name, secret.optional);
+        let object = object_named(r, &name_path, ObjectKind::Secret, name, secret.optional);
         let items = items(r, &path, secret.items.as_deref());
         let source = Projection::Object { object, items };
         let (mode, user) = (secret.default_mode, secret.default_user);
@@ -152,15 +146,13 @@ fn sources(
         let before = out.len();
         if let Some(secret) = &source.secret {
             let path = source_path.key("secret");
-            let name = path.key("name");
-            let object = object_ref(r, &name, ObjectKind::Secret, &secret.name, secret.optional);
+            let object = object_ref(r, &path, ObjectKind::Secret, &secret.name, secret.optional);
             let items = items(r, &path, secret.items.as_deref());
             out.push(Projection::Object { object, items });
         }
         if let Some(map) = &source.config_map {
             let path = source_path.key("configMap");
-            let name = path.key("name");
-            let object = object_ref(r, &name, ObjectKind::ConfigMap, &map.name, map.optional);
+            let object = object_ref(r, &path, ObjectKind::ConfigMap, &map.name, map.optional);
             let items = items(r, &path, map.items.as_deref());
             out.push(Projection::Object { object, items });
         }
