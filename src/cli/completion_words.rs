@@ -94,6 +94,7 @@ const WITH_VALUE: &[&str] = &[
     "--profile",
     "--image-pull-policy",
     "--api-version",
+    "--field-manager",
 ];
 
 /// The last of `words` is the one that is being written.
