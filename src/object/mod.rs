@@ -486,7 +486,6 @@ fn exists(object: &Object) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -510,20 +509,8 @@ mod tests {
     }
 
     fn map(name: &str, value: &str) -> Object {
-        Object {
-            version: Object::VERSION,
-            kind: ObjectKind::ConfigMap,
-            namespace: "default".into(),
-            name: name.into(),
-            uid: format!("uid of {name}"),
-            created: Timestamp::UNIX_EPOCH,
-            resource_version: 0,
-            owner: None,
-            deletion: None,
-            capacity: None,
-            manifest: json!({"data": {"key": value}}),
-            applied: None,
-        }
+        let manifest = json!({"data": {"key": value}});
+        Object::sample(ObjectKind::ConfigMap, name, manifest)
     }
 
     const KIND: ObjectKind = ObjectKind::ConfigMap;

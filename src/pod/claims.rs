@@ -14,6 +14,7 @@ mod disks;
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

@@ -223,6 +223,27 @@ impl Object {
     }
 }
 
+#[cfg(test)]
+impl Object {
+    /// One that is kept, in the namespace `default`.
+    pub(crate) fn sample(kind: ObjectKind, name: &str, manifest: Value) -> Self {
+        Object {
+            version: Object::VERSION,
+            kind,
+            namespace: "default".into(),
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            created: Timestamp::UNIX_EPOCH,
+            resource_version: 1,
+            owner: None,
+            deletion: None,
+            capacity: None,
+            manifest,
+            applied: None,
+        }
+    }
+}
+
 /// Without what it holds, which may be secret.
 impl std::fmt::Debug for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -284,32 +305,16 @@ pub(crate) struct ObjectRef {
 mod tests {
     use super::*;
 
-    fn object(kind: ObjectKind, manifest: Value) -> Object {
-        Object {
-            version: Object::VERSION,
-            kind,
-            namespace: "default".into(),
-            name: "o".into(),
-            uid: "u".into(),
-            created: Timestamp::UNIX_EPOCH,
-            resource_version: 3,
-            owner: None,
-            deletion: None,
-            capacity: None,
-            manifest,
-            applied: None,
-        }
-    }
-
     #[test]
     fn data_is_decoded() {
-        let map = object(
+        let map = Object::sample(
             ObjectKind::ConfigMap,
+            "o",
             json!({"data": {"a": "1"}, "binaryData": {"b": "/w=="}}),
         );
         let data: Vec<_> = map.data().into_iter().collect();
         assert_eq!(data, [("a".into(), b"1".to_vec()), ("b".into(), vec![255])]);
-        let secret = object(ObjectKind::Secret, json!({"data": {"p": "aGk="}}));
+        let secret = Object::sample(ObjectKind::Secret, "o", json!({"data": {"p": "aGk="}}));
         assert_eq!(secret.data()["p"], b"hi");
         let text = format!("{secret:?}");
         assert!(!text.contains("aGk"), "{text}");
@@ -331,12 +336,13 @@ mod tests {
 
     #[test]
     fn metadata_is_shown_whole() {
-        let map = object(
+        let map = Object::sample(
             ObjectKind::ConfigMap,
+            "o",
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"labels": {"a": "b"}}}),
         );
         let v1 = map.v1();
-        assert_eq!(v1["metadata"]["resourceVersion"], "3");
+        assert_eq!(v1["metadata"]["resourceVersion"], "1");
         assert_eq!(v1["metadata"]["namespace"], "default");
         assert_eq!(map.metadata("labels")["a"], "b");
         assert_eq!(map.reference(), "configmap/o");

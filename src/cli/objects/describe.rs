@@ -131,33 +131,16 @@ fn aligned(pairs: &[(&str, Vec<String>)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
 
-    fn object(kind: ObjectKind, manifest: Value) -> Object {
-        Object {
-            version: Object::VERSION,
-            kind,
-            namespace: "default".into(),
-            name: "o".into(),
-            uid: "u".into(),
-            created: Timestamp::UNIX_EPOCH,
-            resource_version: 1,
-            owner: None,
-            deletion: None,
-            capacity: None,
-            manifest,
-            applied: None,
-        }
-    }
-
     /// As kubectl prints them.
     #[test]
     fn pages() {
-        let map = object(
+        let map = Object::sample(
             ObjectKind::ConfigMap,
+            "o",
             json!({"data": {"a": "1\n2"}, "binaryData": {"b": "/w=="},
                 "metadata": {"labels": {"x": "y", "z": ""}}}),
         );
@@ -167,8 +150,9 @@ mod tests {
              Annotations:  <none>\n\nData\n====\na:\n----\n1\n2\n\n\nBinaryData\n====\n\
              b: 1 bytes\n\nEvents:  <none>\n"
         );
-        let secret = object(
+        let secret = Object::sample(
             ObjectKind::Secret,
+            "o",
             json!({"type": "Opaque", "data": {"password": "aHVudGVyMg=="},
                 "metadata": {"annotations": {LAST_APPLIED: "aHVudGVyMg==", "n": "v"}}}),
         );
@@ -179,8 +163,9 @@ mod tests {
              Annotations:  n: v\n\nType:  Opaque\n\nData\n====\npassword:  7 bytes\n"
         );
         assert_eq!(public(&secret, "annotations").len(), 1);
-        let claim = object(
+        let claim = Object::sample(
             ObjectKind::PersistentVolumeClaim,
+            "o",
             json!({"spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem",
                 "resources": {"requests": {"storage": "1Gi"}}}}),
         );

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::objects::Objects;
+use super::objects::EnvObjects;
 use crate::container::user::Accounts;
 use crate::image;
 use crate::linux::capability::Set;
@@ -50,7 +50,7 @@ pub(crate) struct EnvInputs<'a> {
     pub paths: &'a PodPaths,
     pub container: &'a Container,
     /// Those that it names.
-    pub objects: Objects,
+    pub objects: EnvObjects,
     pub ips: &'a [std::net::IpAddr],
     pub host_ip: Option<std::net::IpAddr>,
     pub node_name: &'a str,

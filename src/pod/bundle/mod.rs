@@ -25,7 +25,7 @@ use oci_spec::runtime as oci;
 pub(crate) use env::{OwnEnv, own_env};
 pub(crate) use expand::expand;
 pub(crate) use inputs::{EnvInputs, Inputs};
-pub(crate) use objects::Objects;
+pub(crate) use objects::EnvObjects;
 
 use env::plan_env;
 use fault::{LENGTH_MAX, config_error, from_builder, too_long};

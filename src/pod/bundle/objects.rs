@@ -8,7 +8,7 @@ use crate::spec::{Object, ObjectKind, ObjectRef};
 
 /// Those that there are, by kind and name, all of one namespace.
 #[derive(Debug, Default)]
-pub(crate) struct Objects {
+pub(crate) struct EnvObjects {
     namespace: String,
     found: BTreeMap<(ObjectKind, String), Kept>,
 }
@@ -20,9 +20,9 @@ struct Kept {
     data: BTreeMap<String, Vec<u8>>,
 }
 
-impl Objects {
+impl EnvObjects {
     pub(crate) fn new(namespace: &str) -> Self {
-        Objects {
+        EnvObjects {
             namespace: namespace.to_owned(),
             found: BTreeMap::new(),
         }

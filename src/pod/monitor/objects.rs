@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 
 use super::{Fact, Monitor};
 use crate::object;
-use crate::pod::bundle::{self, EnvInputs, Objects};
+use crate::pod::bundle::{self, EnvInputs, EnvObjects};
 use crate::pod::{claims, limits};
 use crate::spec::{Container, Node, Object, ObjectKind};
 use crate::store::make_dir;
@@ -121,7 +121,7 @@ impl Monitor {
     /// What the container's variables are made of, as it is now.
     pub(super) fn env_inputs<'a>(&'a self, c: &'a Container) -> Result<EnvInputs<'a>> {
         let pod = self.pod();
-        let mut objects = Objects::new(&pod.namespace);
+        let mut objects = EnvObjects::new(&pod.namespace);
         for wanted in c.objects() {
             if objects.has(wanted) {
                 continue;

@@ -3,7 +3,7 @@
 
 use super::Monitor;
 use crate::pod::reason::Reason;
-use crate::volume::projected::{self, Content, Facts, Objects};
+use crate::volume::projected::{self, Content, Facts, VolumeObjects};
 use crate::{Error, Result};
 
 impl Monitor {
@@ -13,7 +13,7 @@ impl Monitor {
         if !pod.spec.has_projected() {
             return Vec::new();
         }
-        let mut objects = Objects::new();
+        let mut objects = VolumeObjects::new();
         for r in pod.spec.objects_of_volumes() {
             match self.find_object(r.kind, &r.name) {
                 Ok(Some(object)) => drop(objects.insert((r.kind, r.name.clone()), object)),

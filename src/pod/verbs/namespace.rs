@@ -78,7 +78,7 @@ pub(crate) fn delete(
         }),
         false => kept,
     };
-    object::apply(layout, &made, |live| Ok(ends(live)))?;
+    object::apply(layout, &made, false, |live| Ok(ends(live)))?;
     // A Pod that is just being made is there when this is over.
     drop(client::lock_names(layout)?);
     end_pods(layout, name, grace, wait, until)?;

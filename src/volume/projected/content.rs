@@ -10,7 +10,7 @@ use crate::spec::{KeyToPath, Node, Object, ObjectKind, ObjectRef, Pod, Projectio
 use crate::{Context, Error, Kind, Result};
 
 /// The objects that a Pod names and that are there.
-pub(crate) type Objects = BTreeMap<(ObjectKind, String), Object>;
+pub(crate) type VolumeObjects = BTreeMap<(ObjectKind, String), Object>;
 
 #[derive(Clone, PartialEq)]
 pub(crate) struct File {
@@ -47,7 +47,7 @@ pub(crate) struct Content {
 #[derive(Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub pod: &'a Pod,
-    pub objects: &'a Objects,
+    pub objects: &'a VolumeObjects,
     /// What the machine has: a limit that is not set.
     pub node: Node,
     /// The volumes have files already: without an object they keep them.

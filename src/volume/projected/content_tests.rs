@@ -6,31 +6,14 @@ use serde_json::json;
 use super::*;
 use crate::spec::{Container, DownwardItem, DownwardValue, Resources, Security, Spec, Volume};
 
-fn object(kind: ObjectKind, name: &str, manifest: serde_json::Value) -> Object {
-    Object {
-        version: Object::VERSION,
-        kind,
-        namespace: "shop".into(),
-        name: name.into(),
-        uid: "u".into(),
-        created: Timestamp::UNIX_EPOCH,
-        resource_version: 1,
-        owner: None,
-        deletion: None,
-        capacity: None,
-        manifest,
-        applied: None,
-    }
-}
-
-fn objects() -> Objects {
+fn objects() -> VolumeObjects {
     let all = [
-        object(
+        Object::sample(
             ObjectKind::ConfigMap,
             "web",
             json!({"data": {"a": "1", "b": "2"}, "binaryData": {"c": "/w=="}}),
         ),
-        object(
+        Object::sample(
             ObjectKind::Secret,
             "keys",
             json!({"data": {"a": "c2VjcmV0", "k": ""}}),
@@ -121,8 +104,8 @@ fn planned(pod: &Pod) -> Result<Content> {
             cpu: 4000,
             memory: 8 << 30,
             storage: 1 << 40,
-            has_files: false,
         },
+        has_files: false,
     };
     plan(facts).pop().unwrap()
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 
-pub(crate) use content::{Content, Facts, Objects, plan};
+pub(crate) use content::{Content, Facts, VolumeObjects, plan};
 
 use super::Making;
 use crate::linux::mount::{ATTR_NODEV, ATTR_NOSUID, Mount};
