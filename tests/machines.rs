@@ -40,7 +40,8 @@ const DEBIAN_12: [&str; 7] = [
     "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
     "pods steer::a_paused_pod_stands probes::ready probes::a_container_that_is_not \
      shared_processes:: resize:: cp::a_directory cp::no_link",
-    "pods claims::a_claim_outlives claim_sizes:: env::a_container_waits projected::changes_of_objects \
+    "pods claims::a_claim_outlives claim_sizes:: hugepages:: quotas:: \
+     env::a_container_waits projected::changes_of_objects \
      projected::a_container_that_swaps",
     "oci a_life_verb_by_verb mount hooks",
     "attacks _t3 _t7",

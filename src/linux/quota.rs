@@ -92,7 +92,7 @@ fn candidates(dir: &Path) -> [u32; 8] {
     let mut ids = [0; 8];
     for (id, bytes) in ids.iter_mut().zip(hash.chunks_exact(4)) {
         let n = bytes.iter().fold(0, |n, b| n << 8 | u32::from(*b));
-        *id = FIRST | n % FIRST;
+        *id = FIRST + n % FIRST;
     }
     ids
 }
