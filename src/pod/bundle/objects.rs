@@ -11,7 +11,13 @@ use crate::spec::{Object, ObjectKind, ObjectRef};
 pub(crate) struct EnvObjects {
     namespace: String,
     found: BTreeMap<(ObjectKind, String), Kept>,
+    /// Bytes of all their data.
+    size: usize,
 }
+
+/// Of the objects of one container, which the monitor holds together: many times what the
+/// kernel takes as an environment.
+const SIZE_MAX: usize = 64 << 20;
 
 /// An object, decoded once for all the variables that are made of it.
 #[derive(Debug)]
@@ -25,6 +31,7 @@ impl EnvObjects {
         EnvObjects {
             namespace: namespace.to_owned(),
             found: BTreeMap::new(),
+            size: 0,
         }
     }
 
@@ -32,10 +39,18 @@ impl EnvObjects {
         self.found.contains_key(&(wanted.kind, wanted.name.clone()))
     }
 
-    pub(crate) fn add(&mut self, object: Object) {
+    pub(crate) fn add(&mut self, object: Object) -> Result<()> {
         let data = object.data();
+        self.size += data.values().map(Vec::len).sum::<usize>();
+        if self.size > SIZE_MAX {
+            return Err(config_error(format!(
+                "its ConfigMaps and Secrets have more than {SIZE_MAX} bytes together"
+            ))
+            .hint("a program with so much configuration gets it as files: mount volumes"));
+        }
         let key = (object.kind, object.name.clone());
         self.found.insert(key, Kept { object, data });
+        Ok(())
     }
 
     /// What there is of the object; `None` if it may be missing and is.

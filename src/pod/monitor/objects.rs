@@ -129,7 +129,7 @@ impl Monitor {
             // A container waits for one that cannot be decrypted as for one that is missing.
             let found = self.find_object(wanted.kind, &wanted.name);
             if let Some(object) = found.map_err(|e| e.with_kind(Kind::Invalid))? {
-                objects.add(object);
+                objects.add(object)?;
             }
         }
         Ok(EnvInputs {

@@ -6,6 +6,9 @@ use crate::pod::reason::Reason;
 use crate::volume::projected::{self, Content, Facts, VolumeObjects};
 use crate::{Error, Result};
 
+/// Bytes of the objects that volumes are made of, which the monitor holds together.
+const OBJECTS_MOST: usize = 128 << 20;
+
 impl Monitor {
     /// The content of each of these volumes, or why there is none.
     pub(super) fn plan_volumes(&self) -> Vec<Result<Content>> {
@@ -13,10 +16,23 @@ impl Monitor {
         if !pod.spec.has_projected() {
             return Vec::new();
         }
-        let mut objects = VolumeObjects::new();
+        let (mut objects, mut size) = (VolumeObjects::new(), 0);
         for r in pod.spec.objects_of_volumes() {
+            if objects.contains_key(&(r.kind, r.name.clone())) {
+                continue;
+            }
             match self.find_object(r.kind, &r.name) {
-                Ok(Some(object)) => drop(objects.insert((r.kind, r.name.clone()), object)),
+                Ok(Some(object)) => {
+                    size += object.data().values().map(Vec::len).sum::<usize>();
+                    if size > OBJECTS_MOST {
+                        return vec![Err(Error::invalid(format!(
+                            "the ConfigMaps and Secrets of its volumes have more than \
+                             {OBJECTS_MOST} bytes together"
+                        ))
+                        .hint("a Pod with so much data gets it by an image volume or a claim"))];
+                    }
+                    objects.insert((r.kind, r.name.clone()), object);
+                }
                 Ok(None) => {}
                 Err(e) => return vec![Err(e)],
             }

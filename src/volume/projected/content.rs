@@ -72,6 +72,7 @@ impl Facts<'_> {
 pub(crate) fn plan(facts: Facts<'_>) -> Vec<Result<Content>> {
     let volumes = facts.pod.spec.volumes.iter();
     let group = facts.pod.spec.fs_group();
+    let mut left = SIZE_ALL;
     volumes
         .filter_map(|v| match &v.source {
             VolumeSource::Projected {
@@ -86,6 +87,7 @@ pub(crate) fn plan(facts: Facts<'_>) -> Vec<Result<Content>> {
                 facts,
                 files: BTreeMap::new(),
                 size: 0,
+                most: SIZE_MAX.min(left),
                 missing: Vec::new(),
                 mode,
                 user,
@@ -96,7 +98,10 @@ pub(crate) fn plan(facts: Facts<'_>) -> Vec<Result<Content>> {
             let files = sources
                 .iter()
                 .try_for_each(|s| planned.source(s))
-                .and_then(|()| planned.end())
+                .and_then(|()| {
+                    left -= planned.size;
+                    planned.end()
+                })
                 .with_context(|| format!("MountVolume.SetUp failed for volume \"{}\" ", v.name))?;
             Ok(Content {
                 volume: v.name.clone(),
@@ -109,12 +114,16 @@ pub(crate) fn plan(facts: Facts<'_>) -> Vec<Result<Content>> {
 
 /// Of the files of one volume, which the monitor holds while it writes them.
 const SIZE_MAX: usize = 32 << 20;
+/// Of those of all volumes of a Pod.
+pub(super) const SIZE_ALL: usize = 128 << 20;
 
 struct Planned<'a> {
     facts: Facts<'a>,
     files: BTreeMap<PathBuf, File>,
     /// Bytes of all that was added.
     size: usize,
+    /// Bytes that there may be.
+    most: usize,
     /// What is missing, and what mends it.
     missing: Vec<(String, String)>,
     mode: u32,
@@ -194,11 +203,16 @@ impl Planned<'_> {
     ) -> Result<()> {
         // One key may be many files.
         self.size += bytes.len();
-        if self.size > SIZE_MAX {
-            return Err(Error::invalid(format!(
-                "its files have more than {SIZE_MAX} bytes together"
-            ))
-            .hint("name each key once in `items`, or mount the volume in several places"));
+        if self.size > self.most {
+            let text = match self.most {
+                SIZE_MAX => format!("its files have more than {SIZE_MAX} bytes together"),
+                _ => format!(
+                    "with its files, the volumes of the Pod that are made of objects have more \
+                     than {SIZE_ALL} bytes together"
+                ),
+            };
+            return Err(Error::invalid(text)
+                .hint("name each key once in `items`, or mount the volume in several places"));
         }
         let mut clean = PathBuf::new();
         for part in Path::new(path).components() {

@@ -270,3 +270,35 @@ fn no_bytes_are_shown() {
         "{text}"
     );
 }
+
+/// A manifest of few lines may name one object many times.
+#[test]
+fn all_volumes_of_a_pod_are_bounded_together() {
+    const MIB: usize = 1 << 20;
+    let big = Object {
+        manifest: json!({"data": {"k": "x".repeat(MIB)}}),
+        ..objects().into_values().find(|o| o.name == "web").unwrap()
+    };
+    let objects = [((ObjectKind::ConfigMap, "web".to_owned()), big)].into();
+    let items: Vec<_> = (0..32)
+        .map(|n| item("k", &n.to_string(), None, None))
+        .collect();
+    let mut pod = pod(vec![map("web", false, items)], 0o644, None);
+    let one = pod.spec.volumes[0].clone();
+    pod.spec.volumes = vec![one; 1000];
+    let facts = Facts {
+        pod: &pod,
+        objects: &objects,
+        node: Node {
+            cpu: 1,
+            memory: 1,
+            storage: 1,
+        },
+        has_files: false,
+    };
+    let all = plan(facts);
+    let whole = all.iter().filter(|planned| planned.is_ok()).count();
+    assert_eq!(whole, super::SIZE_ALL / (32 * MIB));
+    let e = all.last().unwrap().as_ref().unwrap_err().to_string();
+    assert!(e.contains("of objects have more than"), "{e}");
+}
