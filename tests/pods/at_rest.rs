@@ -104,7 +104,7 @@ fn pods_and_commands_see_what_the_disk_does_not() {
         "encrypted: 1 Secrets, all encrypted, with the key host"
     );
     assert!(!left.exists());
-    assert_eq!(on_disk(CLEAR), [PathBuf::new(); 0]);
+    assert_eq!(on_disk(CLEAR), Vec::<PathBuf>::new());
     assert_eq!(value(&root, "s"), CLEAR);
     let version = [
         "get",
@@ -144,7 +144,7 @@ fn pods_and_commands_see_what_the_disk_does_not() {
         (value(&root, "s"), value(&root, "t")),
         (next, CLEAR.to_owned())
     );
-    assert_eq!(on_disk(CLEAR), [PathBuf::new(); 0]);
+    assert_eq!(on_disk(CLEAR), Vec::<PathBuf>::new());
     let table = root
         .carob(&["get", "secrets", "-l", "a=b", "--no-headers"])
         .ok();
@@ -320,7 +320,7 @@ fn commands_that_are_killed_lose_nothing() {
         }
     });
     encrypt(&root).ok();
-    assert_eq!(holders(root.dir(), CLEAR), [PathBuf::new(); 0]);
+    assert_eq!(holders(root.dir(), CLEAR), Vec::<PathBuf>::new());
     for name in &names {
         assert_eq!(value(&root, name), format!("{CLEAR}-{name}"));
     }
