@@ -8,6 +8,7 @@ pub(crate) mod capability;
 pub(crate) mod cgroup;
 pub(crate) mod credential;
 pub(crate) mod dbus;
+pub(crate) mod detach;
 pub(crate) mod elf;
 pub(crate) mod hugepages;
 pub(crate) mod kernel;

@@ -24,7 +24,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::linux::root::remove_tree;
-use crate::linux::{mount, quota};
+use crate::linux::{detach, mount, quota};
 use crate::spec::{Spec, Volume, VolumeSource};
 use crate::store::PodPaths;
 use crate::{Context, Error, Ignored, Result};
@@ -101,7 +101,10 @@ pub(crate) fn remove(paths: &PodPaths) -> Result<()> {
     let memory = paths.dir.join("volumes");
     for entry in std::fs::read_dir(&memory).into_iter().flatten().flatten() {
         let path = entry.path();
-        mount::unmount(&path)?;
+        match detach::is_remote(&path)? {
+            true => detach::unmount_remote(&path)?,
+            false => mount::unmount(&path)?,
+        }
         // Still a mount point, and so still the user's data: leave it.
         if entry.metadata().is_ok_and(|m| is_other_device(&m, &memory)) {
             let text = format!("{} is still mounted", path.display());
