@@ -35,7 +35,7 @@ impl Drop for Place {
 /// What depends on the machine: its mounts, cgroups, network, kernel. An emulated
 /// processor takes twenty times as long as a real one, so that the whole programs are
 /// left to `hack/machines NAME pods`.
-const DEBIAN_12: [&str; 7] = [
+const DEBIAN_12: [&str; 9] = [
     "demo",
     "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
     "pods steer::a_paused_pod_stands probes::ready probes::a_container_that_is_not \
@@ -46,6 +46,8 @@ const DEBIAN_12: [&str; 7] = [
     "oci a_life_verb_by_verb mount hooks",
     "attacks _t3 _t7",
     "lib linux::",
+    "script tests/machines/secrets.sh",
+    "script tests/machines/nfs.sh",
 ];
 
 #[test]
