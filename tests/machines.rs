@@ -35,17 +35,21 @@ impl Drop for Place {
 /// What depends on the machine: its mounts, cgroups, network, kernel. An emulated
 /// processor takes twenty times as long as a real one, so that the whole programs are
 /// left to `hack/machines NAME pods`.
-const DEBIAN_12: [&str; 9] = [
+const DEBIAN_12: [&str; 6] = [
     "demo",
     "pods basics:: many:: network:: propagation:: security:: sub_paths:: volumes::",
     "pods steer::a_paused_pod_stands probes::ready probes::a_container_that_is_not \
      shared_processes:: resize:: cp::a_directory cp::no_link",
-    "pods claims::a_claim_outlives claim_sizes:: hugepages:: quotas:: \
-     env::a_container_waits projected::changes_of_objects \
-     projected::a_container_that_swaps",
     "oci a_life_verb_by_verb mount hooks",
     "attacks _t3 _t7",
     "lib linux::",
+];
+
+/// Objects and volumes, on a machine of its own, beside the other.
+const OBJECTS: [&str; 3] = [
+    "pods claims::a_claim_outlives claim_sizes:: hugepages:: quotas:: \
+     env::a_container_waits projected::changes_of_objects \
+     projected::a_container_that_swaps",
     "script tests/machines/secrets.sh",
     "script tests/machines/nfs.sh",
 ];
@@ -53,6 +57,11 @@ const DEBIAN_12: [&str; 9] = [
 #[test]
 fn debian_12() {
     run("debian-12", &DEBIAN_12);
+}
+
+#[test]
+fn debian_12_objects() {
+    run("debian-12", &OBJECTS);
 }
 
 #[test]
