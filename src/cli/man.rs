@@ -170,7 +170,7 @@ mod tests {
         }
         let own = page("carob");
         assert!(
-            own.contains(".TP\n7\na container could not be created or started"),
+            own.contains(".TP\n7\nthe Pod is there and does not start"),
             "{own}"
         );
         assert!(own.contains("CAROB_ROOT") && own.contains("/run/carob"));

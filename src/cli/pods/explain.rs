@@ -219,7 +219,8 @@ mod tests {
     fn keys_of_a_map_have_answers() {
         let text = shown("pod.spec.containers.resources.limits", false);
         assert!(
-            text.contains("CAROB:\n    cpu honoured; memory honoured; others refused: so far only"),
+            text.contains("CAROB:\n    cpu honoured; hugepages-1Gi honoured;")
+                && text.contains("memory honoured; others refused: so far"),
             "{text}"
         );
     }
