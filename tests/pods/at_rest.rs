@@ -35,9 +35,11 @@ fn record(root: &Root, name: &str) -> PathBuf {
     root.dir().join("data/objects/secrets/default").join(name)
 }
 
-/// Regular files below a directory that hold the text, in clear or in base64.
+/// Regular files below a directory that hold the text, or more that begins with it, in clear
+/// or in base64.
 fn holders(dir: &Path, text: &str) -> Vec<PathBuf> {
-    let forms = [text.to_owned(), STANDARD.encode(text)];
+    let whole_groups = &text[..text.len() / 3 * 3];
+    let forms = [text.to_owned(), STANDARD.encode(whole_groups)];
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_owned()];
     while let Some(dir) = dirs.pop() {

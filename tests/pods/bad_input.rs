@@ -308,7 +308,7 @@ fn mounts_that_cannot_be_made() {
     ] {
         let name = format!("{}-{path}x", kind.to_lowercase());
         let volume = format!("hostPath: {{path: {h}/{path}, type: {kind}}}");
-        let ran = one(&name, &volume, "/v", "").fails(3, text);
+        let ran = one(&name, &volume, "/v", "").fails(7, text);
         assert!(ran.stderr.contains("volume v: hostPath"), "{}", ran.stderr);
     }
     assert!(!host.join("absent").exists());
@@ -324,11 +324,11 @@ fn host_ports_that_clash() {
         root.apply(&pod(name, &ports, spec))
     };
     let own = format!("pid {}", std::process::id());
-    with_port("taken", "").fails(5, &own);
+    with_port("taken", "").fails(7, &own);
     root.carob(&["delete", "pod", "taken"]).ok();
     drop(listener);
     with_port("first", "").ok();
-    let ran = with_port("second", "").fails(5, "pod default/first");
+    let ran = with_port("second", "").fails(7, "pod default/first");
     assert!(
         ran.stderr.contains(&format!("host port {port}/TCP")),
         "{}",
@@ -339,11 +339,11 @@ fn host_ports_that_clash() {
     let ports = format!("{SLEEP}    ports: [{{containerPort: {port}, hostPort: {port}}}]\n");
     other
         .apply(&pod("stranger", &ports, ""))
-        .fails(5, "in use by a Pod of another carob root");
+        .fails(7, "in use by a Pod of another carob root");
     let one = ports.replace("hostPort:", "hostIP: 192.0.2.1, hostPort:");
     other
         .apply(&pod("narrow", &one, ""))
-        .fails(5, "another carob root");
+        .fails(7, "another carob root");
     root.carob(&["delete", "pod", "first", "second"]).ok();
     other.carob(&["delete", "pod", "stranger", "narrow"]).ok();
     other.apply(&pod("heir", &ports, "")).ok();
