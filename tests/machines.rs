@@ -7,30 +7,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::{Condvar, Mutex};
 
-/// Two at a time, of 3 GiB each: an emulated machine leaves a processor idle most of the time,
-/// since its boot, and much of what its tests do, is one process after the other.
-static FREE: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
-
-struct Place;
-
-impl Place {
-    fn take() -> Self {
-        let (free, freed) = &FREE;
-        let free = free.lock().unwrap_or_else(|e| e.into_inner());
-        let free = freed.wait_while(free, |n| *n == 0);
-        *free.unwrap_or_else(|e| e.into_inner()) -= 1;
-        Place
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        *FREE.0.lock().unwrap_or_else(|e| e.into_inner()) += 1;
-        FREE.1.notify_one();
-    }
-}
+#[path = "shared/places.rs"]
+mod places;
+use places::Place;
 
 /// What depends on the machine: its mounts, cgroups, network, kernel. An emulated
 /// processor takes twenty times as long as a real one, so that the whole programs are

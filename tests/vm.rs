@@ -40,6 +40,8 @@ const SETUP: &str = "`hack/setup test` installs it";
 mod checkpoint;
 #[path = "vm/labels.rs"]
 mod labels;
+#[path = "shared/places.rs"]
+mod places;
 #[path = "vm/systemd.rs"]
 mod systemd;
 
@@ -251,6 +253,7 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 
 /// The lines of the console, until the machine is off.
 fn boot(kernel: &Kernel, initramfs: &Path, more: &str) -> Vec<String> {
+    let _place = places::Place::take();
     let child = Command::new(in_path("qemu-system-x86_64"))
         .args(["-machine", "q35", "-accel", "tcg", "-cpu", "max"])
         .args(["-smp", "2", "-m", "768"])
