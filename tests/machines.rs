@@ -27,8 +27,8 @@ const DEBIAN_12: [&str; 6] = [
 
 /// Objects and volumes, on a machine of its own, beside the other.
 const OBJECTS: [&str; 3] = [
-    "pods claims::a_claim_outlives claim_sizes:: hugepages:: quotas:: \
-     env::a_container_waits projected::changes_of_objects \
+    "pods claims::a_claim_outlives claim_sizes::a_block_claim claim_sizes::the_size \
+     hugepages::containers quotas:: env::a_container_waits projected::changes_of_objects \
      projected::a_container_that_swaps",
     "script tests/machines/secrets.sh",
     "script tests/machines/nfs.sh",
