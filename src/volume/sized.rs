@@ -22,6 +22,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
 use crate::linux::loop_device::{self, LoopDevice, Node};
@@ -94,9 +95,10 @@ impl SizedClaim {
             let file = File::create_new(&image)?;
             file.set_permissions(PermissionsExt::from_mode(0o600))?;
             file.set_len(whole_pages(bytes))
-                .context(format!("ftruncate({bytes})"))?;
+                .context(format!("ftruncate({bytes})"))
+                .map_err(too_large)?;
             if filesystem {
-                run("mkfs.ext4", &MKFS, &image)?;
+                run("mkfs.ext4", &MKFS, &image, Stdio::null())?;
                 File::create_new(new.join("new"))?;
                 make_dir(&new.join("mnt"))?;
             }
@@ -114,12 +116,25 @@ impl SizedClaim {
         }
     }
 
-    /// The block device, attached until [`SizedClaim::release`], with at least `bytes`.
-    pub(crate) fn device(&self, bytes: u64) -> Result<Node> {
-        self.grow_file(bytes)?;
+    /// The block device, attached until [`SizedClaim::release`]; and whether it has at least
+    /// `bytes`.
+    pub(crate) fn device(&self, bytes: u64) -> Result<(Node, bool)> {
+        let grown = self.grow_file(bytes);
+        let is_whole = grown.is_ok();
+        grown.ignored("the claim shows the size that it has");
         let device = self.attached()?;
         device.keep(&self.mark)?;
-        device.node()
+        Ok((device.node()?, is_whole))
+    }
+
+    /// As long as it is held no tool of e2fsprogs works on the file, also none of a carob that
+    /// was killed: a tool has this as its standard input, and so holds it until it ends.
+    fn lock_image(&self) -> Result<File> {
+        let image = self.image();
+        let file = File::open(&image).with_context(|| format!("open({})", image.display()))?;
+        file.lock()
+            .with_context(|| format!("flock({})", image.display()))?;
+        Ok(file)
     }
 
     /// Mounts the filesystem, unless it is, and enlarges it to `bytes`. `label`: the SELinux
@@ -133,13 +148,17 @@ impl SizedClaim {
         }
         make_dir(&at)?;
         mount::make_private(&at)?;
-        let is_attached = self.grow_file(bytes)?;
+        self.grow_file(bytes)
+            .ignored("the claim shows the size that it has");
+        let is_attached = LoopDevice::of_file(&self.image())?.is_some();
         let may_resize = capability::require(&["CAP_SYS_RESOURCE"]).is_ok();
         if !is_attached && !may_resize && !self.is_whole(bytes) {
             self.resize_unmounted(bytes)
                 .ignored("the claim is mounted as it is, and shows the size that it has");
         }
+        let lock = self.lock_image()?;
         let device = self.attached()?;
+        drop(lock);
         let source = device.path();
         let mount = Mount::from("ext4", &source.to_string_lossy(), &OPTIONS, ATTR_NODEV)
             .with_context(|| format!("mount {}", self.image().display()))?;
@@ -188,7 +207,8 @@ impl SizedClaim {
         if !self.image().exists() {
             return Ok(());
         }
-        let is_attached = self.grow_file(bytes)?;
+        self.grow_file(bytes)?;
+        let is_attached = LoopDevice::of_file(&self.image())?.is_some();
         match filesystem && !self.is_whole(bytes) {
             false => Ok(()),
             true if self.is_mounted()? => self.resize_mounted(bytes),
@@ -200,8 +220,8 @@ impl SizedClaim {
         }
     }
 
-    /// Whether it is attached to a loop device, which knows the size then.
-    fn grow_file(&self, bytes: u64) -> Result<bool> {
+    /// The loop device that it is attached to knows the size then.
+    fn grow_file(&self, bytes: u64) -> Result<()> {
         let image = self.image();
         let device = LoopDevice::of_file(&image)?;
         let context = || format!("enlarge {} to {bytes} bytes", image.display());
@@ -209,12 +229,13 @@ impl SizedClaim {
         if meta.len() < bytes {
             let file = File::options().write(true).open(&image);
             file.and_then(|file| file.set_len(whole_pages(bytes)))
-                .with_context(context)?;
+                .with_context(context)
+                .map_err(too_large)?;
             if let Some(device) = &device {
                 device.set_capacity()?;
             }
         }
-        Ok(device.is_some())
+        Ok(())
     }
 
     /// Whether the filesystem in the file is as large as it is to be.
@@ -262,14 +283,15 @@ impl SizedClaim {
         let (_, size) = self.blocks()?;
         let image = self.image();
         // resize2fs wants it; 1: what it found it has mended.
-        run("e2fsck", &["-f", "-p", "--"], &image)?;
+        let lock = self.lock_image()?;
+        run("e2fsck", &["-f", "-p", "--"], &image, lock.try_clone()?)?;
         let program = tool("resize2fs")?;
         let mut command = Command::new(&program);
         command
             .arg("--")
             .arg(&image)
             .arg((bytes / size).to_string());
-        execute(command, &program)
+        execute(command, &program, lock)
     }
 
     /// Unmounts and detaches what is: no Pod has it.
@@ -287,6 +309,16 @@ impl SizedClaim {
 /// A loop device has whole sectors, and direct I/O whole blocks of the machine's disk.
 fn whole_pages(bytes: u64) -> u64 {
     bytes.next_multiple_of(4096)
+}
+
+/// Where the machine's filesystem has no files so large.
+fn too_large(e: Error) -> Error {
+    match e.errno() {
+        Some(Errno::EFBIG | Errno::ENOSPC) => {
+            e.hint("the filesystem of the root's data has no such room: ask for less")
+        }
+        _ => e,
+    }
 }
 
 /// A program of e2fsprogs.
@@ -310,18 +342,18 @@ pub(crate) fn try_tools() -> Result<()> {
         .try_for_each(|name| tool(name).map(drop))
 }
 
-fn run(name: &str, arguments: &[&str], file: &Path) -> Result<()> {
+fn run(name: &str, arguments: &[&str], file: &Path, input: impl Into<Stdio>) -> Result<()> {
     let program = tool(name)?;
     let mut command = Command::new(&program);
     command.args(arguments).arg(file);
-    execute(command, &program)
+    execute(command, &program, input)
 }
 
-fn execute(mut command: Command, program: &Path) -> Result<()> {
+fn execute(mut command: Command, program: &Path, input: impl Into<Stdio>) -> Result<()> {
     log::debug!("run {command:?}");
     let out = command
         .env("LC_ALL", "C")
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .with_context(|| format!("execve({})", program.display()))?;
     let mended = program.ends_with("e2fsck") && out.status.code() == Some(1);

@@ -230,6 +230,35 @@ fn the_files_of_a_sized_claim_belong_to_the_fs_group() {
     assert_eq!(root.sh("p", "touch /v/x && stat -c %g /v/x").trim(), "4242");
 }
 
+/// Refused, or pending: a claim that has a size stays of use.
+#[test]
+fn sizes_that_no_file_has() {
+    let root = Root::new();
+    for (mode, size, text) in [
+        ("Filesystem", "100Ki", "must be at least 4Mi"),
+        ("Filesystem", "1000Ti", "must be less than 16Ti"),
+        ("Block", "18446744073709551615", "must be less than 16Ti"),
+    ] {
+        root.apply(&claim("c", mode, "carob-loop", size))
+            .fails(3, text);
+    }
+    // What a filesystem without so large files does, this limit does too.
+    root.apply(&claim("c", "Block", "''", "4Mi")).ok();
+    root.apply(&with_device("p", "c", false)).ok();
+    root.carob(&["delete", "pod", "p"]).ok();
+    let limited = format!(
+        "ulimit -f 8192; {} --root {} apply -f -",
+        env!("CARGO_BIN_EXE_carob"),
+        root.dir().display()
+    );
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &format!("trap '' XFSZ; {limited}")]);
+    let grown = root.feed_to(shell, &claim("c", "Block", "''", "64Mi"));
+    assert!(grown.stderr.contains("has 4Mi"), "{grown:?}");
+    root.apply(&with_device("p", "c", false)).ok();
+    assert_eq!(root.sh("p", "wc -c < /dev/disk").trim(), "67108864");
+}
+
 #[test]
 fn a_claim_grows_and_does_not_shrink() {
     let root = Root::new();

@@ -17,6 +17,10 @@ const NO_SIZE: &str = "the claim is a directory of the machine's filesystem: its
                        and not bounded; storageClassName: carob-loop has a size that holds";
 const NO_CLASS: &str = "there are no storage classes here but carob-loop: the claim is a \
                         directory of the machine's filesystem";
+/// With its journal, bytes.
+const SMALLEST: u64 = 4 << 20;
+/// The largest file of an ext4, bytes.
+const LARGEST: u64 = (16 << 40) - 4096;
 const ONE_POD: &str = "ReadWriteOncePod";
 
 pub(super) fn claim(r: &mut Report<'_>, claim: &mut core::PersistentVolumeClaim) {
@@ -65,8 +69,24 @@ pub(in crate::manifest) fn check(
     match storage {
         None => r.required(&place, ""),
         Some(text) => {
-            if quantity(r, &place, text).is_some_and(|q| q.units() == 0) {
-                r.invalid(&place, &text.0, "must be greater than zero");
+            let bytes = quantity(r, &place, text).map(|q| q.units());
+            let form = ClaimForm::of(
+                spec.storage_class_name.as_deref(),
+                spec.volume_mode.as_deref(),
+            );
+            match bytes {
+                Some(0) => r.invalid(&place, &text.0, "must be greater than zero"),
+                Some(n) if form == ClaimForm::Filesystem && n < SMALLEST => {
+                    r.invalid(
+                        &place,
+                        &text.0,
+                        "must be at least 4Mi: there is no ext4 so small",
+                    );
+                }
+                Some(n) if form.is_sized() && n > LARGEST => {
+                    r.invalid(&place, &text.0, "must be less than 16Ti: it is one file");
+                }
+                _ => {}
             }
         }
     }

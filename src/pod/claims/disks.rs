@@ -86,7 +86,10 @@ enum Place {
 fn attach(layout: &Layout, claim: &Object, label: Option<&str>) -> Result<Place> {
     let (disk, bytes) = (SizedClaim::of(layout, &claim.uid), claim.requested_bytes());
     let (place, is_whole) = match claim.claim_form() {
-        ClaimForm::Block => (Place::Device(disk.device(bytes)?), true),
+        ClaimForm::Block => {
+            let (node, is_whole) = disk.device(bytes)?;
+            (Place::Device(node), is_whole)
+        }
         _ => {
             let is_whole = disk.mount(bytes, label)?;
             (Place::Dir(disk.mount_point()), is_whole)
