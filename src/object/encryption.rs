@@ -61,7 +61,10 @@ impl Encryption {
 pub(crate) fn encryption(layout: &Layout) -> Result<Encryption> {
     let record = KeyRecord::load(layout)?;
     let mut found = Encryption {
-        encrypts: record.as_ref().is_some_and(|r| r.encrypts),
+        encrypts: match &record {
+            Some(record) => record.encrypts,
+            None => has_lost_key(layout),
+        },
         with_key: record.map(|r| r.with_key),
         encrypted: 0,
         plain: 0,
@@ -82,8 +85,14 @@ pub(crate) fn encryption(layout: &Layout) -> Result<Encryption> {
 pub(crate) fn try_key(layout: &Layout) -> Result<()> {
     match KeyRecord::load(layout)? {
         Some(record) => record.open(layout).map(drop),
+        None if has_lost_key(layout) => Err(no_key(layout)),
         None => Ok(()),
     }
+}
+
+/// Of a root that has no key: whether it had one, and was not told to do without.
+pub(super) fn has_lost_key(layout: &Layout) -> bool {
+    layout.objects_encrypted().exists()
 }
 
 /// Encrypts all Secrets, and those to come. `with_key`: what the machine encrypts the key with
@@ -110,6 +119,7 @@ pub(crate) fn encrypt_all(layout: &Layout, with_key: Option<&str>) -> Result<Enc
                 KeyRecord::new(&key, with_key).map_err(|e| cannot(e, with_key))?
             }
         };
+        store::save_durable(&layout.objects_encrypted(), &true)?;
         record.save(layout)?;
         rewrite_all(layout, true)?;
     }
@@ -144,7 +154,10 @@ pub(super) fn no_key(layout: &Layout) -> Error {
         "it is encrypted, and the key in {} is not there or is another one",
         path.display()
     ))
-    .hint("bring that file back from a backup, or delete the encrypted Secrets and make them anew")
+    .hint(
+        "bring that file back from a backup; or delete the encrypted Secrets, say `carob system \
+         secrets plain`, and make them anew",
+    )
 }
 
 /// Decrypts all Secrets, and takes the key away.
@@ -154,14 +167,23 @@ pub(super) fn no_key(layout: &Layout) -> Error {
 pub(crate) fn decrypt_all(layout: &Layout) -> Result<Encryption> {
     {
         let _lock = lock(layout)?;
-        if let Some(record) = KeyRecord::load(layout)? {
+        let record = KeyRecord::load(layout)?;
+        if record.is_none() {
+            check_no_key_is_missing(layout)?;
+        }
+        if let Some(record) = record {
             // With nothing left to decrypt, a key that is lost is no loss.
             if encryption(layout)?.encrypted > 0 {
                 record.open(layout)?;
             }
             record.encrypting(false).save(layout)?;
             rewrite_all(layout, false)?;
+            if has_lost_key(layout) {
+                store::remove_durable(&layout.objects_encrypted())?;
+            }
             store::remove_durable(&layout.objects_key())?;
+        } else if has_lost_key(layout) {
+            store::remove_durable(&layout.objects_encrypted())?;
         }
     }
     encryption(layout)

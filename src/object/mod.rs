@@ -424,10 +424,11 @@ fn to_keep(layout: &Layout, object: &Object) -> Result<Kept> {
     if object.kind != ObjectKind::Secret {
         return Ok(Kept::plain(object));
     }
-    let sealed = || match KeyRecord::load(layout)?.filter(|r| r.encrypts) {
+    let sealed = || match KeyRecord::load(layout)? {
         _ if seal::is_outline(object) => Err(Error::failed("its values are missing")),
-        Some(record) => Kept::sealed(object, &record.open(layout)?),
-        None => Ok(Kept::plain(object)),
+        Some(record) if record.encrypts => Kept::sealed(object, &record.open(layout)?),
+        None if encryption::has_lost_key(layout) => Err(encryption::no_key(layout)),
+        _ => Ok(Kept::plain(object)),
     };
     sealed().with_context(|| format!("write {}", object.reference()))
 }

@@ -127,6 +127,10 @@ impl Layout {
     pub fn objects_key(&self) -> PathBuf {
         self.data.join("objects.key")
     }
+    /// Is there as long as Secrets are to be encrypted: where the key is not there, it is lost.
+    pub fn objects_encrypted(&self) -> PathBuf {
+        self.data.join("objects.encrypted")
+    }
     /// `kind` in the plural.
     pub fn objects_of(&self, kind: &str) -> PathBuf {
         self.objects().join(kind)

@@ -213,7 +213,17 @@ fn what_is_encrypted_fits_no_other_secret_and_no_other_key() {
         .fails(1, "data/objects.key is not there or is another one");
     encrypt(&root).fails(1, "data/objects.key is not there or is another one");
     assert!(!key.exists());
+    // Nothing new is written in clear, and nobody is told that all is plain.
+    root.apply(&secret("d", CLEAR))
+        .fails(1, "data/objects.key is not there or is another one");
+    assert_eq!(holders(root.dir(), CLEAR), Vec::<PathBuf>::new());
+    root.carob(&["system", "secrets", "plain"])
+        .fails(1, "secret default/a: ");
+    let doctor = root.carob(&["doctor"]);
+    assert!(doctor.stdout.contains("data/objects.key"), "{doctor:?}");
     root.carob(&["delete", "secret", "a"]).ok();
+    root.carob(&["system", "secrets", "plain"]).ok();
+    root.apply(&secret("d", "plain again")).ok();
     encrypt(&root).ok();
 }
 

@@ -110,6 +110,21 @@ impl Copy {
     }
 }
 
+/// A directory that is on no disk, as long as the machine has one.
+fn in_memory(face: &Face) -> Result<PathBuf> {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    let state = &face.layout.state;
+    make_dir(state)?;
+    let places = [state.as_path(), Path::new("/run"), Path::new("/dev/shm")];
+    let in_memory =
+        |at: &&Path| statfs(*at).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC);
+    Ok(places
+        .into_iter()
+        .find(in_memory)
+        .unwrap_or(state)
+        .to_owned())
+}
+
 fn edit(face: &Face, format: &Format, item: Item) -> Result<()> {
     let original = yaml::emit(&match &item {
         Item::Pod(view) => comparable(&view.pod),
@@ -120,11 +135,7 @@ fn edit(face: &Face, format: &Format, item: Item) -> Result<()> {
         }
     });
     let place = match &item {
-        // On the machine's own tree in memory: no disk gets it in clear.
-        Item::Object(o) if o.kind == ObjectKind::Secret => {
-            make_dir(&face.layout.state)?;
-            face.layout.state.clone()
-        }
+        Item::Object(o) if o.kind == ObjectKind::Secret => in_memory(face)?,
         _ => std::env::temp_dir(),
     };
     let copy = Copy::new(&place, item.name())?;
