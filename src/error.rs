@@ -182,6 +182,21 @@ impl Error {
     }
 
     /// Says what to do about it; shown on a line of its own.
+    /// Of one that the user has seen: its kind alone is left, for the exit code.
+    pub(crate) fn reported(self) -> Self {
+        Error(Box::new(Inner {
+            kind: self.0.kind,
+            chain: Vec::new(),
+            hint: None,
+            problems: Vec::new(),
+            errno: self.0.errno,
+        }))
+    }
+
+    pub(crate) fn is_reported(&self) -> bool {
+        self.0.chain.is_empty()
+    }
+
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
         self

@@ -52,12 +52,17 @@ impl Face {
     }
 
     /// Where a verb goes on past the failure of one object: the first error is the
-    /// verb's own, and those that follow are reported here.
+    /// verb's own. Several are reported here, in their order.
     pub(super) fn first_of(&self, errors: Vec<Error>) -> Result<()> {
-        let mut errors = errors.into_iter();
-        let first = errors.next();
-        errors.for_each(|e| report(&e, self.json));
-        first.map_or(Ok(()), Err)
+        if errors.len() > 1 {
+            errors.iter().for_each(|e| report(e, self.json));
+        }
+        let is_one = errors.len() == 1;
+        match errors.into_iter().next() {
+            None => Ok(()),
+            Some(only) if is_one => Err(only),
+            Some(first) => Err(first.reported()),
+        }
     }
 
     /// Finds all of them; the first that is missing is the error.
@@ -132,6 +137,9 @@ fn placed(hint: &str) -> String {
 /// On stderr: `error: ...`, each further line as it is, `hint: ...`; or one
 /// JSON object `{"error": ...}`.
 pub(super) fn report(e: &Error, json: bool) {
+    if e.is_reported() {
+        return;
+    }
     let mut e = e.clone();
     if let Some(hint) = e.get_hint() {
         let hint = placed(hint);

@@ -103,6 +103,28 @@ fn a_claim_outlives_its_pods_and_goes_when_it_is_deleted() {
     root.carob(&["get", "pvc", "data"]).fails(4, "not found");
 }
 
+/// What is refused has done nothing: the files do not go later, either.
+#[test]
+fn a_claim_in_use_is_not_made_anew() {
+    let root = Root::new();
+    root.apply(&claim("data", "ReadWriteOnce")).ok();
+    root.apply(&with_claim("p", "data")).ok();
+    root.sh("p", "echo kept > /v/file");
+    let other = claim("data", "ReadWriteMany");
+    for dry_run in ["none", "server"] {
+        let dry_run = format!("--dry-run={dry_run}");
+        for verb in ["apply", "replace"] {
+            root.feed(&[verb, "--force", &dry_run, "-f", "-"], &other)
+                .fails(5, "is used by pods: p");
+        }
+    }
+    let rows = root.carob(&["get", "pvc"]).ok();
+    assert!(rows.contains("Bound"), "{rows}");
+    root.carob(&["delete", "pod", "p"]).ok();
+    root.apply(&with_claim("q", "data")).ok();
+    assert_eq!(root.sh("q", "cat /v/file").trim(), "kept");
+}
+
 #[test]
 fn a_pod_waits_for_its_claim() {
     let root = Root::new();

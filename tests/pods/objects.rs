@@ -503,6 +503,52 @@ fn nothing_new_comes_into_a_namespace_that_is_being_deleted() {
 }
 
 #[test]
+fn errors_come_in_the_order_of_what_was_asked() {
+    let root = Root::empty();
+    let ran = root.carob(&["get", "cm", "a", "b", "c"]);
+    let named: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter_map(|l| l.strip_prefix("error: configmaps \""))
+        .filter_map(|l| l.split('"').next())
+        .collect();
+    assert_eq!((ran.code, named), (4, vec!["a", "b", "c"]), "{ran:?}");
+}
+
+/// As the controller of a cluster does it, once the last Pod has ended.
+#[test]
+fn a_namespace_that_nobody_waits_for_ends_with_its_pods() {
+    let root = Root::new();
+    let deaf = json!({"terminationGracePeriodSeconds": 2,
+        "containers": [sh("a", "trap '' TERM; while :; do sleep 0.1; done", json!({}))]});
+    root.feed(&["apply", "-n", "x", "-f", "-"], &pod("p", deaf))
+        .ok();
+    root.carob(&["delete", "ns", "x", "--wait=false"]).ok();
+    let row = root.carob(&["get", "ns", "x", "--no-headers"]).ok();
+    assert!(row.contains("Terminating"), "{row}");
+    for dry_run in ["none", "server"] {
+        let dry_run = format!("--dry-run={dry_run}");
+        root.feed(
+            &["apply", "-n", "x", &dry_run, "-f", "-"],
+            &map("c", json!({})),
+        )
+        .fails(5, "because it is being terminated");
+    }
+    root.carob(&["wait", "ns/x", "--for=delete"]).ok();
+    root.carob(&["get", "ns", "x"]).fails(4, "not found");
+    root.feed(&["apply", "-n", "x", "-f", "-"], &map("c", json!({})))
+        .ok();
+}
+
+#[test]
+fn a_watch_of_names() {
+    let root = Root::empty();
+    root.apply(&map("a", json!({}))).ok();
+    let args = ["get", "cm", "-w", "--output-watch-events", "-o", "name"];
+    assert_eq!(Watch::begin(&root, &args).next(), "configmap/a");
+}
+
+#[test]
 fn a_watch_shows_each_change() {
     let root = Root::empty();
     root.apply(&map("a", json!({}))).ok();

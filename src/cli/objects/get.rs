@@ -279,7 +279,10 @@ pub(crate) fn follow(face: &Face, asked: &Asked, resources: &[Named]) -> Result<
         for (happened, object) in news.into_iter().filter(|_| !silent) {
             // One that has gone has no values any more.
             let whole = match asked.shows_values() && happened != Happened::Deleted {
-                true => Some(whole(face, Item::Object(Box::new(object.clone())))?),
+                true => match whole(face, Item::Object(Box::new(object.clone()))) {
+                    Err(e) if e.kind() == Kind::NotFound => None,
+                    whole => Some(whole?),
+                },
                 false => None,
             };
             let object = match &whole {
@@ -287,7 +290,7 @@ pub(crate) fn follow(face: &Face, asked: &Asked, resources: &[Named]) -> Result<
                 _ => object,
             };
             let Format::Table { .. } = asked.format else {
-                let value = asked.watch.value(happened, object.v1());
+                let value = asked.watch.value(&asked.format, happened, object.v1());
                 asked.format.print(vec![value], false)?;
                 continue;
             };

@@ -302,7 +302,7 @@ impl Printer {
     fn show(&mut self, news: &[(Happened, View)]) -> Result<()> {
         let Format::Table { .. } = self.format else {
             return news.iter().try_for_each(|(happened, v)| {
-                let value = self.watch.value(*happened, object::v1(v));
+                let value = self.watch.value(&self.format, *happened, object::v1(v));
                 self.format.print(vec![value], false)
             });
         };

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::output::Format;
+
 /// What has happened to one that is watched, in the API's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Happened {
@@ -45,9 +47,9 @@ impl Watching {
         row
     }
 
-    /// As the API sends it.
-    pub(crate) fn value(self, happened: Happened, object: Value) -> Value {
-        match self.events {
+    /// As the API sends it; a name stands alone, as with kubectl.
+    pub(crate) fn value(self, format: &Format, happened: Happened, object: Value) -> Value {
+        match self.events && !matches!(format, Format::Name) {
             true => json!({"type": happened.word(), "object": object}),
             false => object,
         }

@@ -60,6 +60,7 @@ impl View {
 /// What [`create`] would refuse.
 pub(crate) fn check_create(layout: &Layout, pod: &Pod) -> Result<()> {
     check_able(pod)?;
+    object::check_namespace(layout, "pods", &pod.namespace, &pod.name)?;
     check_name(layout, pod).map(drop)
 }
 

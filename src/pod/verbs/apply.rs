@@ -2,7 +2,7 @@
 
 use super::change::{Changed, Make, change};
 use super::delete::{self, Grace};
-use crate::object::Done;
+use crate::object::{self, Done};
 use crate::pod::client::{self, View};
 use crate::spec::Pod;
 use crate::store::Layout;
@@ -34,7 +34,9 @@ pub(crate) fn apply(layout: &Layout, pod: &Pod, how: How, merge: Make) -> Result
     let create = |done| {
         let warnings = match (how.dry_run, done) {
             (true, Done::Created) => client::check_create(layout, pod).map(|()| vec![]),
-            (true, _) => Ok(vec![]),
+            (true, _) => {
+                object::check_namespace(layout, "pods", &pod.namespace, &pod.name).map(|()| vec![])
+            }
             (false, _) => client::create(layout, pod),
         };
         Ok(Applied {

@@ -17,8 +17,13 @@ use crate::{Error, Kind, Result};
 /// The one that cannot be deleted.
 const DEFAULT: &str = "default";
 
-/// All, by name.
+/// All, by name. One whose deletion waited for Pods that have ended since is removed.
 pub(crate) fn list(layout: &Layout) -> Result<Vec<Object>> {
+    for kept in object::list(layout, ObjectKind::Namespace, None)? {
+        if kept.deletion.is_some() && !has_pods(layout, &kept.name)? {
+            empty(layout, &kept.name)?;
+        }
+    }
     // As old as the oldest that is in it.
     let mut oldest = BTreeMap::from([(DEFAULT.to_owned(), age_of_root(layout))]);
     let mut add = |namespace: String, created: Timestamp| {
@@ -55,7 +60,8 @@ pub(crate) fn find(layout: &Layout, name: &str) -> Result<Object> {
 /// Deletes it and everything in it: Pods with their grace, then what they had used. What was
 /// begun and did not come to its end is done by the next deletion.
 ///
-/// `until`: `None` does not wait for the Pods' ends; then the others are removed at once.
+/// Without `wait` the namespace stays, and takes nothing new, until its Pods have ended and
+/// somebody looks.
 pub(crate) fn delete(
     layout: &Layout,
     name: &str,
@@ -82,6 +88,16 @@ pub(crate) fn delete(
     // A Pod that is just being made is there when this is over.
     drop(client::lock_names(layout)?);
     end_pods(layout, name, grace, wait, until)?;
+    empty(layout, name)
+}
+
+fn has_pods(layout: &Layout, name: &str) -> Result<bool> {
+    let views = client::list_with(layout, Some(name), Detail::Summary)?;
+    Ok(!views.is_empty())
+}
+
+/// Removes what is in it beside Pods; and the namespace itself, unless Pods end in it still.
+fn empty(layout: &Layout, name: &str) -> Result<()> {
     for kind in namespaced() {
         for object in object::list(layout, kind, Some(name))? {
             match kind {
@@ -91,13 +107,16 @@ pub(crate) fn delete(
             }
         }
     }
-    gone(object::remove(
-        layout,
-        ObjectKind::Namespace,
-        "",
-        name,
-        None,
-    ))
+    match has_pods(layout, name)? {
+        true => Ok(()),
+        false => gone(object::remove(
+            layout,
+            ObjectKind::Namespace,
+            "",
+            name,
+            None,
+        )),
+    }
 }
 
 pub(crate) fn check_may_go(name: &str) -> Result<()> {

@@ -55,13 +55,27 @@ pub(crate) fn replace(
 
 /// The data of a claim goes with the one that was there.
 fn anew(layout: &Layout, object: &Object, dry_run: bool) -> Result<Object> {
+    let (kind, namespace) = (object.kind, &object.namespace);
+    object::check_namespace(layout, kind.plural(), namespace, &object.name)?;
+    let old = match kind {
+        ObjectKind::PersistentVolumeClaim => object::find(layout, kind, namespace, &object.name)?,
+        _ => None,
+    };
+    if let Some(old) = &old {
+        // One that may not go now is not to go later, either.
+        let users = claims::users(layout, old)?;
+        if !users.is_empty() {
+            return Err(in_use(old, &users));
+        }
+    }
     if dry_run {
         return Ok(unkept(object));
     }
-    if object.kind != ObjectKind::PersistentVolumeClaim {
+    if kind != ObjectKind::PersistentVolumeClaim {
         return object::make_anew(layout, object);
     }
-    if let Some(old) = object::find(layout, object.kind, &object.namespace, &object.name)? {
+    if let Some(old) = old {
+        // A Pod may have taken it meanwhile.
         let users = claims::delete(layout, &old)?;
         if !users.is_empty() {
             return Err(in_use(&old, &users));
