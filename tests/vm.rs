@@ -42,6 +42,8 @@ mod checkpoint;
 mod labels;
 #[path = "shared/places.rs"]
 mod places;
+
+static PLACES: places::Places = places::Places::new(2);
 #[path = "vm/systemd.rs"]
 mod systemd;
 
@@ -253,7 +255,7 @@ fn dependencies(module: &[u8]) -> Vec<String> {
 
 /// The lines of the console, until the machine is off.
 fn boot(kernel: &Kernel, initramfs: &Path, more: &str) -> Vec<String> {
-    let _place = places::Place::take();
+    let _place = PLACES.take();
     let child = Command::new(in_path("qemu-system-x86_64"))
         .args(["-machine", "q35", "-accel", "tcg", "-cpu", "max"])
         .args(["-smp", "2", "-m", "768"])

@@ -1,25 +1,33 @@
-//! Emulated machines of one test program, two at a time: each leaves a processor idle most of
-//! the time, since its boot, and much of what its tests do, is one process after the other.
+//! How many emulated machines of a test program run at a time, whatever RUST_TEST_THREADS is.
 
 use std::sync::{Condvar, Mutex};
 
-static FREE: (Mutex<usize>, Condvar) = (Mutex::new(2), Condvar::new());
+pub(crate) struct Places {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
 
-pub(crate) struct Place;
+pub(crate) struct Place<'p>(&'p Places);
 
-impl Place {
-    pub(crate) fn take() -> Self {
-        let (free, freed) = &FREE;
-        let free = free.lock().unwrap_or_else(|e| e.into_inner());
-        let free = freed.wait_while(free, |n| *n == 0);
+impl Places {
+    pub(crate) const fn new(number: usize) -> Self {
+        Places {
+            free: Mutex::new(number),
+            freed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn take(&self) -> Place<'_> {
+        let free = self.free.lock().unwrap_or_else(|e| e.into_inner());
+        let free = self.freed.wait_while(free, |n| *n == 0);
         *free.unwrap_or_else(|e| e.into_inner()) -= 1;
-        Place
+        Place(self)
     }
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        *FREE.0.lock().unwrap_or_else(|e| e.into_inner()) += 1;
-        FREE.1.notify_one();
+        *self.0.free.lock().unwrap_or_else(|e| e.into_inner()) += 1;
+        self.0.freed.notify_one();
     }
 }
