@@ -57,7 +57,7 @@ elsewhere() {
     grep -rlaF -e "$clear" -e "$encoded" --exclude-dir=proc --exclude-dir=sys \
         /etc /home /opt /root /run /srv /tmp /var /dev/shm /core* 2>/dev/null |
         grep -v -e "^/run/carob/pods/[^/]*/projected/" -e "^$root/run/pods/[^/]*/projected/" \
-            -e '^/opt/carob-machine/script$'
+            -e '^/opt/carob-machine/script$' -e '/tests/machines/secrets\.sh$'
     for at in /proc/[0-9]*; do
         grep -q '/carob.*/pod' "$at/cgroup" 2>/dev/null && continue
         grep -qaF -e "$clear" -e "$encoded" "$at/cmdline" "$at/environ" 2>/dev/null && echo "$at"
