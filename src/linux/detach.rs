@@ -4,6 +4,8 @@
 //! unmounted it: without a server that is minutes (RPC has 60 s, three times). The mount itself
 //! is out of the tree before that. So a child unmounts; one that does not come back is killed.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -18,18 +20,19 @@ use crate::{Error, Ignored, Result};
 /// For a server that is there.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Whether what is mounted there is served by another machine. Asks no server.
-pub(crate) fn is_remote(path: &Path) -> Result<bool> {
-    // The table has no links in its paths; the last part is the mount.
-    let parent = path.parent().and_then(|p| p.canonicalize().ok());
-    let path = match (parent, path.file_name()) {
-        (Some(parent), Some(name)) => parent.join(name),
-        _ => return Ok(false),
+/// What is mounted in a directory, and served by another machine: the last parts of the paths.
+/// Asks no server.
+pub(crate) fn remote_in(dir: &Path) -> Result<BTreeSet<OsString>> {
+    // The table has no links in its paths.
+    let Ok(dir) = dir.canonicalize() else {
+        return Ok(BTreeSet::new());
     };
-    let table = mount_table::of("self")?;
-    Ok(table
-        .iter()
-        .any(|e| e.point == path && e.fstype.starts_with("nfs")))
+    let table = mount_table::of("self")?.into_iter();
+    let remote =
+        table.filter(|e| e.fstype.starts_with("nfs") && e.point.parent() == Some(dir.as_path()));
+    Ok(remote
+        .filter_map(|e| e.point.file_name().map(OsString::from))
+        .collect())
 }
 
 /// As [`unmount`], within a time.

@@ -70,22 +70,29 @@ fn look(own: &Layout) -> Result<Vec<Abandoned>> {
     let mut tags = network::tags()?;
     tags.extend(tags_of_cgroups(&hierarchies));
     tags.extend(shutdown::tags());
-    tags.extend(claims::devices_of_roots()?.into_keys());
+    let mut devices = claims::devices_of_roots()?;
+    tags.extend(devices.keys().cloned());
     tags.insert(own.tag().to_owned());
     let mut layouts = layouts_of_mounts()?;
     layouts.entry(own.tag().to_owned()).or_insert(own.clone());
     let mut found = Vec::new();
     for tag in tags {
         let layout = layouts.remove(&tag);
-        if let Some(a) = judge(tag, layout, &hierarchies)? {
+        let devices = devices.remove(&tag).unwrap_or_default();
+        if let Some(a) = judge(tag, layout, devices, &hierarchies)? {
             found.push(a);
         }
     }
     Ok(found)
 }
 
-/// `None` if the root is alive.
-fn judge(tag: String, layout: Option<Layout>, h: &Hierarchies) -> Result<Option<Abandoned>> {
+/// `None` if the root is alive. `devices`: the loop devices that it has attached.
+fn judge(
+    tag: String,
+    layout: Option<Layout>,
+    devices: Vec<String>,
+    h: &Hierarchies,
+) -> Result<Option<Abandoned>> {
     let procs = |path: &str| match Cgroup::open(h, path, Select::Pod)? {
         Some(cgroup) => cgroup.procs(),
         None => Ok(Vec::new()),
@@ -103,7 +110,7 @@ fn judge(tag: String, layout: Option<Layout>, h: &Hierarchies) -> Result<Option<
     if Cgroup::open(h, &top, Select::Pod)?.is_some() {
         holds.push(format!("cgroup {top}"));
     }
-    holds.extend(claims::devices_of_roots()?.remove(&tag).unwrap_or_default());
+    holds.extend(devices);
     if let Some(layout) = &layout
         && holds.is_empty()
     {
@@ -167,8 +174,9 @@ fn layouts_of_mounts() -> Result<BTreeMap<String, Layout>> {
     let mut found = BTreeMap::new();
     for entry in mount_table::of("self")? {
         if let Some(data) = claims::data_of_mount(&entry.point) {
+            let default = Layout::new(None)?;
             let layout = match data.parent() {
-                _ if data == Layout::new(None)?.data => Layout::new(None)?,
+                _ if data == default.data => default,
                 Some(root) if data.ends_with("data") => Layout::new(Some(root))?,
                 _ => continue,
             };

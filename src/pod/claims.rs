@@ -62,7 +62,6 @@ pub(crate) fn take(layout: &Layout, pod: &Pod, label: Option<&str>) -> Result<()
 /// What follows where the Pod does not start with what it has taken: it holds nothing up.
 pub(crate) fn give_back(layout: &Layout, pod: &Pod) {
     if std::fs::remove_file(layout.pod(&pod.uid).claims_taken()).is_ok() {
-        let_go(layout, pod).ignored("who waits for one tries again after a while");
         // A deletion may have waited for this Pod alone meanwhile.
         release(layout, pod).ignored("the next Pod that ends looks again");
     }
@@ -79,12 +78,10 @@ pub(crate) fn has_group_to_give(pod: &Pod) -> bool {
     fs_group(pod).is_some() && writable(pod).next().is_some()
 }
 
-/// Those that the Pod may write to: the names of the volume and the claim.
-fn writable(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
+/// The volumes that are claims to which the Pod may write.
+fn writable(pod: &Pod) -> impl Iterator<Item = &str> {
     pod.spec.volumes.iter().filter_map(|v| match &v.source {
-        VolumeSource::Claim {
-            name, read_only, ..
-        } => (!read_only).then_some((v.name.as_str(), name.as_str())),
+        VolumeSource::Claim { read_only, .. } => (!read_only).then_some(v.name.as_str()),
         _ => None,
     })
 }
@@ -100,7 +97,7 @@ pub(crate) fn give_to_group(
         return Ok(());
     };
     let dirs = places(layout, pod)?.dirs;
-    for (volume, _) in writable(pod) {
+    for volume in writable(pod) {
         let Some(dir) = dirs.get(volume) else {
             continue;
         };

@@ -19,6 +19,7 @@ pub(crate) mod sized;
 pub(crate) mod usage;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -99,9 +100,18 @@ pub(crate) fn remove(paths: &PodPaths) -> Result<()> {
     mount::unmount(&paths.projected())?;
     remove_tree(&paths.projected())?;
     let memory = paths.dir.join("volumes");
-    for entry in std::fs::read_dir(&memory).into_iter().flatten().flatten() {
+    let entries: Vec<_> = std::fs::read_dir(&memory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    let remote = match entries.is_empty() {
+        true => BTreeSet::new(),
+        false => detach::remote_in(&memory)?,
+    };
+    for entry in entries {
         let path = entry.path();
-        match detach::is_remote(&path)? {
+        match remote.contains(&entry.file_name()) {
             true => detach::unmount_remote(&path)?,
             false => mount::unmount(&path)?,
         }

@@ -6,8 +6,9 @@
 //! before. Every name here follows from the Pod's UID, so that [`remove`] finds
 //! whatever a crash has left, without having been told.
 //!
-//! [`setup`] tries to make it, [`mounting`] does what of volumes takes long, [`etc`] writes the files of /etc ([`resolver`]: what it takes
-//! of the host's resolv.conf), [`labels`] are those of AppArmor and SELinux, [`rules`] are
+//! [`setup`] tries to make it, [`mounting`] gives claims to a group and mounts nfs volumes,
+//! [`etc`] writes the files of /etc ([`resolver`]: what it takes of the host's resolv.conf),
+//! [`labels`] are those of AppArmor and SELinux, [`rules`] are
 //! restored when nftables has lost them.
 
 mod etc;
