@@ -63,7 +63,7 @@ pub(crate) fn encryption(layout: &Layout) -> Result<Encryption> {
     let mut found = Encryption {
         encrypts: match &record {
             Some(record) => record.encrypts,
-            None => has_lost_key(layout),
+            None => is_to_encrypt(layout),
         },
         with_key: record.map(|r| r.with_key),
         encrypted: 0,
@@ -85,13 +85,14 @@ pub(crate) fn encryption(layout: &Layout) -> Result<Encryption> {
 pub(crate) fn try_key(layout: &Layout) -> Result<()> {
     match KeyRecord::load(layout)? {
         Some(record) => record.open(layout).map(drop),
-        None if has_lost_key(layout) => Err(no_key(layout)),
+        None if is_to_encrypt(layout) => Err(no_key(layout)),
         None => Ok(()),
     }
 }
 
-/// Of a root that has no key: whether it had one, and was not told to do without.
-pub(super) fn has_lost_key(layout: &Layout) -> bool {
+/// Whether the root was told to encrypt, and not yet to do without. If it has no key then, that
+/// is lost.
+pub(super) fn is_to_encrypt(layout: &Layout) -> bool {
     layout.objects_encrypted().exists()
 }
 
@@ -168,22 +169,25 @@ pub(crate) fn decrypt_all(layout: &Layout) -> Result<Encryption> {
     {
         let _lock = lock(layout)?;
         let record = KeyRecord::load(layout)?;
-        if record.is_none() {
-            check_no_key_is_missing(layout)?;
+        let has_key = record.is_some();
+        match record {
+            Some(record) => {
+                // With nothing left to decrypt, a key that is lost is no loss.
+                if encryption(layout)?.encrypted > 0 {
+                    record.open(layout)?;
+                }
+                record.encrypting(false).save(layout)?;
+                rewrite_all(layout, false)?;
+            }
+            None => check_no_key_is_missing(layout)?,
         }
-        if let Some(record) = record {
-            // With nothing left to decrypt, a key that is lost is no loss.
-            if encryption(layout)?.encrypted > 0 {
-                record.open(layout)?;
-            }
-            record.encrypting(false).save(layout)?;
-            rewrite_all(layout, false)?;
-            if has_lost_key(layout) {
-                store::remove_durable(&layout.objects_encrypted())?;
-            }
-            store::remove_durable(&layout.objects_key())?;
-        } else if has_lost_key(layout) {
+        // What says that there was a key goes before the key: the other way round, a command
+        // that is killed between would leave a root whose key is lost.
+        if is_to_encrypt(layout) {
             store::remove_durable(&layout.objects_encrypted())?;
+        }
+        if has_key {
+            store::remove_durable(&layout.objects_key())?;
         }
     }
     encryption(layout)

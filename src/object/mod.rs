@@ -231,10 +231,7 @@ pub(crate) fn apply(
         let (kind, namespace) = (object.kind, &object.namespace);
         check_namespace(layout, kind.plural(), namespace, &object.name)?;
         let new = match dry_run {
-            true => Object {
-                resource_version: 0,
-                ..object.clone()
-            },
+            true => object.unkept(),
             false => write(layout, object, 1)?,
         };
         return Ok((new, Done::Created));
@@ -427,7 +424,7 @@ fn to_keep(layout: &Layout, object: &Object) -> Result<Kept> {
     let sealed = || match KeyRecord::load(layout)? {
         _ if seal::is_outline(object) => Err(Error::failed("its values are missing")),
         Some(record) if record.encrypts => Kept::sealed(object, &record.open(layout)?),
-        None if encryption::has_lost_key(layout) => Err(encryption::no_key(layout)),
+        None if encryption::is_to_encrypt(layout) => Err(encryption::no_key(layout)),
         _ => Ok(Kept::plain(object)),
     };
     sealed().with_context(|| format!("write {}", object.reference()))

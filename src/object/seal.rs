@@ -161,7 +161,6 @@ fn bound_to(object: &Object) -> Aad<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -170,18 +169,9 @@ mod tests {
         let manifest = json!({"type": "Opaque", "data": {"p": "aHVudGVyMg=="}, "metadata": {
             "labels": {"a": "b"}, "annotations": {LAST_APPLIED: "hunter2", "x": "y"}}});
         Object {
-            version: Object::VERSION,
-            kind: ObjectKind::Secret,
-            namespace: "default".into(),
-            name: name.into(),
             uid: uid.into(),
-            created: Timestamp::UNIX_EPOCH,
-            resource_version: 3,
-            owner: None,
-            deletion: None,
-            capacity: None,
             applied: Some(manifest.clone()),
-            manifest,
+            ..Object::sample(ObjectKind::Secret, name, manifest)
         }
     }
 

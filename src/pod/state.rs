@@ -64,6 +64,32 @@ impl State {
     /// down when that is full: enough for all but the events.
     pub(crate) const RESERVED: u64 = 16 << 10;
 
+    /// Of a Pod that has begun then.
+    #[cfg(test)]
+    pub(crate) fn sample(begun: Timestamp, containers: BTreeMap<String, ContainerState>) -> Self {
+        State {
+            version: State::VERSION,
+            boot_id: String::new(),
+            monitor_pid: 1,
+            sandbox_ready: Some(begun),
+            start_time: Some(begun),
+            ips: vec!["10.88.0.2".parse().unwrap()],
+            host_ip: Some("192.0.2.1".parse().unwrap()),
+            sandbox_error: None,
+            deletion: None,
+            failed: None,
+            round: 0,
+            starting_over: None,
+            bounds: None,
+            resize: Default::default(),
+            paused: None,
+            containers,
+            damaged: None,
+            conditions: BTreeMap::new(),
+            events: vec![],
+        }
+    }
+
     /// Whether a container has run since all were started over.
     pub(crate) fn has_begun(&self, c: &ContainerState) -> bool {
         c.round == self.round && (c.last.is_some() || !matches!(c.now, Now::Waiting { .. }))

@@ -114,25 +114,14 @@ fn bytes(text: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     fn claim(class: Value, mode: &str, storage: &str, capacity: Option<&str>) -> Object {
+        let manifest = json!({"spec": {"storageClassName": class, "volumeMode": mode,
+            "resources": {"requests": {"storage": storage}}}});
         Object {
-            version: Object::VERSION,
-            kind: ObjectKind::PersistentVolumeClaim,
-            namespace: "default".into(),
-            name: "c".into(),
-            uid: "u".into(),
-            created: Timestamp::UNIX_EPOCH,
-            resource_version: 1,
-            owner: None,
-            deletion: None,
             capacity: capacity.map(str::to_owned),
-            manifest: json!({"spec": {"storageClassName": class, "volumeMode": mode,
-                "resources": {"requests": {"storage": storage}}}}),
-            applied: None,
+            ..Object::sample(ObjectKind::PersistentVolumeClaim, "c", manifest)
         }
     }
 

@@ -217,6 +217,14 @@ impl Object {
         format!("pvc-{}", self.uid)
     }
 
+    /// Without a version, whatever a manifest names: it is not in the store.
+    pub(crate) fn unkept(&self) -> Self {
+        Object {
+            resource_version: 0,
+            ..self.clone()
+        }
+    }
+
     /// As kubectl names it: `configmap/web`.
     pub(crate) fn reference(&self) -> String {
         format!("{}/{}", self.kind.singular(), self.name)

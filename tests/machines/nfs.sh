@@ -7,19 +7,6 @@ export CAROB_ROOT=/srv/nfs-volumes
 . tests/machines/checks.sh
 
 root=$CAROB_ROOT
-# shellcheck disable=SC2317 # wait_for calls it
-phase() { carob get pod "$1" -o 'jsonpath={.status.phase}'; }
-# wait_for WHAT COMMAND...: until its output has WHAT; the output.
-wait_for() {
-    local what=$1 said i
-    shift
-    for ((i = 0; i < 150; i++)); do
-        said=$("$@" 2>&1)
-        case $said in *"$what"*) break ;; esac
-        sleep 0.2
-    done
-    printf %s "$said"
-}
 
 # pod NAME REST: REST of the nfs volume.
 pod() {

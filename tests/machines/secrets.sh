@@ -15,19 +15,6 @@ encoded=$(printf %s "$clear" | base64)
 encoded=${encoded%??????}
 
 value() { carob get secret "$1" -o 'jsonpath={.data.key}' | base64 -d; }
-# shellcheck disable=SC2317 # wait_for calls it
-phase() { carob get pod "$1" -o 'jsonpath={.status.phase}'; }
-# wait_for WHAT COMMAND...: until its output has WHAT; the output.
-wait_for() {
-    local what=$1 said i
-    shift
-    for ((i = 0; i < 150; i++)); do
-        said=$("$@" 2>&1)
-        case $said in *"$what"*) break ;; esac
-        sleep 0.2
-    done
-    printf %s "$said"
-}
 
 # pod NAME ENV VOLUMES MOUNTS [COMMAND]
 pod() {

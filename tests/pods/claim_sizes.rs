@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::claims::why_says;
 use crate::root::{Root, kill_9, pod, sh, until};
 
 const IDLE: &str = "exec sleep 1000";
@@ -71,15 +72,6 @@ fn no_device_is_left(root: &Root) {
     until(|| match devices(root) {
         left if left.is_empty() => Ok(()),
         left => Err(left),
-    })
-    .unwrap();
-}
-
-#[track_caller]
-fn why_says(root: &Root, pod: &str, text: &str) {
-    until(|| {
-        let why = root.carob(&["why", pod]).ok();
-        if why.contains(text) { Ok(()) } else { Err(why) }
     })
     .unwrap();
 }

@@ -75,15 +75,7 @@ impl<'r> Small<'r> {
 impl Drop for Small<'_> {
     fn drop(&mut self) {
         self.free();
-        let force = [
-            "delete",
-            "pods",
-            "-A",
-            "--all",
-            "--grace-period=0",
-            "--force",
-        ];
-        let _ = self.root.carob(&[&force[..], &["--wait"]].concat());
+        self.root.kill_all(&["--wait"]);
         if !std::thread::panicking() {
             self.nothing_left();
         }

@@ -57,16 +57,7 @@ impl<'r> Disk<'r> {
 
 impl Drop for Disk<'_> {
     fn drop(&mut self) {
-        let force = [
-            "delete",
-            "pods",
-            "-A",
-            "--all",
-            "--grace-period=0",
-            "--force",
-            "--wait",
-        ];
-        let _ = self.root.carob(&force);
+        self.root.kill_all(&["--wait"]);
         let of = |path: &Path| path.to_str().unwrap().to_owned();
         let unmounted = until(|| run("umount", &[&of(&self.at)]));
         if !std::thread::panicking() {

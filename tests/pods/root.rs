@@ -301,17 +301,18 @@ impl Root {
     }
 }
 
+impl Root {
+    /// Deletes every Pod by force, as far as that goes.
+    pub(crate) fn kill_all(&self, more: &[&str]) {
+        let force = ["--all", "--grace-period=0", "--force"];
+        let _ = self.carob(&[&["delete", "pods", "-A"][..], &force, more].concat());
+    }
+}
+
 impl Drop for Root {
     fn drop(&mut self) {
         let pods = self.carob(&["get", "pods", "-A", "-o", "name"]);
-        let _ = self.carob(&[
-            "delete",
-            "pods",
-            "-A",
-            "--all",
-            "--grace-period=0",
-            "--force",
-        ]);
+        self.kill_all(&[]);
         // The monitor goes last, after its Pod: there is no one left to ask.
         let left = until(|| {
             let left = self.left();

@@ -47,7 +47,8 @@ pub(crate) fn is_news(face: &Face, parsed: &Parsed, note: &Note) -> bool {
     })
 }
 
-/// A claim that asks for more has it now. That has been written down; that it has not come yet is no error.
+/// Gives a claim the size that its record asks for now. Where that cannot be done yet, it is a
+/// warning: the record is written.
 pub(crate) fn expanded(face: &Face, object: Object, dry_run: bool) -> Object {
     if dry_run {
         return object;

@@ -11,10 +11,11 @@ use crate::cli::show::output::{self, Format};
 use crate::cli::terminal::raw::Signals;
 use crate::cli::terminal::stream::End;
 use crate::manifest;
+use crate::object::new_uid;
 use crate::pod::client;
 use crate::pod::verbs::debug::{self, Profile, Wanted};
 use crate::spec::Pod;
-use crate::{Context, Error, Result};
+use crate::{Error, Result};
 
 #[derive(Args, Debug)]
 pub(crate) struct Debug {
@@ -163,10 +164,8 @@ impl Debug {
 
 /// `debugger-` and five digits, as kubectl has it.
 fn free_name(pod: &Pod) -> Result<String> {
-    let path = "/proc/sys/kernel/random/uuid";
     loop {
-        let random = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
-        let digits: String = random.chars().take(5).collect();
+        let digits: String = new_uid()?.chars().take(5).collect();
         let name = format!("debugger-{digits}");
         if pod.spec.container(&name).is_none() {
             return Ok(name);

@@ -97,25 +97,8 @@ fn view(policy: RestartPolicy, what: &[(&str, &str)]) -> View {
         manifest: json!({"spec": {"containers": []}}),
     };
     let state = State {
-        version: State::VERSION,
-        boot_id: String::new(),
-        monitor_pid: 1,
-        sandbox_ready: Some(at(0)),
-        start_time: Some(at(0)),
-        ips: vec!["10.88.0.2".parse().unwrap()],
         host_ip: None,
-        sandbox_error: None,
-        deletion: None,
-        failed: None,
-        round: 0,
-        starting_over: None,
-        bounds: None,
-        resize: Default::default(),
-        paused: None,
-        containers,
-        damaged: None,
-        conditions: BTreeMap::new(),
-        events: vec![],
+        ..State::sample(at(0), containers)
     };
     View {
         pod,

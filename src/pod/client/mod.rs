@@ -2,7 +2,8 @@
 //! the monitor.
 //!
 //! Crash safety: a Pod's directory is made whole under another name, its name is
-//! taken ([`names`]), and the rename into `pods/` makes it exist. A Pod whose monitor is dead gets a new one from whoever looks.
+//! taken ([`names`]), and the rename into `pods/` makes it exist. A Pod whose monitor is dead
+//! gets a new one from whoever looks.
 
 mod connection;
 mod names;

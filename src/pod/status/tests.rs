@@ -62,56 +62,37 @@ fn ended(code: i32) -> Ended {
 /// `r` running, `h` running in its hook, `w` waiting, `b` backing off, a number:
 /// ended with it.
 fn state(seen: &[(&str, &str)]) -> State {
-    State {
-        version: State::VERSION,
-        boot_id: String::new(),
-        monitor_pid: 1,
-        sandbox_ready: Some(at(0)),
-        start_time: Some(at(0)),
-        ips: vec!["10.88.0.2".parse().unwrap()],
-        host_ip: Some("192.0.2.1".parse().unwrap()),
-        sandbox_error: None,
-        deletion: None,
-        failed: None,
-        round: 0,
-        starting_over: None,
-        bounds: None,
-        resize: Default::default(),
-        paused: None,
-        containers: seen
-            .iter()
-            .map(|(name, s)| {
-                let mut c = ContainerState::default();
-                match *s {
-                    "w" => {}
-                    "b" => {
-                        c.now = Now::Waiting {
-                            reason: Reason::CrashLoopBackOff,
-                            message: "back-off 10s".into(),
-                        };
-                        c.last = Some(ended(1));
-                    }
-                    "r" | "h" => {
-                        c.now = Now::Running(Running {
-                            id: "abc".into(),
-                            pid: 7,
-                            pid_start: 9,
-                            since: at(3),
-                            started: *s == "r",
-                            in_hook: *s != "r",
-                            ready: *s == "r",
-                            probes: Default::default(),
-                        });
-                    }
-                    code => c.now = Now::Ended(ended(code.parse().unwrap())),
+    let containers = seen
+        .iter()
+        .map(|(name, s)| {
+            let mut c = ContainerState::default();
+            match *s {
+                "w" => {}
+                "b" => {
+                    c.now = Now::Waiting {
+                        reason: Reason::CrashLoopBackOff,
+                        message: "back-off 10s".into(),
+                    };
+                    c.last = Some(ended(1));
                 }
-                (name.to_string(), c)
-            })
-            .collect(),
-        damaged: None,
-        conditions: Default::default(),
-        events: vec![],
-    }
+                "r" | "h" => {
+                    c.now = Now::Running(Running {
+                        id: "abc".into(),
+                        pid: 7,
+                        pid_start: 9,
+                        since: at(3),
+                        started: *s == "r",
+                        in_hook: *s != "r",
+                        ready: *s == "r",
+                        probes: Default::default(),
+                    });
+                }
+                code => c.now = Now::Ended(ended(code.parse().unwrap())),
+            }
+            (name.to_string(), c)
+        })
+        .collect();
+    State::sample(at(0), containers)
 }
 
 type Case<'a> = (

@@ -33,7 +33,7 @@ pub(crate) fn apply(
 
 pub(crate) fn create(layout: &Layout, object: &Object, dry_run: bool) -> Result<Object> {
     match dry_run {
-        true => object::check_absent(layout, object).map(|()| unkept(object)),
+        true => object::check_absent(layout, object).map(|()| object.unkept()),
         false => object::create(layout, object),
     }
 }
@@ -69,7 +69,7 @@ fn anew(layout: &Layout, object: &Object, dry_run: bool) -> Result<Object> {
         }
     }
     if dry_run {
-        return Ok(unkept(object));
+        return Ok(object.unkept());
     }
     if kind != ObjectKind::PersistentVolumeClaim {
         return object::make_anew(layout, object);
@@ -82,14 +82,6 @@ fn anew(layout: &Layout, object: &Object, dry_run: bool) -> Result<Object> {
         }
     }
     object::create(layout, object)
-}
-
-/// Whatever version a manifest names.
-fn unkept(object: &Object) -> Object {
-    Object {
-        resource_version: 0,
-        ..object.clone()
-    }
 }
 
 pub(crate) fn in_use(claim: &Object, users: &[String]) -> Error {
